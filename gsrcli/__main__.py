@@ -1,0 +1,5 @@
+"""``python -m gsrcli`` is ``gsr``."""
+
+from gsrcli.cli.app import main
+
+main()

@@ -1,0 +1,59 @@
+"""What pyproject.toml cannot say: the native library, and a wheel that serves every Python version.
+
+The library is plain C++ behind a C ABI, loaded with ctypes: it links neither Python nor torch, so one build serves them
+all. Where it cannot be compiled the installation goes on without it, and gsrcli draws in plain torch.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
+from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
+
+
+class BuildLibrary(build_ext):
+    """Builds the extension as a plain shared library, gsrcli/_rasterize_cpu.so on every platform."""
+
+    def get_ext_filename(self, fullname: str) -> str:
+        return fullname.replace(".", "/") + ".so"
+
+    def get_export_symbols(self, ext: Extension) -> list[str]:
+        return []
+
+
+class BuildPackage(build_py):
+    """Puts weights.toml inside the package, where the installed program looks for it."""
+
+    def run(self) -> None:
+        super().run()
+        if not self.editable_mode:
+            self.copy_file("weights.toml", str(Path(self.build_lib) / "gsrcli" / "weights.toml"))
+
+
+class AnyPython(bdist_wheel):
+    """Tags the wheel with the platform alone."""
+
+    def get_tag(self) -> tuple[str, str, str]:
+        return "py3", "none", super().get_tag()[2]
+
+
+setup(
+    ext_modules=[
+        Extension(
+            "gsrcli._rasterize_cpu",
+            sources=["csrc/rasterize_cpu.cpp"],
+            depends=["csrc/gaussian.h"],
+            include_dirs=["csrc"],
+            extra_compile_args=[
+                *("-std=c++17", "-O3", "-pthread", "-Wno-psabi"),
+                *("-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"),
+            ],
+            extra_link_args=["-pthread"],
+            optional=True,
+        )
+    ],
+    cmdclass={"bdist_wheel": AnyPython, "build_ext": BuildLibrary, "build_py": BuildPackage},
+)
