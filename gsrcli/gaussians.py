@@ -1,0 +1,142 @@
+"""The Gaussian field: what every model produces and the rasterizer draws.
+
+Lengths are in pixels of the low-resolution (LR) picture. LR pixel ``i`` spans ``[i, i + 1)``, so its
+centre lies at ``i + 0.5``; x runs right, y runs down. The field carries no size and no scale: the same
+field can be drawn at any resolution.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from os import PathLike
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+__all__ = ["Gaussians"]
+
+_FIELDS = ("centre", "sigma", "rho", "value")
+
+
+@dataclasses.dataclass(frozen=True)
+class Gaussians:
+    """A batch of ``B`` fields of ``N`` two-dimensional Gaussians with ``C`` channels each.
+
+    The field's colour at a point is ``sum_n value_n * exp(-q_n / 2)``, where with ``d = point - centre``
+
+    ``q = (dx²/σx² - 2ρ·dx·dy/(σx·σy) + dy²/σy²) / (1 - ρ²)``
+
+    (GSASR, arXiv:2501.06838, eq. 3-5, without the normalising constant, as the released models use it).
+
+    Attributes:
+        centre: ``(B, N, 2)``, x then y, in LR pixels.
+        sigma: ``(B, N, 2)``, marginal standard deviations σx then σy, in LR pixels, > 0.
+        rho: ``(B, N)``, correlation, in (-1, 1).
+        value: ``(B, N, C)``, the contribution at the centre; any sign, any range.
+
+    Raises:
+        ValueError: the four shapes do not fit together.
+    """
+
+    centre: Tensor
+    sigma: Tensor
+    rho: Tensor
+    value: Tensor
+
+    def __post_init__(self) -> None:
+        lead = self.rho.shape
+        fits = (
+            len(lead) == 2
+            and self.centre.shape == (*lead, 2)
+            and self.sigma.shape == (*lead, 2)
+            and self.value.dim() == 3
+            and self.value.shape[:2] == lead
+        )
+        if not fits:
+            shapes = ", ".join(f"{name} {tuple(getattr(self, name).shape)}" for name in _FIELDS)
+            raise ValueError(f"expected (B, N, 2), (B, N, 2), (B, N) and (B, N, C), got {shapes}")
+
+    def __len__(self) -> int:
+        """The number N of Gaussians in each field of the batch."""
+        return self.rho.shape[1]
+
+    @property
+    def batch(self) -> int:
+        """The number B of fields."""
+        return self.rho.shape[0]
+
+    @property
+    def channels(self) -> int:
+        """The number C of channels."""
+        return self.value.shape[2]
+
+    @property
+    def device(self) -> torch.device:
+        return self.value.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.value.dtype
+
+    def __getitem__(self, entries: slice) -> Gaussians:
+        """Some of the fields of the batch."""
+        return self.map(lambda tensor: tensor[entries])
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Gaussians:
+        """Apply ``function`` to each of the four tensors."""
+        return Gaussians(*(function(getattr(self, name)) for name in _FIELDS))
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Gaussians:
+        """The field on another device or in another floating-point type."""
+        return self.map(lambda tensor: tensor.to(device=device, dtype=dtype))
+
+    def detach(self) -> Gaussians:
+        return self.map(Tensor.detach)
+
+    def is_finite(self) -> bool:
+        """Whether no number of the field is infinite or NaN."""
+        return all(bool(getattr(self, name).isfinite().all()) for name in _FIELDS)
+
+    def shift(self, dx: float, dy: float) -> Gaussians:
+        """Move every Gaussian by ``(dx, dy)`` LR pixels."""
+        offset = self.centre.new_tensor([dx, dy])
+        return dataclasses.replace(self, centre=self.centre + offset)
+
+    def select(self, index: Tensor) -> Gaussians:
+        """The Gaussians at ``index``, a boolean ``(N,)`` mask or integer positions, in every field."""
+        return self.map(lambda tensor: tensor[:, index])
+
+    def crop(self, left: float, top: float, right: float, bottom: float) -> Gaussians:
+        """The Gaussians whose centre lies in ``[left, right) x [top, bottom)``, in LR pixels.
+
+        Raises:
+            ValueError: the batch holds several fields, which would keep different numbers of Gaussians.
+        """
+        if self.batch != 1:
+            raise ValueError(f"crop needs a batch of one field, got {self.batch}")
+        x, y = self.centre[0].unbind(-1)
+        return self.select((x >= left) & (x < right) & (y >= top) & (y < bottom))
+
+    @staticmethod
+    def cat(fields: Sequence[Gaussians]) -> Gaussians:
+        """The union of several fields, in the order given."""
+        return Gaussians(*(torch.cat([getattr(field, name) for field in fields], dim=1) for name in _FIELDS))
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the field as a safetensors file with the entries centre, sigma, rho and value."""
+        tensors = {name: getattr(self, name).detach().contiguous().cpu() for name in _FIELDS}
+        safetensors.torch.save_file(tensors, path, metadata={"format": "gsrcli.gaussians", "unit": "lr_pixel"})
+
+    @staticmethod
+    def load(path: str | PathLike[str]) -> Gaussians:
+        """Read a field written by :meth:`save`.
+
+        Raises:
+            ValueError: the file holds something else.
+        """
+        tensors = safetensors.torch.load_file(path)
+        if set(tensors) != set(_FIELDS):
+            raise ValueError(f"{path} holds {sorted(tensors)}, not a Gaussian field")
+        return Gaussians(**tensors)

@@ -1,0 +1,82 @@
+"""Gaussians to pixels.
+
+``rasterize`` draws a field at any size; :func:`backend` tells which implementation does it and why.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import torch
+from torch import Tensor
+
+from gsrcli.gaussians import Gaussians
+from gsrcli.rasterizer import cpu, op, reference
+
+__all__ = ["EPSILON", "backend", "rasterize"]
+
+EPSILON = 1 / 1024
+"""Default bound below which a Gaussian's relative contribution to a pixel is skipped: a quarter of an 8-bit step."""
+
+
+def rasterize(
+    gaussians: Gaussians,
+    size: tuple[int, int],
+    scale: float | tuple[float, float],
+    origin: tuple[int, int] = (0, 0),
+    *,
+    epsilon: float = EPSILON,
+    window: tuple[float, float] | None = None,
+) -> Tensor:
+    """Draw the field as pixels: additive, in no particular order, differentiable in all four parameters.
+
+    Pixel ``(X, Y)`` of the result looks at ``((X + origin_x + 0.5) / scale_x, (Y + origin_y + 0.5) / scale_y)`` of
+    the field, in LR pixels (GSASR, arXiv:2501.06838, section 3.3, its windows replaced by a bound on what is skipped).
+
+    Args:
+        gaussians: B fields of N Gaussians with C channels. float64 is drawn in float64, all else in float32.
+        size: height and width of the region drawn, in output pixels.
+        scale: output pixels per LR pixel, one number or (y, x). For a picture of height h drawn whole at height H
+            this is exactly H/h.
+        origin: (y, x) of the region's first pixel within the whole output: a strip of a picture is drawn alone.
+        epsilon: a Gaussian is skipped at pixels where ``exp(-q/2) < epsilon``; 0 skips none. The error of a pixel
+            is below epsilon times the sum of the |values| of the Gaussians near it.
+        window: (y, x): skip pixels farther than this from a centre, in output pixels, instead of by epsilon. The
+            released GSASR programs use (r(H - 1)/2, r(W - 1)/2) with r = 0.1 for H x W outputs, 0.5 in training.
+
+    Returns:
+        ``(B, C, *size)``, not clamped.
+
+    Raises:
+        ValueError: a size below zero, a scale that is not positive, or an epsilon outside [0, 1).
+    """
+    height, width = size
+    scale_y, scale_x = scale if isinstance(scale, tuple) else (scale, scale)
+    if height < 0 or width < 0 or not (0 < scale_y < math.inf and 0 < scale_x < math.inf) or not 0 <= epsilon < 1:
+        raise ValueError(f"cannot draw size {size} at scale {scale} with epsilon {epsilon}")
+    q_max = math.inf if window is not None or epsilon == 0 else -2 * math.log(epsilon)
+    window = window or (math.inf, math.inf)
+    gaussians = gaussians.to(dtype=gaussians.dtype if gaussians.dtype == torch.float64 else torch.float32)
+    if backend(gaussians.device.type, gaussians.dtype)[0] == "torch":
+        return reference.rasterize(gaussians, size, (scale_y, scale_x), origin, q_max=q_max, window=window)
+    fields = (gaussians.centre, gaussians.sigma, gaussians.rho, gaussians.value)
+    return op.rasterize(*fields, size, origin, (scale_y, scale_x), q_max, window)
+
+
+@functools.cache
+def backend(device: str, dtype: torch.dtype = torch.float32) -> tuple[str, str]:
+    """Which implementation draws fields of this device type and dtype, and a remark for people.
+
+    Returns:
+        The name (``cpu`` for the compiled one, ``torch`` for plain torch) and the instruction set, or the
+        reason why nothing faster is in use.
+    """
+    if dtype != torch.float32:
+        return "torch", "the compiled rasterizers draw float32 only"
+    if device != "cpu":
+        return "torch", f"there is no compiled rasterizer for {device} devices"
+    try:
+        return "cpu", cpu.instruction_set()
+    except cpu.UnavailableError as reason:
+        return "torch", str(reason)

@@ -1,0 +1,82 @@
+"""The rasterizer as a torch operator, so that it composes with autograd, autocast, torch.compile and DDP.
+
+``gsrcli::rasterize`` is the compiled backends' face; plain torch needs none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gsrcli.rasterizer import cpu
+
+__all__ = ["rasterize"]
+
+Fields = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+@torch.library.custom_op("gsrcli::rasterize", mutates_args=(), device_types="cpu")
+def rasterize(
+    centre: Tensor,
+    sigma: Tensor,
+    rho: Tensor,
+    value: Tensor,
+    size: Sequence[int],
+    origin: Sequence[int],
+    scale: Sequence[float],
+    q_max: float,
+    window: Sequence[float],
+) -> Tensor:
+    """Draw float32 ``(B, N, 2)``, ``(B, N, 2)``, ``(B, N)``, ``(B, N, C)`` as ``(B, C, *size)``.
+
+    Pairs are (y, x). q_max and window say which contributions are skipped, as in ``csrc/gaussian.h``.
+    """
+    return cpu.forward(_contiguous(centre, sigma, rho, value), (*size, *origin, *scale, q_max, *window))
+
+
+@torch.library.custom_op("gsrcli::rasterize_backward", mutates_args=(), device_types="cpu")
+def rasterize_backward(
+    image_gradient: Tensor,
+    centre: Tensor,
+    sigma: Tensor,
+    rho: Tensor,
+    value: Tensor,
+    size: Sequence[int],
+    origin: Sequence[int],
+    scale: Sequence[float],
+    q_max: float,
+    window: Sequence[float],
+) -> Fields:
+    """The gradients of centre, sigma, rho and value."""
+    view = (*size, *origin, *scale, q_max, *window)
+    return cpu.backward(_contiguous(centre, sigma, rho, value), view, image_gradient.contiguous())
+
+
+@rasterize.register_fake
+def _(centre, sigma, rho, value, size, origin, scale, q_max, window):  # type: ignore[no-untyped-def]
+    return value.new_empty(value.shape[0], value.shape[2], *size)
+
+
+@rasterize_backward.register_fake
+def _(image_gradient, centre, sigma, rho, value, *view):  # type: ignore[no-untyped-def]
+    return tuple(torch.empty_like(t, memory_format=torch.contiguous_format) for t in (centre, sigma, rho, value))
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[:4])
+    ctx.view = inputs[4:]
+
+
+def _backward(ctx: Any, image_gradient: Tensor) -> tuple[Any, ...]:
+    gradients = rasterize_backward(image_gradient, *ctx.saved_tensors, *ctx.view)
+    return (*gradients, None, None, None, None, None)
+
+
+rasterize.register_autograd(_backward, setup_context=_setup_context)
+
+
+def _contiguous(centre: Tensor, sigma: Tensor, rho: Tensor, value: Tensor) -> Fields:
+    return centre.contiguous(), sigma.contiguous(), rho.contiguous(), value.contiguous()
