@@ -1,0 +1,55 @@
+"""Bicubic resampling (Keys' kernel with a = -1/2), as Pillow and MATLAB do it: antialiased when it shrinks.
+
+Both directions place pixel ``X`` of ``W`` at ``(X + 0.5)·w/W`` of the source; taps beyond the edge are dropped and
+the rest renormalised.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["resize", "resize_rows", "rows_needed"]
+
+
+def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resample ``(B, C, h, w)`` to ``(B, C, *size)``. Overshoots are not clamped."""
+    return F.interpolate(image, size, mode="bicubic", antialias=True, align_corners=False)
+
+
+def resize_rows(image: Tensor, size: tuple[int, int], rows: tuple[int, int], top: int, height: int) -> Tensor:
+    """Some rows of an enlargement, from the rows of the source they need.
+
+    Args:
+        image: ``(B, C, n, w)``, rows ``[top, top + n)`` of a picture of ``height`` rows; see :func:`rows_needed`.
+        size: of the whole enlargement, not lower than the picture.
+        rows: first and one-past-last row wanted.
+
+    Returns:
+        ``(B, C, rows, size[1])``, as :func:`resize` of the whole picture would give them.
+    """
+    taps, weights = _taps(height, size[0], *rows)
+    taps, weights = (taps - top).to(image.device), weights.to(image.device, image.dtype)
+    blended = image[:, :, taps[0]] * weights[0, :, None]
+    for k in range(1, 4):
+        blended = torch.addcmul(blended, image[:, :, taps[k]], weights[k, :, None])
+    return resize(blended, (rows[1] - rows[0], size[1]))
+
+
+def rows_needed(height: int, enlarged: int, rows: tuple[int, int]) -> tuple[int, int]:
+    """First and one-past-last row of a picture of ``height`` rows that some rows of its enlargement depend on."""
+    taps, _ = _taps(height, enlarged, *rows)
+    return int(taps.min()), int(taps.max()) + 1
+
+
+def _taps(height: int, enlarged: int, begin: int, end: int) -> tuple[Tensor, Tensor]:
+    """The four source rows of each output row, and their weights: both (4, end - begin)."""
+    position = (torch.arange(begin, end, dtype=torch.float64) + 0.5) * height / enlarged - 0.5
+    taps = position.floor().long() + torch.arange(-1, 3)[:, None]
+    distance = (taps - position).abs()
+    near = (1.5 * distance - 2.5) * distance * distance + 1
+    far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
+    weights = torch.where(distance <= 1, near, torch.where(distance < 2, far, 0.0))
+    weights = torch.where((taps >= 0) & (taps < height), weights, 0.0)
+    return taps.clamp(0, height - 1), weights / weights.sum(0)
