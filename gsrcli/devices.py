@@ -1,0 +1,58 @@
+"""Where and how precisely to compute."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from gsrcli.errors import UsageError
+from gsrcli.train_config import Precision
+
+Module = TypeVar("Module", bound=nn.Module)
+
+__all__ = ["autocast", "channels_last", "pick_device", "pick_precision"]
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """The device called ``name``; for "auto" a GPU if there is one.
+
+    Raises:
+        UsageError: there is no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"device {name!r} cannot be used here", hint="try --device cpu") from error
+    return device
+
+
+def pick_precision(device: torch.device, precision: Precision = "auto") -> torch.dtype:
+    """The network's dtype: for "auto" bfloat16 where the hardware has it, float32 elsewhere. Never float16."""
+    if precision == "auto":
+        return torch.bfloat16 if _has_bfloat16(device) else torch.float32
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # absent before torch 2.12
+        return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    return False
+
+
+def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[None]:
+    """A context in which the network computes in ``dtype``."""
+    return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
+
+
+def channels_last(module: Module) -> Module:
+    """The module itself, its weights laid out as convolutions read them fastest."""
+    return module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

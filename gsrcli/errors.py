@@ -1,0 +1,40 @@
+"""The failures that a user can act on."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+__all__ = ["GsrError", "LimitError", "ModelError", "PictureError", "UsageError"]
+
+
+class GsrError(Exception):
+    """A failure with a message for the user, shown without a traceback.
+
+    Attributes:
+        hint: what to type or try next, or None.
+        exit_code: the exit status of a command that fails this way.
+    """
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class PictureError(GsrError):
+    """This picture cannot be read or written."""
+
+
+class LimitError(PictureError):
+    """A picture larger than its file format, or the limit on decoding, allows."""
+
+
+class ModelError(GsrError):
+    """An unknown model, or weights that are missing, corrupt or do not fit."""
+
+
+class UsageError(GsrError):
+    """An option or argument that cannot be meant."""
+
+    exit_code: ClassVar[int] = 2

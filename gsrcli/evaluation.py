@@ -1,0 +1,44 @@
+"""Scoring a model on pictures: shrink, enlarge again, compare."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from gsrcli import bicubic
+from gsrcli.devices import autocast
+from gsrcli.metrics import luma, psnr
+from gsrcli.models.base import Model
+from gsrcli.rendering import render
+
+__all__ = ["crop_to_multiple", "enlarge", "mean_psnr_y"]
+
+
+def mean_psnr_y(model: Model, pictures: Iterable[Tensor], scale: int, dtype: torch.dtype = torch.float32) -> float:
+    """Mean PSNR on Y over pictures, uint8 ``(3, H, W)``, shrunk bicubically by an integer ``scale``; border = scale."""
+    scores = []
+    for picture in pictures:
+        high = crop_to_multiple(picture, scale).to(model.device).float()[None] / 255
+        size = (high.shape[2], high.shape[3])
+        low = bicubic.resize(high, (size[0] // scale, size[1] // scale))
+        low = (low.clamp(0, 1) * 255).round() / 255
+        restored = (enlarge(model, low, size, dtype) * 255).round() / 255
+        scores.append(psnr(luma(restored), luma(high), scale))
+    return sum(scores) / len(scores)
+
+
+@torch.inference_mode()
+def enlarge(model: Model, image: Tensor, size: tuple[int, int], dtype: torch.dtype = torch.float32) -> Tensor:
+    """``(B, 3, h, w)`` in [0, 1], sides multiples of ``model.traits.multiple``, enlarged whole to size; in [0, 1]."""
+    scale = image.new_tensor([[size[0] / image.shape[2], size[1] / image.shape[3]]]).expand(image.shape[0], 2)
+    with autocast(image.device, dtype):
+        field = model(image.contiguous(memory_format=torch.channels_last), scale)
+    return render(field, image, size, model.traits).clamp(0, 1)
+
+
+def crop_to_multiple(picture: Tensor, multiple: int) -> Tensor:
+    """``(3, H, W)`` without the rows and columns, at its right and bottom, that exceed a multiple."""
+    height, width = (side // multiple * multiple for side in picture.shape[1:])
+    return picture[:, :height, :width]

@@ -1,0 +1,39 @@
+"""The models by name. Importing this package imports torch; a model's own module is imported when it is built."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from gsrcli.models.base import Model, Traits
+
+__all__ = ["MODEL_NAMES", "Model", "Traits", "build", "config_of"]
+
+_GSASR_NAMES = ("gsasr-edsr", "gsasr-rdn", "gsasr-edsr-paper", "gsasr-rdn-paper")
+MODEL_NAMES = ("gsasr-lite", *_GSASR_NAMES)
+"""Every architecture :func:`build` knows."""
+
+
+def build(name: str, config: dict[str, Any] | None = None) -> Model:
+    """A model with fresh weights.
+
+    Args:
+        name: one of MODEL_NAMES.
+        config: fields of the model's config that differ from its defaults.
+
+    Raises:
+        KeyError: there is no such model.
+        TypeError: the config has a field the model does not know.
+    """
+    if name == "gsasr-lite":
+        from gsrcli.models.lite import Lite, LiteConfig
+
+        return Lite(LiteConfig(**(config or {})))
+    from gsrcli.models.gsasr import GSASR, GSASR_CONFIGS
+
+    return GSASR(dataclasses.replace(GSASR_CONFIGS[name], **(config or {})))
+
+
+def config_of(model: Model) -> dict[str, Any]:
+    """The config that :func:`build` makes this model from, as plain data."""
+    return dataclasses.asdict(model.config)  # type: ignore[call-overload]

@@ -1,0 +1,65 @@
+"""What the upscaler may know about a model: data, never its name."""
+
+from __future__ import annotations
+
+import abc
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from gsrcli.gaussians import Gaussians
+
+__all__ = ["Model", "Traits"]
+
+
+@dataclass(frozen=True)
+class Traits:
+    """The properties of a model that its callers plan with.
+
+    Attributes:
+        density: Gaussians a side of an LR pixel; a picture of h x w yields ``(density*h) * (density*w)``.
+        base: what the rendered field is added to: nothing, or the picture's bicubic enlargement.
+        multiple: LR height and width must be multiples of this (see ``pad_to_multiple``), and tiles start
+            at multiples of it.
+        halo: LR pixels of context round a tile that make tiled output good (see the README's table).
+        exact_halo: LR pixels of context that make tiled output equal to untiled, or None where none does.
+        reach: a Gaussian touches nothing farther than this from its reference position, in LR pixels.
+        bytes_per_pixel: working memory of the network for an LR pixel, in float32, measured.
+    """
+
+    density: int
+    base: Literal["none", "bicubic"]
+    multiple: int
+    halo: int
+    exact_halo: int | None
+    reach: float
+    bytes_per_pixel: int
+
+
+class Model(nn.Module, abc.ABC):
+    """A network that turns an LR picture into Gaussians."""
+
+    traits: Traits
+
+    @abc.abstractmethod
+    def forward(self, image: Tensor, scale: Tensor) -> Gaussians:
+        """Predict the Gaussian field of a picture.
+
+        Args:
+            image: ``(B, 3, h, w)``, RGB in [0, 1]; h and w multiples of ``traits.multiple``.
+            scale: ``(B, 2)``, the intended enlargement along y and x. It conditions the network; the field
+                is in LR pixels whatever it is.
+
+        Returns:
+            Gaussians in float32, ordered row-major over a grid of ``(density*h, density*w)``. The reference
+            position of grid place ``(i, j)`` is ``((j + 0.5)/density, (i + 0.5)/density)``.
+        """
+
+    def __call__(self, image: Tensor, scale: Tensor) -> Gaussians:
+        return super().__call__(image, scale)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
