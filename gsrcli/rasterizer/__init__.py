@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
+import warnings
 
 import torch
 from torch import Tensor
@@ -64,19 +65,27 @@ def rasterize(
     return op.rasterize(*fields, size, origin, (scale_y, scale_x), q_max, window)
 
 
-@functools.cache
 def backend(device: str, dtype: torch.dtype = torch.float32) -> tuple[str, str]:
     """Which implementation draws fields of this device type and dtype, and a remark for people.
+
+    Where float32 has to be drawn in plain torch, a RuntimeWarning says so and why, once.
 
     Returns:
         The name (``cpu`` for the compiled one, ``torch`` for plain torch) and the instruction set, or the
         reason why nothing faster is in use.
     """
+    return _backend(device, dtype)
+
+
+@functools.cache
+def _backend(device: str, dtype: torch.dtype) -> tuple[str, str]:
     if dtype != torch.float32:
         return "torch", "the compiled rasterizers draw float32 only"
-    if device != "cpu":
-        return "torch", f"there is no compiled rasterizer for {device} devices"
     try:
-        return "cpu", cpu.instruction_set()
-    except cpu.UnavailableError as reason:
-        return "torch", str(reason)
+        if device == "cpu":
+            return "cpu", cpu.instruction_set()
+        reason = f"there is no compiled rasterizer for {device} devices"
+    except cpu.UnavailableError as error:
+        reason = str(error)
+    warnings.warn(f"drawing in plain torch, which is slow: {reason}", RuntimeWarning, stacklevel=4)
+    return "torch", reason
