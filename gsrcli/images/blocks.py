@@ -1,0 +1,46 @@
+"""Rows of a picture in blocks, worked on by several threads: what the lossless writers share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import numpy as np
+
+from gsrcli.images.picture import Picture, Pixels
+
+__all__ = ["interleaved", "map_blocks", "rows_per_block"]
+
+_BLOCK_BYTES = 1 << 20  # large enough to compress well, small enough for 1 megapixel to busy several threads
+_THREADS = min(16, os.cpu_count() or 1)
+
+Result = TypeVar("Result")
+
+
+def rows_per_block(picture: Picture) -> int:
+    """Rows in a block; all blocks but the last have as many. It depends on the picture alone."""
+    width, _ = picture.size
+    return max(1, _BLOCK_BYTES // (width * picture.bytes_per_pixel))
+
+
+def interleaved(picture: Picture, start: int, stop: int) -> Pixels:
+    """Rows ``start`` to ``stop`` as ``(rows, W, C)``, alpha, if any, as the last channel."""
+    pixels = picture.pixels[start:stop]
+    if picture.alpha is None:
+        return pixels
+    return np.concatenate([pixels, picture.alpha[start:stop, :, None]], axis=2)
+
+
+def map_blocks(work: Callable[[int, int], Result], picture: Picture) -> Iterator[Result]:
+    """``work(start, stop)`` for every block of rows, in order; threads help, as zlib and numpy drop the GIL."""
+    _, height = picture.size
+    step = rows_per_block(picture)
+    starts = range(0, height, step)
+    stops = [min(start + step, height) for start in starts]
+    if len(stops) == 1:
+        yield work(0, height)
+        return
+    with ThreadPoolExecutor(min(_THREADS, len(stops))) as threads:
+        yield from threads.map(work, starts, stops)
