@@ -1,0 +1,114 @@
+"""The main job as a function."""
+
+from __future__ import annotations
+
+import functools
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gsrcli.devices import pick_device, pick_precision
+from gsrcli.images import Picture, from_unit, read_picture, to_unit
+from gsrcli.models import Model
+from gsrcli.sizes import Target
+from gsrcli.train_config import Precision
+from gsrcli.upscaler import Upscaler
+from gsrcli.weights import DEFAULT_MODEL, load_model
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+__all__ = ["upscale"]
+
+Array = NDArray[Any]
+
+
+def upscale(
+    image: str | os.PathLike[str] | Picture | Image.Image | Array,
+    scale: float | None = None,
+    *,
+    size: tuple[int, int] | None = None,
+    width: int | None = None,
+    height: int | None = None,
+    model: str | os.PathLike[str] | Model = DEFAULT_MODEL,
+    device: str = "auto",
+    precision: Precision = "auto",
+    tile: int | None = None,
+) -> Any:
+    """Enlarge a picture: a path gives a :class:`gsrcli.images.Picture`, anything else what it is itself.
+
+    Args:
+        image: a path; a Picture; a PIL image in mode L, LA, RGB or RGBA; or an array ``(H, W)`` or
+            ``(H, W, 1 to 4)``, grey, grey and alpha, RGB or RGBA, in uint8, uint16, or floating point in [0, 1]
+            (which is computed from 16 bits).
+        scale: enlargement of both sides, at least 1, any fraction. Or else one of:
+        size: exact (height, width).
+        width: exact width, keeping the proportions.
+        height: exact height, keeping the proportions.
+        model: a name, the path of a checkpoint, or what :func:`gsrcli.load_model` returned (on its own device).
+        device: auto, cpu, cuda, cuda:1, mps.
+        precision: of the network's arithmetic; auto is bfloat16 where the hardware has it, float32 elsewhere.
+        tile: side of the network's tiles in pixels of the input; None chooses.
+
+    Raises:
+        UsageError: the target makes no sense.
+        PictureError: the file cannot be read.
+        ModelError: the model is unknown or its weights are damaged.
+        TypeError: the image is of no kind listed above.
+    """
+    target = Target(scale, size, width, height)
+    if not isinstance(model, Model):
+        model = _cached_model(os.fspath(model), pick_device(device))
+    upscaler = Upscaler(model, pick_precision(model.device, precision), tile)
+
+    def enlarge(picture: Picture) -> Picture:
+        columns, rows = picture.size
+        return upscaler.enlarge(picture, target.of(rows, columns))
+
+    if isinstance(image, Picture):
+        return enlarge(image)
+    if isinstance(image, str | os.PathLike):
+        return enlarge(read_picture(Path(image)))
+    if isinstance(image, np.ndarray):
+        return _like(enlarge(_from_array(image)), image)
+    return _upscale_pil(image, enlarge)
+
+
+_cached_model = functools.lru_cache(maxsize=2)(load_model)
+
+
+def _from_array(array: Array) -> Picture:
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 2, 3, 4)):
+        raise TypeError(f"expected an array (H, W) or (H, W, 1 to 4), got {array.shape}")
+    if np.issubdtype(array.dtype, np.floating):
+        array = from_unit(array, np.uint16)
+    elif array.dtype not in (np.uint8, np.uint16):
+        raise TypeError(f"expected uint8, uint16 or floating point, got {array.dtype}")
+    layers = array[..., None] if array.ndim == 2 else array
+    has_alpha = layers.shape[2] in (2, 4)
+    colour = layers[..., :-1] if has_alpha else layers
+    return Picture(np.ascontiguousarray(colour), np.ascontiguousarray(layers[..., -1]) if has_alpha else None)
+
+
+def _like(picture: Picture, array: Array) -> Array:
+    """A picture's samples with the number of axes, the channels and the type of an array."""
+    layers = picture.pixels if picture.alpha is None else np.dstack((picture.pixels, picture.alpha))
+    if np.issubdtype(array.dtype, np.floating):
+        layers = to_unit(layers).astype(array.dtype)
+    return layers[..., 0] if array.ndim == 2 else layers
+
+
+def _upscale_pil(image: Any, enlarge: Any) -> Image.Image:
+    from PIL import Image
+
+    if not isinstance(image, Image.Image):
+        raise TypeError(f"cannot upscale a {type(image).__name__}")
+    if image.mode not in ("L", "LA", "RGB", "RGBA"):
+        raise TypeError(f"cannot upscale a PIL image of mode {image.mode}; convert it to RGB or RGBA first")
+    pixels = np.asarray(image)
+    enlarged = Image.fromarray(_like(enlarge(_from_array(pixels)), pixels))
+    enlarged.info.update({key: image.info[key] for key in ("icc_profile", "exif", "dpi") if key in image.info})
+    return enlarged

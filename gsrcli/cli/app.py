@@ -1,0 +1,43 @@
+"""``gsr``: the commands and what they share. Nothing here, nor in the commands' signatures, needs torch."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from gsrcli._version import __version__
+from gsrcli.cli.train import train
+from gsrcli.cli.upscale import upscale
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="gsr",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(upscale)
+app.command()(train)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"gsr {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def gsr(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Upscale pictures by any factor with 2-D Gaussian splatting."""
+
+
+def main() -> None:
+    """Run ``gsr``."""
+    app()

@@ -1,0 +1,141 @@
+"""Many pictures, one after another: the next is decoded and the last encoded while one is computed."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Literal
+
+from gsrcli.cli.console import Console
+from gsrcli.cli.failures import Failure, explain
+from gsrcli.cli.jobs import Job
+from gsrcli.errors import PictureError
+from gsrcli.images import DEFAULT_MAX_PIXELS, Picture, check_output, read_picture, write_picture
+from gsrcli.sizes import Target
+from gsrcli.upscaler import Upscaler
+
+__all__ = ["Batch", "Outcome"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one job."""
+
+    input: str
+    output: str
+    status: Literal["done", "skipped", "failed"]
+    width: int | None = None
+    height: int | None = None
+    seconds: float | None = None
+    error: str | None = None
+    hint: str | None = None
+
+
+@dataclass
+class Batch:
+    """Works through jobs; the failure of one is told and kept, and the rest go on.
+
+    Attributes:
+        upscaler: what enlarges.
+        target: how large.
+        console: where progress and failures are told.
+        quality: of lossy formats, or None for each format's default.
+        overwrite: whether existing outputs are replaced.
+        strip_metadata: whether EXIF and XMP are dropped.
+        max_pixels: largest input taken.
+        debug: whether unexpected exceptions pass.
+        decoding: seconds spent decoding, some of them while another picture was computed.
+        encoding: seconds spent encoding and writing, likewise.
+    """
+
+    upscaler: Upscaler
+    target: Target
+    console: Console
+    quality: int | None = None
+    overwrite: bool = False
+    strip_metadata: bool = False
+    max_pixels: int = DEFAULT_MAX_PIXELS
+    debug: bool = False
+    decoding: float = field(default=0.0, init=False)
+    encoding: float = field(default=0.0, init=False)
+
+    def run(self, jobs: Sequence[Job]) -> list[Outcome]:
+        """The outcomes, in the order of the jobs. An interrupt waits for the picture being written."""
+        outcomes: list[Future[Outcome]] = []
+        with (
+            self.console.progress(len(jobs), "upscaling", "picture") as bar,
+            ThreadPoolExecutor(1, "decode") as reader,
+            ThreadPoolExecutor(1, "encode") as writer,
+        ):
+            ahead = reader.submit(self._read, jobs[0])
+            for done, job in enumerate(jobs):
+                reading = ahead
+                if done + 1 < len(jobs):
+                    ahead = reader.submit(self._read, jobs[done + 1])
+                bar.set_postfix_str(job.source.name, refresh=False)
+                began = time.perf_counter()
+                try:
+                    enlarged = self._enlarge(job, reading.result(), bar.update)
+                    if outcomes:
+                        outcomes[-1].result()  # no more than one enlargement waits to be written
+                    outcomes.append(writer.submit(self._write, job, enlarged, began))
+                except Exception as error:
+                    outcomes.append(_finished(self._failure(job, error)))
+                bar.update(done + 1 - bar.n)
+            return [outcome.result() for outcome in outcomes]
+
+    def _read(self, job: Job) -> Picture:
+        began = time.perf_counter()
+        picture = read_picture(job.source, max_pixels=self.max_pixels)
+        self.decoding += time.perf_counter() - began
+        return picture
+
+    def _enlarge(self, job: Job, picture: Picture, advance: Callable[[float], object]) -> Picture:
+        """The enlargement, once everything that can be known to forbid it has been looked at."""
+        width, height = picture.size
+        size = self.target.of(height, width)
+        _make_folder(job)
+        check_output(job.target, (size[1], size[0]), alpha=not picture.opaque, bytes_per_pixel=picture.bytes_per_pixel)
+        work = self.upscaler.work(picture)
+        picture = picture.without_metadata() if self.strip_metadata else picture
+        return self.upscaler.enlarge(picture, size, lambda pixels: advance(pixels / work))
+
+    def _write(self, job: Job, picture: Picture, began: float) -> Outcome:
+        try:
+            writing = time.perf_counter()
+            write_picture(picture, job.target, quality=self.quality, overwrite=self.overwrite)
+            self.encoding += time.perf_counter() - writing
+        except Exception as error:
+            return self._failure(job, error)
+        width, height = picture.size
+        seconds = round(time.perf_counter() - began, 3)
+        return Outcome(str(job.source), str(job.target), "done", width, height, seconds)
+
+    def _failure(self, job: Job, error: Exception) -> Outcome:
+        if self.debug:
+            raise error
+        failure = explain(error) or Failure(
+            f"{job.source}: unexpected {type(error).__name__}: {error}", "this is a bug in gsr; --debug shows where", 1
+        )
+        message = failure.message if str(job.source) in failure.message else f"{job.source}: {failure.message}"
+        self.console.error(message, failure.hint)
+        return Outcome(str(job.source), str(job.target), "failed", error=message, hint=failure.hint)
+
+
+def _make_folder(job: Job) -> None:
+    folder = job.target.absolute().parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PictureError(f"cannot make the folder {folder}: {(error.strerror or str(error)).lower()}") from error
+    if not os.access(folder, os.W_OK):
+        raise PictureError(f"cannot write to {folder}: permission denied", hint="choose a folder with --output")
+
+
+def _finished(outcome: Outcome) -> Future[Outcome]:
+    future: Future[Outcome] = Future()
+    future.set_result(outcome)
+    return future

@@ -1,0 +1,69 @@
+"""From exceptions to messages, hints and exit codes."""
+
+from __future__ import annotations
+
+import errno
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from gsrcli.cli.console import Console
+from gsrcli.errors import GsrError
+
+__all__ = ["INTERRUPTED", "Failure", "explain", "reporting"]
+
+INTERRUPTED = 130
+"""The exit code after Ctrl-C, as shells have it."""
+
+_OS_ERRORS = {
+    errno.ENOSPC: ("the disk is full", "free some space, or choose another folder with --output"),
+    errno.EDQUOT: ("your disk quota is used up", "free some space, or choose another folder with --output"),
+    errno.EACCES: ("permission denied", None),
+    errno.EROFS: ("the file system is read-only", "choose another folder with --output"),
+}
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What to tell of an exception."""
+
+    message: str
+    hint: str | None
+    exit_code: int
+
+
+def explain(error: BaseException) -> Failure | None:
+    """The failure behind an exception, or None for a bug of ours."""
+    if isinstance(error, GsrError):
+        return Failure(str(error), error.hint, error.exit_code)
+    if isinstance(error, OSError) and error.errno in _OS_ERRORS:
+        reason, hint = _OS_ERRORS[error.errno]
+        return Failure(f"{error.filename}: {reason}" if error.filename else reason, hint, 1)
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return Failure("memory ran out", "try a smaller --tile, or close other programs", 1)
+    return None
+
+
+@contextmanager
+def reporting(console: Console, debug: bool) -> Iterator[None]:
+    """Turn exceptions into messages and exit codes; with ``debug`` let them pass, traceback and all.
+
+    Warnings go through the console too.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_, **__: console.warn(str(message))
+            warnings.filterwarnings("ignore", module="PIL")  # of damaged metadata, which is none of its reader's fault
+            yield
+    except KeyboardInterrupt:
+        console.error("interrupted", "run the same command again to go on; what is done is not done twice")
+        raise SystemExit(INTERRUPTED) from None
+    except Exception as error:
+        if debug:
+            raise
+        failure = explain(error) or Failure(
+            f"unexpected {type(error).__name__}: {error}", "this is a bug in gsr; --debug shows where", 1
+        )
+        console.error(failure.message, failure.hint)
+        raise SystemExit(failure.exit_code) from None

@@ -1,0 +1,185 @@
+"""``gsr upscale``: the main job."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import asdict
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gsrcli.cli.console import Console
+from gsrcli.cli.failures import reporting
+
+if TYPE_CHECKING:
+    from gsrcli.cli.batch import Outcome
+    from gsrcli.cli.jobs import Job
+    from gsrcli.train_config import Precision
+    from gsrcli.upscaler import Upscaler
+
+__all__ = ["upscale"]
+
+EXAMPLES = """
+[bold]Examples[/bold]
+
+  gsr upscale photo.png --scale 6.5                       photo_x6.5.png beside it
+
+  gsr upscale photo.jpg --size 3840x2160 -o poster.png
+
+  gsr upscale scans/ --scale 2 -o large/ --recursive      a folder, resumed where it stopped
+"""
+
+
+class PrecisionChoice(str, Enum):
+    auto = "auto"
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+
+
+def upscale(
+    inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Pictures, folders or patterns.")],
+    scale: Annotated[
+        float | None, typer.Option("--scale", "-s", help="Enlargement of both sides, any fraction.")
+    ] = None,
+    size: Annotated[str | None, typer.Option(metavar="WIDTHxHEIGHT", help="Exact size, such as 3840x2160.")] = None,
+    width: Annotated[int | None, typer.Option(help="Exact width; the height follows.")] = None,
+    height: Annotated[int | None, typer.Option(help="Exact height; the width follows.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="A file for one input, else a folder. Default: beside the input."),
+    ] = None,
+    format: Annotated[
+        str | None, typer.Option(help="png, jpg, webp, tiff, bmp or avif. Default: as the input.", metavar="FORMAT")
+    ] = None,
+    quality: Annotated[int | None, typer.Option(min=1, max=100, help="Of JPEG, WebP and AVIF.")] = None,
+    model: Annotated[str, typer.Option("--model", "-m", help="A name, or the path of a checkpoint.")] = "gsasr-lite",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    precision: Annotated[PrecisionChoice, typer.Option(help="Of the network's arithmetic.")] = PrecisionChoice.auto,
+    tile: Annotated[
+        int | None, typer.Option(min=1, help="Side of the network's tiles. Default: what memory allows.")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace outputs that exist; else they are skipped.")
+    ] = False,
+    recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Look into folders in folders.")] = False,
+    strip_metadata: Annotated[bool, typer.Option("--strip-metadata", help="Drop EXIF and XMP.")] = False,
+    max_pixels: Annotated[
+        int | None, typer.Option(min=1, help="Largest input taken, in pixels; guards against decompression bombs.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Say what runs where, and where the time went.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+) -> None:
+    """Enlarge pictures by any factor."""
+    console = Console(json)
+    with reporting(console, debug):
+        from gsrcli.cli.jobs import plan_jobs
+        from gsrcli.sizes import Target
+
+        began = time.perf_counter()
+        target = Target(scale, Target.parse_size(size) if size else None, width, height)
+        jobs = plan_jobs(inputs, output, target.label, _suffix(format), recursive)
+        todo = [job for job in jobs if overwrite or not job.target.exists()]
+        outcomes, facts = [], {}
+        if todo:
+            from gsrcli.cli.batch import Batch
+            from gsrcli.images import DEFAULT_MAX_PIXELS
+
+            upscaler = _upscaler(model, device, precision.value, tile)
+            facts = _facts(model, upscaler)
+            batch = Batch(
+                upscaler, target, console, quality, overwrite, strip_metadata, max_pixels or DEFAULT_MAX_PIXELS, debug
+            )
+            outcomes = batch.run(todo)
+            facts["seconds"] = {**asdict(upscaler.seconds), "decode": batch.decoding, "encode": batch.encoding}
+        _finish(jobs, outcomes, facts, time.perf_counter() - began, console, verbose)
+
+
+upscale.__doc__ = f"{upscale.__doc__}\n{EXAMPLES}"
+
+
+def _suffix(format: str | None) -> str | None:
+    """The file name suffix of --format.
+
+    Raises:
+        UsageError: no such format can be written.
+    """
+    if format is None:
+        return None
+    from gsrcli.errors import UsageError
+    from gsrcli.images import OUTPUT_SUFFIXES
+
+    suffix = f".{format.lower().lstrip('.')}"
+    if suffix not in OUTPUT_SUFFIXES:
+        raise UsageError(f"{format} pictures cannot be written", hint=f"use one of {' '.join(OUTPUT_SUFFIXES)}")
+    return suffix
+
+
+def _upscaler(model: str, device: str, precision: Precision, tile: int | None) -> Upscaler:
+    from gsrcli.devices import pick_device, pick_precision
+    from gsrcli.upscaler import Upscaler
+    from gsrcli.weights import load_model
+
+    where = pick_device(device)
+    return Upscaler(load_model(model, where), pick_precision(where, precision), tile)
+
+
+def _facts(model: str, upscaler: Upscaler) -> dict[str, Any]:
+    """What ran where."""
+    from gsrcli.rasterizer import backend
+
+    device = upscaler.model.device
+    rasterizer, note = backend(device.type)
+    return {
+        "model": model,
+        "device": str(device),
+        "precision": str(upscaler.dtype).removeprefix("torch."),
+        "rasterizer": rasterizer,
+        "rasterizer_note": note,
+    }
+
+
+def _finish(
+    jobs: list[Job],
+    outcomes: list[Outcome],
+    facts: dict[str, Any],
+    seconds: float,
+    console: Console,
+    verbose: bool,
+) -> None:
+    """Tell what was done, in one line or one object, and exit with 1 if anything failed."""
+    by_source = {outcome.input: outcome for outcome in outcomes}
+    results: list[dict[str, Any]] = []
+    for job in jobs:
+        outcome = by_source.get(str(job.source))
+        row = asdict(outcome) if outcome else {"input": str(job.source), "output": str(job.target), "status": "skipped"}
+        results.append({key: value for key, value in row.items() if value is not None})
+    counts = Counter(row["status"] for row in results)
+    if verbose and facts:
+        stages = ", ".join(f"{stage} {spent:.2f} s" for stage, spent in facts["seconds"].items())
+        console.note(
+            f"{facts['model']} on {facts['device']} in {facts['precision']}, "
+            f"rasterizer {facts['rasterizer']} ({facts['rasterizer_note']}): {stages}"
+        )
+    data = {"results": results, **{status: counts[status] for status in ("done", "skipped", "failed")}, **facts}
+    console.result(_summary(results, counts, seconds), {**data, "elapsed": round(seconds, 3)})
+    if counts["failed"]:
+        raise SystemExit(1)
+
+
+def _summary(results: list[dict[str, Any]], counts: Counter[str], seconds: float) -> str:
+    """One line: the picture, where there is one, or the counts."""
+    if len(results) == 1 and counts["done"]:
+        row = results[0]
+        return f"{row['output']}: {row['width']}x{row['height']} in {seconds:.1f} s"
+    parts = [f"{counts['done']} done"]
+    if counts["skipped"]:
+        parts.append(f"{counts['skipped']} skipped (there already; --overwrite replaces them)")
+    if counts["failed"]:
+        parts.append(f"{counts['failed']} failed")
+    return f"{', '.join(parts)} in {seconds:.1f} s"

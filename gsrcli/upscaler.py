@@ -1,0 +1,302 @@
+"""LR picture → tiles → one field of Gaussians → strips of the enlargement.
+
+The network is tiled, the picture is not: each tile is read with a halo, and of the Gaussians it yields those are kept
+whose reference position lies in the tile's core. Their union is the field of the whole picture, rasterized on one grid
+of pixels: there is no seam to blend, at any scale. Tiles come row by row, and rows of the enlargement are drawn as soon
+as no later tile can reach them, so memory is bounded by a row of tiles and a strip of pixels, whatever the picture's
+height.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gsrcli import bicubic
+from gsrcli.devices import autocast
+from gsrcli.errors import LimitError, ModelError, UsageError
+from gsrcli.gaussians import Gaussians
+from gsrcli.images import Picture, bleed_alpha, from_unit, to_unit
+from gsrcli.models.base import Model
+from gsrcli.rasterizer import rasterize
+
+__all__ = ["DEFAULT_TILE", "Seconds", "Upscaler"]
+
+DEFAULT_TILE = 512
+_SMALLEST_TILE = 48
+_STRIP_PIXELS = 1 << 23
+_LUMA = (0.299, 0.587, 0.114)
+
+
+@dataclass
+class Seconds:
+    """Where the time of an enlargement went."""
+
+    network: float = 0.0
+    rasterizer: float = 0.0
+
+    @contextmanager
+    def of(self, stage: str, device: torch.device) -> Iterator[None]:
+        """Add the time of a block of code to a stage."""
+        began = time.perf_counter()
+        yield
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        setattr(self, stage, getattr(self, stage) + time.perf_counter() - began)
+
+
+@dataclass(frozen=True)
+class Upscaler:
+    """Enlarges pictures with one model.
+
+    Attributes:
+        model: on the device to compute on.
+        dtype: of the network's arithmetic. A tile whose result is not finite is computed again in float32.
+        tile: side of the tiles' cores, in LR pixels, or None for DEFAULT_TILE, or less where memory is short.
+        halo: context round a tile, in LR pixels; None for the model's own.
+        seconds: filled while it works.
+    """
+
+    model: Model
+    dtype: torch.dtype = torch.float32
+    tile: int | None = None
+    halo: int | None = None
+    seconds: Seconds = field(default_factory=Seconds)
+
+    def __post_init__(self) -> None:
+        if self.tile is not None and self.tile < 1:
+            raise UsageError(f"a tile of {self.tile} pixels cannot hold anything")
+
+    def enlarge(
+        self, picture: Picture, size: tuple[int, int], advance: Callable[[int], object] = lambda pixels: None
+    ) -> Picture:
+        """The picture at another size, with its metadata.
+
+        Args:
+            picture: any :class:`Picture`; grey stays grey, depth is kept, alpha is enlarged like colour.
+            size: height and width wanted, neither below the picture's.
+            advance: told of LR pixels done; they add up to :meth:`work`.
+
+        Raises:
+            UsageError: the size shrinks the picture.
+            LimitError: there is no memory for the enlargement.
+            ModelError: the network's result is not finite even in float32.
+        """
+        width, height = picture.size
+        if size[0] < height or size[1] < width:
+            raise UsageError(f"{size[1]} x {size[0]} would shrink a picture of {width} x {height}; gsr only enlarges")
+        colour, alpha = picture.pixels, picture.alpha
+        if picture.opaque:
+            alpha_enlarged = None if alpha is None else np.full(size, np.iinfo(alpha.dtype).max, alpha.dtype)
+        else:
+            assert alpha is not None
+            colour = bleed_alpha(colour, alpha)
+            alpha_enlarged = self._enlarge_plane(alpha[..., None], size, advance)[..., 0]
+        pixels = self._enlarge_plane(colour, size, advance)
+        return replace(picture, pixels=pixels, alpha=alpha_enlarged)
+
+    @staticmethod
+    def work(picture: Picture) -> int:
+        """The LR pixels that enlarging the picture takes."""
+        width, height = picture.size
+        return width * height * (1 if picture.opaque else 2)
+
+    @torch.inference_mode()
+    def _enlarge_plane(self, pixels: np.ndarray, size: tuple[int, int], advance: Callable[[int], object]) -> np.ndarray:
+        """``(h, w, 1 or 3)`` to ``(*size, 1 or 3)`` of the same type."""
+        try:
+            enlarged = np.empty((*size, pixels.shape[2]), pixels.dtype)
+        except MemoryError as error:
+            raise LimitError(f"there is no memory for a picture of {size[1]} x {size[0]} pixels") from error
+        for begin, strip in self._strips(Source(pixels, self.model), size, advance):
+            values = strip[0].permute(1, 2, 0)
+            if pixels.shape[2] == 1:
+                values = values @ values.new_tensor(_LUMA)[:, None]
+            enlarged[begin : begin + len(values)] = from_unit(values.cpu().numpy(), pixels.dtype)
+        return enlarged
+
+    def _strips(
+        self, source: Source, size: tuple[int, int], advance: Callable[[int], object]
+    ) -> Iterator[tuple[int, Tensor]]:
+        """Rows of the enlargement from top to bottom: the first's index, and ``(1, 3, rows, width)``."""
+        scale = (size[0] / source.height, size[1] / source.width)
+        reach = self.model.traits.reach
+        waiting: list[tuple[int, Gaussians]] = []  # with the LR row below which the Gaussians were made
+        drawn = 0
+        for top, bottom in _cuts(source.padded_height, self._tile(source), self.model.traits.multiple):
+            row = [self._field(source, (top, bottom, *columns), scale, advance) for columns in self._columns(source)]
+            waiting.append((bottom, Gaussians.cat(row)))
+            safe = bottom - reach if bottom < source.padded_height else math.inf
+            ready = size[0] if safe > source.height else max(drawn, math.floor(safe * scale[0] - 0.5))
+            for begin, end in _chunks(drawn, ready, max(1, _STRIP_PIXELS // size[1])):
+                waiting = [(edge, gaussians) for edge, gaussians in waiting if (edge + reach) * scale[0] > begin]
+                yield begin, self._draw(Gaussians.cat([g for _, g in waiting]), source, size, (begin, end))
+            drawn = max(drawn, ready)
+
+    def _draw(self, gaussians: Gaussians, source: Source, size: tuple[int, int], rows: tuple[int, int]) -> Tensor:
+        scale = (size[0] / source.height, size[1] / source.width)
+        with self.seconds.of("rasterizer", self.model.device):
+            strip = rasterize(gaussians, (rows[1] - rows[0], size[1]), scale, (rows[0], 0))
+            if self.model.traits.base == "bicubic":
+                top, bottom = bicubic.rows_needed(source.height, size[0], rows)
+                base = source.window(top, bottom, 0, source.width)
+                strip += bicubic.resize_rows(base, size, rows, top, source.height)
+        return strip
+
+    def _field(
+        self,
+        source: Source,
+        core: tuple[int, int, int, int],
+        scale: tuple[float, float],
+        advance: Callable[[int], object],
+    ) -> Gaussians:
+        """The Gaussians of a tile's core, (top, bottom, left, right) in LR pixels of the padded picture.
+
+        Where memory runs out the tile is computed in four parts, down to a smallest size.
+        """
+        try:
+            gaussians = self._predict(source, core, scale)
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            parts = _quarters(core, self.model.traits.multiple)
+            if parts is None:
+                raise LimitError("there is too little memory for the smallest tile", hint="try --device cpu") from error
+            if self.model.device.type == "cuda":
+                torch.cuda.empty_cache()
+            return Gaussians.cat([self._field(source, part, scale, advance) for part in parts])
+        top, bottom, left, right = core
+        advance((min(bottom, source.height) - top) * (min(right, source.width) - left))
+        return gaussians
+
+    def _predict(self, source: Source, core: tuple[int, int, int, int], scale: tuple[float, float]) -> Gaussians:
+        top, bottom, left, right = core
+        halo = self._halo()
+        window_top, window_left = max(0, top - halo), max(0, left - halo)
+        window_bottom, window_right = min(source.padded_height, bottom + halo), min(source.padded_width, right + halo)
+        with self.seconds.of("network", self.model.device):
+            image = source.window(window_top, window_bottom, window_left, window_right)
+            gaussians = self._infer(image, image.new_tensor([scale]))
+            grid = Grid(gaussians, window_right - window_left, self.model.traits.density)
+            kept = grid.crop(top - window_top, bottom - window_top, left - window_left, right - window_left)
+        return kept.shift(window_left, window_top)
+
+    def _infer(self, image: Tensor, scale: Tensor) -> Gaussians:
+        for dtype in dict.fromkeys((self.dtype, torch.float32)):
+            with autocast(image.device, dtype):
+                gaussians = self.model(image, scale)
+            if gaussians.is_finite():
+                return gaussians
+        raise ModelError("the network's result is not finite: its weights may be damaged")
+
+    def _columns(self, source: Source) -> list[tuple[int, int]]:
+        return _cuts(source.padded_width, self._tile(source), self.model.traits.multiple)
+
+    def _halo(self) -> int:
+        halo, multiple = self.halo if self.halo is not None else self.model.traits.halo, self.model.traits.multiple
+        return math.ceil(halo / multiple) * multiple
+
+    def _tile(self, source: Source) -> int:
+        """The side of the tiles' cores: as asked for, or what fits in a third of the free memory."""
+        if self.tile is not None:
+            return self.tile
+        tile = DEFAULT_TILE
+        room = _free_memory(self.model.device) / 3
+        while tile > _SMALLEST_TILE and (tile + 2 * self._halo()) ** 2 * self.model.traits.bytes_per_pixel > room:
+            tile //= 2
+        return tile
+
+
+class Source:
+    """The LR picture as the network reads it: windows of it in float, padded to the model's multiple.
+
+    Padding mirrors the picture at its right and bottom edge, and repeats the edge where it is too small to mirror.
+    """
+
+    def __init__(self, pixels: np.ndarray, model: Model) -> None:
+        self.pixels = pixels
+        self.device = model.device
+        self.height, self.width = pixels.shape[:2]
+        multiple = model.traits.multiple
+        self.padded_height, self.padded_width = (-(-side // multiple) * multiple for side in pixels.shape[:2])
+
+    def window(self, top: int, bottom: int, left: int, right: int) -> Tensor:
+        """``(1, 3, bottom - top, right - left)`` in [0, 1], channels last, float32."""
+        rows = _mirrored(top, bottom, self.height)
+        columns = _mirrored(left, right, self.width)
+        pixels = to_unit(self.pixels[rows][:, columns])
+        image = torch.from_numpy(pixels).to(self.device).permute(2, 0, 1)[None]
+        return image.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Gaussians by their reference positions, as a model orders them."""
+
+    gaussians: Gaussians
+    width: int
+    density: int
+
+    def crop(self, top: int, bottom: int, left: int, right: int) -> Gaussians:
+        """Those with reference positions in a box of LR pixels."""
+        k = self.density
+
+        def cut(tensor: Tensor) -> Tensor:
+            grid = tensor.unflatten(1, (-1, k * self.width))
+            return grid[:, k * top : k * bottom, k * left : k * right].flatten(1, 2)
+
+        return self.gaussians.map(cut)
+
+
+def _mirrored(begin: int, end: int, length: int) -> slice | np.ndarray:
+    """Indices [begin, end) into a side, where those beyond its end are reflected, or stay at the end."""
+    if end <= length:
+        return slice(begin, end)
+    index = np.arange(begin, end)
+    reflected = 2 * (length - 1) - index
+    return np.where(index < length, index, np.where(reflected >= 0, reflected, length - 1))
+
+
+def _cuts(length: int, tile: int, multiple: int) -> list[tuple[int, int]]:
+    """Cut a side, itself a multiple, into nearly equal parts no longer than a tile, at multiples."""
+    units, unit_tile = length // multiple, max(1, tile // multiple)
+    parts = -(-units // unit_tile)
+    edges = [units * i // parts * multiple for i in range(parts + 1)]
+    return list(pairwise(edges))
+
+
+def _quarters(core: tuple[int, int, int, int], multiple: int) -> list[tuple[int, int, int, int]] | None:
+    """A box cut in four, or None where it is small already."""
+    top, bottom, left, right = core
+    tile = max(bottom - top, right - left) // 2
+    if tile < max(_SMALLEST_TILE, multiple):
+        return None
+    rows = [(top + a, top + b) for a, b in _cuts(bottom - top, tile, multiple)]
+    columns = [(left + a, left + b) for a, b in _cuts(right - left, tile, multiple)]
+    return [(*row, *column) for row in rows for column in columns]
+
+
+def _chunks(begin: int, end: int, length: int) -> Iterator[tuple[int, int]]:
+    for start in range(begin, end, length):
+        yield start, min(start + length, end)
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """torch's CPU allocator raises a plain RuntimeError."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+
+
+def _free_memory(device: torch.device) -> float:
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    import psutil
+
+    return float(psutil.virtual_memory().available)

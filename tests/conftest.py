@@ -1,0 +1,114 @@
+"""What tests of the command and of the library share: a tiny model, synthetic pictures, and ways to run ``gsr``."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from checkpoints import save_tiny
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+import gsrcli
+from gsrcli.cli.app import app
+
+
+@pytest.fixture(scope="session")
+def tiny_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint that loads and computes in no time."""
+    return save_tiny(tmp_path_factory.mktemp("model") / "tiny.safetensors")
+
+
+@pytest.fixture
+def gsr() -> Callable[..., Result]:
+    """Run ``gsr`` with these arguments, in this process; its standard output and error come apart."""
+
+    def run(*arguments: object) -> Result:
+        return CliRunner(env={"TERM": "dumb", "FORCE_COLOR": None}).invoke(app, [str(a) for a in arguments])
+
+    return run
+
+
+@pytest.fixture
+def upscale(gsr: Callable[..., Result], tiny_path: Path) -> Callable[..., Result]:
+    """Run ``gsr upscale`` with the tiny model, in this process."""
+
+    def run(*arguments: object) -> Result:
+        return gsr("upscale", "--model", tiny_path, *arguments)
+
+    return run
+
+
+@pytest.fixture
+def gsr_process() -> Callable[..., subprocess.Popen[str]]:
+    """Start ``gsr`` with these arguments in a process of its own, as a shell would."""
+
+    def start(*arguments: object, cwd: Path | None = None, **env: str) -> subprocess.Popen[str]:
+        source = str(Path(gsrcli.__file__).parents[1])
+        path = os.pathsep.join(filter(None, (source, os.environ.get("PYTHONPATH"))))
+        return subprocess.Popen(
+            [sys.executable, "-m", "gsrcli", *map(str, arguments)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="surrogateescape",
+            cwd=cwd,
+            env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "2", **env},
+            # A test run in the background ignores SIGINT, and so would what it starts.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # type: ignore[arg-type, return-value]
+        )
+
+    return start
+
+
+@pytest.fixture
+def full_disk() -> Callable[[int], AbstractContextManager[None]]:
+    """A context in which files end at so many bytes, and what is written beyond fails, as on a disk that fills up."""
+    resource = pytest.importorskip("resource")
+
+    @contextmanager
+    def ending_at(limit: int) -> Iterator[None]:
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return ending_at
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Callable[..., Path]:
+    """Write a picture below the test's folder: smooth waves, an edge, and some noise."""
+
+    def write(
+        name: str = "photo.png", size: tuple[int, int] = (24, 18), mode: str = "RGB", seed: int = 0, **options: object
+    ) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(samples(size, mode, seed), mode).save(path, **options)
+        return path
+
+    return write
+
+
+def samples(size: tuple[int, int], mode: str, seed: int) -> np.ndarray:
+    """Eight-bit pixels of a synthetic photograph, in Pillow's layout; any alpha has all values."""
+    random = np.random.default_rng(seed)
+    width, height = size
+    channels = len(mode)
+    y, x = np.mgrid[:height, :width, :1][:2]
+    waves = np.sin(x / random.uniform(2, 9, channels) + y / random.uniform(2, 9, channels))
+    values = 0.5 + 0.3 * waves + 0.2 * (x > y) + random.normal(0, 0.03, waves.shape)
+    if mode.endswith("A"):
+        values[..., -1] = np.linspace(0, 1, width)[None]
+    pixels = (values.clip(0, 1) * 255).round().astype(np.uint8)
+    return pixels[..., 0] if channels == 1 else pixels

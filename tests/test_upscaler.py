@@ -1,0 +1,217 @@
+"""Tiles, strips and their seams: the picture must not know how it was cut."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from gsrcli.evaluation import enlarge
+from gsrcli.images import Picture
+from gsrcli.models import build
+from gsrcli.models.base import Model
+from gsrcli.upscaler import Source, Upscaler, _cuts, _mirrored
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    """A small network with random weights, whose residual is as strong as a trained one's."""
+    torch.manual_seed(0)
+    model = build("gsasr-lite", {"width": 16, "blocks": 2, "conditioned_blocks": 1, "head_width": 32})
+    torch.nn.init.normal_(model.head.weight, std=0.1)
+    return model.eval().requires_grad_(False)
+
+
+def photo(height: int, width: int, channels: int = 3, dtype: type = np.uint8, seed: int = 0) -> np.ndarray:
+    """Smooth shapes with edges and some noise."""
+    random = np.random.default_rng(seed)
+    y, x = np.mgrid[:height, :width, :1][:2]
+    waves = np.sin(x / random.uniform(2, 9, channels) + y / random.uniform(2, 9, channels))
+    values = np.clip(0.5 + 0.3 * waves + 0.2 * (x > y) + random.normal(0, 0.03, waves.shape), 0, 1)
+    return (values * np.iinfo(dtype).max).astype(dtype)
+
+
+def psnr(a: np.ndarray, b: np.ndarray) -> float:
+    error = np.mean((a.astype(np.float64) - b.astype(np.float64)) ** 2) / np.iinfo(a.dtype).max ** 2
+    return np.inf if error == 0 else -10 * np.log10(error)
+
+
+@pytest.mark.parametrize("scale", [2, 3.3, 6.5])
+@pytest.mark.parametrize("tile", [24, 37])
+def test_tiled_equals_untiled(model: Model, scale: float, tile: int) -> None:
+    picture = Picture(photo(81, 70))
+    size = (round(81 * scale), round(70 * scale))
+    whole = Upscaler(model, tile=1000).enlarge(picture, size).pixels
+    assert model.traits.exact_halo is not None
+    tiled = Upscaler(model, tile=tile, halo=model.traits.exact_halo).enlarge(picture, size).pixels
+    # Convolutions of other shapes sum in another order, which may turn a rounding.
+    assert np.abs(tiled.astype(int) - whole).max() <= 1
+    assert np.mean(tiled != whole) < 1e-3
+
+
+def test_a_halo_too_small_shows(model: Model) -> None:
+    """The test above can fail."""
+    picture = Picture(photo(81, 70))
+    whole = Upscaler(model, tile=1000).enlarge(picture, (162, 140)).pixels
+    tiled = Upscaler(model, tile=24, halo=0).enlarge(picture, (162, 140)).pixels
+    assert np.abs(tiled.astype(int) - whole).max() > 1
+
+
+def test_strips_equal_one_pass(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture = Picture(photo(50, 33))
+    once = Upscaler(model).enlarge(picture, (171, 99)).pixels
+    monkeypatch.setattr("gsrcli.upscaler._STRIP_PIXELS", 99 * 7)
+    assert np.array_equal(Upscaler(model).enlarge(picture, (171, 99)).pixels, once)
+
+
+def test_agrees_with_the_direct_rendering(model: Model) -> None:
+    """Against the few lines that training uses: network, rasterizer, bicubic base, no tiles and no strips."""
+    picture = Picture(photo(40, 52))
+    image = torch.from_numpy(picture.pixels).permute(2, 0, 1)[None].float() / 255
+    direct = enlarge(model, image, (131, 160))[0].permute(1, 2, 0).numpy() * 255
+    streamed = Upscaler(model, tile=20, halo=model.traits.exact_halo).enlarge(picture, (131, 160)).pixels
+    assert np.abs(streamed - direct).max() < 0.55  # a rounding, and another order of summing
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (2, 3), (17, 5)])
+def test_small_pictures(model: Model, shape: tuple[int, int]) -> None:
+    size = (shape[0] * 3 + 1, shape[1] * 5)
+    enlarged = Upscaler(model).enlarge(Picture(photo(*shape)), size)
+    assert enlarged.size == (size[1], size[0])
+
+
+def test_every_lr_pixel_is_reported_once(model: Model) -> None:
+    done: list[int] = []
+    picture = Picture(photo(50, 61), alpha=photo(50, 61, 1)[..., 0])
+    Upscaler(model, tile=16).enlarge(picture, (75, 92), done.append)
+    assert sum(done) == Upscaler.work(picture) == 2 * 50 * 61
+    assert min(done) > 0
+
+
+class Mirror(Model):
+    """A model that draws each LR pixel as one Gaussian, needing sides that are multiples of 8."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.anchor = torch.nn.Parameter(torch.zeros(()))
+        base = build("gsasr-lite", {"width": 8, "blocks": 1, "conditioned_blocks": 1, "head_width": 8}).traits
+        self.traits = replace(base, density=1, base="none", multiple=8, halo=8, exact_halo=None, reach=4.0)
+        self.seen: list[tuple[int, int]] = []
+
+    def forward(self, image: torch.Tensor, scale: torch.Tensor):  # type: ignore[no-untyped-def]
+        from gsrcli.gaussians import Gaussians
+
+        _, _, height, width = image.shape
+        assert height % 8 == 0
+        assert width % 8 == 0
+        self.seen.append((height, width))
+        y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
+        count = height * width
+        return Gaussians(
+            centre=torch.stack((x, y), -1).reshape(1, count, 2),
+            sigma=torch.full((1, count, 2), 0.6),
+            rho=torch.zeros(1, count),
+            value=image.permute(0, 2, 3, 1).reshape(1, count, 3),
+        )
+
+
+@pytest.mark.parametrize("shape", [(13, 21), (40, 9), (8, 8), (3, 2)])
+@pytest.mark.parametrize("tile", [8, 16, None])
+def test_models_that_need_multiples(shape: tuple[int, int], tile: int | None) -> None:
+    """Padded Gaussians of a local model add exactly what mirroring the picture adds, however it is tiled."""
+    model = Mirror()
+    picture = Picture(photo(*shape))
+    size = (shape[0] * 2 + 1, shape[1] * 3)
+    tiled = Upscaler(model, tile=tile).enlarge(picture, size).pixels
+    whole = Upscaler(model, tile=10_000).enlarge(picture, size).pixels
+    assert model.seen[-1] == (-(-shape[0] // 8) * 8, -(-shape[1] // 8) * 8)
+    assert np.array_equal(tiled, whole)
+
+
+def test_padding_mirrors_then_repeats() -> None:
+    assert list(np.arange(5)[_mirrored(2, 8, 5)]) == [2, 3, 4, 3, 2, 1]
+    assert list(np.arange(2)[_mirrored(0, 6, 2)]) == [0, 1, 0, 1, 1, 1]
+    model = Mirror()
+    window = Source(photo(3, 5), model).window(0, 8, 0, 8)
+    expected = np.pad(photo(3, 5), ((0, 2), (0, 3), (0, 0)), mode="reflect")
+    np.testing.assert_allclose(window[0, :, :5].permute(1, 2, 0).numpy() * 255, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(("length", "tile", "multiple"), [(100, 30, 1), (96, 40, 12), (12, 5, 12), (1, 512, 1)])
+def test_cuts_cover_once_at_multiples(length: int, tile: int, multiple: int) -> None:
+    cuts = _cuts(length, tile, multiple)
+    assert [c[0] for c in cuts[1:]] == [c[1] for c in cuts[:-1]]
+    assert (cuts[0][0], cuts[-1][1]) == (0, length)
+    assert all(begin % multiple == 0 and begin < end for begin, end in cuts)
+    assert all(end - begin <= max(tile, multiple) for begin, end in cuts)
+
+
+def test_grey_stays_grey_and_agrees_with_grey_as_colour(model: Model) -> None:
+    grey = photo(30, 31, 1)
+    alone = Upscaler(model).enlarge(Picture(grey), (75, 80)).pixels
+    colour = Upscaler(model).enlarge(Picture(np.repeat(grey, 3, axis=2)), (75, 80)).pixels
+    assert alone.shape == (75, 80, 1)
+    luma = colour @ np.array([0.299, 0.587, 0.114])
+    unclipped = ((colour > 0) & (colour < 255)).all(-1)
+    assert unclipped.mean() > 0.5
+    assert np.abs(alone[..., 0] - luma)[unclipped].max() < 1.1
+
+
+def test_sixteen_bits_are_more_than_eight(model: Model) -> None:
+    deep = photo(30, 31, dtype=np.uint16)
+    enlarged = Upscaler(model).enlarge(Picture(deep), (60, 62)).pixels
+    assert enlarged.dtype == np.uint16
+    assert len(np.unique(enlarged % 257)) > 100
+    shallow = Upscaler(model).enlarge(Picture((deep // 257).astype(np.uint8)), (60, 62)).pixels
+    assert psnr((enlarged // 257).astype(np.uint8), shallow) > 40
+
+
+def test_alpha_is_enlarged_and_hidden_colours_do_not_show(model: Model) -> None:
+    alpha = np.zeros((40, 40), np.uint8)
+    alpha[:, 20:] = 255
+    pixels = np.full((40, 40, 3), 200, np.uint8)
+    pixels[:, :20] = 0  # black under full transparency
+    enlarged = Upscaler(model).enlarge(Picture(pixels, alpha), (120, 120))
+    plain = Upscaler(model).enlarge(Picture(np.full((40, 40, 3), 200, np.uint8)), (120, 120))
+    assert np.array_equal(enlarged.pixels, plain.pixels)
+    assert enlarged.alpha is not None
+    assert enlarged.alpha.shape == (120, 120)
+    expected = Upscaler(model).enlarge(Picture(alpha[..., None]), (120, 120)).pixels[..., 0]
+    assert np.array_equal(enlarged.alpha, expected)
+
+
+def test_opaque_alpha_is_kept_and_costs_nothing(model: Model) -> None:
+    picture = Picture(photo(20, 20), np.full((20, 20), 255, np.uint8))
+    enlarged = Upscaler(model).enlarge(picture, (40, 40))
+    assert Upscaler.work(picture) == 400
+    assert enlarged.alpha is not None
+    assert enlarged.alpha.min() == 255
+
+
+@pytest.mark.slow
+def test_memory_is_bounded_by_tiles_not_by_the_picture() -> None:
+    """Eight times the rows may cost the rows themselves, in and out, and no more."""
+    script = (
+        "import sys, resource, numpy as np, torch\n"
+        "from gsrcli.images import Picture\n"
+        "from gsrcli.models import build\n"
+        "from gsrcli.upscaler import Upscaler\n"
+        "torch.set_num_threads(1)\n"
+        "model = build('gsasr-lite', {'width': 16, 'blocks': 1, 'conditioned_blocks': 1, 'head_width': 32}).eval()\n"
+        "rows = int(sys.argv[1])\n"
+        "picture = Picture(np.zeros((rows, 400, 3), np.uint8))\n"
+        "Upscaler(model, tile=128).enlarge(picture, (rows * 2, 800))\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)\n"
+    )
+
+    def peak(rows: int) -> int:
+        done = subprocess.run([sys.executable, "-c", script, str(rows)], capture_output=True, text=True, check=True)
+        return int(done.stdout)
+
+    few, many = 400, 3200
+    pictures = (many - few) * 400 * 3 * (1 + 4)
+    assert peak(many) - peak(few) < pictures + 48 * 2**20
