@@ -4,8 +4,8 @@
 //     q = (dx²/σx² − 2ρ·dx·dy/(σx·σy) + dy²/σy²) / (1 − ρ²).
 // It is evaluated in whitened coordinates,
 //     v = dy/σy,   t = (dx/σx − ρ·v) / √(1 − ρ²),   q = t² + v²,
-// a sum of squares: nothing cancels however close |ρ| comes to 1, and along a row (v fixed) the Gaussian
-// is a one-dimensional one in t. The gradients below are plain sums of t and v.
+// a sum of squares: unlike the polynomial it loses no digits to cancelling terms of opposite sign, and along a
+// row (v fixed) the Gaussian is a one-dimensional one in t. The gradients below are plain sums of t and v.
 //
 // Compiled as C++17 for the CPU, and as CUDA C++ for the device.
 #pragma once
@@ -19,6 +19,9 @@
 #endif
 
 namespace gsr {
+
+// In output pixels: a Gaussian smaller than this cannot be seen, and its t would overflow.
+constexpr float kSmallestSigma = 1e-12f;
 
 // What part of the output is drawn, and which contributions are skipped.
 struct View {
@@ -54,8 +57,8 @@ GSR_FUNCTION bool project(float centre_x, float centre_y, float sigma_x, float s
     const double x = centre_x * view.scale_x - 0.5, y = centre_y * view.scale_y - 0.5;
     const float sx = (float)(sigma_x * view.scale_x), sy = (float)(sigma_y * view.scale_y);
     const float rest = (1.0f - rho) * (1.0f + rho);
-    if (!(sx > 0 && sx < INFINITY && sy > 0 && sy < INFINITY && rest > 0 && fabs(x) < 1e15 && fabs(y) < 1e15))
-        return false;
+    const bool sized = sx > kSmallestSigma && sx < INFINITY && sy > kSmallestSigma && sy < INFINITY;
+    if (!(sized && rest > 0 && fabs(x) < 1e15 && fabs(y) < 1e15)) return false;
     const double column = floor(x), row = floor(y);
     g.column = (long long)column - view.origin_x;
     g.row = (long long)row - view.origin_y;

@@ -33,7 +33,7 @@ constexpr std::int64_t kBandRows = 32;
 constexpr std::int64_t kGaussiansPerTask = 4096;
 
 typedef float Lanes __attribute__((vector_size(4 * kLanes)));
-typedef std::int32_t IntLanes __attribute__((vector_size(4 * kLanes)));
+typedef std::uint32_t UintLanes __attribute__((vector_size(4 * kLanes)));
 
 const Lanes kIota = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 
@@ -77,7 +77,7 @@ INLINE void exp2_negative(Lanes& x) {
     p = p * f + 2.402211972e-1f;
     p = p * f + 6.931469671e-1f;
     p = p * f + 1.000000072f;
-    IntLanes exponent, result;
+    UintLanes exponent, result;
     std::memcpy(&exponent, &rounded, sizeof exponent);
     std::memcpy(&result, &p, sizeof result);
     result += exponent << 23;

@@ -15,6 +15,8 @@ __all__ = ["resize", "resize_rows", "rows_needed"]
 
 def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
     """Resample ``(B, C, h, w)`` to ``(B, C, *size)``. Overshoots are not clamped."""
+    if size[1] == 1:  # torch 2.13 gets one column of contiguous input wrong when the height changes too
+        image = image.contiguous(memory_format=torch.channels_last)
     return F.interpolate(image, size, mode="bicubic", antialias=True, align_corners=False)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -79,7 +80,7 @@ class Crops(Dataset[Pair]):
         self.seed = seed
 
     def __getitem__(self, index: int) -> Pair:
-        generator = torch.Generator().manual_seed((self.seed << 40) + index)
+        generator = torch.Generator().manual_seed(_mix(self.seed, index))
         scale = self.scales.draw(generator)
         candidates = [self._crop(scale, generator) for _ in range(2)]
         high = _turn(max(candidates, key=_detail), generator).float() / 255
@@ -113,7 +114,7 @@ def find_pictures(folder: Path) -> list[Path]:
     Raises:
         PictureError: there are none, or no such folder.
     """
-    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in INPUT_SUFFIXES)
+    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in INPUT_SUFFIXES and p.is_file())
     if not found:
         raise PictureError(f"no pictures found below {folder}")
     return found
@@ -151,6 +152,11 @@ def _detail(picture: Tensor) -> float:
     """Mean absolute difference of neighbouring pixels in green."""
     green = picture[1].to(torch.int16)
     return float(green.diff(dim=0).abs().float().mean() + green.diff(dim=1).abs().float().mean())
+
+
+def _mix(seed: int, index: int) -> int:
+    """32 bits, which is all that torch's CPU generator takes from a seed."""
+    return int.from_bytes(hashlib.blake2b(f"{seed} {index}".encode(), digest_size=4).digest(), "little")
 
 
 def _uniform(generator: torch.Generator) -> float:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from os import PathLike
+from pathlib import Path
 
 import safetensors.torch
 import torch
@@ -20,7 +21,7 @@ __all__ = ["Gaussians"]
 _FIELDS = ("centre", "sigma", "rho", "value")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Gaussians:
     """A batch of ``B`` fields of ``N`` two-dimensional Gaussians with ``C`` channels each.
 
@@ -126,8 +127,10 @@ class Gaussians:
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the field as a safetensors file with the entries centre, sigma, rho and value."""
-        tensors = {name: getattr(self, name).detach().contiguous().cpu() for name in _FIELDS}
-        safetensors.torch.save_file(tensors, path, metadata={"format": "gsrcli.gaussians", "unit": "lr_pixel"})
+        # Clones, because safetensors refuses tensors that share memory.
+        tensors = {name: getattr(self, name).detach().cpu().clone().contiguous() for name in _FIELDS}
+        metadata = {"format": "gsrcli.gaussians", "unit": "lr_pixel"}
+        Path(path).write_bytes(safetensors.torch.save(tensors, metadata))
 
     @staticmethod
     def load(path: str | PathLike[str]) -> Gaussians:
@@ -136,7 +139,10 @@ class Gaussians:
         Raises:
             ValueError: the file holds something else.
         """
-        tensors = safetensors.torch.load_file(path)
+        try:
+            tensors = safetensors.torch.load_file(path)
+        except safetensors.SafetensorError as error:
+            raise ValueError(f"{path} is no safetensors file: {error}") from error
         if set(tensors) != set(_FIELDS):
             raise ValueError(f"{path} holds {sorted(tensors)}, not a Gaussian field")
         return Gaussians(**tensors)

@@ -28,6 +28,8 @@ def psnr(first: Tensor, second: Tensor, border: int = 0) -> float:
     """
     if first.shape != second.shape:
         raise ValueError(f"pictures differ in shape: {tuple(first.shape)} and {tuple(second.shape)}")
+    if 2 * border >= min(first.shape[-2:]):
+        raise ValueError(f"a border of {border} leaves nothing of {tuple(first.shape)}")
     difference = (first - second).double()
     if border:
         difference = difference[..., border:-border, border:-border]

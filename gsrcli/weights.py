@@ -79,7 +79,7 @@ def load_model(name: str | os.PathLike[str] = DEFAULT_MODEL, device: str | torch
 
 def save_model(model: Model, name: str, path: Path, notes: dict[str, Any]) -> None:
     """Write a model's weights, its name and config, and ``notes`` on how it came to be, in one rename."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     from gsrcli.models import config_of
 
@@ -87,7 +87,7 @@ def save_model(model: Model, name: str, path: Path, notes: dict[str, Any]) -> No
     metadata |= {key: json.dumps(value) for key, value in notes.items()}
     tensors = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     partial = path.with_suffix(".partial")
-    save_file(tensors, partial, metadata)
+    partial.write_bytes(save(tensors, metadata))
     partial.replace(path)
 
 

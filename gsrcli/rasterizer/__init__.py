@@ -21,6 +21,9 @@ EPSILON = 1 / 1024
 """Default bound below which a Gaussian's relative contribution to a pixel is skipped: a quarter of an 8-bit step."""
 
 
+_Q_FLOAT32 = 2 * 126 * math.log(2)  # beyond it exp(-q/2) is no normal float32: it counts as nothing
+
+
 def rasterize(
     gaussians: Gaussians,
     size: tuple[int, int],
@@ -41,8 +44,8 @@ def rasterize(
         scale: output pixels per LR pixel, one number or (y, x). For a picture of height h drawn whole at height H
             this is exactly H/h.
         origin: (y, x) of the region's first pixel within the whole output: a strip of a picture is drawn alone.
-        epsilon: a Gaussian is skipped at pixels where ``exp(-q/2) < epsilon``; 0 skips none. The error of a pixel
-            is below epsilon times the sum of the |values| of the Gaussians near it.
+        epsilon: a Gaussian is skipped at pixels where ``exp(-q/2) < epsilon``; 0 skips only what float32 cannot
+            hold. The error of a pixel is below epsilon times the sum of the |values| of the Gaussians near it.
         window: (y, x): skip pixels farther than this from a centre, in output pixels, instead of by epsilon. The
             released GSASR programs use (r(H - 1)/2, r(W - 1)/2) with r = 0.1 for H x W outputs, 0.5 in training.
 
@@ -56,7 +59,7 @@ def rasterize(
     scale_y, scale_x = scale if isinstance(scale, tuple) else (scale, scale)
     if height < 0 or width < 0 or not (0 < scale_y < math.inf and 0 < scale_x < math.inf) or not 0 <= epsilon < 1:
         raise ValueError(f"cannot draw size {size} at scale {scale} with epsilon {epsilon}")
-    q_max = math.inf if window is not None or epsilon == 0 else -2 * math.log(epsilon)
+    q_max = _Q_FLOAT32 if window is not None or epsilon == 0 else min(_Q_FLOAT32, -2 * math.log(epsilon))
     window = window or (math.inf, math.inf)
     gaussians = gaussians.to(dtype=gaussians.dtype if gaussians.dtype == torch.float64 else torch.float32)
     if backend(gaussians.device.type, gaussians.dtype)[0] == "torch":
@@ -65,6 +68,7 @@ def rasterize(
     return op.rasterize(*fields, size, origin, (scale_y, scale_x), q_max, window)
 
 
+@torch.compiler.assume_constant_result
 def backend(device: str, dtype: torch.dtype = torch.float32) -> tuple[str, str]:
     """Which implementation draws fields of this device type and dtype, and a remark for people.
 

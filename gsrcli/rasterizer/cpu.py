@@ -48,7 +48,7 @@ def load() -> ctypes.CDLL:
         library = ctypes.CDLL(str(_LIBRARY))
     except OSError as error:
         raise UnavailableError(f"the compiled CPU rasterizer does not load: {error}") from error
-    if library.gsr_abi_version() != _ABI_VERSION:
+    if not hasattr(library, "gsr_abi_version") or library.gsr_abi_version() != _ABI_VERSION:
         raise UnavailableError("the compiled CPU rasterizer belongs to another version of gsrcli: reinstall it")
     library.gsr_instruction_set.restype = ctypes.c_char_p
     pointer = ctypes.c_void_p

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gsrcli.gaussians import Gaussians
 from gsrcli.rasterizer import cpu
 
 __all__ = ["rasterize"]
@@ -79,4 +80,12 @@ rasterize.register_autograd(_backward, setup_context=_setup_context)
 
 
 def _contiguous(centre: Tensor, sigma: Tensor, rho: Tensor, value: Tensor) -> Fields:
+    """What the kernels may read through bare pointers.
+
+    Raises:
+        ValueError: shapes or types that do not fit together.
+    """
+    Gaussians(centre, sigma, rho, value)
+    if any(tensor.dtype != torch.float32 for tensor in (centre, sigma, rho, value)):
+        raise ValueError("the compiled rasterizers draw float32 only")
     return centre.contiguous(), sigma.contiguous(), rho.contiguous(), value.contiguous()

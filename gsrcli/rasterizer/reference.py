@@ -17,6 +17,7 @@ from gsrcli.gaussians import Gaussians
 __all__ = ["rasterize"]
 
 _PAIRS_AT_ONCE = 1 << 22
+_SMALLEST_SIGMA = 1e-12  # output pixels, as in csrc/gaussian.h
 
 
 def rasterize(
@@ -48,8 +49,11 @@ def rasterize(
             index, weight = _weights(boxes, size, q_max, window)
             drawn = weight[..., None] * boxes.value[:, None, None]  # (n, rows, columns, C)
             image = image.index_add(0, index.flatten(), drawn.flatten(0, 2))
-        images.append(image.T.reshape(-1, *size))
-    return torch.stack(images) if images else gaussians.value.new_zeros(0, gaussians.channels, *size)
+        images.append(image.T.reshape(gaussians.channels, *size))
+    image = torch.stack(images) if images else gaussians.value.new_zeros(0, gaussians.channels, *size)
+    # Where nothing is drawn the graph would be missing, and with it the zero gradients.
+    nothing = sum(getattr(gaussians, name)[:, :0].sum() for name in ("centre", "sigma", "rho", "value"))
+    return image + nothing
 
 
 class _Boxes(NamedTuple):
@@ -79,16 +83,19 @@ def _boxes(field: Gaussians, size: tuple[int, int], q_max: float, window: tuple[
         reach = torch.minimum(math.sqrt(q_max) * sigma, centre.new_tensor([window[1], window[0]]))
         first = (centre - reach).ceil().maximum(torch.zeros_like(limit))
         last = (centre + reach).floor().minimum(limit - 1)
-        drawable = ((last >= first) & (sigma > 0) & sigma.isfinite()).all(-1) & (rho.abs() < 1)
+        drawable = ((last >= first) & (sigma > _SMALLEST_SIGMA) & sigma.isfinite()).all(-1) & (rho.abs() < 1)
         extent = torch.where(drawable[:, None], last - first + 1, 0).long()
-        order = torch.argsort(extent.prod(-1), stable=True)
+        order = torch.argsort(extent[:, 1], stable=True)
+        order = order[torch.argsort(extent[order, 0].float().log2().ceil(), stable=True)]
         order = order[drawable[order]]
     while len(order):
-        # The largest boxes come last: take as many as fit at the size of the largest.
-        columns, rows = extent[order[-1]].tolist()
-        chunk = order[-max(1, _PAIRS_AT_ONCE // (columns * rows)) :]
+        # Boxes of similar columns, then similar rows: take as many from the end as fit at their common extent.
+        candidates = order[-max(1, _PAIRS_AT_ONCE // int(extent[order[-1]].prod())) :].flip(0)
+        hulls = extent[candidates].cummax(0).values
+        fit = hulls.prod(-1) * torch.arange(1, len(hulls) + 1, device=hulls.device) <= _PAIRS_AT_ONCE
+        chunk = candidates[: max(1, int(fit.sum()))]
         order = order[: -len(chunk)]
-        columns, rows = extent[chunk].amax(0).tolist()
+        columns, rows = hulls[len(chunk) - 1].tolist()
         yield _Boxes(centre[chunk], sigma[chunk], rho[chunk], value[chunk], first[chunk].long(), (columns, rows))
 
 
