@@ -62,10 +62,10 @@ class Lite(Model):
             density=density,
             base="bicubic",
             multiple=1,
-            halo=16,
+            halo=convolutions,
             exact_halo=convolutions,
             reach=1 / density + 3.73 * _SIGMA_MAX,  # offset, and sqrt(-2 ln EPSILON) deviations
-            bytes_per_pixel=4096,
+            bytes_per_pixel=2000,
         )
 
     def _start_as_bicubic(self) -> None:

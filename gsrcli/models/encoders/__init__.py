@@ -1,0 +1,34 @@
+"""The encoders of GSASR: published networks up to their upsamplers, all giving 64 channels a pixel.
+
+An encoder is a module from ``(B, 3, h, w)`` in [0, 1] to ``(B, 64, h, w)``, built without arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from torch import nn
+
+from gsrcli.models.encoders.edsr import EDSR
+from gsrcli.models.encoders.rdn import RDN
+
+__all__ = ["CHANNELS", "ENCODERS", "build_encoder"]
+
+CHANNELS = 64
+
+ENCODERS: dict[str, Callable[[], nn.Module]] = {
+    "edsr": partial(EDSR, long_skip=False),
+    "rdn": RDN,
+}
+
+
+def build_encoder(name: str) -> nn.Module:
+    """A freshly initialised encoder.
+
+    Raises:
+        ValueError: no encoder has this name.
+    """
+    if name not in ENCODERS:
+        raise ValueError(f"unknown encoder {name!r}; known: {', '.join(ENCODERS)}")
+    return ENCODERS[name]()

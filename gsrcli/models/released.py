@@ -1,0 +1,226 @@
+"""Reads the state dicts that GSASR's authors released (arXiv:2501.06838) as ours.
+
+A released model is two files, ``encoder.pth`` and ``decoder.pth``. What changes on the way in:
+
+- names, by the tables below;
+- where one layer of ours does the work of several (queries, keys and values; the first layers of the heads),
+  their tensors are joined along the first axis;
+- of the attention to the scale only the value and output projections remain: its queries and keys, and the
+  norm that only feeds its queries, have no effect (see :mod:`gsrcli.models.gsasr`);
+- the rows of a relative position bias table are put in the order of :func:`relative_position_index`: the released
+  files store an index of their own beside each table, and that of the cross attention is another than Swin's;
+- tables that follow from a window's side are left out, but must be as expected where they are present.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from gsrcli.models.attention import relative_position_index, token_positions
+from gsrcli.models.gsasr import GSASR, GSASR_CONFIGS, HEADS, GSASRConfig
+
+__all__ = ["convert"]
+
+# Tables of names, ours to theirs; ``#`` stands for an index, and several of theirs are joined into one of
+# ours. An entry covers the names that continue it, and a longer entry goes first. Names that no entry covers
+# are the same on both sides.
+_Names = dict[str, tuple[str, ...]]
+
+
+def _block_names(ours: str, theirs: str, attention: str, scale_mlp: str, mlp: str, norms: str) -> _Names:
+    """The names in either kind of decoder block; ``norms`` are the digits of scale, attention and MLP norm."""
+    layer, their_layer = f"{ours}.layers.#", f"{theirs}.blocks.#"
+    their_attention = f"{their_layer}.{attention}"
+    return {
+        ours: (theirs,),
+        f"{layer}.scale.value.weight": (f"{their_layer}.gs_cross_attn_scale.in_proj_weight",),
+        f"{layer}.scale.value.bias": (f"{their_layer}.gs_cross_attn_scale.in_proj_bias",),
+        f"{layer}.scale.output": (f"{their_layer}.gs_cross_attn_scale.out_proj",),
+        f"{layer}.scale.norm": (f"{their_layer}.norm{norms[0]}",),
+        f"{layer}.scale.mlp.0": (f"{their_layer}.{scale_mlp}.fc1",),
+        f"{layer}.scale.mlp.2": (f"{their_layer}.{scale_mlp}.fc2",),
+        f"{layer}.attention_norm": (f"{their_layer}.norm{norms[1]}",),
+        f"{layer}.attention.qkv": tuple(f"{their_attention}.{part}head" for part in "qkv"),
+        f"{layer}.attention.position.frequencies": (f"{their_attention}.rope_freqs",),
+        f"{layer}.attention.position.table": (f"{their_attention}.relative_position_bias_table",),
+        f"{layer}.attention.output": (f"{their_attention}.proj",),
+        f"{layer}.mlp_norm": (f"{their_layer}.norm{norms[2]}",),
+        f"{layer}.mlp.0": (f"{their_layer}.{mlp}.fc1",),
+        f"{layer}.mlp.2": (f"{their_layer}.{mlp}.fc2",),
+    }
+
+
+_DECODER: _Names = {
+    "embedding": ("gs_embedding",),
+    "position": ("pos_embedding",),
+    "scale_embedding": ("scale_mlp",),
+    "feature_projection": ("img_feat_proj",),
+    **_block_names(
+        "condition_injection.#",
+        "window_crossattn_blocks.#",
+        attention="window_cross_attn",
+        scale_mlp="mlp_crossattn_scale",
+        mlp="mlp_crossattn_feature",
+        norms="234",
+    ),
+    **_block_names(
+        "gaussian_interaction.#",
+        "gs_selfattn_blocks.#",
+        attention="gs_self_attn",
+        scale_mlp="mlp_crossattn",
+        mlp="mlp_selfattn",
+        norms="412",
+    ),
+    "conv": ("conv_final",),
+    "head.upsample1": ("UPNet.0",),
+    "head.upsample2": ("UPNet.2",),
+    "head.first": tuple(f"mlp_block_{field}.0" for field in HEADS),
+    **{f"head.second.{i}": (f"mlp_block_{field}.2",) for i, field in enumerate(HEADS)},
+    **{f"head.third.{i}": (f"mlp_block_{field}.4",) for i, field in enumerate(HEADS)},
+}
+
+_ENCODERS: dict[str, _Names] = {
+    "edsr": {},
+    "rdn": {
+        "shallow1": ("SFENet1",),
+        "shallow2": ("SFENet2",),
+        "blocks.#.convs.#": ("RDBs.#.convs.#.conv.0",),
+        "blocks.#.fusion": ("RDBs.#.LFF",),
+        "fusion": ("GFF",),
+    },
+}
+
+# Tables of theirs that follow from a window's side, by the parameter they stand beside.
+_DERIVED = {"rope_freqs": ("rope_t_x", "rope_t_y")}
+_BIAS_TABLE, _BIAS_INDEX = ".relative_position_bias_table", ".relative_position_index"
+
+
+class _Recipe(NamedTuple):
+    """One tensor of ours: the last ``rows`` rows of each of the released tensors, joined."""
+
+    rows: int
+    shapes: dict[str, tuple[int, ...]]
+
+    def make(self, state: Mapping[str, Tensor]) -> Tensor:
+        (first, *_) = self.shapes
+        if first.endswith(_BIAS_TABLE):
+            return state[first][_rows_by_offset(first, state[first.replace(_BIAS_TABLE, _BIAS_INDEX)])]
+        return torch.cat([state[name][-self.rows :] for name in self.shapes])
+
+
+def _rows_by_offset(table: str, index: Tensor) -> Tensor:
+    """The table's row for each row of ours, from the row that the released index gives each query and key."""
+    ours = relative_position_index(math.isqrt(len(index)))
+    rows = torch.zeros(int(ours.max()) + 1, dtype=torch.long)
+    rows[ours] = index.cpu().long()
+    if not torch.equal(rows[ours], index.cpu().long()):
+        raise ValueError(f"the index beside {table} does not depend on offsets alone")
+    return rows
+
+
+def convert(name: str, encoder_state: Mapping[str, Any], decoder_state: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The state dict of our ``GSASR(GSASR_CONFIGS[name])`` that a released model's two state dicts hold.
+
+    Args:
+        name: a name in ``GSASR_CONFIGS``.
+        encoder_state: what ``encoder.pth`` holds, as it is or under ``params_ema``.
+        decoder_state: the same of ``decoder.pth``.
+
+    Raises:
+        ValueError: the name is unknown, or a tensor is missing, unexpected or of another shape or content
+            than that model's; the message names the tensors as they are released.
+    """
+    if name not in GSASR_CONFIGS:
+        raise ValueError(f"unknown model {name!r}; known: {', '.join(GSASR_CONFIGS)}")
+    config = GSASR_CONFIGS[name]
+    parts = {"encoder": encoder_state, "decoder": decoder_state}
+    state: dict[str, Tensor] = {
+        f"{part}.{key}": tensor
+        for part, entries in parts.items()
+        for key, tensor in entries.get("params_ema", entries).items()
+    }
+    with torch.device("meta"):
+        ours = GSASR(config).state_dict()
+    recipes = {key: _recipe(config, key, tuple(tensor.shape)) for key, tensor in ours.items()}
+    faults = _faults(state, {name: shape for recipe in recipes.values() for name, shape in recipe.shapes.items()})
+    if faults:
+        raise ValueError(f"these are not the tensors of {name}:\n" + "\n".join(faults))
+    return {key: recipe.make(state) for key, recipe in recipes.items()}
+
+
+def _recipe(config: GSASRConfig, ours: str, shape: tuple[int, ...]) -> _Recipe:
+    theirs = _theirs(config, ours)
+    rows = shape[0] // len(theirs)
+    # The projections to queries, keys and values of the scale are stacked in one tensor.
+    height = 3 * rows if ".in_proj_" in theirs[0] else rows
+    return _Recipe(rows, dict.fromkeys(theirs, (height, *shape[1:])))
+
+
+def _theirs(config: GSASRConfig, ours: str) -> tuple[str, ...]:
+    """The released names, beginning with ``encoder.`` or ``decoder.``, of one of our names."""
+    if ours.startswith("encoder."):
+        part, name, names = "encoder", ours.removeprefix("encoder."), _ENCODERS[config.encoder]
+    else:
+        part, name, names = "decoder", ours, _DECODER
+    for entry in sorted(names, key=len, reverse=True):
+        match = re.match(re.escape(entry).replace(r"\#", r"(\d+)") + r"(?![^.])", name)
+        if match:
+            tail = name[match.end() :]
+            return tuple(f"{part}.{_fill(template, match.groups())}{tail}" for template in names[entry])
+    return (f"{part}.{name}",)
+
+
+def _fill(template: str, indices: tuple[str, ...]) -> str:
+    return template.replace("#", "{}").format(*indices)
+
+
+def _faults(state: Mapping[str, Tensor], used: dict[str, tuple[int, ...]]) -> list[str]:
+    """What is wrong with a released state dict, of which we use the tensors given; a line each."""
+    needed = used | dict(_unused_norms(used)) | dict(_bias_indices(used))
+    derived = set(_derived_tables(used))
+    return [
+        *(f"missing: {name}" for name in needed if name not in state),
+        *(f"unexpected: {name}" for name in state if name not in needed and name not in derived),
+        *(
+            f"{name} has shape {tuple(state[name].shape)} instead of {shape}"
+            for name, shape in needed.items()
+            if name in state and tuple(state[name].shape) != shape
+        ),
+        *(f"{name} holds other positions" for name in derived if name in state and not _is_table(name, state[name])),
+    ]
+
+
+def _unused_norms(used: dict[str, tuple[int, ...]]) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """The norms, one a layer, that only feed the queries of the attention to the scale."""
+    for name, shape in used.items():
+        layer, found, _ = name.partition(".gs_cross_attn_scale.out_proj.bias")
+        if found:
+            norm = "norm1" if "window_crossattn_blocks" in layer else "norm3"
+            yield from ((f"{layer}.{norm}.{leaf}", shape) for leaf in ("weight", "bias"))
+
+
+def _bias_indices(used: dict[str, tuple[int, ...]]) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """The index beside each relative position bias table: of n offsets between the tokens of a window."""
+    for name, shape in used.items():
+        if name.endswith(_BIAS_TABLE):
+            tokens = ((math.isqrt(shape[0]) + 1) // 2) ** 2
+            yield name.replace(_BIAS_TABLE, _BIAS_INDEX), (tokens, tokens)
+
+
+def _derived_tables(used: dict[str, tuple[int, ...]]) -> Iterator[str]:
+    for name in used:
+        stem, _, leaf = name.rpartition(".")
+        yield from (f"{stem}.{table}" for table in _DERIVED.get(leaf, ()))
+
+
+def _is_table(name: str, table: Tensor) -> bool:
+    side = math.isqrt(len(table)) if table.dim() else 0
+    x, y = token_positions(side)
+    expected = x if name.endswith("_x") else y
+    return table.shape == expected.shape and bool((table.cpu() == expected).all())
