@@ -13,20 +13,28 @@ from gsrcli.metrics import luma, psnr
 from gsrcli.models.base import Model
 from gsrcli.rendering import render
 
-__all__ = ["crop_to_multiple", "enlarge", "mean_psnr_y"]
+__all__ = ["crop_to_multiple", "enlarge", "mean_psnr_y", "smallest_side"]
 
 
 def mean_psnr_y(model: Model, pictures: Iterable[Tensor], scale: int, dtype: torch.dtype = torch.float32) -> float:
-    """Mean PSNR on Y over pictures, uint8 ``(3, H, W)``, shrunk bicubically by an integer ``scale``; border = scale."""
+    """Mean PSNR on Y over pictures, uint8 ``(3, H, W)``, shrunk bicubically by an integer ``scale``; border = scale.
+
+    Pictures are cropped so that the shrunk ones' sides are multiples of the model's; see :func:`smallest_side`.
+    """
     scores = []
     for picture in pictures:
-        high = crop_to_multiple(picture, scale).to(model.device).float()[None] / 255
+        high = crop_to_multiple(picture, scale * model.traits.multiple).to(model.device).float()[None] / 255
         size = (high.shape[2], high.shape[3])
         low = bicubic.resize(high, (size[0] // scale, size[1] // scale))
         low = (low.clamp(0, 1) * 255).round() / 255
         restored = (enlarge(model, low, size, dtype) * 255).round() / 255
         scores.append(psnr(luma(restored), luma(high), scale))
     return sum(scores) / len(scores)
+
+
+def smallest_side(model: Model, scale: int) -> int:
+    """The shortest side of a picture that :func:`mean_psnr_y` can score: something is left within the border."""
+    return scale * max(3, model.traits.multiple)
 
 
 @torch.inference_mode()

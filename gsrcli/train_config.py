@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -22,7 +23,7 @@ class TrainConfig:
     """A training run, as ``gsr train`` shows and records it. Each field's help stands in its metadata.
 
     Raises:
-        UsageError: the values do not make sense together.
+        UsageError: a value makes no sense, by itself or with the others.
     """
 
     model: str = _setting("gsasr-lite", "Name of the model to train.")
@@ -50,7 +51,16 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if min(self.steps, self.batch, self.patch, self.held_out, self.validate_every, self.save_every) < 1:
             raise UsageError("steps, batch, patch, held-out, validate-every and save-every must be at least 1")
-        if not 1 <= self.scale_low <= self.scale_high <= self.scale_far:
-            raise UsageError("scales must satisfy 1 <= scale-low <= scale-high <= scale-far")
+        if min(self.warmup, self.workers) < 0:
+            raise UsageError("warmup and workers must be at least 0")
+        # The conditions below are put so that NaN fails them.
+        if not 1 <= self.scale_low <= self.scale_high <= self.scale_far < math.inf:
+            raise UsageError("scales must satisfy 1 <= scale-low <= scale-high <= scale-far, and be finite")
+        if not (0 <= self.far_share <= 1 and 0 <= self.unequal_share <= 1):
+            raise UsageError("far-share and unequal-share must be between 0 and 1")
+        if not (0 < self.learning_rate < math.inf and 0 < self.clip < math.inf):
+            raise UsageError("learning-rate and clip must be above 0 and finite")
+        if not 0 <= self.weight_decay < math.inf:
+            raise UsageError("weight-decay must be at least 0 and finite")
         if not 0 <= self.ema < 1:
             raise UsageError("ema must be at least 0 and below 1")

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
+import io
 import json
 import math
+import pickle
+import signal
+import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,12 +25,12 @@ from torch.utils.data import DataLoader
 
 from gsrcli.data import Crops, Pair, Scales, Span, find_pictures, load_pictures
 from gsrcli.devices import autocast, channels_last, pick_device, pick_precision
-from gsrcli.errors import UsageError
-from gsrcli.evaluation import mean_psnr_y
-from gsrcli.models import Model, build
+from gsrcli.errors import GsrError, ModelError, UsageError
+from gsrcli.evaluation import mean_psnr_y, smallest_side
+from gsrcli.models import MODEL_NAMES, Model, build
 from gsrcli.rendering import render
 from gsrcli.train_config import TrainConfig
-from gsrcli.weights import save_model
+from gsrcli.weights import save_model, write_whole
 
 __all__ = ["Progress", "train"]
 
@@ -53,7 +59,7 @@ class Progress:
 def train(config: TrainConfig, data: Path, run: Path, report: Callable[[Progress], None], resume: bool = False) -> Path:
     """Train, leaving in the folder ``run``: weights.safetensors, state.pt to resume from, and log.jsonl.
 
-    An interrupt (Ctrl-C) saves the state before it is raised on.
+    An interrupt (Ctrl-C) saves the state before it is raised on; one within a step waits for the step's end.
 
     Args:
         config: the run. When resuming it must equal the stored one, except where it computes and how often it saves.
@@ -66,8 +72,11 @@ def train(config: TrainConfig, data: Path, run: Path, report: Callable[[Progress
         The path of the weights.
 
     Raises:
-        UsageError: the folder holds a run and ``resume`` is not set, or the other way round, or configs differ.
+        UsageError: the folder holds a run and ``resume`` is not set, or the other way round, or configs differ, or
+            the pictures are too few.
+        ModelError: no such model.
         PictureError: the data cannot be read.
+        GsrError: training diverged, or a file of the run is damaged or cannot be written.
     """
     trainer = Trainer(config, data, run, resume)
     try:
@@ -93,7 +102,7 @@ class Trainer:
         if resume and not self.state_path.exists():
             raise UsageError(f"{run} holds no run to resume")
         torch.manual_seed(config.seed)
-        self.model: Model = build(config.model).to(self.device)
+        self.model = _new_model(config).to(self.device)
         channels_last(self.model)
         self.averaged = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(config.ema))
         self.optimizer = torch.optim.AdamW(
@@ -102,10 +111,10 @@ class Trainer:
         self.step = 0
         if resume:
             self._load_state()
-        train_paths, held_out_paths = _split(find_pictures(data), config.held_out)
-        smallest = math.ceil(config.patch * config.scale_far)
-        self.crops = Crops(load_pictures(train_paths, smallest), config.patch, _scales(config), config.seed)
-        self.held_out = [_centre(p, _VALIDATION_SIDE) for p in load_pictures(held_out_paths, 1)]
+        smallest = max(math.ceil(config.patch * config.scale_far), smallest_side(self.model, max(_VALIDATION_SCALES)))
+        pictures, held_out = _split(load_pictures(find_pictures(data), smallest), config.held_out)
+        self.crops = Crops(pictures, config.patch, _scales(config), config.seed)
+        self.held_out = [_centre(picture, _VALIDATION_SIDE) for picture in held_out]
         run.mkdir(parents=True, exist_ok=True)
 
     def run_to_end(self, report: Callable[[Progress], None]) -> None:
@@ -125,7 +134,7 @@ class Trainer:
             report(progress)
 
     def save_state(self) -> None:
-        """Write state.pt and weights.safetensors, each in one rename."""
+        """Write state.pt and weights.safetensors, each in one rename. Ctrl-C waits until both are written."""
         state = {
             "config": dataclasses.asdict(self.config),
             "step": self.step,
@@ -133,14 +142,15 @@ class Trainer:
             "averaged": self.averaged.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
-        partial = self.state_path.with_suffix(".partial")
-        torch.save(state, partial)
-        partial.replace(self.state_path)
+        content = io.BytesIO()  # torch.save into a file would tell of a full disk by a bare RuntimeError
+        torch.save(state, content)
         training = {"config": dataclasses.asdict(self.config), "step": self.step}
-        save_model(self._averaged_model(), self.config.model, self.weights_path, {"training": training})
+        with _uninterrupted():
+            write_whole(self.state_path, content.getbuffer())
+            save_model(self._averaged_model(), self.config.model, self.weights_path, {"training": training})
 
     def _load_state(self) -> None:
-        state = torch.load(self.state_path, map_location=self.device, weights_only=True)
+        state = _read_state(self.state_path)
         elsewhere = ("device", "precision", "workers", "save_every", "validate_every")
         for name, stored in state["config"].items():
             if name not in elsewhere and getattr(self.config, name) != stored:
@@ -169,10 +179,14 @@ class Trainer:
         loss = self._loss(batch)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip, error_if_nonfinite=True)
-        self.optimizer.step()
-        self.averaged.update_parameters(self.model)
-        self.step += 1
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
+        if not norm.isfinite():
+            hint = "train anew with a lower --learning-rate, in another folder"
+            raise GsrError(f"training diverged at step {self.step + 1}: its gradient is not finite", hint=hint)
+        with _uninterrupted():  # a resumed run must find all of the step, or nothing
+            self.optimizer.step()
+            self.averaged.update_parameters(self.model)
+            self.step += 1
         return loss.item()
 
     def _loss(self, batch: list[Pair]) -> Tensor:
@@ -210,6 +224,41 @@ class Trainer:
             log.write(json.dumps(_plain(progress)) + "\n")
 
 
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Put Ctrl-C off to the end of the block."""
+    usual = signal.getsignal(signal.SIGINT)
+    if not callable(usual) or threading.current_thread() is not threading.main_thread():
+        yield  # nothing would be raised here: Ctrl-C is ignored, ends the process at once, or goes to the main thread
+        return
+    pressed: list[tuple[int, Any]] = []
+    signal.signal(signal.SIGINT, lambda number, frame: pressed.append((number, frame)))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, usual)
+    if pressed:
+        usual(*pressed[0])
+
+
+def _new_model(config: TrainConfig) -> Model:
+    if config.model not in MODEL_NAMES:
+        close = difflib.get_close_matches(config.model, MODEL_NAMES, n=3, cutoff=0.4) or MODEL_NAMES
+        raise ModelError(f"there is no model called {config.model!r}", hint=f"try {' or '.join(close)}")
+    model = build(config.model)
+    if config.patch % model.traits.multiple:
+        raise UsageError(f"the patch of {config.model} must be a multiple of {model.traits.multiple}")
+    return model
+
+
+def _read_state(path: Path) -> dict[str, Any]:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
+        raise GsrError(f"{path} is damaged", hint="train anew, in another folder") from error
+    return state
+
+
 def _scales(config: TrainConfig) -> Scales:
     return Scales(config.scale_low, config.scale_high, config.scale_far, config.far_share, config.unequal_share)
 
@@ -218,12 +267,13 @@ def _plain(progress: Progress) -> dict[str, Any]:
     return {name: value for name, value in dataclasses.asdict(progress).items() if value is not None}
 
 
-def _split(paths: list[Path], held_out: int) -> tuple[list[Path], list[Path]]:
+def _split(pictures: list[Tensor], held_out: int) -> tuple[list[Tensor], list[Tensor]]:
     """Training and validation pictures: every so-many-th is held out."""
-    if len(paths) <= held_out:
-        raise UsageError(f"{len(paths)} pictures are too few to hold out {held_out}", hint="lower --held-out")
-    chosen = {paths[i * len(paths) // held_out] for i in range(held_out)}
-    return [p for p in paths if p not in chosen], sorted(chosen)
+    count = len(pictures)
+    if count <= held_out:
+        raise UsageError(f"{count} pictures are too few to hold out {held_out}", hint="lower --held-out")
+    chosen = [i * count // held_out for i in range(held_out)]
+    return [pictures[i] for i in range(count) if i not in chosen], [pictures[i] for i in chosen]
 
 
 def _centre(picture: Tensor, side: int) -> Tensor:

@@ -7,12 +7,13 @@ import hashlib
 import json
 import os
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gsrcli.errors import ModelError
+from gsrcli.errors import GsrError, ModelError
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from gsrcli.models import Model
 
-__all__ = ["DEFAULT_MODEL", "Weights", "load_model", "registry", "save_model"]
+__all__ = ["DEFAULT_MODEL", "Weights", "load_model", "registry", "save_model", "write_whole"]
 
 DEFAULT_MODEL = "gsasr-lite"
 _PACKAGE = Path(__file__).parent
@@ -78,7 +79,11 @@ def load_model(name: str | os.PathLike[str] = DEFAULT_MODEL, device: str | torch
 
 
 def save_model(model: Model, name: str, path: Path, notes: dict[str, Any]) -> None:
-    """Write a model's weights, its name and config, and ``notes`` on how it came to be, in one rename."""
+    """Write a model's weights, its name and config, and ``notes`` on how it came to be, in one rename.
+
+    Raises:
+        GsrError: the file cannot be written.
+    """
     from safetensors.torch import save
 
     from gsrcli.models import config_of
@@ -86,9 +91,25 @@ def save_model(model: Model, name: str, path: Path, notes: dict[str, Any]) -> No
     metadata = {"format": "gsrcli", "model": name, "config": json.dumps(config_of(model))}
     metadata |= {key: json.dumps(value) for key, value in notes.items()}
     tensors = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
-    partial = path.with_suffix(".partial")
-    partial.write_bytes(save(tensors, metadata))
-    partial.replace(path)
+    write_whole(path, save(tensors, metadata))
+
+
+def write_whole(path: Path, content: bytes | memoryview) -> None:
+    """Write a file in one rename: whoever reads it finds all of the old content or all of the new.
+
+    Raises:
+        GsrError: the file cannot be written. The old one stays, and nothing besides.
+    """
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        partial.write_bytes(content)
+        partial.replace(path)
+    except OSError as error:
+        hint = "see that there is space left, and that its folder may be written to"
+        raise GsrError(f"cannot write {path}: {error.strerror or error}", hint=hint) from error
+    finally:
+        with suppress(OSError):
+            partial.unlink()
 
 
 def _locate(name: str | os.PathLike[str]) -> Path:

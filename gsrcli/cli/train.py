@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gsrcli.cli.console import Console
-from gsrcli.cli.failures import reporting
+from gsrcli.cli.failures import INTERRUPTED, reporting
 from gsrcli.train_config import TrainConfig
 
 if TYPE_CHECKING:
@@ -68,5 +68,11 @@ def train(
                     scores = ", ".join(f"×{scale} {psnr:.2f} dB" for scale, psnr in progress.psnr.items())
                     console.note(f"step {progress.step}: loss {progress.loss:.5f}, held-out PSNR {scores}")
 
-            weights = run_training(config, data, run, report, resume)
+            try:
+                weights = run_training(config, data, run, report, resume)
+            except KeyboardInterrupt:
+                if not (run / "state.pt").exists():  # it came before the first step, and nothing is there to resume
+                    raise
+                console.error(f"interrupted; the run is saved in {run}", "go on with the same command and --resume")
+                raise SystemExit(INTERRUPTED) from None
         console.result(f"{weights}", {})
