@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from gsrcli.devices import pick_device, pick_precision
@@ -58,10 +59,11 @@ def upscale(
         PictureError: the file cannot be read.
         ModelError: the model is unknown or its weights are damaged.
         TypeError: the image is of no kind listed above.
+        ValueError: an array holds NaN.
     """
     target = Target(scale, size, width, height)
     if not isinstance(model, Model):
-        model = _cached_model(os.fspath(model), pick_device(device))
+        model = _cached_model(os.fspath(model), pick_device(device), _stamp(model))
     upscaler = Upscaler(model, pick_precision(model.device, precision), tile)
 
     def enlarge(picture: Picture) -> Picture:
@@ -77,13 +79,25 @@ def upscale(
     return _upscale_pil(image, enlarge)
 
 
-_cached_model = functools.lru_cache(maxsize=2)(load_model)
+@functools.lru_cache(maxsize=2)
+def _cached_model(name: str, device: torch.device, stamp: tuple[int, int] | None) -> Model:
+    return load_model(name, device)
+
+
+def _stamp(path: str | os.PathLike[str]) -> tuple[int, int] | None:
+    """What changes when a checkpoint is written anew."""
+    if not Path(path).is_file():
+        return None
+    status = Path(path).stat()
+    return status.st_mtime_ns, status.st_size
 
 
 def _from_array(array: Array) -> Picture:
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 2, 3, 4)):
         raise TypeError(f"expected an array (H, W) or (H, W, 1 to 4), got {array.shape}")
     if np.issubdtype(array.dtype, np.floating):
+        if np.isnan(array).any():
+            raise ValueError("the array holds NaN")
         array = from_unit(array, np.uint16)
     elif array.dtype not in (np.uint8, np.uint16):
         raise TypeError(f"expected uint8, uint16 or floating point, got {array.dtype}")

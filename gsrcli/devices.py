@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 import torch
 from torch import nn
@@ -26,14 +26,20 @@ def pick_device(name: str = "auto") -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise UsageError(f"device {name!r} cannot be used here", hint="try --device cpu") from error
     return device
 
 
 def pick_precision(device: torch.device, precision: Precision = "auto") -> torch.dtype:
-    """The network's dtype: for "auto" bfloat16 where the hardware has it, float32 elsewhere. Never float16."""
+    """The network's dtype: for "auto" bfloat16 where the hardware has it, float32 elsewhere. Never float16.
+
+    Raises:
+        UsageError: the precision is none of these.
+    """
+    if precision not in get_args(Precision):
+        raise UsageError(f"the precision is auto, float32 or bfloat16, not {precision}")
     if precision == "auto":
         return torch.bfloat16 if _has_bfloat16(device) else torch.float32
     return {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]

@@ -6,9 +6,11 @@ import math
 import re
 from dataclasses import dataclass
 
-from gsrcli.errors import UsageError
+from gsrcli.errors import LimitError, UsageError
 
 __all__ = ["Target"]
+
+_BEYOND_REASON = 1e15  # pixels a side; what a format or memory can hold ends long before
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,7 @@ class Target:
 
     Raises:
         UsageError: none or several are given, or a value makes no sense.
+        LimitError: a side is beyond reason.
     """
 
     scale: float | None = None
@@ -40,6 +43,8 @@ class Target:
             raise UsageError(f"a scale is a number from 1 up, not {self.scale:g}; gsr only enlarges")
         if min((*(self.size or (1,)), self.width or 1, self.height or 1)) < 1 or 0 in (self.width, self.height):
             raise UsageError("a size is at least one pixel")
+        if max((*(self.size or (0,)), self.width or 0, self.height or 0)) > _BEYOND_REASON:
+            raise LimitError("a side of that many pixels is beyond any picture")
 
     @staticmethod
     def parse_size(text: str) -> tuple[int, int]:
@@ -54,6 +59,7 @@ class Target:
 
         Raises:
             UsageError: that would shrink it.
+            LimitError: no file format could hold it.
         """
         if self.size is not None:
             target = self.size
@@ -81,4 +87,6 @@ class Target:
 
 
 def _nearest(length: float) -> int:
+    if not length < _BEYOND_REASON:
+        raise LimitError(f"a side of {length:.3g} pixels is beyond any picture")
     return math.floor(length + 0.5)

@@ -92,7 +92,18 @@ class Upscaler:
         """
         width, height = picture.size
         if size[0] < height or size[1] < width:
-            raise UsageError(f"{size[1]} x {size[0]} would shrink a picture of {width} x {height}; gsr only enlarges")
+            raise UsageError(
+                f"{size[1]}x{size[0]} would shrink a picture of {width}x{height} pixels; gsr only enlarges"
+            )
+        _check_memory(picture, size)
+        try:
+            return self._enlarge(picture, size, advance)
+        except (MemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            raise LimitError(f"memory ran out for {size[1]}x{size[0]} pixels", hint="try a smaller --tile") from error
+
+    def _enlarge(self, picture: Picture, size: tuple[int, int], advance: Callable[[int], object]) -> Picture:
         colour, alpha = picture.pixels, picture.alpha
         if picture.opaque:
             alpha_enlarged = None if alpha is None else np.full(size, np.iinfo(alpha.dtype).max, alpha.dtype)
@@ -112,10 +123,7 @@ class Upscaler:
     @torch.inference_mode()
     def _enlarge_plane(self, pixels: np.ndarray, size: tuple[int, int], advance: Callable[[int], object]) -> np.ndarray:
         """``(h, w, 1 or 3)`` to ``(*size, 1 or 3)`` of the same type."""
-        try:
-            enlarged = np.empty((*size, pixels.shape[2]), pixels.dtype)
-        except MemoryError as error:
-            raise LimitError(f"there is no memory for a picture of {size[1]} x {size[0]} pixels") from error
+        enlarged = np.empty((*size, pixels.shape[2]), pixels.dtype)
         for begin, strip in self._strips(Source(pixels, self.model), size, advance):
             values = strip[0].permute(1, 2, 0)
             if pixels.shape[2] == 1:
@@ -169,7 +177,9 @@ class Upscaler:
                 raise
             parts = _quarters(core, self.model.traits.multiple)
             if parts is None:
-                raise LimitError("there is too little memory for the smallest tile", hint="try --device cpu") from error
+                on_cpu = self.model.device.type == "cpu"
+                hint = "close other programs" if on_cpu else "try --device cpu"
+                raise LimitError("there is too little memory for the smallest tile", hint=hint) from error
             if self.model.device.type == "cuda":
                 torch.cuda.empty_cache()
             return Gaussians.cat([self._field(source, part, scale, advance) for part in parts])
@@ -276,7 +286,7 @@ def _cuts(length: int, tile: int, multiple: int) -> list[tuple[int, int]]:
 def _quarters(core: tuple[int, int, int, int], multiple: int) -> list[tuple[int, int, int, int]] | None:
     """A box cut in four, or None where it is small already."""
     top, bottom, left, right = core
-    tile = max(bottom - top, right - left) // 2
+    tile = -(-max(bottom - top, right - left) // 2)
     if tile < max(_SMALLEST_TILE, multiple):
         return None
     rows = [(top + a, top + b) for a, b in _cuts(bottom - top, tile, multiple)]
@@ -292,6 +302,17 @@ def _chunks(begin: int, end: int, length: int) -> Iterator[tuple[int, int]]:
 def _is_out_of_memory(error: BaseException) -> bool:
     """torch's CPU allocator raises a plain RuntimeError."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+
+
+def _check_memory(picture: Picture, size: tuple[int, int]) -> None:
+    """Refuse an enlargement that this machine cannot hold, together with its file, before anything is computed."""
+    needed = size[0] * size[1] * picture.bytes_per_pixel * 1.5
+    free = _free_memory(torch.device("cpu"))
+    if needed > free:
+        raise LimitError(
+            f"{size[1]}x{size[0]} pixels need {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free",
+            hint="choose a smaller size",
+        )
 
 
 def _free_memory(device: torch.device) -> float:

@@ -66,7 +66,7 @@ class Batch:
         """The outcomes, in the order of the jobs. An interrupt waits for the picture being written."""
         outcomes: list[Future[Outcome]] = []
         with (
-            self.console.progress(len(jobs), "upscaling", "picture") as bar,
+            self.console.progress(len(jobs), "upscaling") as bar,
             ThreadPoolExecutor(1, "decode") as reader,
             ThreadPoolExecutor(1, "encode") as writer,
         ):

@@ -1,7 +1,7 @@
 """The only place that prints.
 
 Results go to standard output; progress, warnings and errors to standard error. With ``--json`` standard output holds
-one JSON object, and standard error errors alone.
+one JSON object, or nothing where the command itself made no sense, and standard error errors alone.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ class Console:
 
     def result(self, text: str, data: dict[str, Any]) -> None:
         """What a command was run for, as text for people and as data for programs."""
-        sys.stdout.write((json.dumps(data, ensure_ascii=False) if self.json else text) + "\n")
+        if hasattr(sys.stdout, "reconfigure"):
+            sys.stdout.reconfigure(errors="backslashreplace")  # file names may be beyond the terminal's encoding
+        sys.stdout.write((json.dumps(data) if self.json else text) + "\n")
 
     def note(self, text: str) -> None:
         """Something worth knowing; programs are not told."""
@@ -44,14 +46,13 @@ class Console:
             self._say(f"  {hint}")
 
     @contextmanager
-    def progress(self, total: int, description: str, unit: str, initial: int = 0) -> Iterator[tqdm[Any]]:
-        """A bar with the time left, on terminals only. It moves forward only."""
+    def progress(self, total: int, description: str, unit: str | None = None) -> Iterator[tqdm[Any]]:
+        """A bar with the time left, on terminals only; counts and a rate are shown where there is a unit."""
         with tqdm(
             total=total,
-            initial=initial,
             desc=description,
-            unit=unit,
-            unit_scale=True,
+            unit=unit or "",
+            bar_format=None if unit else "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}",
             dynamic_ncols=True,
             disable=self.json or not sys.stderr.isatty(),
             file=sys.stderr,

@@ -46,10 +46,10 @@ def explain(error: BaseException) -> Failure | None:
 
 
 @contextmanager
-def reporting(console: Console, debug: bool) -> Iterator[None]:
+def reporting(console: Console, debug: bool, resume: str | None = None) -> Iterator[None]:
     """Turn exceptions into messages and exit codes; with ``debug`` let them pass, traceback and all.
 
-    Warnings go through the console too.
+    Warnings go through the console too. ``resume`` says how to go on after Ctrl-C.
     """
     try:
         with warnings.catch_warnings():
@@ -57,7 +57,7 @@ def reporting(console: Console, debug: bool) -> Iterator[None]:
             warnings.filterwarnings("ignore", module="PIL")  # of damaged metadata, which is none of its reader's fault
             yield
     except KeyboardInterrupt:
-        console.error("interrupted", "run the same command again to go on; what is done is not done twice")
+        console.error("interrupted", resume)
         raise SystemExit(INTERRUPTED) from None
     except Exception as error:
         if debug:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,8 +36,10 @@ def plan_jobs(inputs: Sequence[str], output: Path | None, label: str, suffix: st
     Raises:
         UsageError: nothing was found, or two inputs would become one output.
     """
-    sources = list(dict.fromkeys(_sources(inputs, recursive)))
+    sources = _once(_sources(inputs, recursive))
     if output is not None and _names_file(output, inputs):
+        if suffix not in (None, output.suffix.lower()):
+            raise UsageError(f"--format {suffix[1:]} contradicts {output}", hint="give one of them")
         return [Job(sources[0][1], output)]
     jobs = [Job(source, _target(base, source, output, label, suffix)) for base, source in sources]
     # What an earlier run left beside its inputs is no input.
@@ -46,42 +49,68 @@ def plan_jobs(inputs: Sequence[str], output: Path | None, label: str, suffix: st
     return jobs
 
 
+def _once(sources: Iterable[tuple[Path, Path]]) -> list[tuple[Path, Path]]:
+    """Each file once, as it was first named."""
+    first: dict[str, tuple[Path, Path]] = {}
+    for base, source in sources:
+        first.setdefault(os.path.realpath(source), (base, source))
+    return list(first.values())
+
+
 def _sources(inputs: Sequence[str], recursive: bool) -> Iterator[tuple[Path, Path]]:
     """Each input file with the folder its output's place is relative to."""
     for text in inputs:
-        path = Path(text)
-        if path.is_dir():
-            found = sorted(p for p in (path.rglob("*") if recursive else path.iterdir()) if _is_picture(p))
-            if not found:
-                deeper = "" if recursive else "; --recursive looks into its folders too"
-                raise UsageError(f"there are no pictures in {path}{deeper}")
-            yield from ((path, p) for p in found)
-        elif not path.exists() and glob.has_magic(text):
-            matches = sorted(Path(p) for p in glob.glob(text, recursive=True))  # noqa: PTH207 (absolute patterns)
-            if not matches:
-                raise UsageError(f"nothing matches {text}")
-            yield from ((p.parent, p) for p in matches if p.is_file())
-        else:
-            yield path.parent, path  # what does not exist fails as a job of its own
+        if not _is_pattern(text):
+            yield from _named(Path(text), recursive)
+            continue
+        matches = sorted(Path(p) for p in glob.glob(text, recursive=True))  # noqa: PTH207 (absolute patterns)
+        if not matches:
+            raise UsageError(f"nothing matches {text}")
+        for match in matches:
+            yield from _named(match, recursive)
 
 
-def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in INPUT_SUFFIXES and path.is_file() and not path.name.startswith(".")
+def _named(path: Path, recursive: bool) -> Iterator[tuple[Path, Path]]:
+    """A file, or the pictures of a folder. What does not exist fails as a job of its own."""
+    # os.path answers False where pathlib raises, as for names too long to exist.
+    if not os.path.isdir(path):  # noqa: PTH112
+        yield path.parent, path
+        return
+    found = sorted(p for p in (path.rglob("*") if recursive else path.iterdir()) if _is_picture(p.relative_to(path), p))
+    if not found:
+        deeper = "" if recursive else "; --recursive looks into its folders too"
+        raise UsageError(f"there are no pictures in {path}{deeper}")
+    yield from ((path, p) for p in found)
+
+
+def _is_picture(within: Path, path: Path) -> bool:
+    hidden = any(part.startswith(".") for part in within.parts)
+    return path.suffix.lower() in INPUT_SUFFIXES and not hidden and path.is_file()
+
+
+def _is_pattern(text: str) -> bool:
+    """Whether a name is a pattern; a file that exists is what it is called."""
+    return glob.has_magic(text) and not os.path.exists(text)  # noqa: PTH110
 
 
 def _names_file(output: Path, inputs: Sequence[str]) -> bool:
-    """Whether --output means a file: one input that is no folder, and a name with a picture's suffix."""
-    single = len(inputs) == 1 and not Path(inputs[0]).is_dir() and not glob.has_magic(inputs[0])
-    if not single or output.suffix.lower() not in OUTPUT_SUFFIXES:
-        if output.is_file() or (output.suffix and not output.is_dir() and single):
-            raise UsageError(
-                f"cannot write to {output}",
-                hint=f"name a folder, or for one picture a {' '.join(OUTPUT_SUFFIXES)} file",
-            )
-        return False
+    """Whether --output means a file: it has a suffix and is no folder, and there is one input file.
+
+    Raises:
+        UsageError: it looks like a file but cannot be one.
+    """
+    hint = f"name a folder, or for one picture a {' '.join(OUTPUT_SUFFIXES)} file"
+    single = len(inputs) == 1 and not os.path.isdir(inputs[0]) and not _is_pattern(inputs[0])  # noqa: PTH112
+    pictured = output.suffix.lower() in OUTPUT_SUFFIXES
     if output.is_dir():
-        raise UsageError(f"{output} is a folder, not a file", hint="add a slash, or choose another name")
-    return True
+        if single and pictured:
+            raise UsageError(f"{output} is a folder, not a file", hint="choose another name")
+        return False
+    if single and pictured:
+        return True
+    if output.is_file() or pictured or (single and output.suffix):
+        raise UsageError(f"cannot write to {output}", hint=hint)
+    return False
 
 
 def _target(base: Path, source: Path, output: Path | None, label: str, suffix: str | None) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from dataclasses import asdict
@@ -77,14 +78,15 @@ def upscale(
 ) -> None:
     """Enlarge pictures by any factor."""
     console = Console(json)
-    with reporting(console, debug):
+    resume = "the same command without --overwrite" if overwrite else "the same command"
+    with reporting(console, debug, f"{resume} goes on; what is done is not done twice"):
         from gsrcli.cli.jobs import plan_jobs
         from gsrcli.sizes import Target
 
         began = time.perf_counter()
         target = Target(scale, Target.parse_size(size) if size else None, width, height)
         jobs = plan_jobs(inputs, output, target.label, _suffix(format), recursive)
-        todo = [job for job in jobs if overwrite or not job.target.exists()]
+        todo = [job for job in jobs if overwrite or not os.path.exists(job.target)]  # noqa: PTH110 (names too long)
         outcomes, facts = [], {}
         if todo:
             from gsrcli.cli.batch import Batch

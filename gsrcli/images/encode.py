@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import secrets
@@ -69,7 +70,9 @@ def write_picture(
         _replace(path, data, overwrite=overwrite)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise PictureError(f"cannot write {path}: {reason}") from error
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        hint = "free some space, or choose another folder with --output" if full else None
+        raise PictureError(f"cannot write {path}: {reason}", hint=hint) from error
 
 
 def losses(picture: Picture, form: Format) -> list[str]:

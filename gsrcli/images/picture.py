@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -77,6 +78,12 @@ class Picture:
     def opaque(self) -> bool:
         """Whether dropping alpha would change nothing that is seen."""
         return self.alpha is None or bool(self.alpha.min() == np.iinfo(self.alpha.dtype).max)
+
+    def save(self, path: str | os.PathLike[str], *, quality: int | None = None) -> None:
+        """Write the picture in the format of the file's suffix; see `gsrcli.images.write_picture`."""
+        from gsrcli.images.encode import write_picture  # which imports this module
+
+        write_picture(self, path, quality=quality)
 
     def without_metadata(self) -> Picture:
         """The same picture without EXIF and XMP. The colour profile stays: it is part of the colours."""

@@ -68,7 +68,7 @@ def rasterize(
     return op.rasterize(*fields, size, origin, (scale_y, scale_x), q_max, window)
 
 
-@torch.compiler.assume_constant_result
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def backend(device: str, dtype: torch.dtype = torch.float32) -> tuple[str, str]:
     """Which implementation draws fields of this device type and dtype, and a remark for people.
 

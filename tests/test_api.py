@@ -1,0 +1,225 @@
+"""``gsrcli.upscale``: the same work as the command's, from Python."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from checkpoints import save_tiny
+from PIL import Image
+from typer.testing import Result
+
+import gsrcli
+from gsrcli.errors import ModelError, PictureError, UsageError
+from gsrcli.images import Picture, read_picture, write_picture
+from gsrcli.models import Model
+
+Photo = Callable[..., Path]
+
+
+@pytest.fixture(scope="module")
+def model(tiny_path: Path) -> Model:
+    return gsrcli.load_model(tiny_path)
+
+
+def noise(shape: tuple[int, ...], dtype: Any = np.uint8) -> np.ndarray:
+    random = np.random.default_rng(0)
+    if np.issubdtype(dtype, np.floating):
+        return random.random(shape).astype(dtype)
+    return random.integers(0, np.iinfo(dtype).max, shape, dtype, endpoint=True)
+
+
+@pytest.mark.parametrize("give", [str, Path])
+def test_a_path_gives_a_picture(model: Model, photo: Photo, give: type) -> None:
+    enlarged = gsrcli.upscale(give(photo()), 2.5, model=model)
+    assert isinstance(enlarged, Picture)
+    assert enlarged.size == (60, 45)
+
+
+def test_the_example_of_the_package(model: Model, photo: Photo, tmp_path: Path) -> None:
+    """``gsrcli.upscale("photo.png", scale=6.5).save("large.png")``, as its docstring has it."""
+    gsrcli.upscale(photo(), scale=6.5, model=model).save(tmp_path / "large.png")  # type: ignore[attr-defined]
+    assert Image.open(tmp_path / "large.png").size == (156, 117)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "LA"])
+@pytest.mark.parametrize("options", [[], ["--precision", "bfloat16"]], ids=["auto", "bfloat16"])
+def test_it_does_what_the_command_does(
+    upscale: Callable[..., Result], tiny_path: Path, photo: Photo, tmp_path: Path, mode: str, options: list[str]
+) -> None:
+    source = photo(mode=mode)
+    assert upscale(source, "--scale", 2.5, *options).exit_code == 0
+    precision = options[1] if options else "auto"
+    write_picture(gsrcli.upscale(source, 2.5, model=tiny_path, precision=precision), tmp_path / "api.png")
+    assert (tmp_path / "api.png").read_bytes() == (tmp_path / "photo_x2.5.png").read_bytes()
+
+
+def test_a_picture_keeps_its_metadata(model: Model) -> None:
+    picture = Picture(noise((6, 5, 3)), icc=b"profile", exif=b"II*\0\x08\0\0\0\0\0\0\0\0\0", dpi=(300.0, 300.0))
+    enlarged = gsrcli.upscale(picture, 2, model=model)
+    assert (enlarged.icc, enlarged.exif, enlarged.dpi) == (picture.icc, picture.exif, picture.dpi)
+    assert enlarged.size == (10, 12)
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
+def test_pillow_images(model: Model, photo: Photo, mode: str) -> None:
+    with Image.open(photo(mode=mode, dpi=(300, 300), icc_profile=b"a profile")) as image:
+        enlarged = gsrcli.upscale(image, 3, model=model)
+        assert isinstance(enlarged, Image.Image)
+        assert (enlarged.mode, enlarged.size) == (mode, (72, 54))
+        assert enlarged.info["icc_profile"] == b"a profile"
+        assert enlarged.info["dpi"] == image.info["dpi"]
+        assert np.array_equal(np.asarray(enlarged), gsrcli.upscale(np.asarray(image), 3, model=model))
+
+
+@pytest.mark.parametrize("mode", ["P", "CMYK", "1", "I;16", "F", "YCbCr", "HSV"])
+def test_pillow_images_of_other_modes_say_what_to_do(model: Model, mode: str) -> None:
+    with pytest.raises(TypeError, match=f"mode {mode}; convert it to RGB or RGBA first"):
+        gsrcli.upscale(Image.new(mode, (4, 4)), 2, model=model)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(7, 5), (7, 5, 1), (7, 5, 2), (7, 5, 3), (7, 5, 4)])
+def test_arrays_give_arrays_like_them(model: Model, dtype: Any, shape: tuple[int, ...]) -> None:
+    array = noise(shape, dtype)
+    before = array.copy()
+    enlarged = gsrcli.upscale(array, 2.2, model=model)
+    assert isinstance(enlarged, np.ndarray)
+    assert enlarged.dtype == dtype
+    assert enlarged.shape == (15, 11, *shape[2:])
+    assert np.array_equal(array, before)
+    if np.issubdtype(dtype, np.floating):
+        assert enlarged.min() >= 0
+        assert enlarged.max() <= 1
+
+
+def test_arrays_of_all_types_agree(model: Model) -> None:
+    eight = noise((9, 8, 3))
+    enlarged = gsrcli.upscale(eight, 2, model=model).astype(float)
+    sixteen = gsrcli.upscale(eight.astype(np.uint16) * 257, 2, model=model)
+    unit = gsrcli.upscale(eight.astype(np.float32) / 255, 2, model=model)
+    assert np.abs(sixteen / 257 - enlarged).max() <= 0.51
+    assert np.abs(unit * 255 - enlarged).max() <= 0.51
+
+
+def test_arrays_may_be_views(model: Model) -> None:
+    array = noise((18, 16, 3))
+    view = array[::2, ::-2]
+    assert np.array_equal(gsrcli.upscale(view, 2, model=model), gsrcli.upscale(view.copy(), 2, model=model))
+    array.setflags(write=False)
+    gsrcli.upscale(array, 1.5, model=model)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
+def test_transparency_of_an_array_is_its_last_channel(model: Model, alpha: float) -> None:
+    array = np.concatenate([noise((8, 8, 3), np.float32), np.full((8, 8, 1), alpha, np.float32)], axis=2)
+    enlarged = gsrcli.upscale(array, 2, model=model)
+    if alpha == 1:
+        assert (enlarged[..., 3] == 1).all()
+        assert np.array_equal(enlarged[..., :3], gsrcli.upscale(array[..., :3], 2, model=model))
+    assert enlarged.shape == (16, 16, 4)
+
+
+@pytest.mark.parametrize(
+    ("options", "shape"),
+    [
+        ({"scale": 2}, (14, 10)),
+        ({"size": (20, 30)}, (20, 30)),
+        ({"width": 10}, (14, 10)),
+        ({"height": 14}, (14, 10)),
+        ({"scale": 3, "tile": 2}, (21, 15)),
+    ],
+)
+def test_ways_to_ask_for_a_size(model: Model, options: dict[str, Any], shape: tuple[int, int]) -> None:
+    assert gsrcli.upscale(noise((7, 5)), model=model, **options).shape == shape
+
+
+def test_one_model_serves_many_calls(model: Model, tiny_path: Path) -> None:
+    array = noise((7, 5, 3))
+    first = gsrcli.upscale(array, 2, model=model)
+    assert np.array_equal(gsrcli.upscale(array, 2, model=model), first)
+    assert np.array_equal(gsrcli.upscale(array, 2, model=str(tiny_path)), first)
+
+
+def test_a_checkpoint_that_was_trained_further_is_read_again(tmp_path: Path) -> None:
+    """As in a notebook beside a training run, which writes to one path again and again."""
+    array = noise((7, 5, 3))
+    path = save_tiny(tmp_path / "weights.safetensors", seed=1)
+    first = gsrcli.upscale(array, 2, model=path)
+    save_tiny(path, seed=2)
+    assert not np.array_equal(gsrcli.upscale(array, 2, model=path), first)
+
+
+def test_the_default_model_works(photo: Photo) -> None:
+    assert gsrcli.upscale(photo(), 2).size == (48, 36)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [noise((4, 4, 5)), noise((4,)), noise((1, 4, 4, 3)), noise((4, 4), np.int32), noise((4, 4)) > 9],
+    ids=lambda a: f"{a.shape}-{a.dtype}",
+)
+def test_other_arrays_are_refused(model: Model, array: np.ndarray) -> None:
+    with pytest.raises(TypeError, match="expected"):
+        gsrcli.upscale(array, 2, model=model)
+
+
+def test_arrays_without_pixels_are_refused(model: Model) -> None:
+    with pytest.raises((TypeError, ValueError), match="expected"):
+        gsrcli.upscale(np.zeros((0, 4, 3), np.uint8), 2, model=model)
+
+
+@pytest.mark.filterwarnings("ignore:invalid value encountered in cast")
+def test_what_is_not_a_number_is_refused(model: Model) -> None:
+    """There is no telling what colour was meant, and an integer made of it may be any."""
+    array = noise((4, 4, 3), np.float32)
+    array[1, 2, 0] = np.nan
+    with pytest.raises((TypeError, ValueError)):
+        gsrcli.upscale(array, 2, model=model)
+
+
+def test_numbers_beyond_the_unit_range_are_clipped(model: Model) -> None:
+    array = noise((4, 4, 3), np.float32) * 3 - 1
+    array[1, 2, 0] = np.inf
+    assert np.array_equal(gsrcli.upscale(array, 2, model=model), gsrcli.upscale(array.clip(0, 1), 2, model=model))
+
+
+@pytest.mark.parametrize("thing", [None, 3, b"bytes", [[1, 2], [3, 4]]])
+def test_other_things_are_refused(model: Model, thing: Any) -> None:
+    with pytest.raises(TypeError, match="cannot upscale a"):
+        gsrcli.upscale(thing, 2, model=model)
+
+
+def test_errors_are_those_of_the_package(model: Model, tmp_path: Path) -> None:
+    array = noise((7, 5, 3))
+    with pytest.raises(UsageError, match="only enlarges"):
+        gsrcli.upscale(array, 0.5, model=model)
+    with pytest.raises(UsageError, match="would shrink"):
+        gsrcli.upscale(array, width=3, model=model)
+    with pytest.raises(UsageError, match="how large"):
+        gsrcli.upscale(array, model=model)
+    with pytest.raises(UsageError, match="abacus"):
+        gsrcli.upscale(array, 2, device="abacus")
+    with pytest.raises(UsageError, match="tile"):
+        gsrcli.upscale(array, 2, model=model, tile=0)
+    with pytest.raises(ModelError, match="no model called"):
+        gsrcli.upscale(array, 2, model="nonesuch")
+    with pytest.raises(PictureError, match=r"gone\.png"):
+        gsrcli.upscale(tmp_path / "gone.png", 2, model=model)
+
+
+def test_an_unknown_precision_is_a_usage_error(model: Model) -> None:
+    with pytest.raises((UsageError, ValueError), match="float16"):
+        gsrcli.upscale(noise((7, 5, 3)), 2, model=model, precision="float16")  # type: ignore[call-overload]
+
+
+def test_a_picture_read_by_hand_is_the_same_picture(model: Model, photo: Photo) -> None:
+    source = photo(mode="RGBA")
+    by_path, by_picture = gsrcli.upscale(source, 2, model=model), gsrcli.upscale(read_picture(source), 2, model=model)
+    assert np.array_equal(by_path.pixels, by_picture.pixels)
+    assert by_path.alpha is not None
+    assert by_picture.alpha is not None
+    assert np.array_equal(by_path.alpha, by_picture.alpha)

@@ -1,0 +1,175 @@
+"""Weight files: the ones that ship, and what becomes of those that are written and read again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+import torch
+from checkpoints import TINY, save_tiny, tiny_model
+from safetensors import safe_open
+
+from gsrcli import weights
+from gsrcli.errors import GsrError, ModelError
+from gsrcli.models import MODEL_NAMES, build, config_of
+from gsrcli.upscaler import Upscaler
+from gsrcli.weights import DEFAULT_MODEL, Weights, load_model, registry, save_model
+
+# What ships
+
+LARGEST_FILE = 5_000_000
+MOST_PARAMETERS = 1_200_000
+
+
+def test_the_default_model_is_registered() -> None:
+    assert DEFAULT_MODEL in registry()
+    assert all(entry.name == name for name, entry in registry().items())
+
+
+@pytest.mark.parametrize("name", [DEFAULT_MODEL])
+def test_bundled_weights_are_what_the_registry_says(name: str) -> None:
+    entry = registry()[name]
+    assert name in MODEL_NAMES
+    assert len(entry.sha256) == 64
+    assert entry.license
+    assert entry.description
+    assert "\n" not in entry.description
+    assert entry.path.stat().st_size <= LARGEST_FILE
+    assert entry.path.is_relative_to(Path(weights.__file__).parent / "weights")  # what the wheel takes in
+    assert weights._verified(entry) == entry.path
+
+
+def test_every_registered_file_is_verified_and_loads() -> None:
+    assert registry()
+    for name in registry():
+        assert load_model(name).traits.density >= 1
+
+
+def test_the_default_model_keeps_its_budget() -> None:
+    model = load_model()
+    assert sum(p.numel() for p in model.parameters()) <= MOST_PARAMETERS
+    assert not model.training
+    assert not any(p.requires_grad for p in model.parameters())
+    assert model.device.type == "cpu"
+
+
+@pytest.mark.slow
+def test_the_default_model_beats_bicubic_on_sharp_edges() -> None:
+    """No benchmark: only that these are trained weights, and belong to this network."""
+    import numpy as np
+    from PIL import Image
+
+    from gsrcli.images import Picture
+
+    y, x = np.mgrid[:192, :192]
+    shapes = ((x - 96) ** 2 + (y - 96) ** 2 < 70**2) ^ (x + 2 * y > 310) ^ ((x // 24 + y // 40) % 2 == 0)
+    sharp = Image.fromarray((shapes * 180 + 40).astype(np.uint8)).convert("RGB").resize((96, 96), Image.Resampling.BOX)
+    low = sharp.resize((48, 48), Image.Resampling.BICUBIC)
+    bicubic = np.asarray(low.resize((96, 96), Image.Resampling.BICUBIC), float)
+    enlarged = Upscaler(load_model()).enlarge(Picture(np.asarray(low)), (96, 96)).pixels
+    truth = np.asarray(sharp, float)
+    assert np.mean((enlarged - truth) ** 2) < 0.8 * np.mean((bicubic - truth) ** 2)
+
+
+# The registry's guard
+
+
+def _register(monkeypatch: pytest.MonkeyPatch, path: Path, sha256: str) -> None:
+    entry = Weights("mine", str(path), sha256, "Apache-2.0", "for a test")  # an absolute path replaces the package's
+    monkeypatch.setattr(weights, "registry", lambda: {"mine": entry})
+
+
+def test_a_file_with_another_digest_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save_tiny(tmp_path / "tiny.safetensors")
+    _register(monkeypatch, path, "0" * 64)
+    with pytest.raises(ModelError, match="the weights of mine are damaged") as caught:
+        load_model("mine")
+    assert str(path) in str(caught.value)
+    assert caught.value.hint == "reinstall gsrcli"
+
+
+def test_a_file_that_is_gone_is_missed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _register(monkeypatch, tmp_path / "gone.safetensors", "0" * 64)
+    with pytest.raises(ModelError, match="the weights of mine are missing"):
+        load_model("mine")
+
+
+def test_a_name_goes_before_a_file_of_that_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / DEFAULT_MODEL).write_bytes(b"a file that happens to be called so")
+    assert sum(p.numel() for p in load_model(DEFAULT_MODEL).parameters()) > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("gsasr-light", "try gsasr-lite, or the path of a checkpoint"),
+        ("gsasr_lite", "try gsasr-lite, or the path of a checkpoint"),
+        ("zzz", "gsasr-lite"),
+    ],
+)
+def test_unknown_names_are_answered_with_known_ones(name: str, hint: str) -> None:
+    with pytest.raises(ModelError, match=f"there is no model called '{name}'") as caught:
+        load_model(name)
+    assert caught.value.hint is not None
+    assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize("name", [n for n in MODEL_NAMES if n != DEFAULT_MODEL])
+def test_architectures_without_weights_say_so(name: str) -> None:
+    with pytest.raises(ModelError, match=f"no weights for {name}"):
+        load_model(name)
+
+
+def test_a_folder_is_no_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=str(tmp_path)):
+        load_model(tmp_path)
+
+
+# Round trips
+
+
+@pytest.mark.parametrize("give", [str, Path])
+def test_a_saved_model_loads_as_it_was(tmp_path: Path, give: type) -> None:
+    model = tiny_model(seed=3)
+    path = tmp_path / "größe 1.safetensors"
+    save_model(model, "gsasr-lite", path, {})
+    loaded = load_model(give(path))
+    assert config_of(loaded) == config_of(model)
+    assert loaded.state_dict().keys() == model.state_dict().keys()
+    for key, tensor in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[key], tensor)
+    assert not loaded.training
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_metadata_tell_what_the_file_is(tmp_path: Path) -> None:
+    path = tmp_path / "weights.safetensors"
+    save_model(tiny_model(), "gsasr-lite", path, {"training": {"steps": 7, "loss": "L1"}})
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    assert (metadata["format"], metadata["model"]) == ("gsrcli", "gsasr-lite")
+    assert json.loads(metadata["config"]).items() >= TINY.items()
+    assert json.loads(metadata["training"]) == {"steps": 7, "loss": "L1"}
+
+
+def test_an_older_file_is_replaced_whole_or_not_at_all(
+    tmp_path: Path, full_disk: Callable[[int], AbstractContextManager[None]]
+) -> None:
+    path = save_tiny(tmp_path / "weights.safetensors", seed=1)
+    before = path.read_bytes()
+    with full_disk(len(before) // 2), pytest.raises((OSError, GsrError)):
+        save_tiny(path, seed=2)
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+    save_tiny(path, seed=2)
+    assert path.read_bytes() != before
+
+
+def test_a_model_in_training_and_on_strides_of_its_own_can_be_saved(tmp_path: Path) -> None:
+    model = build("gsasr-lite", TINY).to(memory_format=torch.channels_last)
+    save_model(model.train(), "gsasr-lite", tmp_path / "a.safetensors", {})
+    assert load_model(tmp_path / "a.safetensors").device.type == "cpu"
