@@ -137,17 +137,19 @@ class Upscaler:
         """Rows of the enlargement from top to bottom: the first's index, and ``(1, 3, rows, width)``."""
         scale = (size[0] / source.height, size[1] / source.width)
         reach = self.model.traits.reach
-        waiting: list[tuple[int, Gaussians]] = []  # with the LR row below which the Gaussians were made
+        tail: list[Gaussians] = []  # of the tiles above, what reaches rows yet to be drawn
         drawn = 0
         for top, bottom in _cuts(source.padded_height, self._tile(source), self.model.traits.multiple):
             row = [self._field(source, (top, bottom, *columns), scale, advance) for columns in self._columns(source)]
-            waiting.append((bottom, Gaussians.cat(row)))
-            safe = bottom - reach if bottom < source.padded_height else math.inf
-            ready = size[0] if safe > source.height else max(drawn, math.floor(safe * scale[0] - 0.5))
+            gaussians = Gaussians.cat([*tail, *row])
+            del row
+            # Rows that no tile below can reach are ready: all of them once the picture is covered.
+            covered = bottom - reach >= source.height or bottom == source.padded_height
+            ready = size[0] if covered else max(drawn, math.floor((bottom - reach) * scale[0] - 0.5))
             for begin, end in _chunks(drawn, ready, max(1, _STRIP_PIXELS // size[1])):
-                waiting = [(edge, gaussians) for edge, gaussians in waiting if (edge + reach) * scale[0] > begin]
-                yield begin, self._draw(Gaussians.cat([g for _, g in waiting]), source, size, (begin, end))
-            drawn = max(drawn, ready)
+                yield begin, self._draw(gaussians, source, size, (begin, end))
+            drawn = ready
+            tail = [gaussians.select(gaussians.centre[0, :, 1] + reach >= drawn / scale[0])]
 
     def _draw(self, gaussians: Gaussians, source: Source, size: tuple[int, int], rows: tuple[int, int]) -> Tensor:
         scale = (size[0] / source.height, size[1] / source.width)
