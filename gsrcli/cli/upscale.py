@@ -78,8 +78,8 @@ def upscale(
 ) -> None:
     """Enlarge pictures by any factor."""
     console = Console(json)
-    resume = "the same command without --overwrite" if overwrite else "the same command"
-    with reporting(console, debug, f"{resume} goes on; what is done is not done twice"):
+    again = "run the same command again to go on; what is done is not done twice"
+    with reporting(console, debug, "run the same command without --overwrite to go on" if overwrite else again):
         from gsrcli.cli.jobs import plan_jobs
         from gsrcli.sizes import Target
 

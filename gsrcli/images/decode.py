@@ -303,7 +303,7 @@ def _decode_deep_colour(path: str | os.PathLike[str], image: Image.Image, data: 
             raise PictureError(
                 f"cannot read {path}: 16-bit TIFF as {kind} is not supported", hint="save it as 16-bit RGB"
             )
-        extra = tags.get(_EXTRA_SAMPLES, (0,))[0]
+        extra = tags.get(_EXTRA_SAMPLES, (_STRAIGHT,))[0]  # a fourth channel of no stated kind is what all take it for
         has_alpha, premultiplied = extra in (_PREMULTIPLIED, _STRAIGHT), extra == _PREMULTIPLIED
         data = metadata.exif_upright(data) or data  # OpenCV would turn it
     else:
