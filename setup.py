@@ -48,7 +48,7 @@ setup(
             depends=["csrc/gaussian.h"],
             include_dirs=["csrc"],
             extra_compile_args=[
-                *("-std=c++17", "-O3", "-pthread", "-Wno-psabi"),
+                *("-std=c++17", "-O3", "-g0", "-pthread", "-Wno-psabi"),
                 *("-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"),
             ],
             extra_link_args=["-pthread"],

@@ -281,12 +281,37 @@ INLINE void gather_span_of(const Field& field, const View& view, const Span& spa
     }
 }
 
+// ---- binning -------------------------------------------------------------------------------------------
+
+// Count the Gaussians of a range in the bins they reach (indices null), or file them there: a bin is a band of
+// rows of a batch entry, and ends[bin] is where its next Gaussian goes.
+INLINE void bin_span_of(const Field& field, const View& view, const Range& range, std::int64_t bands,
+                        std::int64_t* ends, std::int64_t* indices) {
+    std::int64_t batch = range.begin / std::max<std::int64_t>(field.count, 1);
+    for (std::int64_t index = range.begin; index < range.end; ++index) {
+        if (index == (batch + 1) * field.count) ++batch;
+        Gaussian g;
+        if (!project(field, index, view, g)) continue;
+        const Range rows = gsr::rows_of(g, view), columns = gsr::columns_of(g, view);
+        if (rows.begin >= rows.end || columns.begin >= columns.end) continue;
+        std::int64_t* end = ends + batch * bands;
+        for (std::int64_t band = rows.begin / kBandRows; band <= (rows.end - 1) / kBandRows; ++band) {
+            if (indices) {
+                indices[end[band]++] = index;
+            } else {
+                ++end[band];
+            }
+        }
+    }
+}
+
 // ---- one variant of the kernels per instruction set ----------------------------------------------------
 
 struct Kernels {
     const char* name;
     void (*draw_band)(const Field&, const View&, const Band&);
     void (*gather_span)(const Field&, const View&, const Span&, const FieldGradient&);
+    void (*bin_span)(const Field&, const View&, const Range&, std::int64_t, std::int64_t*, std::int64_t*);
 };
 
 #define GSR_VARIANT(NAME, ...)                                                                          \
@@ -297,7 +322,11 @@ struct Kernels {
                                         const FieldGradient& out) {                                     \
         gather_span_of(field, view, span, out);                                                         \
     }                                                                                                   \
-    const Kernels kernels_##NAME = {#NAME, draw_band_##NAME, gather_span_##NAME};
+    __VA_ARGS__ void bin_span_##NAME(const Field& field, const View& view, const Range& range,         \
+                                     std::int64_t bands, std::int64_t* ends, std::int64_t* indices) {   \
+        bin_span_of(field, view, range, bands, ends, indices);                                          \
+    }                                                                                                   \
+    const Kernels kernels_##NAME = {#NAME, draw_band_##NAME, gather_span_##NAME, bin_span_##NAME};
 
 GSR_VARIANT(baseline)
 #if defined(__x86_64__)
@@ -357,9 +386,10 @@ class Bins {
         : bands_((view.height + kBandRows - 1) / kBandRows), parts_(std::max(1, threads)) {
         const std::int64_t bins = field.batch * bands_;
         // ends[part][bin]: how many Gaussians of this part fall in the bin, later where its share ends.
-        std::vector<std::int64_t> ends(parts_ * bins, 0);
+        std::vector<std::int64_t> ends(parts_ * bins + 1, 0);
+        const std::int64_t total_gaussians = field.batch * field.count;
         parallel(threads, parts_, [&](std::int64_t part) {
-            visit(field, view, part, [&](std::int64_t bin, std::int64_t) { ++ends[part * bins + bin]; });
+            kernels->bin_span(field, view, share(total_gaussians, parts_, part), bands_, &ends[part * bins], nullptr);
         });
         offsets_.resize(bins + 1);
         std::int64_t total = 0;
@@ -374,8 +404,8 @@ class Bins {
         offsets_[bins] = total;
         indices_.reset(new std::int64_t[total]);
         parallel(threads, parts_, [&](std::int64_t part) {
-            visit(field, view, part,
-                  [&](std::int64_t bin, std::int64_t index) { indices_[ends[part * bins + bin]++] = index; });
+            kernels->bin_span(field, view, share(total_gaussians, parts_, part), bands_, &ends[part * bins],
+                              indices_.get());
         });
     }
 
@@ -384,20 +414,6 @@ class Bins {
     const std::int64_t* end(std::int64_t bin) const { return indices_.get() + offsets_[bin + 1]; }
 
   private:
-    template <class Visitor>
-    void visit(const Field& field, const View& view, std::int64_t part, const Visitor& visitor) const {
-        const Range range = share(field.batch * field.count, parts_, part);
-        for (std::int64_t index = range.begin; index < range.end; ++index) {
-            Gaussian g;
-            if (!project(field, index, view, g)) continue;
-            const Range rows = gsr::rows_of(g, view), columns = gsr::columns_of(g, view);
-            if (rows.begin >= rows.end || columns.begin >= columns.end) continue;
-            const std::int64_t first = index / field.count * bands_;
-            for (std::int64_t band = rows.begin / kBandRows; band <= (rows.end - 1) / kBandRows; ++band)
-                visitor(first + band, index);
-        }
-    }
-
     std::int64_t bands_, parts_;
     std::vector<std::int64_t> offsets_;
     std::unique_ptr<std::int64_t[]> indices_;
