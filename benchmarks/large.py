@@ -31,7 +31,7 @@ def main() -> None:
         Image.fromarray(photograph(arguments.height, arguments.width)).save(source, compress_level=1)
         command = [sys.executable, "-m", "gsrcli", "upscale", str(source), "--scale", arguments.scale, "--json"]
         command += ["--tile", arguments.tile] if arguments.tile else []
-        report = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        report = json.loads(subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout)
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
     (result,) = report["results"]
     print(f"{arguments.width}x{arguments.height} to {result['width']}x{result['height']}, {report['model']}")

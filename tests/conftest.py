@@ -20,6 +20,15 @@ import gsrcli
 from gsrcli.cli.app import app
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _one_gsrcli(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Processes that tests start import the gsrcli that the tests do, not what lies in the current folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(gsrcli.__file__).parents[1]), prepend=os.pathsep)
+        patch.chdir(tmp_path_factory.mktemp("elsewhere"))
+        yield
+
+
 @pytest.fixture(scope="session")
 def tiny_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint that loads and computes in no time."""
@@ -51,8 +60,6 @@ def gsr_process() -> Callable[..., subprocess.Popen[str]]:
     """Start ``gsr`` with these arguments in a process of its own, as a shell would."""
 
     def start(*arguments: object, cwd: Path | None = None, **env: str) -> subprocess.Popen[str]:
-        source = str(Path(gsrcli.__file__).parents[1])
-        path = os.pathsep.join(filter(None, (source, os.environ.get("PYTHONPATH"))))
         return subprocess.Popen(
             [sys.executable, "-m", "gsrcli", *map(str, arguments)],
             stdout=subprocess.PIPE,
@@ -60,7 +67,7 @@ def gsr_process() -> Callable[..., subprocess.Popen[str]]:
             text=True,
             errors="surrogateescape",
             cwd=cwd,
-            env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "2", **env},
+            env={**os.environ, "OMP_NUM_THREADS": "2", **env},
             # A test run in the background ignores SIGINT, and so would what it starts.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # type: ignore[arg-type, return-value]
         )

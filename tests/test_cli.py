@@ -384,6 +384,15 @@ def test_sixteen_bits_stay_sixteen(upscale: Upscale, tmp_path: Path, suffix: str
     assert len(np.unique(enlarged)) > 256
 
 
+def test_what_the_format_drops_is_told(upscale: Upscale, photo: Photo, tmp_path: Path) -> None:
+    ramp = np.linspace(0, 65535, 24 * 18 * 3).reshape(18, 24, 3).astype(np.uint16)
+    cv2.imwrite(str(tmp_path / "deep.png"), ramp)
+    result = upscale(tmp_path / "deep.png", "--scale", 2, "--format", "jpg")
+    assert result.exit_code == 0
+    assert "JPEG does not keep 8 of 16 bits a channel" in result.stderr
+    assert "does not keep" not in upscale(photo(), "--scale", 2, "--format", "jpg").stderr
+
+
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8])
 def test_exif_orientation_is_applied_once(upscale: Upscale, photo: Photo, tmp_path: Path, orientation: int) -> None:
     exif = Image.Exif()

@@ -13,7 +13,15 @@ from gsrcli.cli.console import Console
 from gsrcli.cli.failures import Failure, explain
 from gsrcli.cli.jobs import Job
 from gsrcli.errors import PictureError
-from gsrcli.images import DEFAULT_MAX_PIXELS, Picture, check_output, read_picture, write_picture
+from gsrcli.images import (
+    DEFAULT_MAX_PIXELS,
+    Picture,
+    check_output,
+    losses,
+    output_format,
+    read_picture,
+    write_picture,
+)
 from gsrcli.sizes import Target
 from gsrcli.upscaler import Upscaler
 
@@ -99,8 +107,12 @@ class Batch:
         size = self.target.of(height, width)
         _make_folder(job)
         check_output(job.target, (size[1], size[0]), alpha=not picture.opaque, bytes_per_pixel=picture.bytes_per_pixel)
-        work = self.upscaler.work(picture)
         picture = picture.without_metadata() if self.strip_metadata else picture
+        form = output_format(job.target)
+        lost = losses(picture, form)
+        if lost:
+            self.console.warn(f"{job.target}: {form.name} does not keep {', '.join(lost)}")
+        work = self.upscaler.work(picture)
         return self.upscaler.enlarge(picture, size, lambda pixels: advance(pixels / work))
 
     def _write(self, job: Job, picture: Picture, began: float) -> Outcome:
