@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["resize", "resize_rows", "rows_needed"]
+__all__ = ["resize", "resize_rows", "rows_needed", "shrink"]
 
 
 def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
@@ -18,6 +18,11 @@ def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
     if size[1] == 1:  # torch 2.13 gets one column of contiguous input wrong when the height changes too
         image = image.contiguous(memory_format=torch.channels_last)
     return F.interpolate(image, size, mode="bicubic", antialias=True, align_corners=False)
+
+
+def shrink(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """The LR picture of ``(B, C, H, W)`` in [0, 1]: resampled to ``size`` and rounded to 8 bits, as files are."""
+    return (resize(image, size).clamp(0, 1) * 255).round() / 255
 
 
 def resize_rows(image: Tensor, size: tuple[int, int], rows: tuple[int, int], top: int, height: int) -> Tensor:

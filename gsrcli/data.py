@@ -84,8 +84,7 @@ class Crops(Dataset[Pair]):
         scale = self.scales.draw(generator)
         candidates = [self._crop(scale, generator) for _ in range(2)]
         high = _turn(max(candidates, key=_detail), generator).float() / 255
-        low = bicubic.resize(high[None], (self.patch, self.patch))[0]
-        return Pair((low.clamp(0, 1) * 255).round() / 255, high)
+        return Pair(bicubic.shrink(high[None], (self.patch, self.patch))[0], high)
 
     def _crop(self, scale: tuple[float, float], generator: torch.Generator) -> Tensor:
         picture = self.pictures[_below(len(self.pictures), generator)]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from typing import ClassVar
 
-__all__ = ["GsrError", "LimitError", "ModelError", "PictureError", "UsageError"]
+__all__ = ["GsrError", "LimitError", "ModelError", "PictureError", "UsageError", "nearest"]
 
 
 class GsrError(Exception):
@@ -38,3 +40,10 @@ class UsageError(GsrError):
     """An option or argument that cannot be meant."""
 
     exit_code: ClassVar[int] = 2
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """The names that a mistaken one may have meant, for a hint; all of them where none is like it."""
+    names = list(names)
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
+    return " or ".join(close) if close else f"one of {', '.join(names)}"

@@ -25,8 +25,7 @@ def mean_psnr_y(model: Model, pictures: Iterable[Tensor], scale: int, dtype: tor
     for picture in pictures:
         high = crop_to_multiple(picture, scale * model.traits.multiple).to(model.device).float()[None] / 255
         size = (high.shape[2], high.shape[3])
-        low = bicubic.resize(high, (size[0] // scale, size[1] // scale))
-        low = (low.clamp(0, 1) * 255).round() / 255
+        low = bicubic.shrink(high, (size[0] // scale, size[1] // scale))
         restored = (enlarge(model, low, size, dtype) * 255).round() / 255
         scores.append(psnr(luma(restored), luma(high), scale))
     return sum(scores) / len(scores)

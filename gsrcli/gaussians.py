@@ -10,11 +10,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from os import PathLike
-from pathlib import Path
 
 import safetensors.torch
 import torch
 from torch import Tensor
+
+from gsrcli.files import write_whole
 
 __all__ = ["Gaussians"]
 
@@ -130,7 +131,7 @@ class Gaussians:
         # Clones, because safetensors refuses tensors that share memory.
         tensors = {name: getattr(self, name).detach().cpu().clone().contiguous() for name in _FIELDS}
         metadata = {"format": "gsrcli.gaussians", "unit": "lr_pixel"}
-        Path(path).write_bytes(safetensors.torch.save(tensors, metadata))
+        write_whole(path, safetensors.torch.save(tensors, metadata))
 
     @staticmethod
     def load(path: str | PathLike[str]) -> Gaussians:

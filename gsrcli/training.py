@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import io
 import json
 import math
@@ -25,12 +24,12 @@ from torch.utils.data import DataLoader
 
 from gsrcli.data import Crops, Pair, Scales, Span, find_pictures, load_pictures
 from gsrcli.devices import autocast, channels_last, pick_device, pick_precision
-from gsrcli.errors import GsrError, ModelError, UsageError
+from gsrcli.errors import GsrError, ModelError, UsageError, nearest
 from gsrcli.evaluation import mean_psnr_y, smallest_side
 from gsrcli.models import MODEL_NAMES, Model, build
 from gsrcli.rendering import render
 from gsrcli.train_config import TrainConfig
-from gsrcli.weights import save_model, write_whole
+from gsrcli.weights import save_model, write_checkpoint
 
 __all__ = ["Progress", "train"]
 
@@ -146,7 +145,7 @@ class Trainer:
         torch.save(state, content)
         training = {"config": dataclasses.asdict(self.config), "step": self.step}
         with _uninterrupted():
-            write_whole(self.state_path, content.getbuffer())
+            write_checkpoint(self.state_path, content.getbuffer())
             save_model(self._averaged_model(), self.config.model, self.weights_path, {"training": training})
 
     def _load_state(self) -> None:
@@ -243,8 +242,8 @@ def _uninterrupted() -> Iterator[None]:
 
 def _new_model(config: TrainConfig) -> Model:
     if config.model not in MODEL_NAMES:
-        close = difflib.get_close_matches(config.model, MODEL_NAMES, n=3, cutoff=0.4) or MODEL_NAMES
-        raise ModelError(f"there is no model called {config.model!r}", hint=f"try {' or '.join(close)}")
+        hint = f"try {nearest(config.model, MODEL_NAMES)}"
+        raise ModelError(f"there is no model called {config.model!r}", hint=hint)
     model = build(config.model)
     if config.patch % model.traits.multiple:
         raise UsageError(f"the patch of {config.model} must be a multiple of {model.traits.multiple}")

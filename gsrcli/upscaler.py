@@ -139,8 +139,10 @@ class Upscaler:
         reach = self.model.traits.reach
         tail: list[Gaussians] = []  # of the tiles above, what reaches rows yet to be drawn
         drawn = 0
-        for top, bottom in _cuts(source.padded_height, self._tile(source), self.model.traits.multiple):
-            row = [self._field(source, (top, bottom, *columns), scale, advance) for columns in self._columns(source)]
+        tile, multiple = self._tile(), self.model.traits.multiple
+        columns = _cuts(source.padded_width, tile, multiple)
+        for top, bottom in _cuts(source.padded_height, tile, multiple):
+            row = [self._field(source, (top, bottom, left, right), scale, advance) for left, right in columns]
             gaussians = Gaussians.cat([*tail, *row])
             del row
             # Rows that no tile below can reach are ready: all of them once the picture is covered.
@@ -209,14 +211,11 @@ class Upscaler:
                 return gaussians
         raise ModelError("the network's result is not finite: its weights may be damaged")
 
-    def _columns(self, source: Source) -> list[tuple[int, int]]:
-        return _cuts(source.padded_width, self._tile(source), self.model.traits.multiple)
-
     def _halo(self) -> int:
         halo, multiple = self.halo if self.halo is not None else self.model.traits.halo, self.model.traits.multiple
         return math.ceil(halo / multiple) * multiple
 
-    def _tile(self, source: Source) -> int:
+    def _tile(self) -> int:
         """The side of the tiles' cores: as asked for, or what fits in a third of the free memory."""
         if self.tile is not None:
             return self.tile

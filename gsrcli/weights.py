@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import os
 import sys
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gsrcli.errors import GsrError, ModelError
+from gsrcli.errors import GsrError, ModelError, nearest
+from gsrcli.files import write_whole
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
     from gsrcli.models import Model
 
-__all__ = ["DEFAULT_MODEL", "Weights", "load_model", "registry", "save_model", "write_whole"]
+__all__ = ["DEFAULT_MODEL", "Weights", "load_model", "registry", "save_model", "write_checkpoint"]
 
 DEFAULT_MODEL = "gsasr-lite"
 _PACKAGE = Path(__file__).parent
@@ -91,25 +90,20 @@ def save_model(model: Model, name: str, path: Path, notes: dict[str, Any]) -> No
     metadata = {"format": "gsrcli", "model": name, "config": json.dumps(config_of(model))}
     metadata |= {key: json.dumps(value) for key, value in notes.items()}
     tensors = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
-    write_whole(path, save(tensors, metadata))
+    write_checkpoint(path, save(tensors, metadata))
 
 
-def write_whole(path: Path, content: bytes | memoryview) -> None:
-    """Write a file in one rename: whoever reads it finds all of the old content or all of the new.
+def write_checkpoint(path: Path, content: bytes | memoryview) -> None:
+    """Write a file of a run, whole.
 
     Raises:
         GsrError: the file cannot be written. The old one stays, and nothing besides.
     """
-    partial = path.with_name(f"{path.name}.partial")
     try:
-        partial.write_bytes(content)
-        partial.replace(path)
+        write_whole(path, content)
     except OSError as error:
         hint = "see that there is space left, and that its folder may be written to"
         raise GsrError(f"cannot write {path}: {error.strerror or error}", hint=hint) from error
-    finally:
-        with suppress(OSError):
-            partial.unlink()
 
 
 def _locate(name: str | os.PathLike[str]) -> Path:
@@ -132,9 +126,8 @@ def _unknown(name: str) -> ModelError:
             f"gsrcli has no weights for {name}",
             hint="give a checkpoint of it: --model PATH.safetensors",
         )
-    close = difflib.get_close_matches(name, registry(), n=3, cutoff=0.4)
-    names = " or ".join(close) if close else f"one of {', '.join(registry())}"
-    return ModelError(f"there is no model called {name!r}", hint=f"try {names}, or the path of a checkpoint")
+    hint = f"try {nearest(name, registry())}, or the path of a checkpoint"
+    return ModelError(f"there is no model called {name!r}", hint=hint)
 
 
 def _verified(weights: Weights) -> Path:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from gsrcli.cli.console import Console
-from gsrcli.cli.failures import Failure, explain
+from gsrcli.cli.failures import explain
 from gsrcli.cli.jobs import Job
 from gsrcli.errors import PictureError
 from gsrcli.images import (
@@ -129,9 +129,7 @@ class Batch:
     def _failure(self, job: Job, error: Exception) -> Outcome:
         if self.debug:
             raise error
-        failure = explain(error) or Failure(
-            f"{job.source}: unexpected {type(error).__name__}: {error}", "this is a bug in gsr; --debug shows where", 1
-        )
+        failure = explain(error)
         message = failure.message if str(job.source) in failure.message else f"{job.source}: {failure.message}"
         self.console.error(message, failure.hint)
         return Outcome(str(job.source), str(job.target), "failed", error=message, hint=failure.hint)

@@ -33,8 +33,8 @@ class Failure:
     exit_code: int
 
 
-def explain(error: BaseException) -> Failure | None:
-    """The failure behind an exception, or None for a bug of ours."""
+def explain(error: BaseException) -> Failure:
+    """The failure behind an exception; what is not known here is a bug of ours."""
     if isinstance(error, GsrError):
         return Failure(str(error), error.hint, error.exit_code)
     if isinstance(error, OSError) and error.errno in _OS_ERRORS:
@@ -42,7 +42,7 @@ def explain(error: BaseException) -> Failure | None:
         return Failure(f"{error.filename}: {reason}" if error.filename else reason, hint, 1)
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return Failure("memory ran out", "try a smaller --tile, or close other programs", 1)
-    return None
+    return Failure(f"unexpected {type(error).__name__}: {error}", "this is a bug in gsr; --debug shows where", 1)
 
 
 @contextmanager
@@ -62,8 +62,6 @@ def reporting(console: Console, debug: bool, resume: str | None = None) -> Itera
     except Exception as error:
         if debug:
             raise
-        failure = explain(error) or Failure(
-            f"unexpected {type(error).__name__}: {error}", "this is a bug in gsr; --debug shows where", 1
-        )
+        failure = explain(error)
         console.error(failure.message, failure.hint)
         raise SystemExit(failure.exit_code) from None

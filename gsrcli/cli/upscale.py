@@ -14,6 +14,7 @@ import typer
 
 from gsrcli.cli.console import Console
 from gsrcli.cli.failures import reporting
+from gsrcli.weights import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from gsrcli.cli.batch import Outcome
@@ -56,7 +57,7 @@ def upscale(
         str | None, typer.Option(help="png, jpg, webp, tiff, bmp or avif. Default: as the input.", metavar="FORMAT")
     ] = None,
     quality: Annotated[int | None, typer.Option(min=1, max=100, help="Of JPEG, WebP and AVIF.")] = None,
-    model: Annotated[str, typer.Option("--model", "-m", help="A name, or the path of a checkpoint.")] = "gsasr-lite",
+    model: Annotated[str, typer.Option("--model", "-m", help="A name, or the path of a checkpoint.")] = DEFAULT_MODEL,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     precision: Annotated[PrecisionChoice, typer.Option(help="Of the network's arithmetic.")] = PrecisionChoice.auto,
     tile: Annotated[

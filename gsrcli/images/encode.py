@@ -5,16 +5,14 @@ from __future__ import annotations
 import errno
 import io
 import os
-import secrets
-from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from gsrcli.errors import PictureError, UsageError
+from gsrcli.files import write_whole
 from gsrcli.images.formats import Format, check_output, output_format
 from gsrcli.images.metadata import exif_resized, xmp_resized
 from gsrcli.images.picture import Picture, Pixels
@@ -58,8 +56,9 @@ def write_picture(
         raise UsageError(f"quality is 1 to 100, not {quality}")
     if not 0 <= png_level <= 9:
         raise UsageError(f"the compression level is 0 to 9, not {png_level}")
-    if not overwrite:
-        _refuse_existing(path)
+    exists = PictureError(f"cannot write {path}: it exists", hint="add --overwrite to replace it")
+    if not overwrite and os.path.lexists(path):
+        raise exists
     try:
         data = _encode(picture, output_format(path), quality=quality, level=png_level)
     except PictureError as error:
@@ -67,7 +66,9 @@ def write_picture(
     except (OSError, ValueError, TypeError, RuntimeError) as error:  # what Pillow's encoders raise
         raise PictureError(f"cannot write {path}: {error}") from error
     try:
-        _replace(path, data, overwrite=overwrite)
+        write_whole(path, data, overwrite=overwrite)
+    except FileExistsError:  # it came while the picture was encoded
+        raise exists from None
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
@@ -153,24 +154,3 @@ def _eight_bit(values: Pixels) -> Pixels:
     table = ((np.arange(65536) + 128) // 257).astype(np.uint8)  # 257 = 65535 / 255
     rounded: Pixels = table[values]
     return rounded
-
-
-def _refuse_existing(path: str | os.PathLike[str]) -> None:
-    if os.path.lexists(path):
-        raise PictureError(f"cannot write {path}: it exists", hint="add --overwrite to replace it")
-
-
-def _replace(path: str | os.PathLike[str], data: bytes, *, overwrite: bool) -> None:
-    """Write beside the target and rename; whatever goes wrong, Ctrl-C included, leaves no trace."""
-    target = Path(os.path.realpath(path))
-    temporary = target.with_name(f".gsr-{secrets.token_hex(8)}.part")
-    try:
-        with temporary.open("xb") as file:
-            file.write(data)
-        if not overwrite:
-            _refuse_existing(path)
-        temporary.replace(target)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise

@@ -136,8 +136,8 @@ class ScaleInjection(nn.Module):
         return tokens + self.mlp(self.norm(tokens))
 
 
-class ConditionInjectionLayer(nn.Module):
-    """Gaussian embeddings look at the scale, then at the picture's features in their window."""
+class WindowLayer(nn.Module):
+    """The parts of either kind of layer: scale injection, window attention, MLP; ``distance`` is the windows' shift."""
 
     def __init__(self, config: GSASRConfig, distance: int) -> None:
         super().__init__()
@@ -147,6 +147,10 @@ class ConditionInjectionLayer(nn.Module):
         self.attention = _attention(config)
         self.mlp_norm = nn.LayerNorm(config.width)
         self.mlp = _mlp(config.width, config.width, config.width)
+
+
+class ConditionInjectionLayer(WindowLayer):
+    """Gaussian embeddings look at the scale, then at the picture's features in their window."""
 
     def forward(self, tokens: Tensor, position: Tensor, features: Tensor, scale: Tensor) -> Tensor:
         tokens = self.scale(tokens, scale)
@@ -188,17 +192,8 @@ class ConditionInjectionBlock(nn.Module):
         return tokens + to_windows(x, self.window)
 
 
-class GaussianInteractionLayer(nn.Module):
+class GaussianInteractionLayer(WindowLayer):
     """Gaussian embeddings look at the scale, then at each other; odd layers in shifted windows."""
-
-    def __init__(self, config: GSASRConfig, distance: int) -> None:
-        super().__init__()
-        self.window, self.distance = config.window, distance
-        self.scale = ScaleInjection(config.width)
-        self.attention_norm = nn.LayerNorm(config.width)
-        self.attention = _attention(config)
-        self.mlp_norm = nn.LayerNorm(config.width)
-        self.mlp = _mlp(config.width, config.width, config.width)
 
     def forward(self, tokens: Tensor, scale: Tensor) -> Tensor:
         tokens = self.scale(tokens, scale)
