@@ -13,6 +13,8 @@ from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
 
+SHIPPED = ("weights.toml", "csrc/gaussian.h", "csrc/rasterize_cuda.cu")  # CUDA is compiled where it runs
+
 
 class BuildLibrary(build_ext):
     """Builds the extension as a plain shared library, gsrcli/_rasterize_cpu.so on every platform."""
@@ -25,12 +27,15 @@ class BuildLibrary(build_ext):
 
 
 class BuildPackage(build_py):
-    """Puts weights.toml inside the package, where the installed program looks for it."""
+    """Puts files from the top of the repository inside the package, where the installed program looks for them."""
 
     def run(self) -> None:
         super().run()
         if not self.editable_mode:
-            self.copy_file("weights.toml", str(Path(self.build_lib) / "gsrcli" / "weights.toml"))
+            for name in SHIPPED:
+                target = Path(self.build_lib) / "gsrcli" / name
+                self.mkpath(str(target.parent))
+                self.copy_file(name, str(target))
 
 
 class AnyPython(bdist_wheel):

@@ -7,10 +7,13 @@
 // a sum of squares: unlike the polynomial it loses no digits to cancelling terms of opposite sign, and along a
 // row (v fixed) the Gaussian is a one-dimensional one in t. The gradients below are plain sums of t and v.
 //
-// Compiled as C++17 for the CPU, and as CUDA C++ for the device.
-#pragma once
+// Compiled as C++17 for the CPU, and as CUDA C++ for the device, by nvcc or at run time by NVRTC, which has no headers.
+#ifndef GSR_GAUSSIAN_H
+#define GSR_GAUSSIAN_H
 
+#ifndef __CUDACC_RTC__
 #include <math.h>
+#endif
 
 #if defined(__CUDACC__) || defined(__CUDACC_RTC__)
 #define GSR_FUNCTION __host__ __device__ __forceinline__
@@ -22,6 +25,7 @@ namespace gsr {
 
 // In output pixels: a Gaussian smaller than this cannot be seen, and its t would overflow.
 constexpr float kSmallestSigma = 1e-12f;
+constexpr float kLargestFloat = 3.402823466e38f;
 
 // What part of the output is drawn, and which contributions are skipped.
 struct View {
@@ -57,7 +61,7 @@ GSR_FUNCTION bool project(float centre_x, float centre_y, float sigma_x, float s
     const double x = centre_x * view.scale_x - 0.5, y = centre_y * view.scale_y - 0.5;
     const float sx = (float)(sigma_x * view.scale_x), sy = (float)(sigma_y * view.scale_y);
     const float rest = (1.0f - rho) * (1.0f + rho);
-    const bool sized = sx > kSmallestSigma && sx < INFINITY && sy > kSmallestSigma && sy < INFINITY;
+    const bool sized = sx > kSmallestSigma && sx <= kLargestFloat && sy > kSmallestSigma && sy <= kLargestFloat;
     if (!(sized && rest > 0 && fabs(x) < 1e15 && fabs(y) < 1e15)) return false;
     const double column = floor(x), row = floor(y);
     g.column = (long long)column - view.origin_x;
@@ -134,3 +138,5 @@ GSR_FUNCTION GeometryGradient chain(const Moments& s, const Gaussian& g, float s
 }
 
 } // namespace gsr
+
+#endif // GSR_GAUSSIAN_H

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TypeVar, get_args
 
 import torch
 from torch import nn
+from torch.backends import cudnn
 
 from gsrcli.errors import UsageError
 from gsrcli.train_config import Precision
@@ -54,9 +56,33 @@ def _has_bfloat16(device: torch.device) -> bool:
     return False
 
 
-def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[None]:
-    """A context in which the network computes in ``dtype``."""
-    return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
+@contextmanager
+def autocast(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
+    """A context in which the network computes in ``dtype``, and what it keeps in float32 in nothing less.
+
+    cuDNN's choice of algorithms is left as torch has it, by rules and not by timing (``cudnn.benchmark``): the choice
+    would turn with the machine's load, and with it the last bits, and the same picture is to give the same bytes.
+    """
+    with _full_convolutions(), torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+        yield
+
+
+@contextmanager
+def _full_convolutions() -> Iterator[None]:
+    """Keep cuDNN from rounding what float32 convolutions multiply to TF32, of 10 bits.
+
+    It does by torch's default, while matrix products do not. From torch 2.9 on there is a setting for convolutions
+    alone; to read the older one, after either of them has been set, may be an error.
+    """
+    settings, name, full = (
+        (cudnn.conv, "fp32_precision", "ieee") if hasattr(cudnn, "conv") else (cudnn, "allow_tf32", False)
+    )
+    usual = getattr(settings, name)
+    setattr(settings, name, full)
+    try:
+        yield
+    finally:
+        setattr(settings, name, usual)
 
 
 def channels_last(module: Module) -> Module:

@@ -6,7 +6,16 @@ import difflib
 from collections.abc import Iterable
 from typing import ClassVar
 
-__all__ = ["GsrError", "LimitError", "ModelError", "PictureError", "UsageError", "nearest"]
+__all__ = [
+    "DownloadError",
+    "GsrError",
+    "LimitError",
+    "ModelError",
+    "PictureError",
+    "UnavailableError",
+    "UsageError",
+    "nearest",
+]
 
 
 class GsrError(Exception):
@@ -36,10 +45,18 @@ class ModelError(GsrError):
     """An unknown model, or weights that are missing, corrupt or do not fit."""
 
 
+class DownloadError(ModelError):
+    """Weights that cannot be fetched: there is no network, no such file, or it is not the file that was meant."""
+
+
 class UsageError(GsrError):
     """An option or argument that cannot be meant."""
 
     exit_code: ClassVar[int] = 2
+
+
+class UnavailableError(RuntimeError):
+    """A compiled part cannot be used here, and something slower serves in its place; the message says why."""
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

@@ -1,14 +1,54 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, where a user's are kept, and those that come with the package."""
 
 from __future__ import annotations
 
 import errno
 import os
 import secrets
-from contextlib import suppress
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["write_whole"]
+__all__ = ["locked", "shipped", "user_folder", "write_whole"]
+
+_PACKAGE = Path(__file__).parent
+
+
+def shipped(name: str) -> Path:
+    """A file of the repository's top: an installed package holds it, a checkout has it one level up."""
+    inside = _PACKAGE / name
+    return inside if inside.exists() else _PACKAGE.parent / name
+
+
+def user_folder(name: str) -> Path:
+    """Where one kind of data is kept: below GSRCLI_HOME, or else where the system keeps a user's data."""
+    from platformdirs import user_data_path
+
+    home = os.environ.get("GSRCLI_HOME")
+    return (Path(home).expanduser().absolute() if home else user_data_path("gsrcli", appauthor=False)) / name
+
+
+@contextmanager
+def locked(path: Path, what: str) -> Iterator[None]:
+    """Keep other processes from something, by a lock at ``path``; its folder is made.
+
+    Raises:
+        OSError: the folder cannot be written to.
+    """
+    from filelock import FileLock, Timeout
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        warnings.warn(f"another process is at work on {what}; waiting for it", stacklevel=3)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def write_whole(path: str | os.PathLike[str], content: bytes | memoryview, *, overwrite: bool = True) -> None:

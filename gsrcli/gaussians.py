@@ -98,13 +98,13 @@ class Gaussians:
         return self.map(Tensor.detach)
 
     def is_finite(self) -> bool:
-        """Whether no number of the field is infinite or NaN."""
-        return all(bool(getattr(self, name).isfinite().all()) for name in _FIELDS)
+        """Whether no number of the field is infinite or NaN. The host waits for the device once."""
+        return bool(torch.stack([getattr(self, name).isfinite().all() for name in _FIELDS]).all())
 
     def shift(self, dx: float, dy: float) -> Gaussians:
         """Move every Gaussian by ``(dx, dy)`` LR pixels."""
-        offset = self.centre.new_tensor([dx, dy])
-        return dataclasses.replace(self, centre=self.centre + offset)
+        x, y = self.centre.unbind(-1)  # numbers, unlike a new tensor of them, reach a device without a wait
+        return dataclasses.replace(self, centre=torch.stack((x + dx, y + dy), -1))
 
     def select(self, index: Tensor) -> Gaussians:
         """The Gaussians at ``index``, a boolean ``(N,)`` mask or integer positions, in every field."""

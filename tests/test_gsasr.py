@@ -135,7 +135,8 @@ class Parity:
         field = dataclasses.replace(field, sigma=field.sigma * self.theirs["scale"] / zoom)
         x, y = zoom.tolist()
         window = (ratio * (height - 1) / 2, ratio * (width - 1) / 2)
-        return reference.rasterize(field, (height, width), (y, x), window=window)[0].permute(1, 2, 0)
+        # Beyond q = 60 the weight is below 1e-13.
+        return reference.rasterize(field, (height, width), (y, x), window=window, q_max=60)[0].permute(1, 2, 0)
 
 
 @pytest.fixture(scope="module", params=["gsasr-edsr", "gsasr-rdn", "gsasr-edsr-paper"])
@@ -158,9 +159,11 @@ def test_fields_equal_the_released(parity: Parity) -> None:
 @pytest.mark.parametrize(("entry", "ratio"), [("render", math.inf), ("render_window_0_1", 0.1)])
 def test_rendering_equals_the_released(parity: Parity, entry: str, ratio: float) -> None:
     ours, theirs = parity.render(ratio), parity.theirs[entry].double()
-    assert error(ours, theirs) < 2e-3
-    # A few Gaussians are far narrower than a pixel, where rounding shows most.
-    torch.testing.assert_close(ours, theirs, rtol=0, atol=2e-3 * theirs.max().item())
+    assert error(ours, theirs) < 1e-3
+    # Rounding shows most in the few Gaussians that are far narrower than a pixel, or end at one.
+    strays = (ours - theirs).abs() > 2e-3 * theirs.max()
+    assert strays.double().mean() < 1e-3
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=2e-2 * theirs.max().item())
 
 
 @pytest.mark.parametrize("name", GSASR_CONFIGS)

@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import emulation
 import fields
 import numpy as np
 import pytest
@@ -72,14 +73,20 @@ each_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 each_epsilon = pytest.mark.parametrize("epsilon", [0.0, EPSILON], ids=["whole", "cut"])
 
 
-@pytest.fixture(params=["cpu", "torch"])
-def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+@pytest.fixture(params=["cpu", "cuda, emulated", "torch"])
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Draw with one backend, whatever would be picked."""
+    if request.param == "torch":
+        monkeypatch.setattr(rasterizer, "backend", lambda *_: ("torch", "wanted by the test"))
     if request.param == "cpu":
         assert rasterizer.backend("cpu")[0] == "cpu", "the library is not built: nothing to test"
+    if request.param == "cuda, emulated":
+        if emulation.COMPILER is None:
+            pytest.skip("needs g++")
+        with emulation.emulated_cuda():
+            yield request.param
     else:
-        monkeypatch.setattr(rasterizer, "backend", lambda *_: ("torch", "wanted by the test"))
-    return str(request.param)
+        yield request.param
 
 
 @pytest.fixture

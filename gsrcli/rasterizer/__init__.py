@@ -12,8 +12,9 @@ import warnings
 import torch
 from torch import Tensor
 
+from gsrcli.errors import UnavailableError
 from gsrcli.gaussians import Gaussians
-from gsrcli.rasterizer import cpu, op, reference
+from gsrcli.rasterizer import cpu, cuda, op, reference
 
 __all__ = ["EPSILON", "backend", "rasterize"]
 
@@ -34,6 +35,9 @@ def rasterize(
     window: tuple[float, float] | None = None,
 ) -> Tensor:
     """Draw the field as pixels: additive, in no particular order, differentiable in all four parameters.
+
+    To the picture their order matters no more than rounding does, but a GPU is quickest where neighbours in the field
+    are neighbours in the picture, as models have them.
 
     Pixel ``(X, Y)`` of the result looks at ``((X + origin_x + 0.5) / scale_x, (Y + origin_y + 0.5) / scale_y)`` of
     the field, in LR pixels (GSASR, arXiv:2501.06838, section 3.3, its windows replaced by a bound on what is skipped).
@@ -62,34 +66,36 @@ def rasterize(
     q_max = _Q_FLOAT32 if window is not None or epsilon == 0 else min(_Q_FLOAT32, -2 * math.log(epsilon))
     window = window or (math.inf, math.inf)
     gaussians = gaussians.to(dtype=gaussians.dtype if gaussians.dtype == torch.float64 else torch.float32)
-    if backend(gaussians.device.type, gaussians.dtype)[0] == "torch":
+    if backend(gaussians.device, gaussians.dtype)[0] == "torch":
         return reference.rasterize(gaussians, size, (scale_y, scale_x), origin, q_max=q_max, window=window)
     fields = (gaussians.centre, gaussians.sigma, gaussians.rho, gaussians.value)
     return op.rasterize(*fields, size, origin, (scale_y, scale_x), q_max, window)
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def backend(device: str, dtype: torch.dtype = torch.float32) -> tuple[str, str]:
-    """Which implementation draws fields of this device type and dtype, and a remark for people.
+def backend(device: torch.device | str, dtype: torch.dtype = torch.float32) -> tuple[str, str]:
+    """Which implementation draws fields of this device and dtype, and a remark for people.
 
     Where float32 has to be drawn in plain torch, a RuntimeWarning says so and why, once.
 
     Returns:
-        The name (``cpu`` for the compiled one, ``torch`` for plain torch) and the instruction set, or the
-        reason why nothing faster is in use.
+        The name (``cpu`` and ``cuda`` for the compiled ones, ``torch`` for plain torch), and what of it is in use, or
+        the reason why nothing faster is.
     """
-    return _backend(device, dtype)
+    return _backend(torch.device(device), dtype)
 
 
 @functools.cache
-def _backend(device: str, dtype: torch.dtype) -> tuple[str, str]:
+def _backend(device: torch.device, dtype: torch.dtype) -> tuple[str, str]:
     if dtype != torch.float32:
         return "torch", "the compiled rasterizers draw float32 only"
     try:
-        if device == "cpu":
+        if device.type == "cpu":
             return "cpu", cpu.instruction_set()
-        reason = f"there is no compiled rasterizer for {device} devices"
-    except cpu.UnavailableError as error:
+        if device.type == "cuda":
+            return "cuda", cuda.describe(device)
+        reason = f"there is no compiled rasterizer for {device.type} devices"
+    except UnavailableError as error:
         reason = str(error)
     warnings.warn(f"drawing in plain torch, which is slow: {reason}", RuntimeWarning, stacklevel=4)
     return "torch", reason

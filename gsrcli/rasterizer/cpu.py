@@ -9,14 +9,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-__all__ = ["UnavailableError", "backward", "forward", "instruction_set", "load"]
+from gsrcli.errors import UnavailableError
+
+__all__ = ["backward", "forward", "instruction_set", "load"]
 
 _ABI_VERSION = 1
 _LIBRARY = Path(__file__).resolve().parent.parent / "_rasterize_cpu.so"
-
-
-class UnavailableError(RuntimeError):
-    """The compiled library cannot be used; the message says why."""
 
 
 class _Field(ctypes.Structure):

@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 from gsrcli.gaussians import Gaussians
-from gsrcli.rasterizer import cpu
+from gsrcli.rasterizer import cpu, cuda
 
 __all__ = ["rasterize"]
 
 Fields = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
-@torch.library.custom_op("gsrcli::rasterize", mutates_args=(), device_types="cpu")
+@torch.library.custom_op("gsrcli::rasterize", mutates_args=(), device_types=("cpu", "cuda"))
 def rasterize(
     centre: Tensor,
     sigma: Tensor,
@@ -35,10 +35,11 @@ def rasterize(
 
     Pairs are (y, x). q_max and window say which contributions are skipped, as in ``csrc/gaussian.h``.
     """
-    return cpu.forward(_contiguous(centre, sigma, rho, value), (*size, *origin, *scale, q_max, *window))
+    backend = cuda if value.is_cuda else cpu
+    return backend.forward(_contiguous(centre, sigma, rho, value), (*size, *origin, *scale, q_max, *window))
 
 
-@torch.library.custom_op("gsrcli::rasterize_backward", mutates_args=(), device_types="cpu")
+@torch.library.custom_op("gsrcli::rasterize_backward", mutates_args=(), device_types=("cpu", "cuda"))
 def rasterize_backward(
     image_gradient: Tensor,
     centre: Tensor,
@@ -53,7 +54,8 @@ def rasterize_backward(
 ) -> Fields:
     """The gradients of centre, sigma, rho and value."""
     view = (*size, *origin, *scale, q_max, *window)
-    return cpu.backward(_contiguous(centre, sigma, rho, value), view, image_gradient.contiguous())
+    backend = cuda if value.is_cuda else cpu
+    return backend.backward(_contiguous(centre, sigma, rho, value), view, image_gradient.contiguous())
 
 
 @rasterize.register_fake
@@ -83,7 +85,7 @@ def _contiguous(centre: Tensor, sigma: Tensor, rho: Tensor, value: Tensor) -> Fi
     """What the kernels may read through bare pointers.
 
     Raises:
-        ValueError: shapes or types that do not fit together.
+        ValueError: shapes, types or devices that do not fit together.
     """
     Gaussians(centre, sigma, rho, value)
     if any(tensor.dtype != torch.float32 for tensor in (centre, sigma, rho, value)):

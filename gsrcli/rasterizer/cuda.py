@@ -1,0 +1,129 @@
+"""The CUDA backend: ``csrc/rasterize_cuda.cu``, compiled for the device at first use. Nothing waits for the device."""
+
+from __future__ import annotations
+
+import functools
+import math
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from gsrcli import nvrtc
+from gsrcli.files import shipped
+
+__all__ = ["backward", "describe", "forward", "source"]
+
+_KERNELS = ("gsr_project", "gsr_bound", "gsr_draw", "gsr_draw_windowed", "gsr_gather")
+_WARP = 32
+_LEVELS = 4  # of boxes in the tree, the Gaussians' own included
+_BLOCK_SIDE = 16  # of the square of pixels that a block of gsr_draw draws
+_GATHERING = 8  # lanes a Gaussian in gsr_gather
+_MOST_CHANNELS = 16  # drawn at a time
+
+
+def describe(device: torch.device) -> str:
+    """What runs on a device: its architecture and NVRTC's version.
+
+    Raises:
+        UnavailableError: the kernels cannot be compiled or loaded for it.
+    """
+    for name in _KERNELS:
+        _kernels(3, device).kernel(name)
+    capability = torch.cuda.get_device_capability(device)
+    return f"{nvrtc.target_of(capability)[1]}, NVRTC {nvrtc.version()}"
+
+
+@functools.cache
+def source(channels: int) -> str:
+    """The kernels' source for so many channels, complete in itself."""
+    header, kernels = (shipped(f"csrc/{name}").read_text("utf-8") for name in ("gaussian.h", "rasterize_cuda.cu"))
+    return f"#define GSR_CHANNELS {channels}\n" + kernels.replace('#include "gaussian.h"', header)
+
+
+def _kernels(channels: int, device: torch.device) -> nvrtc.Module:
+    return nvrtc.load(source(channels), device)
+
+
+def forward(fields: tuple[Tensor, Tensor, Tensor, Tensor], view: tuple[float, ...]) -> Tensor:
+    """Draw centre, sigma, rho and value (contiguous float32) into a new ``(B, C, H, W)`` tensor."""
+    value = fields[3]
+    (batch, count, channels), (height, width) = value.shape, (int(view[0]), int(view[1]))
+    image = value.new_empty(batch, channels, height, width)
+    if image.numel() == 0:
+        return image
+    records, boxes = _tree(fields, view)
+    # Tiles lie at multiples of a block's side of the whole picture.
+    first_y, first_x = (-(int(origin) % _BLOCK_SIDE) for origin in view[2:4])
+    blocks_y, blocks_x = _ceil(height - first_y, _BLOCK_SIDE), _ceil(width - first_x, _BLOCK_SIDE)
+    name = "gsr_draw" if math.isinf(view[7]) and math.isinf(view[8]) else "gsr_draw_windowed"
+    for begin, size in _slices(channels):
+        _kernels(size, value.device).launch(
+            name,
+            batch * blocks_y * blocks_x,
+            4 * _WARP,
+            *boxes,
+            *(records, value[..., begin:]),
+            *(count, channels, height, width, first_y, first_x, blocks_y, blocks_x, float(view[6])),
+            image[:, begin:],
+        )
+    return image
+
+
+def _tree(fields: tuple[Tensor, Tensor, Tensor, Tensor], view: tuple[float, ...]) -> tuple[Tensor, list[Tensor]]:
+    """The Gaussians as the kernels draw them, 8 floats each, and the tree's boxes level by level, 4 integers each."""
+    centre, sigma, rho, value = fields
+    batch, count, channels = value.shape
+    counts = [count]
+    while len(counts) < _LEVELS:
+        counts.append(_ceil(counts[-1], _WARP))
+    records = value.new_empty(batch, count, 8)
+    boxes = [value.new_empty(batch, level, 4, dtype=torch.int32) for level in counts]
+    if count:
+        kernels = _kernels(_slices(channels)[0][1], value.device)
+        kernels.launch(
+            "gsr_project",
+            _ceil(batch * counts[1] * _WARP, 256),
+            256,
+            *(centre, sigma, rho, batch, count, *_scalars(view), records, boxes[0], boxes[1]),
+        )
+        for below, above in pairwise(boxes[1:]):
+            threads = batch * above.shape[1] * _WARP
+            kernels.launch("gsr_bound", _ceil(threads, 256), 256, below, batch, below.shape[1], above)
+    return records, boxes
+
+
+def backward(
+    fields: tuple[Tensor, Tensor, Tensor, Tensor], view: tuple[float, ...], image_gradient: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The gradients of centre, sigma, rho and value, from that of the image (contiguous float32)."""
+    centre, sigma, rho, value = fields
+    gradients = (torch.empty_like(centre), torch.empty_like(sigma), torch.empty_like(rho), torch.empty_like(value))
+    batch, count, channels = value.shape
+    if value.numel() == 0:
+        return tuple(gradient.zero_() for gradient in gradients)  # type: ignore[return-value]
+    for begin, size in _slices(channels):
+        _kernels(size, value.device).launch(
+            "gsr_gather",
+            _ceil(batch * count * _GATHERING, 128),
+            128,
+            *(image_gradient[:, begin:], centre, sigma, rho, value[..., begin:], batch, count, channels),
+            *(*_scalars(view), int(begin > 0), *gradients[:3], gradients[3][..., begin:]),
+        )
+    return gradients
+
+
+def _slices(channels: int) -> list[tuple[int, int]]:
+    """First channel and number of each pass: as few as can be, of nearly equal size."""
+    passes = _ceil(channels, _MOST_CHANNELS)
+    edges = [channels * i // passes for i in range(passes + 1)]
+    return [(begin, end - begin) for begin, end in pairwise(edges)]
+
+
+def _ceil(a: int, b: int) -> int:
+    return -(-a // b)
+
+
+def _scalars(view: tuple[float, ...]) -> tuple[int | float, ...]:
+    """height, width and origin as integers; scale, q_max and window as floats."""
+    return (*(int(entry) for entry in view[:4]), *(float(entry) for entry in view[4:]))
