@@ -15,9 +15,9 @@ from torch.utils.data import Dataset, Sampler
 
 from gsrcli import bicubic
 from gsrcli.errors import PictureError
-from gsrcli.images import INPUT_SUFFIXES, read_picture
+from gsrcli.images import INPUT_SUFFIXES, read_picture, to_eight_bits
 
-__all__ = ["Crops", "Pair", "Scales", "Span", "find_pictures", "load_pictures"]
+__all__ = ["Crops", "Pair", "Scales", "Span", "find_pictures", "load_pictures", "mix"]
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Crops(Dataset[Pair]):
         self.seed = seed
 
     def __getitem__(self, index: int) -> Pair:
-        generator = torch.Generator().manual_seed(_mix(self.seed, index))
+        generator = torch.Generator().manual_seed(mix(self.seed, index))
         scale = self.scales.draw(generator)
         candidates = [self._crop(scale, generator) for _ in range(2)]
         high = _turn(max(candidates, key=_detail), generator).float() / 255
@@ -133,9 +133,7 @@ def load_pictures(paths: Sequence[Path], smallest: int) -> list[Tensor]:
 
 
 def _load(path: Path) -> Tensor:
-    pixels = torch.from_numpy(read_picture(path).pixels)
-    if pixels.dtype != torch.uint8:
-        pixels = (pixels.float() / 257).round().to(torch.uint8)
+    pixels = torch.from_numpy(to_eight_bits(read_picture(path).pixels))
     return pixels.permute(2, 0, 1).expand(3, -1, -1).contiguous()
 
 
@@ -153,8 +151,8 @@ def _detail(picture: Tensor) -> float:
     return float(green.diff(dim=0).abs().float().mean() + green.diff(dim=1).abs().float().mean())
 
 
-def _mix(seed: int, index: int) -> int:
-    """32 bits, which is all that torch's CPU generator takes from a seed."""
+def mix(seed: int, index: int) -> int:
+    """A seed for each index of a stream: 32 bits, which is all that torch's CPU generator takes from a seed."""
     return int.from_bytes(hashlib.blake2b(f"{seed} {index}".encode(), digest_size=4).digest(), "little")
 
 

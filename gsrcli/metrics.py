@@ -7,7 +7,10 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["luma", "psnr"]
+__all__ = ["SSIM_WINDOW", "in_float64", "luma", "psnr", "ssim"]
+
+SSIM_WINDOW = 11
+"""Pixels a side of the window that SSIM is computed in: no smaller picture has one."""
 
 _BT601 = (65.481, 128.553, 24.966)
 
@@ -25,13 +28,65 @@ def psnr(first: Tensor, second: Tensor, border: int = 0) -> float:
     """Peak signal-to-noise ratio in dB of two pictures in [0, 1] of equal shape, with a border left out of each side.
 
     Returns infinity for equal pictures.
+
+    Raises:
+        ValueError: the shapes differ, or the border leaves nothing.
     """
-    if first.shape != second.shape:
-        raise ValueError(f"pictures differ in shape: {tuple(first.shape)} and {tuple(second.shape)}")
+    _require_equal_shapes(first, second)
     if 2 * border >= min(first.shape[-2:]):
         raise ValueError(f"a border of {border} leaves nothing of {tuple(first.shape)}")
-    difference = (first - second).double()
+    difference = in_float64(first) - in_float64(second)
     if border:
         difference = difference[..., border:-border, border:-border]
     error = difference.square().mean().item()
     return -10 * math.log10(error) if error else math.inf
+
+
+def ssim(first: Tensor, second: Tensor) -> float:
+    """Structural similarity of two pictures ``(..., H, W)`` in [0, 1] of equal shape, its mean over all planes.
+
+    Of Wang, Bovik, Sheikh and Simoncelli, IEEE Transactions on Image Processing 13(4), 2004, section III.B, as their
+    program has it and BasicSR after it: in Gaussian windows of 11×11 pixels with σ = 1.5 that lie within the picture.
+    Computed in float64, as psnr is; see :func:`in_float64`.
+
+    Raises:
+        ValueError: the shapes differ, or no window fits.
+    """
+    _require_equal_shapes(first, second)
+    if min(first.shape[-2:]) < SSIM_WINDOW:
+        raise ValueError(f"no window of {SSIM_WINDOW}×{SSIM_WINDOW} pixels fits into {tuple(first.shape)}")
+    first, second = in_float64(first), in_float64(second)
+    # Of the sum s and the difference d four means are enough: 4xy = s² − d², and 2(x² + y²) = s² + d².
+    both = torch.stack((first + second, first - second))
+    squared_means = _window_means(both).square()
+    variances = _window_means(both.square()) - squared_means
+    return (_agreement(squared_means, 0.01**2) * _agreement(variances, 0.03**2)).mean().item()
+
+
+def _agreement(both: Tensor, constant: float) -> Tensor:
+    """(2xy + c) / (x² + y² + c), of the squares of x + y and of x − y."""
+    of_sum, of_difference = both
+    return (of_sum - of_difference + 2 * constant) / (of_sum + of_difference + 2 * constant)
+
+
+def _window_means(planes: Tensor) -> Tensor:
+    """Gaussian means over all windows within ``(..., H, W)``, one axis after the other: ``(..., H − 10, W − 10)``."""
+    offsets = torch.arange(SSIM_WINDOW, dtype=torch.float64) - SSIM_WINDOW // 2
+    weights = torch.exp(-offsets.square() / (2 * 1.5**2))
+    for axis in (-2, -1):
+        length = planes.shape[axis] - SSIM_WINDOW + 1
+        means = torch.zeros_like(planes.narrow(axis, 0, length))
+        for offset, weight in enumerate((weights / weights.sum()).tolist()):
+            means.add_(planes.narrow(axis, offset, length), alpha=weight)  # faster than a convolution in float64
+        planes = means
+    return planes
+
+
+def in_float64(picture: Tensor) -> Tensor:
+    """The same in float64, on its device where that has it, or else on the host: Metal has not."""
+    return (picture.cpu() if picture.device.type == "mps" else picture).double()
+
+
+def _require_equal_shapes(first: Tensor, second: Tensor) -> None:
+    if first.shape != second.shape:
+        raise ValueError(f"pictures differ in shape: {tuple(first.shape)} and {tuple(second.shape)}")

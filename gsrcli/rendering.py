@@ -1,4 +1,4 @@
-"""A model's field as a picture: rasterized, and added to what the model takes as its base."""
+"""A model's field as a picture: drawn, and added to what the model takes as its base."""
 
 from __future__ import annotations
 
@@ -6,23 +6,22 @@ from torch import Tensor
 
 from gsrcli import bicubic
 from gsrcli.gaussians import Gaussians
-from gsrcli.models.base import Traits
-from gsrcli.rasterizer import rasterize
+from gsrcli.models.base import Model
 
 __all__ = ["render"]
 
 
-def render(field: Gaussians, image: Tensor, size: tuple[int, int], traits: Traits) -> Tensor:
+def render(model: Model, field: Gaussians, image: Tensor, size: tuple[int, int]) -> Tensor:
     """The enlargement of a picture to ``size``, whole.
 
     Args:
+        model: what made the field.
         field: the picture's Gaussians.
         image: ``(B, 3, h, w)`` in [0, 1], the LR picture without padding.
         size: height and width wanted.
-        traits: of the model that made the field.
 
     Returns:
         ``(B, 3, *size)``, float32, not clamped.
     """
-    drawn = rasterize(field, size, (size[0] / image.shape[2], size[1] / image.shape[3]))
-    return drawn + bicubic.resize(image.float(), size) if traits.base == "bicubic" else drawn
+    drawn = model.draw(field, (image.shape[2], image.shape[3]), size, (0, size[0]))
+    return drawn + bicubic.resize(image.float(), size) if model.traits.base == "bicubic" else drawn

@@ -22,14 +22,14 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
-from gsrcli.data import Crops, Pair, Scales, Span, find_pictures, load_pictures
+from gsrcli.checkpoints import save_model, write_checkpoint
+from gsrcli.data import Crops, Pair, Scales, Span, find_pictures, load_pictures, mix
 from gsrcli.devices import autocast, channels_last, pick_device, pick_precision
 from gsrcli.errors import GsrError, ModelError, UsageError, nearest
-from gsrcli.evaluation import mean_psnr_y, smallest_side
 from gsrcli.models import MODEL_NAMES, Model, build
 from gsrcli.rendering import render
 from gsrcli.train_config import TrainConfig
-from gsrcli.weights import save_model, write_checkpoint
+from gsrcli.validation import mean_psnr_y, smallest_side
 
 __all__ = ["Progress", "train"]
 
@@ -175,6 +175,7 @@ class Trainer:
     def _take_step(self, batch: list[Pair]) -> float:
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate()
+        torch.manual_seed(mix(self.config.seed, self.step))  # a resumed run draws the same noise
         loss = self._loss(batch)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -194,12 +195,12 @@ class Trainer:
         scale = torch.stack([pair.scale for pair in batch]).to(self.device)
         with autocast(self.device, self.dtype):
             field = self.model(low.contiguous(memory_format=torch.channels_last), scale)
-        losses = []
-        for i, pair in enumerate(batch):
-            one = slice(i, i + 1)
-            size = (pair.high.shape[1], pair.high.shape[2])
-            drawn = render(field[one], low[one], size, self.model.traits)
-            losses.append(F.l1_loss(drawn[0], pair.high.to(self.device)))
+            losses = []
+            for i, pair in enumerate(batch):
+                one = slice(i, i + 1)
+                size = (pair.high.shape[1], pair.high.shape[2])
+                drawn = render(self.model, field[one], low[one], size)
+                losses.append(F.l1_loss(drawn[0], pair.high.to(self.device)))
         return torch.stack(losses).mean()
 
     def _learning_rate(self) -> float:

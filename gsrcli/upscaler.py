@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from typing import Any, Literal, ParamSpec, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -24,33 +26,56 @@ from gsrcli import bicubic
 from gsrcli.devices import autocast
 from gsrcli.errors import LimitError, ModelError, UsageError
 from gsrcli.gaussians import Gaussians
-from gsrcli.images import Picture, bleed_alpha, from_unit, to_unit
+from gsrcli.images import Picture, bleed_alpha
 from gsrcli.models.base import Model
-from gsrcli.rasterizer import rasterize
+from gsrcli.transfers import Download, SideStream, quantize, upload
 
 __all__ = ["DEFAULT_TILE", "Seconds", "Upscaler"]
 
 DEFAULT_TILE = 512
 _SMALLEST_TILE = 48
 _STRIP_PIXELS = 1 << 23
+_SMALLEST_STRIP = 64  # rows
+_WORKSPACE_BYTES = 64  # what a rasterizer makes of a Gaussian
+_OUTPUT_PIXEL_BYTES = 64  # a strip in float32, its bicubic base and the steps towards it, and its integers
 _LUMA = (0.299, 0.587, 0.114)
 
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
 
-@dataclass
+
 class Seconds:
-    """Where the time of an enlargement went."""
+    """Where the time of an enlargement went.
 
-    network: float = 0.0
-    rasterizer: float = 0.0
+    The network takes tiles to Gaussians, the rasterizer Gaussians to integers, the bicubic base included.
+    On a CUDA device a stage lies between two events in its stream, and the host waits for them only when the times
+    are read: to wait for every stage would leave the device idle between them. Elsewhere the host's clock serves; an
+    MPS device is waited for, which costs little, as every tile's check and every strip's copy wait for it anyway.
+    """
+
+    def __init__(self) -> None:
+        self._spent = {"network": 0.0, "rasterizer": 0.0}
+        self._under_way: deque[tuple[str, _Event, _Event]] = deque()
 
     @contextmanager
-    def of(self, stage: str, device: torch.device) -> Iterator[None]:
-        """Add the time of a block of code to a stage."""
-        began = time.perf_counter()
+    def of(self, stage: Literal["network", "rasterizer"], device: torch.device) -> Iterator[None]:
+        """Add the time of a block of code to a stage, unless it raises."""
+        begin = _now(device)
         yield
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        setattr(self, stage, getattr(self, stage) + time.perf_counter() - began)
+        self._under_way.append((stage, begin, _now(device)))
+        while self._under_way and self._under_way[0][2].query():
+            self._settle()
+
+    def read(self) -> dict[str, float]:
+        """The seconds spent in each stage so far, once the device has come to their end."""
+        while self._under_way:
+            self._under_way[0][2].synchronize()
+            self._settle()
+        return dict(self._spent)
+
+    def _settle(self) -> None:
+        stage, begin, end = self._under_way.popleft()
+        self._spent[stage] += begin.elapsed_time(end) / 1000
 
 
 @dataclass(frozen=True)
@@ -124,22 +149,22 @@ class Upscaler:
     def _enlarge_plane(self, pixels: np.ndarray, size: tuple[int, int], advance: Callable[[int], object]) -> np.ndarray:
         """``(h, w, 1 or 3)`` to ``(*size, 1 or 3)`` of the same type."""
         enlarged = np.empty((*size, pixels.shape[2]), pixels.dtype)
+        download = Download(enlarged, SideStream.of(self.model.device))
         for begin, strip in self._strips(Source(pixels, self.model), size, advance):
-            values = strip[0].permute(1, 2, 0)
-            if pixels.shape[2] == 1:
-                values = values @ values.new_tensor(_LUMA)[:, None]
-            enlarged[begin : begin + len(values)] = from_unit(values.cpu().numpy(), pixels.dtype)
+            download.send(begin, strip)
+        download.finish()
         return enlarged
 
     def _strips(
         self, source: Source, size: tuple[int, int], advance: Callable[[int], object]
     ) -> Iterator[tuple[int, Tensor]]:
-        """Rows of the enlargement from top to bottom: the first's index, and ``(1, 3, rows, width)``."""
+        """Rows of the enlargement from top to bottom: the first's index, and what :meth:`_draw` makes of them."""
         scale = (size[0] / source.height, size[1] / source.width)
         reach = self.model.traits.reach
         tail: list[Gaussians] = []  # of the tiles above, what reaches rows yet to be drawn
         drawn = 0
-        tile, multiple = self._tile(), self.model.traits.multiple
+        multiple = self.model.traits.multiple
+        tile, rows = self._plan(source, size)
         columns = _cuts(source.padded_width, tile, multiple)
         for top, bottom in _cuts(source.padded_height, tile, multiple):
             row = [self._field(source, (top, bottom, left, right), scale, advance) for left, right in columns]
@@ -147,21 +172,40 @@ class Upscaler:
             del row
             # Rows that no tile below can reach are ready: all of them once the picture is covered.
             covered = bottom - reach >= source.height or bottom == source.padded_height
-            ready = size[0] if covered else max(drawn, math.floor((bottom - reach) * scale[0] - 0.5))
-            for begin, end in _chunks(drawn, ready, max(1, _STRIP_PIXELS // size[1])):
-                yield begin, self._draw(gaussians, source, size, (begin, end))
-            drawn = ready
-            tail = [gaussians.select(gaussians.centre[0, :, 1] + reach >= drawn / scale[0])]
+            ready = size[0] if covered else math.floor(max(drawn, (bottom - reach) * scale[0] - 0.5))
+            # Found before anything is drawn: to count them the host waits for the device.
+            left_over = (gaussians.centre[0, :, 1] + reach >= ready / scale[0]).nonzero()[:, 0]
+            tail = [gaussians.select(left_over)]
+            while drawn < ready:
+                end = min(drawn + rows, ready)
+                strip = _attempt(self._draw, gaussians, source, size, (drawn, end))
+                if strip is None:
+                    rows = self._fewer_rows(end - drawn)
+                    continue
+                yield drawn, strip
+                drawn = end
+            del gaussians
 
     def _draw(self, gaussians: Gaussians, source: Source, size: tuple[int, int], rows: tuple[int, int]) -> Tensor:
-        scale = (size[0] / source.height, size[1] / source.width)
+        """``(rows, width, 1 or 3)``, as :func:`quantize` gives them."""
         with self.seconds.of("rasterizer", self.model.device):
-            strip = rasterize(gaussians, (rows[1] - rows[0], size[1]), scale, (rows[0], 0))
+            with autocast(self.model.device, self.dtype):
+                strip = self.model.draw(gaussians, (source.height, source.width), size, rows)
             if self.model.traits.base == "bicubic":
                 top, bottom = bicubic.rows_needed(source.height, size[0], rows)
                 base = source.window(top, bottom, 0, source.width)
                 strip += bicubic.resize_rows(base, size, rows, top, source.height)
-        return strip
+            values = strip[0].permute(1, 2, 0)
+            if source.pixels.shape[2] == 1:
+                values = values @ _vector(_LUMA, values)[:, None]
+            return quantize(values, source.pixels.dtype)
+
+    def _fewer_rows(self, rows: int) -> int:
+        """The rows of a strip to try, after memory ran out for so many."""
+        if rows > _SMALLEST_STRIP:
+            return max(_SMALLEST_STRIP, rows // 2)
+        hint = f"try a smaller --tile, or {self._way_out()}"
+        raise LimitError("there is too little memory to draw the smallest strip", hint=hint)
 
     def _field(
         self,
@@ -174,18 +218,11 @@ class Upscaler:
 
         Where memory runs out the tile is computed in four parts, down to a smallest size.
         """
-        try:
-            gaussians = self._predict(source, core, scale)
-        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error):
-                raise
+        gaussians = _attempt(self._predict, source, core, scale)
+        if gaussians is None:
             parts = _quarters(core, self.model.traits.multiple)
             if parts is None:
-                on_cpu = self.model.device.type == "cpu"
-                hint = "close other programs" if on_cpu else "try --device cpu"
-                raise LimitError("there is too little memory for the smallest tile", hint=hint) from error
-            if self.model.device.type == "cuda":
-                torch.cuda.empty_cache()
+                raise LimitError("there is too little memory for the smallest tile", hint=self._way_out())
             return Gaussians.cat([self._field(source, part, scale, advance) for part in parts])
         top, bottom, left, right = core
         advance((min(bottom, source.height) - top) * (min(right, source.width) - left))
@@ -198,7 +235,7 @@ class Upscaler:
         window_bottom, window_right = min(source.padded_height, bottom + halo), min(source.padded_width, right + halo)
         with self.seconds.of("network", self.model.device):
             image = source.window(window_top, window_bottom, window_left, window_right)
-            gaussians = self._infer(image, image.new_tensor([scale]))
+            gaussians = self._infer(image, _vector(scale, image)[None])
             grid = Grid(gaussians, window_right - window_left, self.model.traits.density)
             kept = grid.crop(top - window_top, bottom - window_top, left - window_left, right - window_left)
         return kept.shift(window_left, window_top)
@@ -215,15 +252,31 @@ class Upscaler:
         halo, multiple = self.halo if self.halo is not None else self.model.traits.halo, self.model.traits.multiple
         return math.ceil(halo / multiple) * multiple
 
-    def _tile(self) -> int:
-        """The side of the tiles' cores: as asked for, or what fits in a third of the free memory."""
-        if self.tile is not None:
-            return self.tile
+    def _plan(self, source: Source, size: tuple[int, int]) -> tuple[int, int]:
+        """The side of the tiles' cores, in LR pixels, and the rows of a strip.
+
+        A third of the free memory is for the network's tile, a third for the Gaussians of a row of tiles, and a third
+        for a strip. These are estimates: where memory runs out all the same, smaller tiles and strips are tried.
+        """
+        traits, halo = self.model.traits, self._halo()
+        share = _free_memory(self.model.device) / 3
+
+        def fits(tile: int) -> bool:
+            height, width = (min(tile + 2 * halo, side) for side in (source.padded_height, source.padded_width))
+            gaussians = traits.density**2 * min(tile, source.padded_height) * source.padded_width
+            # The field, and a copy while tiles are joined: geometry and value in float32.
+            gaussian_bytes = 2 * 4 * (5 + traits.channels) + _WORKSPACE_BYTES
+            return max(height * width * traits.bytes_per_pixel, gaussians * gaussian_bytes) <= share
+
         tile = DEFAULT_TILE
-        room = _free_memory(self.model.device) / 3
-        while tile > _SMALLEST_TILE and (tile + 2 * self._halo()) ** 2 * self.model.traits.bytes_per_pixel > room:
+        while tile > _SMALLEST_TILE and not fits(tile):
             tile //= 2
-        return tile
+        pixels = min(_STRIP_PIXELS, int(share) // _OUTPUT_PIXEL_BYTES)
+        return self.tile or tile, max(1, pixels // size[1])
+
+    def _way_out(self) -> str:
+        """What helps where there is too little memory."""
+        return "close other programs" if self.model.device.type == "cpu" else "try --device cpu"
 
 
 class Source:
@@ -243,8 +296,7 @@ class Source:
         """``(1, 3, bottom - top, right - left)`` in [0, 1], channels last, float32."""
         rows = _mirrored(top, bottom, self.height)
         columns = _mirrored(left, right, self.width)
-        pixels = to_unit(self.pixels[rows][:, columns])
-        image = torch.from_numpy(pixels).to(self.device).permute(2, 0, 1)[None]
+        image = upload(self.pixels[rows][:, columns], self.device).permute(2, 0, 1)[None]
         return image.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
 
 
@@ -295,14 +347,32 @@ def _quarters(core: tuple[int, int, int, int], multiple: int) -> list[tuple[int,
     return [(*row, *column) for row in rows for column in columns]
 
 
-def _chunks(begin: int, end: int, length: int) -> Iterator[tuple[int, int]]:
-    for start in range(begin, end, length):
-        yield start, min(start + length, end)
+def _attempt(
+    compute: Callable[Parameters, Result], *args: Parameters.args, **kwargs: Parameters.kwargs
+) -> Result | None:
+    """What a function gives, or None where memory ran out.
+
+    By then what it held is free. While an exception is being handled, its traceback keeps the tensors of every
+    function that it left, and what is tried again would find no more memory than before.
+    """
+    try:
+        return compute(*args, **kwargs)
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+    torch.cuda.empty_cache()  # nothing where CUDA is not in use
+    return None
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    """torch's CPU allocator raises a plain RuntimeError."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+    """torch's allocators of host memory, pinned or not, of MPS, and CUDA's libraries raise a plain RuntimeError."""
+    messages = ("can't allocate memory", "out of memory", "ALLOC_FAILED")
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(text in str(error) for text in messages)
+
+
+def _vector(numbers: Sequence[float], like: Tensor) -> Tensor:
+    """A few numbers on a tensor's device, filled in there: copying them from the host would wait for the device."""
+    return torch.stack([like.new_full((), number) for number in numbers])
 
 
 def _check_memory(picture: Picture, size: tuple[int, int]) -> None:
@@ -317,8 +387,48 @@ def _check_memory(picture: Picture, size: tuple[int, int]) -> None:
 
 
 def _free_memory(device: torch.device) -> float:
+    """Bytes that can still be had, those included that torch keeps to give out again."""
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return float(torch.cuda.mem_get_info(device)[0] + kept)
     import psutil
 
     return float(psutil.virtual_memory().available)
+
+
+class _Event(Protocol):
+    """What of :class:`torch.cuda.Event` is used here."""
+
+    def query(self) -> bool: ...
+
+    def synchronize(self) -> object: ...
+
+    def elapsed_time(self, end: Any, /) -> float: ...
+
+
+class _HostEvent:
+    """A time on the host's clock, which has come when it is noted."""
+
+    def __init__(self) -> None:
+        self._seconds = time.perf_counter()
+
+    def query(self) -> bool:
+        return True
+
+    def synchronize(self) -> None:
+        pass
+
+    def elapsed_time(self, end: _HostEvent) -> float:
+        """Milliseconds until a later one."""
+        return 1000 * (end._seconds - self._seconds)
+
+
+def _now(device: torch.device) -> _Event:
+    """The end of all the work given to a device so far."""
+    if device.type == "cuda":
+        event = torch.cuda.Event(enable_timing=True)
+        event.record(torch.cuda.current_stream(device))
+        return event
+    if device.type == "mps":
+        torch.mps.synchronize()
+    return _HostEvent()

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import sys
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from gsrcli.errors import GsrError, ModelError, nearest
-from gsrcli.files import write_whole
+from gsrcli.errors import ModelError, nearest
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -24,7 +22,7 @@ if TYPE_CHECKING:
 
     from gsrcli.models import Model
 
-__all__ = ["DEFAULT_MODEL", "Weights", "load_model", "registry", "save_model", "write_checkpoint"]
+__all__ = ["DEFAULT_MODEL", "Weights", "load_model", "registry"]
 
 DEFAULT_MODEL = "gsasr-lite"
 _PACKAGE = Path(__file__).parent
@@ -72,38 +70,11 @@ def load_model(name: str | os.PathLike[str] = DEFAULT_MODEL, device: str | torch
     Raises:
         ModelError: no such model, or its weights are missing, damaged or do not fit.
     """
+    from gsrcli.checkpoints import read_model
     from gsrcli.devices import channels_last
 
-    return channels_last(_read(_locate(name)).to(device)).eval().requires_grad_(False)
-
-
-def save_model(model: Model, name: str, path: Path, notes: dict[str, Any]) -> None:
-    """Write a model's weights, its name and config, and ``notes`` on how it came to be, in one rename.
-
-    Raises:
-        GsrError: the file cannot be written.
-    """
-    from safetensors.torch import save
-
-    from gsrcli.models import config_of
-
-    metadata = {"format": "gsrcli", "model": name, "config": json.dumps(config_of(model))}
-    metadata |= {key: json.dumps(value) for key, value in notes.items()}
-    tensors = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
-    write_checkpoint(path, save(tensors, metadata))
-
-
-def write_checkpoint(path: Path, content: bytes | memoryview) -> None:
-    """Write a file of a run, whole.
-
-    Raises:
-        GsrError: the file cannot be written. The old one stays, and nothing besides.
-    """
-    try:
-        write_whole(path, content)
-    except OSError as error:
-        hint = "see that there is space left, and that its folder may be written to"
-        raise GsrError(f"cannot write {path}: {error.strerror or error}", hint=hint) from error
+    model, _ = read_model(_locate(name))
+    return channels_last(model.to(device)).eval().requires_grad_(False)
 
 
 def _locate(name: str | os.PathLike[str]) -> Path:
@@ -138,29 +109,3 @@ def _verified(weights: Weights) -> Path:
     if digest != weights.sha256:
         raise ModelError(f"the weights of {weights.name} are damaged: {weights.path}", hint="reinstall gsrcli")
     return weights.path
-
-
-def _read(path: Path) -> Model:
-    """A model from a checkpoint of ours: its metadata name the model and its config."""
-    from safetensors import SafetensorError, safe_open
-
-    from gsrcli.models import MODEL_NAMES, build
-
-    if path.suffix in (".pth", ".pt", ".ckpt"):
-        raise ModelError(f"{path} is a pickle, which could run anything", hint="give a .safetensors checkpoint")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path} is damaged, or no safetensors file: {error}") from error
-    if metadata.get("format") != "gsrcli" or metadata.get("model") not in MODEL_NAMES:
-        raise ModelError(f"{path} is not a checkpoint of gsrcli")
-    try:
-        model = build(metadata["model"], json.loads(metadata["config"]))
-        model.load_state_dict(state)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise ModelError(f"{path} does not fit {metadata['model']}: {error}") from error
-    if not all(bool(tensor.isfinite().all()) for tensor in state.values() if tensor.is_floating_point()):
-        raise ModelError(f"{path} holds weights that are not finite")
-    return model

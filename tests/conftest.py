@@ -20,10 +20,26 @@ import gsrcli
 from gsrcli.cli.app import app
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What tests measured and recorded as "told"."""
+    for report in terminalreporter.getreports("passed"):
+        for name, text in report.user_properties:
+            if name == "told":
+                terminalreporter.write_line(str(text))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _one_gsrcli(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Processes that tests start import the gsrcli that the tests do, not what lies in the current folder."""
+    """Processes that tests start import the gsrcli that the tests do, not what lies in the current folder.
+
+    None reaches the network, or the weights of whoever runs the tests.
+    """
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GSRCLI_HOME", str(tmp_path_factory.mktemp("home")))
+        patch.setenv("GSRCLI_OFFLINE", "1")
+        for name in ("HF_TOKEN", "http_proxy", "https_proxy", "all_proxy"):
+            patch.delenv(name, raising=False)
+            patch.delenv(name.upper(), raising=False)
         patch.setenv("PYTHONPATH", str(Path(gsrcli.__file__).parents[1]), prepend=os.pathsep)
         patch.chdir(tmp_path_factory.mktemp("elsewhere"))
         yield

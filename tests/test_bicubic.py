@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -56,12 +57,22 @@ def test_overshoots_are_kept() -> None:
     assert resized.max() > 1.02
 
 
-def rows_of(picture: torch.Tensor, size: tuple[int, int], rows: tuple[int, int]) -> torch.Tensor:
+@pytest.mark.parametrize("after", [(12, 17), (24, 34), (41, 60), (7, 9)])
+def test_without_antialiasing_it_resizes_as_opencv_does(after: tuple[int, int]) -> None:
+    picture = noise(12, 17)
+    expected = cv2.resize(picture[0].permute(1, 2, 0).numpy(), after[::-1], interpolation=cv2.INTER_CUBIC)
+    actual = bicubic.resize(picture, after, antialias=False)[0].permute(1, 2, 0).numpy()
+    np.testing.assert_allclose(actual, expected, atol=1e-5)
+
+
+def rows_of(
+    picture: torch.Tensor, size: tuple[int, int], rows: tuple[int, int], antialias: bool = True
+) -> torch.Tensor:
     """Rows of the enlargement, from the rows of the picture that are said to be needed and no others."""
     height = picture.shape[2]
-    top, bottom = bicubic.rows_needed(height, size[0], rows)
+    top, bottom = bicubic.rows_needed(height, size[0], rows, antialias)
     assert 0 <= top < bottom <= height
-    return bicubic.resize_rows(picture[:, :, top:bottom], size, rows, top, height)
+    return bicubic.resize_rows(picture[:, :, top:bottom], size, rows, top, height, antialias)
 
 
 @settings(max_examples=40, deadline=None)
@@ -71,12 +82,15 @@ def rows_of(picture: torch.Tensor, size: tuple[int, int], rows: tuple[int, int])
     grown=st.floats(1, 9),
     after=st.integers(1, 50),
     cuts=st.lists(st.integers(1, 269), max_size=4),
+    antialias=st.booleans(),
 )
-def test_strips_of_rows_join_to_the_whole(height: int, width: int, grown: float, after: int, cuts: list[int]) -> None:
+def test_strips_of_rows_join_to_the_whole(
+    height: int, width: int, grown: float, after: int, cuts: list[int], antialias: bool
+) -> None:
     picture, size = noise(height, width, batch=2), (int(height * grown), after)
     edges = sorted({0, *(cut for cut in cuts if cut < size[0]), size[0]})
-    strips = [rows_of(picture, size, rows) for rows in itertools.pairwise(edges)]
-    torch.testing.assert_close(torch.cat(strips, 2), bicubic.resize(picture, size), atol=1e-5, rtol=0)
+    strips = [rows_of(picture, size, rows, antialias) for rows in itertools.pairwise(edges)]
+    torch.testing.assert_close(torch.cat(strips, 2), bicubic.resize(picture, size, antialias), atol=1e-5, rtol=0)
 
 
 def test_the_strips_do_not_depend_on_where_they_are_cut() -> None:

@@ -639,7 +639,7 @@ def test_no_memory_for_drawing_is_no_bug(
     def draw(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("gsrcli.upscaler.rasterize", draw)
+    monkeypatch.setattr("gsrcli.models.base.rasterize", draw)
     result = upscale(photo(), "--scale", 2)
     failed(result, 1, tmp_path / "photo.png", "memory")
     assert "bug" not in result.stderr

@@ -91,7 +91,7 @@ def test_it_begins_as_the_bicubic_enlargement() -> None:
     field = model(image, scales((2, 2), (2, 2)))
     assert not field.value.any()
     assert field.sigma.std() > 0  # the rest is not degenerate, so that gradients can break the symmetry
-    drawn = render(field, image, (23, 31), model.traits)
+    drawn = render(model, field, image, (23, 31))
     assert torch.equal(drawn, bicubic.resize(image, (23, 31)))
     drawn.square().mean().backward()
     assert model.head.weight.grad is not None
@@ -102,8 +102,10 @@ def test_the_base_is_left_out_for_a_model_without_one() -> None:
     model = model_of(_SMALL)
     image = noise(1, 3, 6, 7)
     field = model(image, scales((2, 2)))
-    alone = render(field, image, (12, 14), dataclasses.replace(model.traits, base="none"))
-    torch.testing.assert_close(alone + bicubic.resize(image, (12, 14)), render(field, image, (12, 14), model.traits))
+    whole = render(model, field, image, (12, 14))
+    model.traits = dataclasses.replace(model.traits, base="none")
+    alone = render(model, field, image, (12, 14))
+    torch.testing.assert_close(alone + bicubic.resize(image, (12, 14)), whole)
     torch.testing.assert_close(alone, rasterize(field, (12, 14), 2.0))
 
 

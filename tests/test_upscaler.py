@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import replace
+import weakref
+from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from gsrcli.evaluation import enlarge
+from gsrcli.devices import autocast
+from gsrcli.errors import LimitError
 from gsrcli.images import Picture
 from gsrcli.models import build
 from gsrcli.models.base import Model
-from gsrcli.upscaler import Source, Upscaler, _cuts, _mirrored
+from gsrcli.rasterizer import rasterize
+from gsrcli.transfers import SideStream
+from gsrcli.upscaler import Seconds, Source, Upscaler, _cuts, _mirrored
+from gsrcli.validation import enlarge
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +72,28 @@ def test_strips_equal_one_pass(model: Model, monkeypatch: pytest.MonkeyPatch) ->
     once = Upscaler(model).enlarge(picture, (171, 99)).pixels
     monkeypatch.setattr("gsrcli.upscaler._STRIP_PIXELS", 99 * 7)
     assert np.array_equal(Upscaler(model).enlarge(picture, (171, 99)).pixels, once)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_strips_copied_beside_the_work_equal_one_pass(
+    model: Model, monkeypatch: pytest.MonkeyPatch, dtype: type
+) -> None:
+    """The path of a GPU's strips, with a copier whose copies come late."""
+    picture = Picture(photo(50, 33, dtype=dtype), photo(50, 33, 1, dtype)[..., 0])
+    once = Upscaler(model).enlarge(picture, (171, 99))
+    begun: list[torch.Tensor] = []
+
+    def copier(strip: torch.Tensor):  # type: ignore[no-untyped-def]
+        begun.append(strip)
+        copy = torch.zeros_like(strip)
+        return copy, lambda: copy.copy_(strip)
+
+    monkeypatch.setattr(SideStream, "of", lambda device: copier)
+    monkeypatch.setattr("gsrcli.upscaler._STRIP_PIXELS", 99 * 7)
+    late = Upscaler(model).enlarge(picture, (171, 99))
+    assert len(begun) == 2 * -(-171 // 7)
+    assert np.array_equal(late.pixels, once.pixels)
+    assert np.array_equal(late.alpha, once.alpha)
 
 
 def test_agrees_with_the_direct_rendering(model: Model) -> None:
@@ -190,6 +218,258 @@ def test_opaque_alpha_is_kept_and_costs_nothing(model: Model) -> None:
     assert Upscaler.work(picture) == 400
     assert enlarged.alpha is not None
     assert enlarged.alpha.min() == 255
+
+
+# Memory
+
+
+def _limit_strips(monkeypatch: pytest.MonkeyPatch, most: int) -> list[int]:
+    """Let strips of more rows fail to be drawn. Gives the rows of all that are tried, as they are."""
+    tried: list[int] = []
+
+    def limited(gaussians, size, scale, origin):  # type: ignore[no-untyped-def]
+        tried.append(size[0])
+        if size[0] > most:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return rasterize(gaussians, size, scale, origin)
+
+    monkeypatch.setattr("gsrcli.models.base.rasterize", limited)
+    return tried
+
+
+def test_strips_are_halved_until_they_fit(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture = Picture(photo(150, 33))
+    untroubled = Upscaler(model).enlarge(picture, (900, 70)).pixels
+    tried = _limit_strips(monkeypatch, 130)
+    assert np.array_equal(Upscaler(model).enlarge(picture, (900, 70)).pixels, untroubled)
+    assert tried == [900, 450, 225, *[112] * 8, 4]
+
+
+def test_strips_are_halved_down_to_a_floor(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = _limit_strips(monkeypatch, 20)
+    with pytest.raises(LimitError, match="smallest strip") as raised:
+        Upscaler(model).enlarge(Picture(photo(150, 33)), (900, 70))
+    assert tried == [900, 450, 225, 112, 64]
+    assert raised.value.hint is not None
+    assert "--tile" in raised.value.hint
+
+
+def test_memory_is_free_again_before_less_is_tried(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the function that failed held, its traceback would keep."""
+    held: list[weakref.ref[torch.Tensor]] = []
+    predict = Upscaler._predict
+
+    def greedy(self: Upscaler, source: Source, core: tuple[int, int, int, int], scale: tuple[float, float]):  # type: ignore[no-untyped-def]
+        assert not any(reference() is not None for reference in held)
+        if core[1] - core[0] > 60:
+            activations = torch.zeros(1000)
+            held.append(weakref.ref(activations))
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return predict(self, source, core, scale)
+
+    monkeypatch.setattr(Upscaler, "_predict", greedy)
+    Upscaler(model).enlarge(Picture(photo(200, 210)), (300, 315))
+    assert len(held) == 5  # the whole and its quarters
+
+
+@pytest.mark.parametrize("free", [2**36, 2**32, 2**30, 2**27, 2**20])
+def test_tiles_and_strips_follow_the_free_memory(model: Model, monkeypatch: pytest.MonkeyPatch, free: int) -> None:
+    monkeypatch.setattr("gsrcli.upscaler._free_memory", lambda device: float(free))
+    source = Source(np.zeros((3000, 4000, 3), np.uint8), model)
+    tile, rows = Upscaler(model)._plan(source, (12000, 16000))
+    halo, traits = Upscaler(model)._halo(), model.traits
+    network = (tile + 2 * halo) ** 2 * traits.bytes_per_pixel
+    field = 4000 * tile * traits.density**2 * 128
+    strip = rows * 16000 * 64
+    if tile > 32:
+        assert network + field <= free * 2 / 3
+    if rows > 1:
+        assert strip <= free / 3
+    if free == 2**36:
+        assert (tile, rows) == (512, 2**23 // 16000)
+    if free == 2**20:
+        assert (tile, rows) == (32, 1)
+
+
+def test_a_tile_as_asked_for_and_a_strip_as_there_is_room(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gsrcli.upscaler._free_memory", lambda device: 3.0 * 64 * 200 * 50)
+    source = Source(np.zeros((100, 100, 3), np.uint8), model)
+    assert Upscaler(model, tile=700)._plan(source, (200, 200)) == (700, 50)
+
+
+def test_scarce_memory_cuts_small_pictures_no_smaller_than_they_need(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needed = 60 * 60 * model.traits.bytes_per_pixel
+    monkeypatch.setattr("gsrcli.upscaler._free_memory", lambda device: 3.0 * needed)
+    assert Upscaler(model)._plan(Source(np.zeros((60, 60, 3), np.uint8), model), (60, 60))[0] == 512
+
+
+# Where the time went
+
+
+@dataclass
+class Stream:
+    """A device that does the work it is given when it is told to, and notes its clock at the events in between."""
+
+    clock: float = 0.0
+    queue: list[object] = field(default_factory=list)
+    waited: int = 0
+
+    def event(self, device: torch.device) -> StreamEvent:
+        event = StreamEvent(self)
+        self.queue.append(event)
+        return event
+
+    def run(self, entries: int) -> None:
+        for entry in self.queue[:entries]:
+            if isinstance(entry, StreamEvent):
+                entry.passed = self.clock
+            else:
+                self.clock += entry  # type: ignore[operator]
+        del self.queue[:entries]
+
+
+@dataclass(eq=False)
+class StreamEvent:
+    stream: Stream
+    passed: float | None = None
+
+    def query(self) -> bool:
+        return self.passed is not None
+
+    def synchronize(self) -> None:
+        self.stream.waited += 1
+        while self.passed is None:
+            self.stream.run(1)
+
+    def elapsed_time(self, end: StreamEvent) -> float:
+        assert self.passed is not None
+        assert end.passed is not None
+        return end.passed - self.passed
+
+
+def test_stages_are_timed_by_events_and_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = Stream()
+    monkeypatch.setattr("gsrcli.upscaler._now", stream.event)
+    seconds, device = Seconds(), torch.device("cuda")
+    for stage, milliseconds in (("network", 30), ("rasterizer", 2), ("network", 50)):
+        with seconds.of(stage, device):  # type: ignore[arg-type]
+            stream.queue.append(milliseconds)
+        stream.queue.append(1000)  # work of no stage
+    assert stream.clock == stream.waited == 0
+    assert seconds.read() == pytest.approx({"network": 0.08, "rasterizer": 0.002})
+    assert seconds.read() == pytest.approx({"network": 0.08, "rasterizer": 0.002})
+
+
+def test_events_that_have_passed_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = Stream()
+    monkeypatch.setattr("gsrcli.upscaler._now", stream.event)
+    seconds = Seconds()
+    for _ in range(100):
+        with seconds.of("network", torch.device("cuda")):
+            stream.queue.append(7)
+        stream.run(3)
+    assert len(seconds._under_way) == 1
+    assert seconds.read()["network"] == pytest.approx(0.7)
+
+
+def test_a_stage_that_fails_takes_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = Stream()
+    monkeypatch.setattr("gsrcli.upscaler._now", stream.event)
+    seconds = Seconds()
+    with pytest.raises(MemoryError), seconds.of("network", torch.device("cuda")):
+        raise MemoryError
+    assert seconds.read() == {"network": 0, "rasterizer": 0}
+
+
+def test_the_host_is_timed_by_its_clock(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter(range(100))
+    monkeypatch.setattr("gsrcli.upscaler.time.perf_counter", lambda: float(next(times)))
+    upscaler = Upscaler(model, tile=20)
+    upscaler.enlarge(Picture(photo(40, 40)), (80, 80))
+    assert upscaler.seconds.read() == {"network": 4.0, "rasterizer": 2.0}  # 4 tiles in 2 rows
+
+
+# Float32 that is float32
+
+
+def test_convolutions_in_float32_are_not_rounded_to_tf32() -> None:
+    settings = getattr(torch.backends.cudnn, "conv", None)
+    if settings is None:
+        pytest.skip("torch before 2.9 has no setting for convolutions alone")
+    before = settings.fp32_precision
+    for dtype in (torch.float32, torch.bfloat16):
+        with autocast(torch.device("cpu"), dtype):
+            assert settings.fp32_precision == "ieee"
+            assert torch.is_autocast_enabled("cpu") == (dtype == torch.bfloat16)
+        assert settings.fp32_precision == before
+    with pytest.raises(ZeroDivisionError), autocast(torch.device("cpu"), torch.float32):
+        _ = 1 / 0
+    assert settings.fp32_precision == before
+
+
+def test_convolutions_in_float32_on_older_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    cudnn = SimpleNamespace(allow_tf32=True)
+    monkeypatch.setattr("gsrcli.devices.cudnn", cudnn)
+    with autocast(torch.device("cpu"), torch.float32):
+        assert not cudnn.allow_tf32
+    assert cudnn.allow_tf32
+
+
+# On a GPU
+
+
+@pytest.fixture
+def on_gpu(model: Model) -> Model:
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    twin = build("gsasr-lite", {"width": 16, "blocks": 2, "conditioned_blocks": 1, "head_width": 32})
+    twin.load_state_dict(model.state_dict())
+    return twin.to("cuda").eval().requires_grad_(False)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_gpu_agrees_with_the_cpu(
+    model: Model, on_gpu: Model, monkeypatch: pytest.MonkeyPatch, dtype: type, channels: int
+) -> None:
+    picture = Picture(photo(90, 133, channels, dtype), photo(90, 133, 1, dtype)[..., 0])
+    expected = Upscaler(model).enlarge(picture, (297, 399))
+    once = Upscaler(on_gpu).enlarge(picture, (297, 399))
+    step = 1 if dtype is np.uint8 else 32
+    for ours, theirs in ((once.pixels, expected.pixels), (once.alpha, expected.alpha)):
+        difference = np.abs(ours.astype(int) - theirs)
+        assert difference.max() <= step
+        assert difference.mean() < step / 20
+    monkeypatch.setattr("gsrcli.upscaler._STRIP_PIXELS", 399 * 13)
+    again = Upscaler(on_gpu)
+    in_strips = again.enlarge(picture, (297, 399))
+    assert np.array_equal(in_strips.pixels, once.pixels)
+    assert np.array_equal(in_strips.alpha, once.alpha)
+    assert all(0 < spent < 60 for spent in again.seconds.read().values())
+
+
+@pytest.mark.gpu
+def test_a_gpu_that_runs_out_of_memory_goes_on_with_less(on_gpu: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its allocator refuses in earnest: a strip of 8 megapixels does not fit, a fraction of it does."""
+    picture = Picture(photo(500, 500))
+    expected = Upscaler(on_gpu).enlarge(picture, (3000, 3000)).pixels
+    failed: list[int] = []
+    fewer_rows = Upscaler._fewer_rows
+    monkeypatch.setattr(Upscaler, "_fewer_rows", lambda self, rows: failed.append(rows) or fewer_rows(self, rows))
+    torch.cuda.empty_cache()
+    total = torch.cuda.mem_get_info()[1]
+    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + 256 * 2**20) / total)
+    try:
+        scarce = Upscaler(on_gpu).enlarge(picture, (3000, 3000)).pixels
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert failed
+    difference = np.abs(scarce.astype(int) - expected)
+    assert difference.max() <= 1
+    assert difference.mean() < 1e-2
 
 
 @pytest.mark.slow

@@ -13,10 +13,11 @@ from checkpoints import TINY, save_tiny, tiny_model
 from safetensors import safe_open
 
 from gsrcli import weights
+from gsrcli.checkpoints import save_model
 from gsrcli.errors import GsrError, ModelError
 from gsrcli.models import MODEL_NAMES, build, config_of
 from gsrcli.upscaler import Upscaler
-from gsrcli.weights import DEFAULT_MODEL, Weights, load_model, registry, save_model
+from gsrcli.weights import DEFAULT_MODEL, Weights, load_model, registry
 
 # What ships
 

@@ -9,6 +9,7 @@ import typer
 from gsrcli._version import __version__
 from gsrcli.cli.train import train
 from gsrcli.cli.upscale import upscale
+from gsrcli.memory import keep_freed_memory
 
 __all__ = ["app", "main"]
 
@@ -40,4 +41,5 @@ def gsr(
 
 def main() -> None:
     """Run ``gsr``."""
+    keep_freed_memory()
     app()

@@ -99,7 +99,7 @@ def upscale(
                 upscaler, target, console, quality, overwrite, strip_metadata, max_pixels or DEFAULT_MAX_PIXELS, debug
             )
             outcomes = batch.run(todo)
-            facts["seconds"] = {**asdict(upscaler.seconds), "decode": batch.decoding, "encode": batch.encoding}
+            facts["seconds"] = {**upscaler.seconds.read(), "decode": batch.decoding, "encode": batch.encoding}
         _finish(jobs, outcomes, facts, time.perf_counter() - began, console, verbose)
 
 
@@ -137,7 +137,7 @@ def _facts(model: str, upscaler: Upscaler) -> dict[str, Any]:
     from gsrcli.rasterizer import backend
 
     device = upscaler.model.device
-    rasterizer, note = backend(device.type)
+    rasterizer, note = backend(device)
     return {
         "model": model,
         "device": str(device),

@@ -13,7 +13,7 @@ from gsrcli.images.formats import (
     output_format,
     output_formats,
 )
-from gsrcli.images.picture import Picture, bleed_alpha, from_unit, to_unit
+from gsrcli.images.picture import Picture, bleed_alpha, from_unit, to_eight_bits, to_unit
 
 __all__ = [
     "DEFAULT_MAX_PIXELS",
@@ -30,6 +30,7 @@ __all__ = [
     "output_formats",
     "probe",
     "read_picture",
+    "to_eight_bits",
     "to_unit",
     "write_picture",
 ]

@@ -8,14 +8,13 @@ import os
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
 from gsrcli.errors import PictureError, UsageError
 from gsrcli.files import write_whole
 from gsrcli.images.formats import Format, check_output, output_format
 from gsrcli.images.metadata import exif_resized, xmp_resized
-from gsrcli.images.picture import Picture, Pixels
+from gsrcli.images.picture import Picture, to_eight_bits
 from gsrcli.images.png import encode_png
 from gsrcli.images.profile import to_srgb
 from gsrcli.images.tiff import encode_tiff
@@ -110,7 +109,7 @@ def _with_stated_size(picture: Picture) -> Picture:
 
 def _encode_with_pillow(picture: Picture, form: Format, quality: int | None) -> bytes:
     alpha = picture.alpha if form.alpha else None
-    pixels, icc = _eight_bit(picture.pixels), picture.icc
+    pixels, icc = to_eight_bits(picture.pixels), picture.icc
     image = Image.fromarray(pixels[..., 0] if picture.grey else pixels)
     if picture.grey and (not form.grey or alpha is not None):
         if icc and icc[16:20] == b"GRAY":  # a grey profile means nothing to RGB
@@ -118,7 +117,7 @@ def _encode_with_pillow(picture: Picture, form: Format, quality: int | None) -> 
         else:
             image = image.convert("RGB")
     if alpha is not None:
-        image.putalpha(Image.fromarray(_eight_bit(alpha)))
+        image.putalpha(Image.fromarray(to_eight_bits(alpha)))
     options: dict[str, Any] = {} if quality is None else {"quality": quality}
     if form.name in ("JPEG", "BMP") and picture.dpi:
         options["dpi"] = picture.dpi
@@ -145,12 +144,3 @@ def _metadata_options(picture: Picture, form: Format, icc: bytes | None) -> dict
                     hint="add --strip-metadata, or choose a .png file",
                 )
     return {name: value for name, value in options.items() if value}
-
-
-def _eight_bit(values: Pixels) -> Pixels:
-    """16 bits rounded to 8; 8 bits as they are."""
-    if values.dtype == np.uint8:
-        return values
-    table = ((np.arange(65536) + 128) // 257).astype(np.uint8)  # 257 = 65535 / 255
-    rounded: Pixels = table[values]
-    return rounded

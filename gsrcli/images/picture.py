@@ -11,7 +11,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from gsrcli.images.opencv import load_cv2
 
-__all__ = ["Picture", "Pixels", "bleed_alpha", "from_unit", "to_unit"]
+__all__ = ["Picture", "Pixels", "bleed_alpha", "from_unit", "to_eight_bits", "to_unit"]
 
 Pixels = NDArray[Any]
 """An array of uint8 or uint16."""
@@ -105,6 +105,15 @@ def from_unit(values: NDArray[np.floating[Any]], dtype: DTypeLike) -> Pixels:
     np.rint(scaled, out=scaled)
     np.clip(scaled, 0, top, out=scaled)
     rounded: Pixels = scaled.astype(dtype)
+    return rounded
+
+
+def to_eight_bits(pixels: Pixels) -> Pixels:
+    """Integers of any shape, uint8 or uint16, as uint8 over the same range: 16 bits rounded, 8 as they are."""
+    if pixels.dtype == np.uint8:
+        return pixels
+    table = ((np.arange(65536) + 128) // 257).astype(np.uint8)  # 257 = 65535 / 255
+    rounded: Pixels = table[pixels]
     return rounded
 
 

@@ -9,8 +9,12 @@ from gsrcli.models.base import Model, Traits
 
 __all__ = ["MODEL_NAMES", "Model", "Traits", "build", "config_of"]
 
-_GSASR_NAMES = ("gsasr-edsr", "gsasr-rdn", "gsasr-edsr-paper", "gsasr-rdn-paper")
-MODEL_NAMES = ("gsasr-lite", *_GSASR_NAMES)
+_GSASR_NAMES = (
+    *("gsasr-edsr", "gsasr-rdn", "gsasr-swinir", "gsasr-hatl"),
+    *("gsasr-edsr-paper", "gsasr-rdn-paper", "gsasr-swinir-paper"),
+)
+_GAUSSIANSR_NAMES = ("gaussiansr-edsr", "gaussiansr-edsr-released")
+MODEL_NAMES = ("gsasr-lite", *_GSASR_NAMES, *_GAUSSIANSR_NAMES)
 """Every architecture :func:`build` knows."""
 
 
@@ -29,6 +33,11 @@ def build(name: str, config: dict[str, Any] | None = None) -> Model:
         from gsrcli.models.lite import Lite, LiteConfig
 
         return Lite(LiteConfig(**(config or {})))
+    if name in _GAUSSIANSR_NAMES:
+        from gsrcli.models.gaussiansr import GaussianSR, GaussianSRConfig, ReleasedGaussianSR
+
+        rendering = ReleasedGaussianSR if name.endswith("-released") else GaussianSR
+        return rendering(GaussianSRConfig(**(config or {})))
     from gsrcli.models.gsasr import GSASR, GSASR_CONFIGS
 
     return GSASR(dataclasses.replace(GSASR_CONFIGS[name], **(config or {})))

@@ -3,7 +3,8 @@
 Pictures of tokens are ``(B, h, w, d)``; cut into windows they are ``(B, n, t, d)``, n windows of t tokens,
 both in row-major order. Where the tokens fall in their window is told to the attention by a *position
 scheme*, a module called with queries and keys ``(B, n, heads, t, d / heads)`` that returns them, possibly
-changed, and a bias ``(heads, t, t)`` for the attention logits or None.
+changed, and a bias ``(heads, t, t)`` for the attention logits or None. A *mask* ``(n, t, u)`` is true where a
+query may see a key.
 """
 
 from __future__ import annotations
@@ -15,11 +16,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 __all__ = [
+    "CrossWindowAttention",
+    "OverlappingWindowAttention",
     "RelativePositionBias",
     "RotaryPosition",
+    "ShiftedWindowAttention",
+    "TokenConv",
     "WindowAttention",
     "relative_position_index",
     "shift",
+    "shift_distance",
+    "shift_mask",
     "to_picture",
     "to_windows",
     "token_positions",
@@ -41,7 +48,24 @@ def to_picture(windows: Tensor, height: int, width: int) -> Tensor:
 
 def shift(picture: Tensor, distance: int) -> Tensor:
     """Roll ``(B, h, w, d)`` down and right by ``distance`` tokens; what leaves re-enters opposite."""
-    return picture.roll((distance, distance), (1, 2))
+    return picture.roll((distance, distance), (1, 2)) if distance else picture
+
+
+def shift_distance(layer: int, window: int) -> int:
+    """By how much a layer's windows are shifted: those of every other one, by half a window (Swin)."""
+    return window // 2 if layer % 2 else 0
+
+
+def shift_mask(height: int, width: int, side: int, distance: int, device: torch.device) -> Tensor:
+    """The mask ``(n, side², side²)`` of a picture shifted by ``-distance`` that keeps its opposite edges apart.
+
+    In a window at the bottom or right edge, what was rolled in does not see what was there before, nor is it
+    seen (Swin, arXiv:2103.14030, section 3.2).
+    """
+    rolled_in = [torch.arange(length, device=device) >= length - distance for length in (height, width)]
+    origin = 2 * rolled_in[0].unsqueeze(-1) + rolled_in[1]
+    (region,) = to_windows(origin[None, ..., None], side)
+    return region == region.transpose(1, 2)
 
 
 def token_positions(side: int) -> Tensor:
@@ -55,6 +79,13 @@ def relative_position_index(side: int) -> Tensor:
     x, y = token_positions(side)
     across, down = (place[:, None] - place[None, :] + side - 1 for place in (x, y))
     return down * (2 * side - 1) + across
+
+
+class TokenConv(nn.Conv2d):
+    """A convolution of tokens laid out as a picture, ``(B, h, w, d)``."""
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return super().forward(tokens.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 
 class RotaryPosition(nn.Module):
@@ -73,16 +104,15 @@ class RotaryPosition(nn.Module):
 
     def forward(self, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor, None]:
         # A window of queries smaller than that of the keys (HAT's overlapping attention) uses the first places.
-        turns = self._turns(query.dtype)
-        return _rotate(query, *turns), _rotate(key, *turns), None
+        turns = self._turns()
+        return _rotate(query, turns), _rotate(key, turns), None
 
-    def _turns(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Cosine and sine of the angles, each ``(heads, t, head_width / 2)``."""
-        with torch.autocast(self.places.device.type, enabled=False):
-            x, y = self.places.unsqueeze(-1)
-            fx, fy = self.frequencies.unsqueeze(-2).float()
-            angle = x * fx + y * fy
-            return angle.cos().to(dtype), angle.sin().to(dtype)
+    def _turns(self) -> Tensor:
+        """Complex numbers of the angles: ``(heads, t, head_width / 2)``."""
+        x, y = self.places.unsqueeze(-1)
+        fx, fy = self.frequencies.unsqueeze(-2).float()
+        angle = x * fx + y * fy
+        return torch.polar(torch.ones_like(angle), angle)
 
 
 def _rotary_frequencies(heads: int, head_width: int, base: float = 10.0) -> Tensor:
@@ -94,10 +124,9 @@ def _rotary_frequencies(heads: int, head_width: int, base: float = 10.0) -> Tens
     return torch.stack((x.flatten(1), y.flatten(1)))[..., : head_width // 2]
 
 
-def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    cos, sin = cos[:, : x.shape[-2]], sin[:, : x.shape[-2]]
-    a, b = x.unflatten(-1, (-1, 2)).unbind(-1)
-    return torch.stack((a * cos - b * sin, a * sin + b * cos), dim=-1).flatten(-2)
+def _rotate(x: Tensor, turns: Tensor) -> Tensor:
+    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
+    return torch.view_as_real(pairs * turns[:, : x.shape[-2]]).flatten(-2).to(x.dtype)
 
 
 class RelativePositionBias(nn.Module):
@@ -115,7 +144,7 @@ class RelativePositionBias(nn.Module):
 
 
 class WindowAttention(nn.Module):
-    """Multi-head attention of each window of tokens to itself, or to the same window of another picture.
+    """What every multi-head attention in windows consists of; subclasses tell what looks at what.
 
     Args:
         width: channels d of the tokens, a multiple of ``heads``.
@@ -129,38 +158,89 @@ class WindowAttention(nn.Module):
         self.position = position
         self.output = nn.Linear(width, width)
 
-    def forward(self, tokens: Tensor, context: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
-        """Attend from ``tokens`` to ``context``, or to themselves.
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Attention proper, and the projection of what it yields.
 
         Args:
-            tokens: ``(B, n, t, d)``, or ``(B, 1, t, d)`` where they are the same in every window.
-            context: ``(B, n, u, d)``.
-            mask: ``(n, t, u)``, added to the logits.
+            query: projected tokens, ``(B, n, t, d)``, or ``(B, 1, t, d)`` where they are the same in every window.
+            key: ``(B, n, u, d)``.
+            value: ``(B, n, u, d)``.
+            mask: ``(n, t, u)``, true where a query may see a key.
 
         Returns:
             ``(B, n, t, d)``.
         """
-        if context is None:
-            query, key, value = self.qkv(tokens).chunk(3, dim=-1)
-        else:
-            width = tokens.shape[-1]
-            sizes = (width, 2 * width)
-            (query_weight, weight), (query_bias, bias) = self.qkv.weight.split(sizes), self.qkv.bias.split(sizes)
-            query = F.linear(tokens, query_weight, query_bias)
-            key, value = F.linear(context, weight, bias).chunk(2, dim=-1)
-        return self.output(self.attend(query, key, value, mask))
-
-    def attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Attention proper, of projected tokens: ``(B, n or 1, t, d)`` and twice ``(B, n, u, d)``."""
         query, key, value = (x.unflatten(-1, (self.heads, -1)).transpose(2, 3) for x in (query, key, value))
         query, key, bias = self.position(query, key)
         windows = key.shape[:2]
         if mask is not None:
-            bias = mask.unsqueeze(1).to(query.dtype) + (0 if bias is None else bias)
+            mask = mask.unsqueeze(1)
+            bias = mask if bias is None else torch.where(mask, bias, -math.inf)
         if bias is not None:
             bias = bias.expand(*windows, self.heads, *bias.shape[-2:]).flatten(0, 1)
         query = query.expand(*windows, *query.shape[2:])
         # The fused kernels take four axes: every window is an entry of the batch.
         query, key, value = (x.flatten(0, 1) for x in (query, key, value))
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
-        return mixed.transpose(1, 2).flatten(2).unflatten(0, windows)
+        return self.output(mixed.transpose(1, 2).flatten(2).unflatten(0, windows))
+
+
+class CrossWindowAttention(WindowAttention):
+    """Attention of each window of tokens to the same window of another picture."""
+
+    def forward(self, tokens: Tensor, context: Tensor) -> Tensor:
+        """Attend from tokens ``(B, n, t, d)``, or ``(B, 1, t, d)``, to ``(B, n, u, d)``; returns ``(B, n, t, d)``."""
+        width = tokens.shape[-1]
+        sizes = (width, 2 * width)
+        (query_weight, weight), (query_bias, bias) = self.qkv.weight.split(sizes), self.qkv.bias.split(sizes)
+        query = F.linear(tokens, query_weight, query_bias)
+        return self.attend(query, *F.linear(context, weight, bias).chunk(2, dim=-1))
+
+
+class ShiftedWindowAttention(WindowAttention):
+    """Attention of a picture's tokens to those in the same window, where windows may be shifted (Swin).
+
+    Args:
+        window: side of the windows; the picture's sides are multiples of it.
+        distance: how far the windows are moved down and right. They wrap round the picture's edges.
+    """
+
+    def __init__(self, width: int, heads: int, position: nn.Module, window: int, distance: int) -> None:
+        super().__init__(width, heads, position)
+        self.window, self.distance = window, distance
+
+    def forward(self, picture: Tensor, mask: Tensor | None = None) -> Tensor:
+        """``(B, h, w, d)`` -> ``(B, h, w, d)``; a mask, see :func:`shift_mask`, counts where windows are shifted."""
+        windows = to_windows(shift(picture, -self.distance), self.window)
+        query, key, value = self.qkv(windows).chunk(3, dim=-1)
+        mixed = self.attend(query, key, value, mask if self.distance else None)
+        return shift(to_picture(mixed, *picture.shape[1:3]), self.distance)
+
+
+class OverlappingWindowAttention(WindowAttention):
+    """Attention of each window of a picture to a larger window round it (HAT, arXiv:2205.04437, section 3.2).
+
+    What lies outside the picture has keys and values of zero.
+
+    Args:
+        position: of the larger window.
+        window: side of the windows of queries; the picture's sides are multiples of it.
+        margin: by how much the windows of keys are larger, on every side.
+    """
+
+    def __init__(self, width: int, heads: int, position: nn.Module, window: int, margin: int) -> None:
+        super().__init__(width, heads, position)
+        self.window, self.margin = window, margin
+
+    def forward(self, picture: Tensor, mask: Tensor | None = None) -> Tensor:
+        """``(B, h, w, d)`` -> ``(B, h, w, d)``."""
+        query, key_value = self.qkv(picture).split((picture.shape[-1], 2 * picture.shape[-1]), dim=-1)
+        key, value = self._surroundings(key_value).chunk(2, dim=-1)
+        return to_picture(self.attend(to_windows(query, self.window), key, value, mask), *picture.shape[1:3])
+
+    def _surroundings(self, picture: Tensor) -> Tensor:
+        """``(B, h, w, d)`` -> ``(B, n, (window + 2 margin)², d)``."""
+        side = self.window + 2 * self.margin
+        padded = F.pad(picture, (0, 0, *4 * (self.margin,)))
+        windows = padded.unfold(1, side, self.window).unfold(2, side, self.window)
+        return windows.permute(0, 1, 2, 4, 5, 3).flatten(3, 4).flatten(1, 2)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gsrcli.gaussians import Gaussians
+from gsrcli.rasterizer import rasterize
 
 __all__ = ["Model", "Traits"]
 
@@ -25,8 +26,10 @@ class Traits:
             at multiples of it.
         halo: LR pixels of context round a tile that make tiled output good (see the README's table).
         exact_halo: LR pixels of context that make tiled output equal to untiled, or None where none does.
-        reach: a Gaussian touches nothing farther than this from its reference position, in LR pixels.
+        reach: a Gaussian touches nothing farther than this from its reference position, in LR pixels; infinite
+            where every pixel depends on all of them.
         bytes_per_pixel: working memory of the network for an LR pixel, in float32, measured.
+        channels: numbers in a Gaussian's value: its colour, or features.
     """
 
     density: int
@@ -36,10 +39,11 @@ class Traits:
     exact_halo: int | None
     reach: float
     bytes_per_pixel: int
+    channels: int = 3
 
 
 class Model(nn.Module, abc.ABC):
-    """A network that turns an LR picture into Gaussians."""
+    """A network that turns an LR picture into Gaussians, which :meth:`draw` turns into pixels."""
 
     traits: Traits
 
@@ -56,6 +60,23 @@ class Model(nn.Module, abc.ABC):
             Gaussians in float32, ordered row-major over a grid of ``(density*h, density*w)``. The reference
             position of grid place ``(i, j)`` is ``((j + 0.5)/density, (i + 0.5)/density)``.
         """
+
+    def draw(self, field: Gaussians, picture: tuple[int, int], size: tuple[int, int], rows: tuple[int, int]) -> Tensor:
+        """Draw some rows of an enlargement, without its base.
+
+        The values of most models are colours, and are rasterized. Where they are features, this decodes them too.
+
+        Args:
+            field: the picture's Gaussians in any order, at least those within ``traits.reach`` of the rows.
+            picture: height and width of the LR picture, without padding.
+            size: height and width of the whole enlargement.
+            rows: first and one-past-last row wanted.
+
+        Returns:
+            ``(B, 3, rows, size[1])`` in float32, not clamped.
+        """
+        scale = (size[0] / picture[0], size[1] / picture[1])
+        return rasterize(field, (rows[1] - rows[0], size[1]), scale, (rows[0], 0))
 
     def __call__(self, image: Tensor, scale: Tensor) -> Gaussians:
         return super().__call__(image, scale)

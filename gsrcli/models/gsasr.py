@@ -13,7 +13,7 @@ places a pixel, only exist for a strip of the picture at a time.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -23,10 +23,14 @@ from torch.utils.checkpoint import checkpoint
 from gsrcli.gaussians import Gaussians
 from gsrcli.models import encoders
 from gsrcli.models.attention import (
+    CrossWindowAttention,
     RelativePositionBias,
     RotaryPosition,
+    ShiftedWindowAttention,
+    TokenConv,
     WindowAttention,
     shift,
+    shift_distance,
     to_picture,
     to_windows,
 )
@@ -38,7 +42,12 @@ DENSITY = 4
 HEADS = {"sigma": 2, "rho": 1, "alpha": 1, "rgb": 3, "mean": 2}
 """The Gaussians' fields and how many numbers each has, in the order of :meth:`GSASR.fields`."""
 
-STRIP_PLACES = 2**14
+STRIP_PLACES = {"cpu": 1 << 14, "cuda": 1 << 17}
+"""Places whose heads are computed at a time, by device: for the caches of a CPU, and to keep a GPU busy; 4 KB each."""
+
+BYTES_PER_PIXEL = {"edsr": 20_000, "rdn": 21_000, "swinir": 25_000, "hatl": 22_000}
+"""Working memory for an LR pixel, by encoder: by how much 192x192 pixels in float32 make a process on a CPU grow.
+Of the paper's and the enhanced version the larger."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +63,8 @@ class GSASRConfig:
         self_blocks: Gaussian interaction blocks, of ``self_layers`` layers each.
         enhanced: the authors' later version, with rotary positions and a convolution after every block,
             rather than the paper's, with a relative position bias.
-        multiple: LR height and width must be multiples of this, itself one of ``window``.
+        multiple: LR height and width must be multiples of this, itself one of ``window`` and of the side of
+            the encoder's windows.
     """
 
     encoder: str
@@ -69,26 +79,30 @@ class GSASRConfig:
     multiple: int
 
 
-def _config(encoder: str, *, width: int = 192, cross_blocks: int = 1, enhanced: bool = True) -> GSASRConfig:
-    return GSASRConfig(
-        encoder=encoder,
-        width=width,
-        heads=6,
-        window=12,
-        cross_blocks=cross_blocks,
-        cross_layers=2,
-        self_blocks=6,
-        self_layers=6,
-        enhanced=enhanced,
-        multiple=12,
-    )
-
+_EDSR = GSASRConfig(
+    encoder="edsr",
+    width=192,
+    heads=6,
+    window=12,
+    cross_blocks=1,
+    cross_layers=2,
+    self_blocks=6,
+    self_layers=6,
+    enhanced=True,
+    multiple=12,
+)
+_SWINIR = replace(_EDSR, encoder="swinir", window=16, cross_blocks=2, cross_layers=4, multiple=16)
+_PAPER = replace(_EDSR, width=180, enhanced=False)
 
 GSASR_CONFIGS: dict[str, GSASRConfig] = {
-    "gsasr-edsr": _config("edsr"),
-    "gsasr-rdn": _config("rdn", cross_blocks=2),
-    "gsasr-edsr-paper": _config("edsr", width=180, enhanced=False),
-    "gsasr-rdn-paper": _config("rdn", width=180, enhanced=False),
+    "gsasr-edsr": _EDSR,
+    "gsasr-rdn": replace(_EDSR, encoder="rdn", cross_blocks=2),
+    "gsasr-swinir": _SWINIR,
+    "gsasr-hatl": replace(_SWINIR, encoder="hatl", cross_blocks=4, self_blocks=8),
+    "gsasr-edsr-paper": _PAPER,
+    "gsasr-rdn-paper": replace(_PAPER, encoder="rdn"),
+    # SwinIR's windows have sides of 8.
+    "gsasr-swinir-paper": replace(_PAPER, encoder="swinir", multiple=24),
 }
 
 
@@ -96,21 +110,10 @@ def _mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, outputs))
 
 
-def _attention(config: GSASRConfig) -> WindowAttention:
-    head_width = config.width // config.heads
-    position: nn.Module
+def _position(config: GSASRConfig) -> nn.Module:
     if config.enhanced:
-        position = RotaryPosition(config.window, config.heads, head_width)
-    else:
-        position = RelativePositionBias(config.window, config.heads)
-    return WindowAttention(config.width, config.heads, position)
-
-
-class TokenConv(nn.Conv2d):
-    """A convolution of tokens laid out as a picture, ``(B, h, w, d)``."""
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        return super().forward(tokens.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        return RotaryPosition(config.window, config.heads, config.width // config.heads)
+    return RelativePositionBias(config.window, config.heads)
 
 
 def _block_conv(config: GSASRConfig) -> nn.Module:
@@ -137,25 +140,30 @@ class ScaleInjection(nn.Module):
 
 
 class WindowLayer(nn.Module):
-    """The parts of either kind of layer: scale injection, window attention, MLP; ``distance`` is the windows' shift."""
+    """The parts of either kind of layer: scale injection, attention in windows, MLP."""
 
-    def __init__(self, config: GSASRConfig, distance: int) -> None:
+    def __init__(self, config: GSASRConfig, attention: WindowAttention) -> None:
         super().__init__()
-        self.window, self.distance = config.window, distance
         self.scale = ScaleInjection(config.width)
         self.attention_norm = nn.LayerNorm(config.width)
-        self.attention = _attention(config)
+        self.attention = attention
         self.mlp_norm = nn.LayerNorm(config.width)
         self.mlp = _mlp(config.width, config.width, config.width)
 
 
 class ConditionInjectionLayer(WindowLayer):
-    """Gaussian embeddings look at the scale, then at the picture's features in their window."""
+    """Gaussian embeddings look at the scale, then at the picture's features in their window.
+
+    The features are shifted by ``-distance``; the embeddings stay where they are.
+    """
+
+    def __init__(self, config: GSASRConfig, distance: int) -> None:
+        super().__init__(config, CrossWindowAttention(config.width, config.heads, _position(config)))
+        self.window, self.distance = config.window, distance
 
     def forward(self, tokens: Tensor, position: Tensor, features: Tensor, scale: Tensor) -> Tensor:
         tokens = self.scale(tokens, scale)
-        # Odd layers see the picture shifted; the embeddings stay where they are.
-        context = to_windows(shift(features, -self.distance) if self.distance else features, self.window)
+        context = to_windows(shift(features, -self.distance), self.window)
         tokens = tokens + self.attention(self.attention_norm(tokens) + position, context)
         return tokens + self.mlp(self.mlp_norm(tokens))
 
@@ -167,9 +175,8 @@ class ConditionInjectionBlock(nn.Module):
         super().__init__()
         self.window = config.window
         self.norm = nn.LayerNorm(config.width)
-        self.layers = nn.ModuleList(
-            ConditionInjectionLayer(config, i % 2 * (config.window // 2)) for i in range(config.cross_layers)
-        )
+        distances = [shift_distance(i, config.window) for i in range(config.cross_layers)]
+        self.layers = nn.ModuleList(ConditionInjectionLayer(config, distance) for distance in distances)
         self.mlp = _mlp(config.width, config.width, config.width)
         self.conv = _block_conv(config)
 
@@ -193,18 +200,16 @@ class ConditionInjectionBlock(nn.Module):
 
 
 class GaussianInteractionLayer(WindowLayer):
-    """Gaussian embeddings look at the scale, then at each other; odd layers in shifted windows."""
+    """Gaussian embeddings look at the scale, then at each other, in windows shifted by ``distance``."""
+
+    def __init__(self, config: GSASRConfig, distance: int) -> None:
+        attention = ShiftedWindowAttention(config.width, config.heads, _position(config), config.window, distance)
+        super().__init__(config, attention)
 
     def forward(self, tokens: Tensor, scale: Tensor) -> Tensor:
         tokens = self.scale(tokens, scale)
-        tokens = tokens + self._interact(self.attention_norm(tokens))
+        tokens = tokens + self.attention(self.attention_norm(tokens))
         return tokens + self.mlp(self.mlp_norm(tokens))
-
-    def _interact(self, tokens: Tensor) -> Tensor:
-        height, width = tokens.shape[1:3]
-        windows = to_windows(shift(tokens, -self.distance) if self.distance else tokens, self.window)
-        mixed = to_picture(self.attention(windows), height, width)
-        return shift(mixed, self.distance) if self.distance else mixed
 
 
 class GaussianInteractionBlock(nn.Module):
@@ -213,9 +218,8 @@ class GaussianInteractionBlock(nn.Module):
     def __init__(self, config: GSASRConfig) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(config.width)
-        self.layers = nn.ModuleList(
-            GaussianInteractionLayer(config, i % 2 * (config.window // 2)) for i in range(config.self_layers)
-        )
+        distances = [shift_distance(i, config.window) for i in range(config.self_layers)]
+        self.layers = nn.ModuleList(GaussianInteractionLayer(config, distance) for distance in distances)
         self.mlp = _mlp(config.width, config.width, config.width)
         self.conv = _block_conv(config)
 
@@ -245,7 +249,8 @@ class GaussianPrimaryHead(nn.Module):
         """``(B, h, w, d)`` -> ``(B, 4h, 4w, 9)`` in float32, in the order of :data:`HEADS`."""
         grid = _spread(self.upsample1(tokens))
         height, width = grid.shape[1:3]
-        rows = max(1, STRIP_PLACES // (4 * grid.shape[0] * width))
+        places = STRIP_PLACES.get(grid.device.type, STRIP_PLACES["cpu"])
+        rows = max(1, places // (4 * grid.shape[0] * width))
         padded = F.pad(grid, (0, 0, 0, 0, 1, 1))
         strips = [padded[:, top : top + rows + 2] for top in range(0, height, rows)]
         if torch.is_grad_enabled():
@@ -278,18 +283,18 @@ class GSASR(Model):
         super().__init__()
         width, tokens = config.width, config.window**2
         self.config = config
+        self.encoder = encoders.build_encoder(config.encoder)
         self.traits = Traits(
             density=DENSITY,
             base="none",
             multiple=config.multiple,
-            halo=2 * config.multiple,
+            halo=2 * config.window,
             # Windows wrap round the picture's edges, so every Gaussian depends on the whole of it.
             exact_halo=None,
             # A Gaussian may be moved any distance from its reference position in theory; trained ones stay near.
             reach=8.0,
-            bytes_per_pixel=20_000,
+            bytes_per_pixel=BYTES_PER_PIXEL[config.encoder],
         )
-        self.encoder = encoders.build_encoder(config.encoder)
         self.embedding = nn.Parameter(0.02 * torch.randn(tokens, width))
         self.position = nn.Parameter(0.02 * torch.randn(tokens, width))
         self.scale_embedding = _mlp(1, 4 * width, width)

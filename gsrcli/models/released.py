@@ -1,6 +1,6 @@
-"""Reads the state dicts that GSASR's authors released (arXiv:2501.06838) as ours.
+"""Reads as ours what the authors of GSASR (arXiv:2501.06838) and of GaussianSR (arXiv:2407.18046) released.
 
-A released model is two files, ``encoder.pth`` and ``decoder.pth``. What changes on the way in:
+A released GSASR is two files, ``encoder.pth`` and ``decoder.pth``. What changes on the way in:
 
 - names, by the tables below;
 - where one layer of ours does the work of several (queries, keys and values; the first layers of the heads),
@@ -9,7 +9,12 @@ A released model is two files, ``encoder.pth`` and ``decoder.pth``. What changes
   norm that only feeds its queries, have no effect (see :mod:`gsrcli.models.gsasr`);
 - the rows of a relative position bias table are put in the order of :func:`relative_position_index`: the released
   files store an index of their own beside each table, and that of the cross attention is another than Swin's;
-- tables that follow from a window's side are left out, but must be as expected where they are present.
+- tables that follow from a window's side are left out, but must be as expected where they are present: the
+  places of tokens, and the masks that SwinIR keeps for pictures of 48x48;
+- HAT's indices into relative position bias tables are left out: it has rotary positions instead.
+
+A released GaussianSR is one file. Names change, the frequencies' rows are put in another order, and the layers that
+EDSR once shifted colours with, and that have no effect, are left out.
 """
 
 from __future__ import annotations
@@ -22,14 +27,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from gsrcli.models.attention import relative_position_index, token_positions
+from gsrcli.models.attention import relative_position_index, shift_mask, token_positions
+from gsrcli.models.gaussiansr import ReleasedGaussianSR
 from gsrcli.models.gsasr import GSASR, GSASR_CONFIGS, HEADS, GSASRConfig
 
-__all__ = ["convert"]
+__all__ = ["convert", "convert_gaussiansr"]
 
 # Tables of names, ours to theirs; ``#`` stands for an index, and several of theirs are joined into one of
-# ours. An entry covers the names that continue it, and a longer entry goes first. Names that no entry covers
-# are the same on both sides.
+# ours. An entry covers the names that continue it; a longer entry goes first, and of two as long the one with
+# fewer ``#``. Names that no entry covers are the same on both sides.
 _Names = dict[str, tuple[str, ...]]
 
 
@@ -53,6 +59,20 @@ def _block_names(ours: str, theirs: str, attention: str, scale_mlp: str, mlp: st
         f"{layer}.mlp_norm": (f"{their_layer}.norm{norms[2]}",),
         f"{layer}.mlp.0": (f"{their_layer}.{mlp}.fc1",),
         f"{layer}.mlp.2": (f"{their_layer}.{mlp}.fc2",),
+    }
+
+
+def _layer_names(ours: str, theirs: str, attention: str = "") -> _Names:
+    """The names in a layer of SwinIR or HAT; ``attention`` leads to those of its attention."""
+    return {
+        f"{ours}.attention_norm": (f"{theirs}.norm1",),
+        f"{ours}.attention.qkv": (f"{theirs}.{attention}qkv",),
+        f"{ours}.attention.position.frequencies": (f"{theirs}.{attention}rope_freqs",),
+        f"{ours}.attention.position.table": (f"{theirs}.{attention}relative_position_bias_table",),
+        f"{ours}.attention.output": (f"{theirs}.{attention}proj",),
+        f"{ours}.mlp_norm": (f"{theirs}.norm2",),
+        f"{ours}.mlp.0": (f"{theirs}.mlp.fc1",),
+        f"{ours}.mlp.2": (f"{theirs}.mlp.fc2",),
     }
 
 
@@ -85,6 +105,16 @@ _DECODER: _Names = {
     **{f"head.third.{i}": (f"mlp_block_{field}.4",) for i, field in enumerate(HEADS)},
 }
 
+_TRANSFORMER: _Names = {
+    "norm_first": ("patch_embed.norm",),
+    "groups.#": ("layers.#",),
+    **_layer_names("groups.#.layers.#", "layers.#.residual_group.blocks.#", "attn."),
+    "conv_last": ("conv_before_upsample.0",),
+}
+
+_HYBRID = "groups.#.layers.#.attention.channels"
+_CHANNELS = "layers.#.residual_group.blocks.#.conv_block.cab"
+
 _ENCODERS: dict[str, _Names] = {
     "edsr": {},
     "rdn": {
@@ -94,11 +124,44 @@ _ENCODERS: dict[str, _Names] = {
         "blocks.#.fusion": ("RDBs.#.LFF",),
         "fusion": ("GFF",),
     },
+    "swinir": _TRANSFORMER,
+    "hatl": {
+        **_TRANSFORMER,
+        f"{_HYBRID}.#": (f"{_CHANNELS}.#",),
+        f"{_HYBRID}.3.squeeze": (f"{_CHANNELS}.3.attention.1",),
+        f"{_HYBRID}.3.excite": (f"{_CHANNELS}.3.attention.3",),
+        # The last layer of a group has overlapping windows.
+        **_layer_names("groups.#.layers.6", "layers.#.residual_group.overlap_attn"),
+    },
 }
 
-# Tables of theirs that follow from a window's side, by the parameter they stand beside.
-_DERIVED = {"rope_freqs": ("rope_t_x", "rope_t_y")}
+_GAUSSIANSR: _Names = {
+    "encoder.conv_first": ("encoder.edsr.head.0",),
+    "encoder.body.#.conv1": ("encoder.edsr.body.#.body.0",),
+    "encoder.body.#.conv2": ("encoder.edsr.body.#.body.2",),
+    "encoder.conv_after_body": ("encoder.edsr.body.16",),
+    "classifier": ("encoder.segmentation_head.0",),
+    # Their x runs down the picture.
+    "bank": ("sigma_y", "sigma_x", "rho", "opacity"),
+    "decoder.spectrum": ("coef", "freq"),
+    "decoder.phase": ("phase",),
+    "decoder.mlp": ("dec.layers",),
+}
+_BANK_SHAPES: dict[str, tuple[int, ...]] = {"sigma_x": (100,), "sigma_y": (100,), "rho": (100, 1), "opacity": (100, 1)}
+_COLOUR_SHIFTS: dict[str, tuple[int, ...]] = {
+    f"encoder.edsr.{layer}.{leaf}": shape
+    for layer in ("sub_mean", "add_mean")
+    for leaf, shape in (("weight", (3, 3, 1, 1)), ("bias", (3,)))
+}
+
 _BIAS_TABLE, _BIAS_INDEX = ".relative_position_bias_table", ".relative_position_index"
+# HAT's indices into bias tables, which it has none of.
+_UNUSED_INDICES = {
+    "hatl": {
+        "encoder.relative_position_index_SA": (16**2, 16**2),
+        "encoder.relative_position_index_OCA": (16**2, 24**2),
+    }
+}
 
 
 class _Recipe(NamedTuple):
@@ -148,10 +211,32 @@ def convert(name: str, encoder_state: Mapping[str, Any], decoder_state: Mapping[
     with torch.device("meta"):
         ours = GSASR(config).state_dict()
     recipes = {key: _recipe(config, key, tuple(tensor.shape)) for key, tensor in ours.items()}
-    faults = _faults(state, {name: shape for recipe in recipes.values() for name, shape in recipe.shapes.items()})
-    if faults:
-        raise ValueError(f"these are not the tensors of {name}:\n" + "\n".join(faults))
+    used = {name: shape for recipe in recipes.values() for name, shape in recipe.shapes.items()}
+    needed = used | _UNUSED_INDICES.get(config.encoder, {}) | dict(_unused_norms(used)) | dict(_bias_indices(used))
+    _check(name, state, needed, set(_derived_tables(used)))
     return {key: recipe.make(state) for key, recipe in recipes.items()}
+
+
+def convert_gaussiansr(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The state dict of our :class:`ReleasedGaussianSR` that the released GaussianSR holds.
+
+    Args:
+        checkpoint: what ``epoch-last.pth`` holds: the state dict under ``model`` and ``sd``.
+
+    Raises:
+        ValueError: a tensor is missing, unexpected or of another shape than that model's; the message names the
+            tensors as they are released.
+    """
+    state = dict(checkpoint.get("model", {}).get("sd", {}))
+    with torch.device("meta"):
+        shapes = {key: tensor.shape for key, tensor in ReleasedGaussianSR().state_dict().items()}
+    theirs = {key: _translated(key, _GAUSSIANSR) for key in shapes}
+    parts = {key: (shape[0] // len(theirs[key]), *shape[1:]) for key, shape in shapes.items()}
+    needed = {name: parts[key] for key, names in theirs.items() for name in names}
+    _check("gaussiansr-edsr-released", state, needed | _BANK_SHAPES | _COLOUR_SHIFTS, set())
+    for name in ("freq.weight", "freq.bias"):  # theirs come in pairs along y and x
+        state[name] = torch.cat((state[name][0::2], state[name][1::2]))
+    return {key: torch.cat([state[name].reshape(parts[key]) for name in names]) for key, names in theirs.items()}
 
 
 def _recipe(config: GSASRConfig, ours: str, shape: tuple[int, ...]) -> _Recipe:
@@ -168,23 +253,30 @@ def _theirs(config: GSASRConfig, ours: str) -> tuple[str, ...]:
         part, name, names = "encoder", ours.removeprefix("encoder."), _ENCODERS[config.encoder]
     else:
         part, name, names = "decoder", ours, _DECODER
-    for entry in sorted(names, key=len, reverse=True):
+    return tuple(f"{part}.{their_name}" for their_name in _translated(name, names))
+
+
+def _translated(name: str, names: _Names) -> tuple[str, ...]:
+    """The released names of one of our names."""
+    for entry in sorted(names, key=lambda entry: (-len(entry), entry.count("#"))):
         match = re.match(re.escape(entry).replace(r"\#", r"(\d+)") + r"(?![^.])", name)
         if match:
             tail = name[match.end() :]
-            return tuple(f"{part}.{_fill(template, match.groups())}{tail}" for template in names[entry])
-    return (f"{part}.{name}",)
+            return tuple(f"{_fill(template, match.groups())}{tail}" for template in names[entry])
+    return (name,)
 
 
 def _fill(template: str, indices: tuple[str, ...]) -> str:
     return template.replace("#", "{}").format(*indices)
 
 
-def _faults(state: Mapping[str, Tensor], used: dict[str, tuple[int, ...]]) -> list[str]:
-    """What is wrong with a released state dict, of which we use the tensors given; a line each."""
-    needed = used | dict(_unused_norms(used)) | dict(_bias_indices(used))
-    derived = set(_derived_tables(used))
-    return [
+def _check(name: str, state: Mapping[str, Tensor], needed: dict[str, tuple[int, ...]], derived: set[str]) -> None:
+    """See that a released state dict holds the tensors needed, and besides them at most the tables that are derived.
+
+    Raises:
+        ValueError: it does not; the message has a line for each fault.
+    """
+    faults = [
         *(f"missing: {name}" for name in needed if name not in state),
         *(f"unexpected: {name}" for name in state if name not in needed and name not in derived),
         *(
@@ -192,8 +284,10 @@ def _faults(state: Mapping[str, Tensor], used: dict[str, tuple[int, ...]]) -> li
             for name, shape in needed.items()
             if name in state and tuple(state[name].shape) != shape
         ),
-        *(f"{name} holds other positions" for name in derived if name in state and not _is_table(name, state[name])),
+        *(f"{name} is another table" for name in derived if name in state and not _is_table(name, state[name])),
     ]
+    if faults:
+        raise ValueError(f"these are not the tensors of {name}:\n" + "\n".join(faults))
 
 
 def _unused_norms(used: dict[str, tuple[int, ...]]) -> Iterator[tuple[str, tuple[int, ...]]]:
@@ -214,13 +308,20 @@ def _bias_indices(used: dict[str, tuple[int, ...]]) -> Iterator[tuple[str, tuple
 
 
 def _derived_tables(used: dict[str, tuple[int, ...]]) -> Iterator[str]:
+    """Tables that follow from a window's side: of rotary positions, and of SwinIR's layers with shifted windows."""
     for name in used:
         stem, _, leaf = name.rpartition(".")
-        yield from (f"{stem}.{table}" for table in _DERIVED.get(leaf, ()))
+        if leaf == "rope_freqs":
+            yield from (f"{stem}.rope_t_x", f"{stem}.rope_t_y")
+        if re.search(rf"\.\d*[13579]\.attn{re.escape(_BIAS_TABLE)}$", name):
+            yield f"{stem.removesuffix('.attn')}.attn_mask"
 
 
 def _is_table(name: str, table: Tensor) -> bool:
-    side = math.isqrt(len(table)) if table.dim() else 0
-    x, y = token_positions(side)
-    expected = x if name.endswith("_x") else y
+    if name.endswith("attn_mask"):
+        visible = shift_mask(48, 48, side=8, distance=4, device=torch.device("cpu"))
+        expected = torch.zeros(visible.shape).masked_fill(~visible, -100)
+    else:
+        x, y = token_positions(math.isqrt(len(table)) if table.dim() else 0)
+        expected = x if name.endswith("_x") else y
     return table.shape == expected.shape and bool((table.cpu() == expected).all())

@@ -1,6 +1,7 @@
 """The encoders of GSASR: published networks up to their upsamplers, all giving 64 channels a pixel.
 
-An encoder is a module from ``(B, 3, h, w)`` in [0, 1] to ``(B, 64, h, w)``, built without arguments.
+An encoder is a module from ``(B, 3, h, w)`` in [0, 1] to ``(B, 64, h, w)``, built without arguments. Those with
+windows take h and w that are multiples of their side: 8 for SwinIR, 16 for HAT.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from functools import partial
 from torch import nn
 
 from gsrcli.models.encoders.edsr import EDSR
+from gsrcli.models.encoders.hat import HAT
 from gsrcli.models.encoders.rdn import RDN
+from gsrcli.models.encoders.swinir import SwinIR
 
 __all__ = ["CHANNELS", "ENCODERS", "build_encoder"]
 
@@ -20,6 +23,8 @@ CHANNELS = 64
 ENCODERS: dict[str, Callable[[], nn.Module]] = {
     "edsr": partial(EDSR, long_skip=False),
     "rdn": RDN,
+    "swinir": SwinIR,
+    "hatl": HAT,
 }
 
 

@@ -1,4 +1,4 @@
-"""Scoring a model on pictures: shrink, enlarge again, compare."""
+"""How good a model is while it is trained: PSNR on pictures in memory. For tables there is `gsrcli.evaluation`."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def enlarge(model: Model, image: Tensor, size: tuple[int, int], dtype: torch.dty
     scale = image.new_tensor([[size[0] / image.shape[2], size[1] / image.shape[3]]]).expand(image.shape[0], 2)
     with autocast(image.device, dtype):
         field = model(image.contiguous(memory_format=torch.channels_last), scale)
-    return render(field, image, size, model.traits).clamp(0, 1)
+        return render(model, field, image, size).clamp(0, 1)
 
 
 def crop_to_multiple(picture: Tensor, multiple: int) -> Tensor:

@@ -1,0 +1,315 @@
+"""GaussianSR: high fidelity 2-D Gaussian splatting for arbitrary-scale image super-resolution.
+
+Hu et al., arXiv:2407.18046. One Gaussian stands at every LR pixel and carries the encoder's 64 features; its shape and
+opacity are those that a classifier picks for the pixel from a bank of kernels. At the resolution wanted the first eight
+features are splatted and the others resized bicubically, and a local Fourier decoder turns both into colours.
+
+There are two renderings of the splatted features, which give different pictures; weights are trained for one of them:
+
+- ``field`` (:class:`GaussianSR`), what the paper says: each Gaussian is drawn where it stands with the kernel of its
+  own pixel. It is local, so a picture may be cut into tiles.
+- ``released`` (:class:`ReleasedGaussianSR`), what the program computes that the authors released, for their checkpoint:
+  features are drawn patch by patch with kernels that are means over all patches of the picture.
+
+The drawing of ``released`` follows the program where it departs from the paper: kernels are sampled at five by five
+points, moved to their places by bilinear interpolation, and the sums are clamped to [0, 1].
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from gsrcli import bicubic
+from gsrcli.gaussians import Gaussians
+from gsrcli.models import encoders
+from gsrcli.models.base import Model, Traits
+from gsrcli.models.encoders.edsr import EDSR
+
+__all__ = ["GaussianSR", "GaussianSRConfig", "ReleasedGaussianSR"]
+
+STRIP_PIXELS = {"cpu": 1 << 13, "cuda": 1 << 17}
+"""Pixels decoded at a time, by device: for the CPU's caches, and to keep a GPU busy; some 6 KB each."""
+
+_SPLATTED = 8  # of the 64 features
+_SIGMAS = 10  # of the bank's kernels, along either axis
+_SIGMA_MIN, _SIGMA_MAX = 0.1, 4.0
+_RHO_MAX = 0.99
+_PATCH = 7
+_POINTS = 5
+
+
+@dataclass(frozen=True)
+class GaussianSRConfig:
+    """The size of the networks.
+
+    Attributes:
+        blocks: residual blocks of the encoder.
+        width: channels of the decoder's hidden layers, a multiple of four; half of them are cosines, half sines.
+    """
+
+    blocks: int = 16
+    width: int = 256
+
+
+class GaussianSR(Model):
+    """GaussianSR as its paper describes it: the ``field`` rendering. See the module's text.
+
+    While it trains, a pixel's kernel is the mean of the bank weighted by a Gumbel-softmax of temperature 1.
+    """
+
+    antialias = True  # which bicubic resampling the features get
+
+    def __init__(self, config: GaussianSRConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or GaussianSRConfig()
+        self.encoder = EDSR(encoders.CHANNELS, config.blocks, long_skip=True)
+        self.classifier = nn.Conv2d(encoders.CHANNELS, _SIGMAS**2, 3, padding=1)
+        # σx, σy, ρ and opacity of each kernel: as they are, not what some activation makes of them.
+        self.bank = nn.Parameter(_first_bank())
+        self.decoder = LocalFourierDecoder(config.width)
+        convolutions = 2 * config.blocks + 3
+        self.traits = Traits(
+            density=1,
+            base="none",
+            multiple=1,
+            halo=convolutions,
+            exact_halo=convolutions,
+            reach=3.73 * _SIGMA_MAX + 1,  # sqrt(-2 ln EPSILON) deviations, and the decoder's convolution
+            bytes_per_pixel=1500,
+            channels=64 + 1,  # features and opacity
+        )
+
+    def forward(self, image: Tensor, scale: Tensor) -> Gaussians:
+        """The picture's Gaussians; see :meth:`Model.forward`. They do not depend on the scale.
+
+        Returns:
+            Gaussians at the pixels' centres with 65 channels: the pixel's features, and its opacity.
+        """
+        features = self.features(image)
+        kernels = self._kernels(self.logits(features))
+        sigma, rho, opacity = (part.permute(0, 2, 3, 1).flatten(1, 2) for part in kernels.split((2, 1, 1), dim=1))
+        values = features.permute(0, 2, 3, 1).flatten(1, 2)
+        batch, _, height, width = image.shape
+        centre = _centres(height, width, image.device).expand(batch, -1, -1)
+        return Gaussians(centre, sigma, rho.squeeze(-1), torch.cat((values, opacity), dim=-1))
+
+    def features(self, image: Tensor) -> Tensor:
+        """The encoder's features ``(B, 64, h, w)`` of pictures in [0, 1], in float32."""
+        return self.encoder(image * 2 - 1).float()
+
+    def logits(self, features: Tensor) -> Tensor:
+        """How well each kernel of the bank suits each pixel: ``(B, 100, h, w)``, in float32, for it is to choose."""
+        with torch.autocast(features.device.type, enabled=False):
+            return self.classifier(features)
+
+    def _kernels(self, logits: Tensor) -> Tensor:
+        """σx, σy, ρ and opacity of each pixel: ``(B, 4, h, w)``."""
+        if self.training:
+            with torch.autocast(logits.device.type, enabled=False):
+                return torch.einsum("fk,bkhw->bfhw", self.bank, F.gumbel_softmax(logits, tau=1.0, dim=1))
+        return self.bank[:, logits.argmax(1)].transpose(0, 1)
+
+    def draw(self, field: Gaussians, picture: tuple[int, int], size: tuple[int, int], rows: tuple[int, int]) -> Tensor:
+        """Draw features and decode them, a strip at a time; see :meth:`Model.draw`.
+
+        Raises:
+            ValueError: the field lacks Gaussians that the rows depend on.
+        """
+        height, width = picture
+        context = max(0, rows[0] - 1), min(size[0], rows[1] + 1)
+        top, bottom = bicubic.rows_needed(height, size[0], context, self.antialias)
+        order = _order(field, width, (top, bottom))
+        with torch.autocast(field.device.type, enabled=False):
+            splatted = self._splat(field, picture, size, context)
+        down, across = (_offsets(*sides).to(field.device) for sides in zip(picture, size, strict=True))
+        cell = torch.tensor([2 * height / size[0], 2 * width / size[1]], device=field.device)
+
+        def strip(begin: int, end: int) -> Tensor:
+            seen = max(0, begin - 1), min(size[0], end + 1)
+            first, last = bicubic.rows_needed(height, size[0], seen, self.antialias)
+            with torch.autocast(field.device.type, enabled=False):
+                smooth = _as_picture(field.value[..., _SPLATTED:-1], order[first - top : last - top])
+                smooth = bicubic.resize_rows(smooth, size, seen, first, height, self.antialias)
+                features = torch.cat((splatted[:, :, seen[0] - context[0] : seen[1] - context[0]], smooth), dim=1)
+            features = F.pad(features, (0, 0, seen[0] - begin + 1, end + 1 - seen[1]))  # zeros beyond the picture
+            return self.decoder(features, down[begin:end], across, cell)
+
+        step = max(1, STRIP_PIXELS.get(field.device.type, 1 << 17) // (field.batch * size[1]))
+        strips = [(begin, min(begin + step, rows[1])) for begin in range(*rows, step)]
+        if torch.is_grad_enabled():
+            return torch.cat([checkpoint(strip, *bounds, use_reentrant=False) for bounds in strips], dim=2)
+        return torch.cat([strip(*bounds) for bounds in strips], dim=2)
+
+    def _splat(
+        self, field: Gaussians, picture: tuple[int, int], size: tuple[int, int], rows: tuple[int, int]
+    ) -> Tensor:
+        """Rows of the splatted features: ``(B, 8, rows, size[1])``."""
+        visible = Gaussians(
+            centre=field.centre,
+            sigma=_bounded(field.sigma, _SIGMA_MIN, _SIGMA_MAX),
+            rho=_bounded(field.rho, -_RHO_MAX, _RHO_MAX),
+            value=field.value[..., :_SPLATTED] * field.value[..., -1:],
+        )
+        return super().draw(visible, picture, size, rows)
+
+
+class ReleasedGaussianSR(GaussianSR):
+    """GaussianSR as the released program computes it: the ``released`` rendering. See the module's text.
+
+    Every pixel depends on the whole picture by way of the mean kernels, so that all of the field, 280 bytes an LR
+    pixel, is there before the first row is drawn. The network itself may be tiled.
+    """
+
+    antialias = False
+
+    def __init__(self, config: GaussianSRConfig | None = None) -> None:
+        super().__init__(config)
+        self.traits = replace(self.traits, reach=math.inf)
+
+    def _splat(
+        self, field: Gaussians, picture: tuple[int, int], size: tuple[int, int], rows: tuple[int, int]
+    ) -> Tensor:
+        (height, width), (down, across) = picture, (-(-side // _PATCH) for side in picture)
+        side_y, side_x = (round(_PATCH * large / small) for small, large in zip(picture, size, strict=True))
+        # From the rows wanted back to those of the drawn patches, the patches themselves, and the picture.
+        begin, end = bicubic.rows_needed(down * side_y, size[0], rows, self.antialias)
+        patches = begin // side_y, -(-end // side_y)
+        places = patches[0] * _PATCH, patches[1] * _PATCH
+        top, bottom = bicubic.rows_needed(height, down * _PATCH, places, self.antialias)
+
+        features = _as_picture(field.value[..., :_SPLATTED], _order(field, width, (top, bottom)))
+        padded = (down * _PATCH, across * _PATCH)
+        features = bicubic.resize_rows(features, padded, places, top, height, self.antialias)
+        features = features.unflatten(3, (-1, _PATCH)).unflatten(2, (-1, _PATCH))
+        stamps = _stamps(self._mean_kernels(field, picture), (side_y, side_x))
+        drawn = torch.einsum("bcyixj,bijuv->bcyuxv", features, stamps).flatten(4, 5).flatten(2, 3).clamp(0, 1)
+        return bicubic.resize_rows(drawn, size, rows, patches[0] * side_y, down * side_y, self.antialias)
+
+    def _mean_kernels(self, field: Gaussians, picture: tuple[int, int]) -> Tensor:
+        """σx, σy, ρ and opacity at each place of a patch, the mean over all patches: ``(B, 4, 7, 7)``."""
+        kernels = torch.cat((field.sigma, field.rho[..., None], field.value[..., -1:]), dim=-1)
+        kernels = _as_picture(kernels, _order(field, picture[1], (0, picture[0])))
+        height, width = (-(-side // _PATCH) * _PATCH for side in picture)
+        kernels = bicubic.resize(kernels, (height, width), self.antialias)
+        return kernels.unflatten(3, (-1, _PATCH)).unflatten(2, (-1, _PATCH)).mean((2, 4))
+
+
+class LocalFourierDecoder(nn.Module):
+    """Colours from features at the resolution wanted, by waves whose frequencies the features choose.
+
+    Lengths are in half LR pixels.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+        # Amplitudes, frequencies along y, and frequencies along x.
+        self.spectrum = nn.Conv2d(encoders.CHANNELS, 2 * width, 3, padding=(0, 1))
+        self.phase = nn.Linear(2, width // 2, bias=False)
+        hidden = [layer for _ in range(4) for layer in (nn.Linear(width, width), nn.GELU())]
+        self.mlp = nn.Sequential(*hidden, nn.Linear(width, 3))
+
+    def forward(self, features: Tensor, down: Tensor, across: Tensor, cell: Tensor) -> Tensor:
+        """Decode some rows.
+
+        Args:
+            features: ``(B, 64, n + 2, W)``, with a row of context above and one below.
+            down: ``(n,)``, how far each row lies below the centres of the LR pixels nearest to it.
+            across: ``(W,)``, the same of each column to the right.
+            cell: ``(2,)``, height and width of an output pixel.
+
+        Returns:
+            ``(B, 3, n, W)`` in float32, not clamped.
+        """
+        spectrum = self.spectrum(features.contiguous(memory_format=torch.channels_last)).permute(0, 2, 3, 1)
+        amplitude, along_y, along_x = spectrum.split((self.width, self.width // 2, self.width // 2), dim=-1)
+        phase = (self.phase.weight * cell).sum(-1)
+        turns = along_y.float() * down[:, None, None] + along_x.float() * across[:, None] + phase
+        waves = torch.cat((torch.cos(math.pi * turns), torch.sin(math.pi * turns)), dim=-1)
+        return self.mlp(amplitude * waves).float().permute(0, 3, 1, 2) / 2 + 0.5
+
+
+def _first_bank() -> Tensor:
+    """The bank before training, ``(4, 100)``: all pairs of ten deviations, upright, of opacity sigmoid(1)."""
+    sigma = torch.linspace(0.2, 3.0, _SIGMAS)
+    sigma_y, sigma_x = (grid.flatten() for grid in torch.meshgrid(sigma, sigma, indexing="ij"))
+    return torch.stack((sigma_x, sigma_y, torch.zeros(_SIGMAS**2), torch.ones(_SIGMAS**2).sigmoid()))
+
+
+def _centres(height: int, width: int, device: torch.device) -> Tensor:
+    """The pixels' centres, x then y, row by row: ``(1, height·width, 2)``."""
+    y, x = torch.arange(height, device=device) + 0.5, torch.arange(width, device=device) + 0.5
+    return torch.stack((x.repeat(height), y.repeat_interleave(width)), dim=-1)[None]
+
+
+def _order(field: Gaussians, width: int, rows: tuple[int, int]) -> Tensor:
+    """The index of the Gaussian that stands at each pixel of some LR rows: ``(rows, width)``.
+
+    Raises:
+        ValueError: there is none at one of them.
+    """
+    x, y = field.centre[0].floor().long().unbind(-1)
+    (index,) = ((y >= rows[0]) & (y < rows[1])).nonzero(as_tuple=True)
+    order = index.new_full(((rows[1] - rows[0]) * width,), -1)
+    order[(y[index] - rows[0]) * width + x[index]] = index
+    if len(order) != len(index) or (order < 0).any():
+        raise ValueError(f"the field lacks Gaussians of rows {rows[0]} to {rows[1]}")
+    return order.unflatten(0, (-1, width))
+
+
+def _as_picture(values: Tensor, order: Tensor) -> Tensor:
+    """``(B, N, C)`` to ``(B, C, rows, width)``, channels last, by :func:`_order`."""
+    return values[:, order].permute(0, 3, 1, 2)
+
+
+def _offsets(length: int, enlarged: int) -> Tensor:
+    """Of each output pixel along a side, how far it lies beyond the centre of the nearest LR pixel, in half LR pixels.
+
+    Where two are as near, rounding decides. Trained weights depend on which it is, so it is done as the released
+    program does it: in float32, from coordinates in [-1, 1].
+    """
+    index = torch.arange(enlarged)
+    coordinate = -1 + 1 / enlarged + 2 / enlarged * index.float()
+    nearest = (((coordinate + 1) * length - 1) / 2).round()
+    return (2 * ((index.double() + 0.5) * length / enlarged - nearest.double()) - 1).float()
+
+
+def _bounded(value: Tensor, low: float, high: float) -> Tensor:
+    """Clamp, but let gradients pass, so that what training has driven beyond a bound may come back."""
+    return value + (value.clamp(low, high) - value).detach()
+
+
+def _stamps(kernels: Tensor, size: tuple[int, int]) -> Tensor:
+    """What the feature at each place of a patch adds to the drawn patch: ``(B, 7, 7, *size)``.
+
+    Args:
+        kernels: σx, σy, ρ and opacity of each place, ``(B, 4, 7, 7)``.
+        size: of a drawn patch, at least five pixels a side.
+    """
+    batch = kernels.shape[0]
+    shape = _shapes(kernels.permute(0, 2, 3, 1).flatten(0, 2))
+    spare = [length - _POINTS for length in size]
+    margins = [margin for length in reversed(spare) for margin in (length // 2, length - length // 2)]
+    place = 1 - 2 * torch.arange(_PATCH, device=kernels.device) / _PATCH
+    shift = torch.stack((place.repeat(_PATCH), place.repeat_interleave(_PATCH)), dim=-1).repeat(batch, 1)
+    theta = torch.cat((torch.eye(2, device=kernels.device).expand(len(shift), 2, 2), shift[:, :, None]), dim=2)
+    grid = F.affine_grid(theta, [len(shift), 1, *size], align_corners=True)
+    stamps = F.grid_sample(F.pad(shape, margins)[:, None], grid, align_corners=True)
+    return stamps.view(batch, _PATCH, _PATCH, *size) * kernels[:, 3, :, :, None, None]
+
+
+def _shapes(kernels: Tensor) -> Tensor:
+    """Gaussians ``(N, 4)`` at five by five points from -5 to 5, divided by the largest of them: ``(N, 5, 5)``."""
+    sigma_x, sigma_y, rho, _ = kernels[..., None, None].unbind(1)
+    point = torch.linspace(-5, 5, _POINTS, device=kernels.device)
+    x, y = point, point[:, None]
+    xx, xy, yy = sigma_x.square() + 1e-5, rho * sigma_x * sigma_y, sigma_y.square() + 1e-5
+    q = (yy * x.square() - 2 * xy * x * y + xx * y.square()) / (xx * yy - xy.square())
+    shape = torch.exp(-q / 2)
+    return shape / shape.amax((1, 2), keepdim=True)

@@ -1,0 +1,44 @@
+"""What is freed is given out again, and not fetched from the system anew."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+_WORK = """
+import resource, sys
+import numpy as np
+from gsrcli.memory import keep_freed_memory
+
+if sys.argv[1] == "keep":
+    keep_freed_memory()
+for turn in range(11):
+    if turn == 1:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    np.ones(60_000_000, np.uint8)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of glibc alone")
+def test_large_arrays_come_from_memory_that_is_there() -> None:
+    """By the pages that the system has to provide for ten arrays, one after the other."""
+
+    def pages(what: str) -> int:
+        done = subprocess.run([sys.executable, "-c", _WORK, what], capture_output=True, text=True, check=True)
+        return int(done.stdout)
+
+    assert pages("keep") < pages("return") / 20
+
+
+def test_the_command_asks_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    from gsrcli.cli import app
+
+    asked = []
+    monkeypatch.setattr(app, "keep_freed_memory", lambda: asked.append(True))
+    monkeypatch.setattr(app, "app", lambda: None)
+    app.main()
+    assert asked
