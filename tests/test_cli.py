@@ -60,8 +60,18 @@ def _modules_after(code: str) -> set[str]:
     return set(done.stderr.split())
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["upscale", "--help"], ["train", "--help"], ["--version"]])
-def test_help_needs_no_torch(arguments: list[str]) -> None:
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["upscale", "--help"],
+        ["train", "--help"],
+        ["--version"],
+        ["weights", "list"],
+        ["weights", "path"],
+    ],
+)
+def test_help_and_lists_need_no_torch(arguments: list[str]) -> None:
     run = f"sys.argv = ['gsr', *{arguments}]\ntry:\n    runpy.run_module('gsrcli', run_name='__main__')\n"
     modules = _modules_after(f"import runpy\n{run}except SystemExit as e:\n    assert not e.code")
     assert "gsrcli.cli.upscale" in modules

@@ -289,9 +289,9 @@ def test_an_unknown_model_is_answered_with_the_closest(gsr: Upscale, photo: Phot
     failed(result, 1, "there is no model called 'gsasr-light'", "try gsasr-lite")
 
 
-def test_a_model_without_weights_asks_for_a_checkpoint(gsr: Upscale, photo: Photo) -> None:
+def test_without_a_network_weights_are_to_be_brought_by_hand(gsr: Upscale, photo: Photo) -> None:
     result = gsr("upscale", photo(), "--scale", 2, "--model", "gsasr-edsr")
-    failed(result, 1, "no weights for gsasr-edsr", "--model PATH.safetensors")
+    failed(result, 1, "GSRCLI_OFFLINE is set", "gsr weights import encoder.pth decoder.pth --name gsasr-edsr")
 
 
 def _damaged(kind: str, good: Path, folder: Path) -> Path:

@@ -9,6 +9,7 @@ import typer
 from gsrcli._version import __version__
 from gsrcli.cli.train import train
 from gsrcli.cli.upscale import upscale
+from gsrcli.cli.weights import weights
 from gsrcli.memory import keep_freed_memory
 
 __all__ = ["app", "main"]
@@ -22,6 +23,7 @@ app = typer.Typer(
 )
 app.command()(upscale)
 app.command()(train)
+app.add_typer(weights)
 
 
 def _show_version(wanted: bool) -> None:

@@ -8,13 +8,21 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+if TYPE_CHECKING:
+    from rich.console import Console as RichConsole
+    from rich.console import RenderableType
+
 __all__ = ["Console"]
+
+_FRAME = 0.25
+"""Seconds to leave between drawings of the same thing."""
 
 
 class Console:
@@ -22,12 +30,29 @@ class Console:
 
     def __init__(self, json: bool = False) -> None:
         self.json = json
+        self._terminal: RichConsole | None = None  # where something is drawn anew, and texts must go above it
 
     def result(self, text: str, data: dict[str, Any]) -> None:
         """What a command was run for, as text for people and as data for programs."""
-        if hasattr(sys.stdout, "reconfigure"):
-            sys.stdout.reconfigure(errors="backslashreplace")  # file names may be beyond the terminal's encoding
+        _spell_out_the_unprintable()
         sys.stdout.write((json.dumps(data) if self.json else text) + "\n")
+
+    def table(self, headings: Sequence[str], rows: Sequence[Sequence[str]], data: dict[str, Any]) -> None:
+        """A result of several rows, as a table for people and as data for programs."""
+        if self.json:
+            self.result("", data)
+            return
+        from rich.console import Console as RichConsole
+        from rich.table import Table
+
+        _spell_out_the_unprintable()
+        table = Table(*headings, box=None, pad_edge=False)
+        for row in rows:
+            table.add_row(*row)
+        console = RichConsole(markup=False, highlight=False)
+        if not console.is_terminal:
+            console.width = 10_000  # a line a row: rows are for other programs to read
+        console.print(table)
 
     def note(self, text: str) -> None:
         """Something worth knowing; programs are not told."""
@@ -46,12 +71,16 @@ class Console:
             self._say(f"  {hint}")
 
     @contextmanager
-    def progress(self, total: int, description: str, unit: str | None = None) -> Iterator[tqdm[Any]]:
+    def progress(
+        self, total: int | None, description: str, unit: str | None = None, done: int = 0
+    ) -> Iterator[tqdm[Any]]:
         """A bar with the time left, on terminals only; counts and a rate are shown where there is a unit."""
         with tqdm(
             total=total,
             desc=description,
             unit=unit or "",
+            unit_scale=unit == "B",
+            initial=done,
             bar_format=None if unit else "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}",
             dynamic_ncols=True,
             disable=self.json or not sys.stderr.isatty(),
@@ -60,8 +89,71 @@ class Console:
         ) as bar:
             yield bar
 
+    @contextmanager
+    def live(self, total: int, description: str) -> Iterator[Callable[[int, Callable[[], RenderableType]], None]]:
+        """Something that is drawn anew in its place as it grows, below a bar; on terminals only.
+
+        Gives a function that is told the steps just done, and what draws it.
+        """
+        from rich.console import Console as RichConsole
+        from rich.console import Group
+        from rich.live import Live
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
+
+        console = RichConsole(stderr=True, markup=False, highlight=False)
+        if self.json or not console.is_terminal:
+            yield lambda done, draw: None
+            return
+        columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+        bar = Progress("{task.description}", *columns)
+        task = bar.add_task(description, total=total)
+        drawn = 0.0
+        with Live(bar, console=console, auto_refresh=False, transient=True) as live:
+            self._terminal = console
+
+            def show(done: int, draw: Callable[[], RenderableType]) -> None:
+                nonlocal drawn
+                bar.advance(task, done)
+                if time.monotonic() - drawn < _FRAME and not bar.finished:
+                    return
+                drawn = time.monotonic()
+                live.update(Group(bar, draw()), refresh=True)
+
+            try:
+                yield show
+            finally:
+                self._terminal = None
+
+    @contextmanager
+    def transfers(self) -> Iterator[Callable[[str, int, int | None], None]]:
+        """A bar for each file on its way: what to tell a file's name, its bytes so far, and its bytes in all."""
+        with ExitStack() as bars:
+            current: dict[str, tqdm[Any]] = {}
+
+            def close() -> None:
+                bars.close()
+                current.clear()
+
+            def report(file: str, done: int, total: int | None) -> None:
+                if file not in current:
+                    close()
+                    self.note(f"fetching {file}")
+                    current[file] = bars.enter_context(self.progress(total, file, "B", done))
+                current[file].update(done - current[file].n)
+                if done == total:
+                    close()
+
+            yield report
+
     def _say(self, text: str, colour: str = "") -> None:
         from rich.console import Console as RichConsole
 
         with tqdm.external_write_mode(file=sys.stderr):
-            RichConsole(stderr=True, soft_wrap=True).print(text, style=colour, markup=False, highlight=False)
+            console = self._terminal or RichConsole(stderr=True)
+            console.print(text, style=colour, markup=False, highlight=False, soft_wrap=True)
+
+
+def _spell_out_the_unprintable() -> None:
+    """File names may be beyond the terminal's encoding."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")

@@ -57,7 +57,9 @@ def upscale(
         str | None, typer.Option(help="png, jpg, webp, tiff, bmp or avif. Default: as the input.", metavar="FORMAT")
     ] = None,
     quality: Annotated[int | None, typer.Option(min=1, max=100, help="Of JPEG, WebP and AVIF.")] = None,
-    model: Annotated[str, typer.Option("--model", "-m", help="A name, or the path of a checkpoint.")] = DEFAULT_MODEL,
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="A name that gsr weights list shows, or the path of a checkpoint.")
+    ] = DEFAULT_MODEL,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     precision: Annotated[PrecisionChoice, typer.Option(help="Of the network's arithmetic.")] = PrecisionChoice.auto,
     tile: Annotated[
@@ -93,7 +95,7 @@ def upscale(
             from gsrcli.cli.batch import Batch
             from gsrcli.images import DEFAULT_MAX_PIXELS
 
-            upscaler = _upscaler(model, device, precision.value, tile)
+            upscaler = _upscaler(model, device, precision.value, tile, console)
             facts = _facts(model, upscaler)
             batch = Batch(
                 upscaler, target, console, quality, overwrite, strip_metadata, max_pixels or DEFAULT_MAX_PIXELS, debug
@@ -123,13 +125,14 @@ def _suffix(format: str | None) -> str | None:
     return suffix
 
 
-def _upscaler(model: str, device: str, precision: Precision, tile: int | None) -> Upscaler:
+def _upscaler(model: str, device: str, precision: Precision, tile: int | None, console: Console) -> Upscaler:
     from gsrcli.devices import pick_device, pick_precision
     from gsrcli.upscaler import Upscaler
     from gsrcli.weights import load_model
 
     where = pick_device(device)
-    return Upscaler(load_model(model, where), pick_precision(where, precision), tile)
+    with console.transfers() as report:
+        return Upscaler(load_model(model, where, report), pick_precision(where, precision), tile)
 
 
 def _facts(model: str, upscaler: Upscaler) -> dict[str, Any]:

@@ -1,0 +1,68 @@
+"""Digests of files: what tells that a file is the one that was meant."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Digest", "sha256_of"]
+
+_HEX_DIGITS = {"sha256": 64, "sha256-prefix": 8, "git-blob-sha1": 40}
+
+
+@dataclass(frozen=True)
+class Digest:
+    """A digest and its kind.
+
+    Attributes:
+        kind: ``sha256``; ``sha256-prefix``, its first eight digits, by which PyTorch names the files it hosts; or
+            ``git-blob-sha1``, by which git names a file's content.
+        value: lower-case hexadecimal.
+    """
+
+    kind: str
+    value: str
+
+    @classmethod
+    def parse(cls, text: str) -> Digest:
+        """The digest that is written ``kind:value``.
+
+        Raises:
+            ValueError: there is no such kind, or the value is none of it.
+        """
+        kind, _, value = text.partition(":")
+        if kind not in _HEX_DIGITS:
+            raise ValueError(f"{text!r} is no digest: it should begin with {' or '.join(f'{k}:' for k in _HEX_DIGITS)}")
+        if not re.fullmatch(rf"[0-9a-f]{{{_HEX_DIGITS[kind]}}}", value):
+            raise ValueError(f"{text!r} is no {kind}: that is {_HEX_DIGITS[kind]} lower-case hexadecimal digits")
+        return cls(kind, value)
+
+    @classmethod
+    def of(cls, path: Path, kind: str = "sha256") -> Digest:
+        """The digest of a file.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        if kind == "git-blob-sha1":
+            digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+        else:
+            digest = hashlib.sha256()
+        with path.open("rb") as file:
+            while block := file.read(2**20):
+                digest.update(block)
+        return cls(kind, digest.hexdigest()[: _HEX_DIGITS[kind]])
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.value}"
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    return Digest.of(path).value

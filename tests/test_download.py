@@ -1,0 +1,402 @@
+"""Downloads from a real server: what arrives is the file, whole; everything else is told apart, and leaves nothing."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from urllib.request import Request
+
+import numpy as np
+import pytest
+from server import Answer, Server, serving, silent, status, tag, whole
+
+from gsrcli import download as module
+from gsrcli.download import download
+from gsrcli.errors import DownloadError
+
+FILE = np.random.default_rng(0).bytes(300_000)
+OTHER = np.random.default_rng(1).bytes(300_000)
+PAGE = b"  <!DOCTYPE html><html><body>Please log in</body></html>"
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*trying again")
+
+
+@pytest.fixture(autouse=True)
+def _online(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The network, which other tests do without, and no patience."""
+    monkeypatch.delenv("GSRCLI_OFFLINE")
+    monkeypatch.setattr(module, "PAUSES", (0.01, 0.01))
+    monkeypatch.setattr(module, "TIMEOUT", 0.5)
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with serving() as server:
+        yield server
+
+
+@pytest.fixture
+def part(tmp_path: Path) -> Path:
+    return tmp_path / "file.part"
+
+
+def is_file(path: Path) -> None:
+    if path.read_bytes() != FILE:
+        raise DownloadError("this is not the file")
+
+
+def get(part: Path, *urls: str) -> list[tuple[int, int | None]]:
+    """Download; what was reported meanwhile."""
+    told: list[tuple[int, int | None]] = []
+    assert download(urls, part, is_file, lambda done, total: told.append((done, total))) in urls
+    assert part.read_bytes() == FILE
+    return told
+
+
+def fails(part: Path, *urls: str, match: str) -> DownloadError:
+    """See a download fail for a reason."""
+    with pytest.raises(DownloadError, match=match) as caught:
+        download(urls, part, is_file, lambda *_: None)
+    return caught.value
+
+
+def leave(part: Path, url: str, content: bytes, etag: str | None = "", total: int = len(FILE)) -> None:
+    """What an earlier process has left."""
+    part.write_bytes(content)
+    note = {"url": url, "etag": tag(FILE) if etag == "" else etag, "total": total}
+    part.with_name(f"{part.name}.json").write_text(json.dumps(note))
+
+
+def names(part: Path) -> set[str]:
+    return {path.name for path in part.parent.iterdir()}
+
+
+# Good answers
+
+
+@pytest.mark.parametrize("length", [True, False])
+@pytest.mark.parametrize("etag", ["", None, 'W/"weak"'])
+def test_a_file_arrives_whole(server: Server, part: Path, etag: str | None, length: bool) -> None:
+    told = get(part, server.give("/file", whole(FILE, etag=etag, length=length)))
+    assert told[-1] == (len(FILE), len(FILE) if length else None)
+    assert told == sorted(told)
+    assert server.asked("/file")[0]["User-Agent"].startswith("gsrcli/")
+
+
+def test_a_complete_file_is_not_fetched_again(server: Server, part: Path) -> None:
+    url = server.give("/file", whole(FILE, etag=None))
+    get(part, url)
+    assert get(part, url) == [(len(FILE), len(FILE))]
+    assert len(server.requests) == 1
+
+
+def test_redirects_are_followed(server: Server, part: Path) -> None:
+    server.give("/there", whole(FILE))
+    get(part, server.give("/file", status(302, Location="/there")))
+
+
+def test_what_broke_off_is_gone_on_with(server: Server, part: Path) -> None:
+    told = get(part, server.give("/file", whole(FILE, until=100_000), whole(FILE)))
+    assert server.asked("/file")[1]["Range"] == "bytes=100000-"
+    assert server.asked("/file")[1]["If-Range"] == tag(FILE)
+    assert told == sorted(told)  # never back to the beginning
+
+
+def test_what_another_process_left_is_gone_on_with(server: Server, part: Path) -> None:
+    url = server.give("/file", whole(FILE))
+    leave(part, url, FILE[:12_345])
+    assert get(part, url)[0][0] > 12_345
+    assert server.asked("/file")[0]["Range"] == "bytes=12345-"
+
+
+# What cannot be gone on with
+
+
+@pytest.mark.parametrize("answer", [whole(FILE, ranges=False), whole(FILE)], ids=["no ranges", "ranges"])
+@pytest.mark.parametrize(
+    ("content", "etag", "total"),
+    [
+        (OTHER[:1000], tag(OTHER), len(FILE)),
+        (OTHER[:1000], None, len(FILE)),
+        (OTHER + OTHER, "", len(FILE)),
+        (b"", "", len(FILE)),
+    ],
+    ids=["another version", "without a tag", "too long", "empty"],
+)
+def test_what_does_not_fit_is_fetched_anew(
+    server: Server, part: Path, answer: Answer, content: bytes, etag: str | None, total: int
+) -> None:
+    url = server.give("/file", answer)
+    leave(part, url, content, etag, total)
+    get(part, url)
+
+
+def test_a_part_of_another_address_is_fetched_anew(server: Server, part: Path) -> None:
+    leave(part, server.give("/other", whole(OTHER)), OTHER[:1000])
+    get(part, server.give("/file", whole(FILE)))
+    assert "Range" not in server.asked("/file")[0]
+
+
+@pytest.mark.parametrize("note", ["", "{", "[]", '{"url": 1}', '{"etag": "x", "total": 5, "url": "x", "more": 1}'])
+def test_a_damaged_note_is_no_obstacle(server: Server, part: Path, note: str) -> None:
+    part.write_bytes(OTHER[:1000])
+    part.with_name(f"{part.name}.json").write_text(note)
+    get(part, server.give("/file", whole(FILE)))
+
+
+def test_a_range_of_another_version_is_not_appended(server: Server, part: Path) -> None:
+    """A server that serves ranges whatever the tag: its answer is told by its own tag, and all is fetched anew."""
+    url = server.give("/file", whole(FILE, ignore_if_range=True))
+    leave(part, url, OTHER[:1000], tag(OTHER))
+    get(part, url)
+    assert ["Range" in headers for headers in server.asked("/file")] == [True, False]
+
+
+def test_a_range_that_the_server_does_not_have(server: Server, part: Path) -> None:
+    url = server.give("/file", status(416), whole(FILE))
+    leave(part, url, FILE[:1000])
+    get(part, url)
+    assert "Range" not in server.asked("/file")[1]
+
+
+# Failures that pass
+
+
+@pytest.mark.parametrize("code", [408, 429, 500, 502, 503, 504])
+def test_a_server_that_recovers(server: Server, part: Path, code: int) -> None:
+    url = server.give("/file", status(code), status(code), whole(FILE))
+    with pytest.warns(UserWarning, match=f"answers {code} .*; trying again in 0.01 s"):
+        get(part, url)
+
+
+def test_a_server_says_how_long_to_wait(server: Server, part: Path) -> None:
+    url = server.give("/file", status(503, Retry_After="1"), whole(FILE))
+    began = time.monotonic()
+    with pytest.warns(UserWarning, match="trying again in 1 s"):
+        get(part, url)
+    assert 1 <= time.monotonic() - began < 5
+
+
+def test_a_server_that_falls_silent(server: Server, part: Path) -> None:
+    get(part, server.give("/file", silent(1), whole(FILE)))
+
+
+def test_a_server_that_falls_silent_within_the_file(server: Server, part: Path) -> None:
+    get(part, server.give("/file", whole(FILE, pace=0.8), whole(FILE)))
+
+
+def test_progress_earns_new_tries(server: Server, part: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_PROGRESS", 10_000)
+    cuts = [whole(FILE, until=10_000 * i) for i in range(1, 20)]
+    get(part, server.give("/file", *cuts, whole(FILE)))
+    assert len(server.requests) == 20
+
+
+# Failures that stay, and what they leave
+
+
+def test_a_file_that_never_comes_whole_is_kept_to_go_on_with(server: Server, part: Path) -> None:
+    url = server.give("/file", whole(FILE, until=1000))
+    fails(part, url, match=f"broke off after 1000 of {len(FILE)} bytes")
+    assert len(server.requests) == 1 + len(module.PAUSES)
+    assert part.read_bytes() == FILE[:1000]
+    server.give("/file", whole(FILE))
+    get(part, url)
+    assert server.requests[-1][1]["Range"] == "bytes=1000-"
+
+
+def test_without_a_tag_nothing_is_kept(server: Server, part: Path) -> None:
+    fails(part, server.give("/file", whole(FILE, until=1000, etag=None)), match="broke off")
+    assert names(part) == set()
+
+
+@pytest.mark.parametrize(
+    ("answer", "match"),
+    [
+        (status(404), r"/file: there is no such file \(404\)"),
+        (status(401), r"access is denied \(401\)"),
+        (status(403), r"access is denied \(403\)"),
+        (status(407), "the proxy wants a login"),
+        (status(418), "the server answers 418"),
+        (whole(OTHER), "this is not the file"),
+        (whole(FILE[:-1] + b"\0"), "this is not the file"),
+        (whole(PAGE, kind="text/html; charset=utf-8"), "sent a web page instead of the file"),
+        (whole(PAGE), "sent a web page instead of the file"),
+        (whole(b"version https://git-lfs.github.com/spec/v1\noid sha256:00"), "Git LFS pointer"),
+        (whole(b""), "an empty file"),
+        (whole(b"", length=False), "an empty file"),
+        (status(302, Location="ftp://127.0.0.1/file"), "redirects to ftp:.*, which is not encrypted"),
+        (status(302, Location="file:///etc/passwd"), "302"),
+    ],
+)
+def test_one_request_is_enough_to_know(server: Server, part: Path, answer: Answer, match: str) -> None:
+    fails(part, server.give("/file", answer), match=match)
+    assert len(server.requests) == 1
+    assert names(part) == set()
+
+
+def test_a_redirect_in_a_circle(server: Server, part: Path) -> None:
+    fails(part, server.give("/file", status(302, Location="/file")), match="302")
+    assert names(part) == set()
+
+
+@pytest.mark.parametrize(("answer", "match"), [(status(503), "503"), (silent(1), "no answer for 0.5 s")])
+def test_a_server_that_does_not_recover(server: Server, part: Path, answer: Answer, match: str) -> None:
+    fails(part, server.give("/file", answer), match=match)
+    assert len(server.requests) == 1 + len(module.PAUSES)
+    assert names(part) == set()
+
+
+def test_nobody_listens(part: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    fails(part, f"http://127.0.0.1:{port}/file", match="Connection refused")
+    assert names(part) == set()
+
+
+def test_a_host_that_does_not_exist(part: Path) -> None:
+    fails(part, "https://nowhere.invalid/file", match=r"nowhere\.invalid/file: its host cannot be found")
+
+
+def test_an_encrypted_address_does_not_lead_to_a_plain_one() -> None:
+    with pytest.raises(DownloadError, match="not encrypted"):
+        module._Redirects().redirect_request(
+            Request("https://a.example/file"),
+            None,  # type: ignore[arg-type]
+            302,
+            "",
+            None,  # type: ignore[arg-type]
+            "http://a.example/file",
+        )
+
+
+def test_mirrors_are_tried_in_turn(server: Server, part: Path) -> None:
+    urls = [
+        server.give("/gone", status(404)),
+        server.give("/wrong", whole(OTHER)),
+        server.give("/right", whole(FILE)),
+        server.give("/spare", whole(FILE)),
+    ]
+    get(part, *urls)
+    assert [path for path, _ in server.requests] == ["/gone", "/wrong", "/right"]
+
+
+def test_a_mirror_that_is_gone_does_not_cost_what_there_is(server: Server, part: Path) -> None:
+    gone, url = server.give("/gone", status(404)), server.give("/file", whole(FILE))
+    leave(part, url, FILE[:1000])
+    get(part, gone, url)
+    assert server.asked("/file")[0]["Range"] == "bytes=1000-"
+
+
+def test_every_mirror_s_failure_is_told(server: Server, part: Path) -> None:
+    error = fails(part, server.give("/a", status(404)), server.give("/b", whole(PAGE)), match="/a: there is no such")
+    assert "/b: the server sent a web page" in str(error)
+    assert error.hint is not None
+    assert "browser" in error.hint
+
+
+def test_a_full_disk(server: Server, part: Path, full_disk: Callable[[int], AbstractContextManager[None]]) -> None:
+    with full_disk(100_000), pytest.raises(OSError, match="File too large"):
+        get(part, server.give("/file", whole(FILE)))
+    assert names(part) == set()
+
+
+@pytest.mark.parametrize("etag", ["", None])
+def test_an_interruption_keeps_only_what_can_be_gone_on_with(server: Server, part: Path, etag: str | None) -> None:
+    def interrupt(done: int, total: int | None) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        download([server.give("/file", whole(FILE, etag=etag))], part, is_file, interrupt)
+    assert names(part) == (set() if etag is None else {part.name, f"{part.name}.json"})
+
+
+def test_a_killed_download_is_gone_on_with(server: Server, part: Path) -> None:
+    url = server.give("/file", whole(FILE, pace=0.2), whole(FILE))
+    code = f"import pathlib; from gsrcli.download import download; download([{url!r}], pathlib.Path({str(part)!r}), "
+    process = subprocess.Popen([sys.executable, "-c", f"{code}lambda path: None, lambda *_: None)"])
+    deadline = time.monotonic() + 20
+    while not (part.exists() and part.stat().st_size):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    size = part.stat().st_size
+    assert 0 < size < len(FILE)
+    get(part, url)
+    assert server.asked("/file")[-1]["Range"] == f"bytes={size}-"
+
+
+# No network
+
+
+def test_offline_nothing_is_asked(server: Server, part: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GSRCLI_OFFLINE", "1")
+    monkeypatch.setattr(socket, "socket", None)
+    fails(part, server.give("/file", whole(FILE)), match="GSRCLI_OFFLINE is set")
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("value", ["", "0"])
+def test_offline_may_be_taken_back(server: Server, part: Path, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("GSRCLI_OFFLINE", value)
+    get(part, server.give("/file", whole(FILE)))
+
+
+def test_proxies_are_honoured(server: Server, part: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{server.port}")
+    monkeypatch.delenv("no_proxy", raising=False)
+    server.give("http://a.example/file", whole(FILE))  # a proxy is asked for whole addresses
+    get(part, "http://a.example/file")
+
+
+# The token
+
+
+def test_the_token_goes_to_its_host_and_nowhere_else(
+    server: Server, part: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    monkeypatch.setattr(module, "_TOKEN_ORIGIN", f"http://127.0.0.1:{server.port}")
+    with serving() as elsewhere:
+        moved = server.give("/moved", status(302, Location=elsewhere.give("/file", whole(FILE))))
+        get(part, server.give("/file", status(307, Location=moved)))
+        assert [headers.get("Authorization") for _, headers in server.requests] == ["Bearer hf_secret"] * 2
+        assert len(elsewhere.requests) == 1
+        assert not any("hf_secret" in value for value in elsewhere.requests[0][1].values())
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://huggingface.co/a/resolve/main/b", True),
+        ("http://huggingface.co/a", False),
+        ("https://huggingface.co.example/a", False),
+        ("https://huggingface.co@example/a", False),
+        ("https://cdn.huggingface.co/a", False),
+        ("https://github.com/huggingface.co", False),
+    ],
+)
+def test_which_host_is_the_token_s(monkeypatch: pytest.MonkeyPatch, url: str, shown: bool) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    request = module._Token().https_request(Request(url))
+    assert request.get_header("Authorization") == ("Bearer hf_secret" if shown else None)
+    assert "Authorization" not in request.headers  # which a redirect would take along
+
+
+@pytest.mark.parametrize(("origin", "hinted"), [("huggingface.co", True), ("a.example", False)])
+def test_a_denial_says_how_to_show_a_token(origin: str, hinted: bool) -> None:
+    from email.message import Message
+    from urllib.error import HTTPError
+
+    url = f"https://{origin}/file"
+    error = module._refusal(url, HTTPError(url, 401, "Unauthorized", Message(), None))
+    assert ("HF_TOKEN" in (error.hint or "")) == hinted
