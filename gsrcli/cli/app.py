@@ -7,6 +7,8 @@ from typing import Annotated
 import typer
 
 from gsrcli._version import __version__
+from gsrcli.cli.bench import bench
+from gsrcli.cli.doctor import doctor
 from gsrcli.cli.train import train
 from gsrcli.cli.upscale import upscale
 from gsrcli.cli.weights import weights
@@ -23,6 +25,8 @@ app = typer.Typer(
 )
 app.command()(upscale)
 app.command()(train)
+app.command()(bench)
+app.command()(doctor)
 app.add_typer(weights)
 
 

@@ -1,0 +1,211 @@
+"""The rasterizers alone, forward and backward, side by side on the same field."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+
+import torch
+from torch import Tensor
+
+from gsrcli import rasterizer
+from gsrcli.benchmark import published
+from gsrcli.benchmark.clock import Clock, Span, Timing
+from gsrcli.benchmark.protocol import Case, Setting, Subject
+from gsrcli.benchmark.work import Floors, count_pairs, in_float64
+from gsrcli.devices import autocast
+from gsrcli.errors import UnavailableError
+from gsrcli.gaussians import Gaussians
+from gsrcli.rasterizer import EPSILON, reference
+
+__all__ = ["DrawingRow", "measure"]
+
+_Q_EXACT = -2 * math.log(1e-8)  # the float64 drawing leaves out less than this of a Gaussian
+
+# Plain torch keeps some 100 bytes a pair for backward: it draws a strip of about so many.
+_PLAIN_PAIRS, _PLAIN_PAIRS_ON_CUDA = 4e6, 32e6
+
+
+@dataclass(frozen=True)
+class DrawingRow:
+    """What one implementation did with one field. Where something is not known it is None.
+
+    Attributes:
+        model: whose field.
+        weights: trained or random.
+        scale: as asked for.
+        backend: ``cpu`` or ``cuda`` for what gsrcli draws with, ``torch`` for plain torch, ``published`` for
+            the paper's algorithm.
+        order: of the Gaussians: picture, row by row, or shuffled.
+        width: of what was drawn, in pixels.
+        height: likewise; plain torch draws a strip.
+        gaussians: in the field.
+        pairs: in what was drawn; see :func:`gsrcli.benchmark.work.count_pairs`.
+        forward_ms: of drawing, for autograd.
+        backward_ms: of the gradients of all that a Gaussian is.
+        forward_pairs_per_s: by the median; on a CPU for each core.
+        backward_pairs_per_s: likewise.
+        traffic_floor_ms: the least that forward can take; see :class:`gsrcli.benchmark.work.Floors`.
+        arithmetic_floor_ms: likewise.
+        error: largest difference to the drawing in float64 that skips nothing.
+        forward_over_torch: how many times plain torch's pairs a second.
+        backward_over_torch: likewise.
+        forward_over_published: how many times those of the published algorithm.
+        backward_over_published: likewise.
+    """
+
+    model: str
+    weights: str
+    scale: float
+    backend: str
+    order: str
+    width: int
+    height: int
+    gaussians: int
+    pairs: int
+    forward_ms: Timing
+    backward_ms: Timing
+    forward_pairs_per_s: float
+    backward_pairs_per_s: float
+    traffic_floor_ms: float
+    arithmetic_floor_ms: float | None
+    error: float
+    forward_over_torch: float | None = None
+    backward_over_torch: float | None = None
+    forward_over_published: float | None = None
+    backward_over_published: float | None = None
+
+    @property
+    def summary(self) -> str:
+        rates = (f"{rate / 1e9:.3g}" for rate in (self.forward_pairs_per_s, self.backward_pairs_per_s))
+        return f"{self.backend}, {self.order} order: {' and '.join(rates)} G pairs/s"
+
+
+@dataclass(frozen=True)
+class _Contender:
+    """An implementation with the field and the height that it draws."""
+
+    backend: str
+    order: str
+    field: Gaussians
+    height: int
+    draw: Callable[[Gaussians, tuple[int, int], tuple[float, float]], Tensor]
+
+
+def measure(subject: Subject, case: Case, setting: Setting) -> list[DrawingRow]:
+    """Time all that can draw the field of one picture here; the published algorithm needs a CUDA device."""
+    scale = torch.tensor([case.ratio], device=setting.device)
+    with torch.no_grad(), autocast(setting.device, setting.dtype):
+        field = subject.model(case.padded, scale).map(Tensor.contiguous)
+    height, width = case.size
+    pairs = count_pairs(field, case.ratio, case.size)
+    plain_pairs = _PLAIN_PAIRS_ON_CUDA if setting.device.type == "cuda" else _PLAIN_PAIRS
+    strip = max(1, round(height * min(1.0, plain_pairs / max(1, pairs))))
+    contenders = _contenders(field, height, strip)
+    rows = []
+    for contender, (forward, backward, error) in zip(contenders, _race(contenders, case, setting), strict=True):
+        drawn = count_pairs(field, case.ratio, (contender.height, width))
+        floors = Floors.of(field, drawn, (contender.height, width), setting.ceilings)
+        rows.append(
+            DrawingRow(
+                model=subject.name,
+                weights=subject.weights,
+                scale=case.scale,
+                backend=contender.backend,
+                order=contender.order,
+                width=width,
+                height=contender.height,
+                gaussians=len(field),
+                pairs=drawn,
+                forward_ms=forward,
+                backward_ms=backward,
+                forward_pairs_per_s=drawn / forward.median * 1e3,
+                backward_pairs_per_s=drawn / backward.median * 1e3,
+                traffic_floor_ms=floors.traffic,
+                arithmetic_floor_ms=floors.arithmetic,
+                error=error,
+            )
+        )
+    return _compared(rows)
+
+
+def _contenders(field: Gaussians, height: int, strip: int) -> list[_Contender]:
+    """What draws fields on this device, plain torch last."""
+    contenders = []
+    backend, _ = rasterizer.backend(field.device)
+    if backend != "torch":
+        generator = torch.Generator().manual_seed(0)
+        shuffled = field.select(torch.randperm(len(field), generator=generator).to(field.device))
+        contenders += [
+            _Contender(backend, "picture", field, height, rasterizer.rasterize),
+            _Contender(backend, "shuffled", shuffled, height, rasterizer.rasterize),
+        ]
+    if field.device.type == "cuda":
+        try:
+            published.kernels(field.device)
+            contenders.append(_Contender("published", "picture", field, height, published.rasterize))
+        except UnavailableError as error:
+            warnings.warn(f"the published algorithm is not timed: {error}", RuntimeWarning, stacklevel=2)
+    return [*contenders, _Contender("torch", "picture", field, strip, _plain)]
+
+
+def _plain(field: Gaussians, size: tuple[int, int], scale: tuple[float, float]) -> Tensor:
+    """Plain torch, skipping what :func:`gsrcli.rasterizer.rasterize` skips."""
+    return reference.rasterize(field, size, scale, q_max=-2 * math.log(EPSILON))
+
+
+def _race(contenders: list[_Contender], case: Case, setting: Setting) -> list[tuple[Timing, Timing, float]]:
+    """For each contender its times forward and backward, and its error.
+
+    They take turns in random order: what ran before matters to the caches.
+    """
+    clock = Clock(setting.device, processor=True)
+    width = case.size[1]
+    with torch.no_grad():
+        exact = reference.rasterize(in_float64(contenders[0].field), case.size, case.ratio, q_max=_Q_EXACT)
+    noise = torch.randn(exact.shape, generator=torch.Generator().manual_seed(0)).to(setting.device)
+    spans: list[list[tuple[Span, Span]]] = [[] for _ in contenders]
+    errors = [0.0 for _ in contenders]
+    random = Random(0)
+    for _ in range(setting.repeats + 1):
+        for i in random.sample(range(len(contenders)), len(contenders)):
+            contender = contenders[i]
+            leaves = contender.field.map(lambda tensor: tensor.detach().requires_grad_())
+            by_image = noise[:, :, : contender.height].contiguous()
+            clock.head_start()
+            began = clock.mark()
+            drawn = contender.draw(leaves, (contender.height, width), case.ratio)
+            between = clock.mark()
+            torch.autograd.grad(drawn, (leaves.centre, leaves.sigma, leaves.rho, leaves.value), by_image)
+            spans[i].append(((began, between), (between, clock.mark())))
+            difference = drawn.detach().to(exact.device).double() - exact[:, :, : contender.height]
+            errors[i] = difference.abs().max().item()
+    results = []
+    for turns, error in zip(spans, errors, strict=True):
+        forward, backward = (
+            Timing.of([clock.seconds(span) for span in stage[1:]]) for stage in zip(*turns, strict=True)
+        )
+        results.append((forward, backward, error))
+    return results
+
+
+def _compared(rows: list[DrawingRow]) -> list[DrawingRow]:
+    """The rows, with what they are times plain torch and the published algorithm."""
+    for against in ("torch", "published"):
+        for yardstick in [row for row in rows if row.backend == against]:
+            rows = [
+                dataclasses.replace(
+                    row,
+                    **{
+                        f"{stage}_over_{against}": getattr(row, f"{stage}_pairs_per_s")
+                        / getattr(yardstick, f"{stage}_pairs_per_s")
+                        for stage in ("forward", "backward")
+                    },
+                )
+                for row in rows
+            ]
+    return rows

@@ -1,0 +1,82 @@
+"""The machine that is timed on, and what it can do at best."""
+
+from __future__ import annotations
+
+import datetime
+import platform
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from gsrcli._version import __version__
+from gsrcli.benchmark.clock import Clock
+from gsrcli.hardware import nvidia_driver, processor_name
+
+__all__ = ["Ceilings", "environment", "measure_ceilings"]
+
+_TRIES = 5
+
+
+@dataclass(frozen=True)
+class Ceilings:
+    """What a device does at best.
+
+    Attributes:
+        matmul_flop_per_s: of a large matrix product in the network's dtype, measured.
+        copy_bytes_per_s: of a large copy, read and written, measured.
+        fp32_instructions_per_s: multiprocessors x lanes x highest clock, or None where they are not known.
+    """
+
+    matmul_flop_per_s: float
+    copy_bytes_per_s: float
+    fp32_instructions_per_s: float | None
+
+
+def measure_ceilings(device: torch.device, dtype: torch.dtype) -> Ceilings:
+    """The best of several tries."""
+    clock = Clock(device)
+    # Beyond the caches, and long enough to be timed.
+    side, length = (8192, 1 << 30) if device.type == "cuda" else (2048, 1 << 28)
+    matrix = torch.randn(side, side, device=device).to(dtype)
+    product = torch.empty_like(matrix)
+    multiplying = min(clock.samples(lambda: torch.mm(matrix, matrix, out=product), _TRIES))
+    source = torch.zeros(length, dtype=torch.uint8, device=device)
+    target = torch.ones_like(source)
+    copying = min(clock.samples(lambda: target.copy_(source), _TRIES))
+    return Ceilings(2 * side**3 / multiplying, 2 * length / copying, _fp32_rate(device))
+
+
+def _fp32_rate(device: torch.device) -> float | None:
+    if device.type != "cuda" or torch.version.cuda is None:
+        return None
+    properties = torch.cuda.get_device_properties(device)
+    kilohertz: int | None = getattr(properties, "clock_rate", None)  # older torch does not tell
+    if kilohertz is None:
+        return None
+    # Compute capability 7 and 8.0 have half the lanes of what came after.
+    lanes = 64 if (properties.major, properties.minor) <= (8, 0) else 128
+    return properties.multi_processor_count * lanes * kilohertz * 1e3
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """Where and when: plain data, without what is not known."""
+    facts: dict[str, Any] = {
+        "gsrcli": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": processor_name(),
+        "threads": torch.get_num_threads(),
+        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+    }
+    if device.type == "cuda":
+        facts |= {
+            "device": torch.cuda.get_device_name(device),
+            "processor": facts["device"],
+            "cuda": torch.version.cuda,
+            "driver": nvidia_driver(),
+        }
+    elif device.type != "cpu":
+        facts["device"] = f"{facts['device']} ({device.type})"
+    return {name: fact for name, fact in facts.items() if fact is not None}

@@ -1,0 +1,79 @@
+"""How much there is to draw, and how long that must take."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from operator import itemgetter
+
+import torch
+
+from gsrcli.benchmark.machine import Ceilings
+from gsrcli.gaussians import Gaussians
+from gsrcli.rasterizer import EPSILON
+
+__all__ = ["Floors", "count_pairs", "in_float64"]
+
+_INSTRUCTIONS = 12  # a pair, about: its place, the exponent, the exponential, and a multiply-add for each channel
+_GAUSSIANS_AT_ONCE = 1 << 20
+
+
+def count_pairs(field: Gaussians, scale: tuple[float, float], size: tuple[int, int]) -> int:
+    """The (Gaussian, pixel) pairs that must be drawn, whatever a rasterizer visits: those with exp(-q/2) >= EPSILON.
+
+    They are counted exactly, by where each ellipse begins and ends on each row of pixels.
+
+    Args:
+        field: one field.
+        scale: output pixels per LR pixel, (y, x).
+        size: height and width of the output.
+    """
+    total = 0
+    for first in range(0, len(field), _GAUSSIANS_AT_ONCE):
+        some = field.map(itemgetter((slice(None), slice(first, first + _GAUSSIANS_AT_ONCE))))
+        total += _pairs(in_float64(some), scale, size)
+    return total
+
+
+def _pairs(field: Gaussians, scale: tuple[float, float], size: tuple[int, int]) -> int:
+    q_max = -2 * math.log(EPSILON)
+    factor = field.centre.new_tensor([scale[1], scale[0]])
+    (x, y), (sx, sy), rho = (field.centre[0] * factor - 0.5).T, (field.sigma[0] * factor).T, field.rho[0]
+    reach = math.sqrt(q_max) * sy
+    row, last = (y - reach).ceil().clamp(min=0), (y + reach).floor().clamp(max=size[0] - 1)
+    ellipses = torch.stack((row, last, x, y, sx, sy, rho))
+    total = 0
+    while ellipses.shape[1]:  # the ellipses' first rows, their second ones, ...
+        row, last, x, y, sx, sy, rho = ellipses
+        v = (row - y) / sy
+        middle, half = x + rho * sx * v, sx * ((1 - rho * rho) * (q_max - v * v)).clamp(min=0).sqrt()
+        columns = (middle + half).floor().clamp(max=size[1] - 1) - (middle - half).ceil().clamp(min=0) + 1
+        total += int(columns[row <= last].clamp(min=0).sum())
+        row += 1
+        ellipses = ellipses[:, row <= last]
+    return total
+
+
+@dataclass(frozen=True)
+class Floors:
+    """The least milliseconds that drawing a field can take.
+
+    Attributes:
+        traffic: by reading the Gaussians and writing the picture, once, in float32.
+        arithmetic: by about 12 instructions a pair, or None where the device's rate is not known.
+    """
+
+    traffic: float
+    arithmetic: float | None
+
+    @staticmethod
+    def of(field: Gaussians, pairs: int, size: tuple[int, int], ceilings: Ceilings) -> Floors:
+        numbers = sum(tensor.numel() for tensor in (field.centre, field.sigma, field.rho, field.value))
+        traffic = 4 * (numbers + field.channels * size[0] * size[1]) / ceilings.copy_bytes_per_s
+        rate = ceilings.fp32_instructions_per_s
+        return Floors(1e3 * traffic, 1e3 * pairs * _INSTRUCTIONS / rate if rate else None)
+
+
+def in_float64(field: Gaussians) -> Gaussians:
+    """A field in float64, on its device where that has the type, else on the CPU."""
+    return field.to(device="cpu" if field.device.type == "mps" else None, dtype=torch.float64)

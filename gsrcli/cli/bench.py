@@ -1,0 +1,98 @@
+"""``gsr bench``: how long everything takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gsrcli.cli.console import Console
+from gsrcli.cli.failures import reporting
+from gsrcli.cli.upscale import PrecisionChoice
+
+if TYPE_CHECKING:
+    from gsrcli.benchmark.protocol import What
+
+__all__ = ["bench"]
+
+EXAMPLES = """
+[bold]Examples[/bold]
+
+  gsr bench                                               all scales of the GSASR paper, to 720x720
+
+  gsr bench --models gsasr-edsr --scales 2,4,12 --plot times.svg
+
+  gsr bench --rasterizer --threads 1                      drawing alone, forward and backward
+"""
+
+
+def bench(
+    models: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME,...",
+            help="Names, or paths of checkpoints. Default: gsasr-lite on a CPU; on a GPU gsasr-edsr and gsasr-rdn too, "
+            "the latter not with --rasterizer. What has no trained weights is timed with random ones.",
+        ),
+    ] = None,
+    scales: Annotated[str, typer.Option(metavar="NUMBER,...", help="Enlargements.")] = "2,3,4,6,8,12",
+    side: Annotated[int, typer.Option(min=1, help="Of the square output, in pixels, whatever the scale.")] = 720,
+    image: Annotated[
+        Path | None, typer.Option(help="A picture to enlarge, cropped square and shrunk. Default: a synthetic one.")
+    ] = None,
+    rasterizer: Annotated[
+        bool, typer.Option("--rasterizer", help="Time drawing alone, forward and backward, beside other ways of it.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    precision: Annotated[PrecisionChoice, typer.Option(help="Of the network's arithmetic.")] = PrecisionChoice.auto,
+    threads: Annotated[int | None, typer.Option(min=1, help="Of the CPU. Default: as torch chooses.")] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Of each measurement; medians are told.")] = 10,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the rows there as a table.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a plot there, .png or .svg. Needs matplotlib.")
+    ] = None,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+) -> None:
+    """Time models from picture to enlargement, in memory and untiled, or rasterizers alone."""
+    console = Console(json)
+    with reporting(console, debug):
+        import torch
+
+        from gsrcli.benchmark import default_models, report, run
+        from gsrcli.benchmark.machine import measure_ceilings
+        from gsrcli.benchmark.protocol import Setting, Subject, parse_scales
+        from gsrcli.devices import pick_device, pick_precision
+        from gsrcli.files import write_whole
+
+        if csv:
+            report.check_file(csv)
+        if plot:
+            report.check_plot(plot)
+        if threads:
+            torch.set_num_threads(threads)
+        where = pick_device(device)
+        dtype = pick_precision(where, precision.value)
+        what: What = "rasterizer" if rasterizer else "pipeline"
+        names = tuple(name.strip() for name in models.split(",")) if models else default_models(what, where)
+        for name in names:
+            Subject.check(name)
+        enlargements = parse_scales(scales, side)
+        setting = Setting(what, where, dtype, repeats, side, image, measure_ceilings(where, dtype))
+        rows: list[report.Row] = []
+        with console.progress(len(names) * len(enlargements), "timing") as bar:
+            for described, measured in run(names, enlargements, setting):
+                for row in measured:
+                    console.note(f"{described}: {row.summary}")
+                rows += measured
+                bar.update()
+        results = report.Report.of(names, enlargements, setting, rows)
+        if csv:
+            write_whole(csv, results.csv())
+        if plot:
+            write_whole(plot, results.plot(plot.suffix.lower()))
+        console.result(results.text(), results.data())
+
+
+bench.__doc__ = f"{bench.__doc__}\n{EXAMPLES}"
