@@ -66,6 +66,7 @@ def _modules_after(code: str) -> set[str]:
         ["--help"],
         ["upscale", "--help"],
         ["train", "--help"],
+        ["eval", "--help"],
         ["--version"],
         ["weights", "list"],
         ["weights", "path"],

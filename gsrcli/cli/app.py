@@ -9,6 +9,7 @@ import typer
 from gsrcli._version import __version__
 from gsrcli.cli.bench import bench
 from gsrcli.cli.doctor import doctor
+from gsrcli.cli.eval import evaluate
 from gsrcli.cli.train import train
 from gsrcli.cli.upscale import upscale
 from gsrcli.cli.weights import weights
@@ -25,6 +26,7 @@ app = typer.Typer(
 )
 app.command()(upscale)
 app.command()(train)
+app.command("eval")(evaluate)
 app.command()(bench)
 app.command()(doctor)
 app.add_typer(weights)

@@ -1,0 +1,244 @@
+"""``gsr eval``: how good models are, in the papers' numbers."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
+
+import typer
+
+from gsrcli.cli.console import Console
+from gsrcli.cli.failures import reporting
+from gsrcli.cli.upscale import PrecisionChoice
+from gsrcli.weights import DEFAULT_MODEL
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gsrcli.cache import Report as Transfer
+    from gsrcli.evaluation.datasets import Collection, Dataset
+    from gsrcli.evaluation.gallery import Gallery
+    from gsrcli.evaluation.pictures import Shot
+    from gsrcli.evaluation.report import Report
+    from gsrcli.evaluation.run import Failure
+
+__all__ = ["evaluate"]
+
+EXAMPLES = """
+[bold]Examples[/bold]
+
+  gsr eval --dataset urban100 --scales 2,3,4              fetches the pictures once
+
+  gsr eval --dataset set5 --model gsasr-edsr --published --markdown table.md
+
+  gsr eval --dataset photos/ --restored other=results/ --html compare.html
+"""
+
+
+class ProtocolChoice(str, Enum):
+    gsasr = "gsasr"
+    liif = "liif"
+    rgb = "rgb"
+
+
+class DegradationChoice(str, Enum):
+    matlab = "matlab"
+    pillow = "pillow"
+
+
+def evaluate(
+    dataset: Annotated[
+        list[str],
+        typer.Option(
+            metavar="NAME|FOLDER",
+            help="set5, set14, b100, urban100, manga109, general100, div2k, lsdir, or any folder of originals. May be "
+            "given several times.",
+        ),
+    ],
+    scales: Annotated[
+        str, typer.Option(metavar="NUMBER,...", help="Enlargements; 2x3 doubles the height and triples the width.")
+    ] = "2,3,4",
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="NAME|[NAME=]FILE",
+            help="Names that gsr weights list shows, checkpoints, and bicubic, lanczos and nearest, by Pillow. May be "
+            f"given several times. Default: {DEFAULT_MODEL} and bicubic, unless --restored is given.",
+        ),
+    ] = None,
+    restored: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[NAME=]FOLDER",
+            help="Score what another program made: pictures named as the originals, or with x2, _x2, _SR and such; one "
+            "folder in it for each data set and each scale, if you like. May be given several times.",
+        ),
+    ] = None,
+    protocol: Annotated[
+        ProtocolChoice,
+        typer.Option(
+            help="gsasr: on Y, border = min(scale, 8), results rounded to 8 bits. liif: on Y, border = scale, DIV2K in "
+            "RGB with border = scale + 6, not rounded. rgb: as gsasr, in RGB."
+        ),
+    ] = ProtocolChoice.gsasr,
+    degradation: Annotated[
+        DegradationChoice,
+        typer.Option(help="How the small pictures are made: bicubic as MATLAB does it, and most papers, or as Pillow."),
+    ] = DegradationChoice.matlab,
+    lr_dir: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Take the small pictures from there instead, named as for --restored."),
+    ] = None,
+    data_root: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Where data sets are looked for first, in the usual layouts.")
+    ] = None,
+    metrics: Annotated[
+        str,
+        typer.Option(metavar="NAME,...", help="psnr, ssim, lpips and dists; the last two fetch their networks once."),
+    ] = "psnr,ssim",
+    self_ensemble: Annotated[
+        bool, typer.Option("--self-ensemble", help="Average models over eight flips and turns; marked by a +.")
+    ] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="Score only the first so many pictures of each set.")] = None,
+    published: Annotated[
+        bool, typer.Option("--published", help="Show what papers report of other methods, by the same protocol.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    precision: Annotated[PrecisionChoice, typer.Option(help="Of the network's arithmetic.")] = PrecisionChoice.auto,
+    tile: Annotated[
+        int | None, typer.Option(min=1, help="Side of the network's tiles. Default: what memory allows.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write every picture's scores there.")] = None,
+    markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the means there, as papers do.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write PSNR by scale there, .png or .svg. Needs matplotlib.")
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a page to compare the pictures on there.")
+    ] = None,
+    save_images: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Write what was restored there: SET/MODEL/x2/PICTURE.png.")
+    ] = None,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+) -> None:
+    """Score models: shrink pictures, enlarge them again, compare. The protocol stands beside the numbers.
+
+    A picture that cannot be scored is reported, and the rest go on; the exit code is then 1.
+    """
+    console = Console(json)
+    with reporting(console, debug):
+        from gsrcli.benchmark.machine import environment
+        from gsrcli.benchmark.report import check_file, check_plot
+        from gsrcli.devices import pick_device
+        from gsrcli.evaluation.datasets import check
+        from gsrcli.evaluation.gallery import Gallery
+        from gsrcli.evaluation.pictures import Folder
+        from gsrcli.evaluation.protocols import PROTOCOLS
+        from gsrcli.evaluation.report import Report, parse_metrics
+        from gsrcli.evaluation.restorers import load
+        from gsrcli.evaluation.run import Evaluation
+        from gsrcli.evaluation.scales import parse_scales
+        from gsrcli.files import write_whole
+        from gsrcli.perceptual import load_perceptual
+
+        for file in (csv, markdown, html):
+            if file:
+                check_file(file)
+        if plot:
+            check_plot(plot)
+        where = pick_device(device)
+        method = PROTOCOLS[protocol.value]
+        told = parse_metrics(metrics)
+        looks = [name for name in told if name not in ("psnr", "ssim")]
+        folders = [Folder.parse(text) for text in restored or []]
+        names = model or ([] if folders else [DEFAULT_MODEL, "bicubic"])
+        enlargements = parse_scales(scales)
+        lows = Folder.parse(str(lr_dir)) if lr_dir else None
+        for name in dataset:
+            check(name, data_root)
+        with console.transfers() as transfer:
+            evaluation = Evaluation(
+                protocol=method,
+                degradation=degradation.value,
+                scales=enlargements,
+                restorers=load(names, where, precision.value, tile, method.rounded, self_ensemble, transfer),
+                folders=folders,
+                lows=lows,
+                metrics=told,
+                perceptual=load_perceptual(looks, where, transfer) if looks else None,
+                device=where,
+            )
+            collections = _collect(dataset, data_root, limit, transfer, console)
+        report = Report(evaluation, collections, environment(where), published)
+        gallery = Gallery() if html else None
+        _run(report, gallery, save_images, console)
+        if csv:
+            write_whole(csv, report.csv())
+        if markdown:
+            write_whole(markdown, report.markdown())
+        if plot:
+            write_whole(plot, report.plot(plot.suffix.lower()))
+        if html and gallery:
+            write_whole(html, gallery.page(report.data()).encode())
+        console.result(report.text(), report.json())
+        if report.failures:
+            raise SystemExit(1)
+
+
+evaluate.__doc__ = f"{evaluate.__doc__}\n{EXAMPLES}"
+
+
+def _collect(
+    given: Sequence[str], root: Path | None, limit: int | None, transfer: Transfer, console: Console
+) -> list[Collection]:
+    """The originals to score on; the licence of what is fetched is told."""
+    from gsrcli.evaluation.datasets import collect
+
+    def announce(dataset: Dataset) -> None:
+        assert dataset.archive
+        size, host = dataset.archive.size, urlsplit(dataset.archive.urls[0]).hostname
+        console.note(f"{dataset.title} comes from {host}, about {size}. Its licence: {dataset.license}")
+
+    return [collect(name, root, transfer, announce).limited(limit) for name in dict.fromkeys(given)]
+
+
+def _run(report: Report, gallery: Gallery | None, images: Path | None, console: Console) -> None:
+    """Score picture by picture, with the means so far on the terminal."""
+    evaluation = report.evaluation
+    total = len(evaluation.scales) * sum(len(collection.paths) for collection in report.collections)
+    with console.live(total, "scoring") as show, ThreadPoolExecutor(1, "encode") as writer:
+        saved: Future[list[Failure]] | None = None
+        for outcome in evaluation.run(report.collections):
+            report.add(outcome)
+            for failure in outcome.failures:
+                console.error(str(failure), failure.hint)
+            if outcome.shot:
+                if gallery:
+                    gallery.add(outcome.shot, outcome.rows)
+                if images:
+                    if saved:
+                        report.failures += saved.result()  # no more than one waits to be written
+                    saved = writer.submit(_save, outcome.shot, images, console)
+            show(outcome.cases, report.table)
+        if saved:
+            report.failures += saved.result()
+
+
+def _save(shot: Shot, folder: Path, console: Console) -> list[Failure]:
+    """Write what was restored of a picture; gives what went wrong."""
+    from gsrcli.errors import GsrError
+    from gsrcli.evaluation.pictures import save_shot
+    from gsrcli.evaluation.run import Failure
+
+    try:
+        save_shot(shot, folder)
+    except GsrError as error:
+        console.error(str(error), error.hint)
+        return [Failure.of(error, shot.dataset, shot.picture, shot.scale)]
+    return []

@@ -1,0 +1,59 @@
+"""What papers report, to show beside what is measured; see ``published.toml``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from gsrcli import toml
+from gsrcli.evaluation.scales import Scale
+
+__all__ = ["Published", "published"]
+
+
+@dataclass(frozen=True)
+class Published:
+    """The means of one method over a whole data set.
+
+    Attributes:
+        dataset: its name.
+        protocol: how it was measured.
+        scale: of the height and of the width.
+        method: what the paper calls it, and its encoder.
+        scores: by metric.
+        source: the paper and table.
+        model: the name of the same model here, weights and all, if there is one.
+    """
+
+    dataset: str
+    protocol: str
+    scale: Scale
+    method: str
+    scores: dict[str, float]
+    source: str
+    model: str | None = None
+
+
+@cache
+def published() -> tuple[Published, ...]:
+    """All that published.toml lists."""
+    content = toml.loads(Path(__file__).with_name("published.toml").read_text(encoding="utf-8"))
+    return tuple(entry for table in content["table"] for entry in _entries(**table))
+
+
+def _entries(
+    *, source: str, dataset: str, protocol: str, scales: list[float], ours: dict[str, str] | None = None, **metrics: Any
+) -> Iterator[Published]:
+    for i, scale in enumerate(scales):
+        for method, values in metrics["psnr"].items():
+            if len(values) != len(scales):
+                raise ValueError(f"{source}, {dataset}: {method} has {len(values)} means for {len(scales)} scales")
+            scores = {metric: by_method[method][i] for metric, by_method in metrics.items() if method in by_method}
+            known = {metric: mean for metric, mean in scores.items() if not math.isnan(mean)}
+            if known:
+                model = (ours or {}).get(method)
+                yield Published(dataset, protocol, (float(scale), float(scale)), method, known, source, model)

@@ -1,0 +1,140 @@
+"""What makes large pictures of small ones: networks, and interpolation to compare them with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from PIL import Image
+
+from gsrcli import cache
+from gsrcli.devices import pick_precision
+from gsrcli.images import Picture
+from gsrcli.images.picture import Pixels
+from gsrcli.train_config import Precision
+from gsrcli.upscaler import Upscaler
+from gsrcli.weights import load_model
+
+__all__ = ["INTERPOLATIONS", "Interpolation", "Network", "Restorer", "load"]
+
+INTERPOLATIONS = {
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+    "nearest": Image.Resampling.NEAREST,
+}
+"""As Pillow does them, on the CPU and to 8 bits."""
+
+
+class Restorer(Protocol):
+    """Enlarges pictures."""
+
+    @property
+    def name(self) -> str:
+        """What tables call it."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+
+    def restore(self, low: Pixels, size: tuple[int, int]) -> Pixels:
+        """``(h, w, 3)`` uint8 at another size: ``(*size, 3)``, uint8, or uint16 over its whole range."""
+
+
+@dataclass(frozen=True)
+class Interpolation:
+    """One of INTERPOLATIONS."""
+
+    name: str
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device("cpu")
+
+    def restore(self, low: Pixels, size: tuple[int, int]) -> Pixels:
+        return np.array(Image.fromarray(low).resize((size[1], size[0]), INTERPOLATIONS[self.name]))
+
+
+@dataclass(frozen=True)
+class Network:
+    """A model.
+
+    Attributes:
+        name: what tables call it.
+        upscaler: what runs it, in tiles.
+        rounded: give 8 bits, the bytes that ``gsr upscale`` gives, and not 16.
+        ensemble: give the mean over the eight symmetries of the square, each undone again (geometric self-ensemble:
+            Timofte, Rothe and Van Gool, CVPR 2016, section 3.5).
+    """
+
+    name: str
+    upscaler: Upscaler
+    rounded: bool
+    ensemble: bool = False
+
+    @property
+    def device(self) -> torch.device:
+        return self.upscaler.model.device
+
+    def restore(self, low: Pixels, size: tuple[int, int]) -> Pixels:
+        if self.ensemble:
+            return self._mean(low, size)
+        return self._enlarge(low if self.rounded else _in_sixteen_bits(low), size)
+
+    def _mean(self, low: Pixels, size: tuple[int, int]) -> Pixels:
+        total = np.zeros((*size, 3), np.uint32)
+        deep = _in_sixteen_bits(low)
+        for turns in range(4):
+            for flipped in (False, True):
+                turned = np.rot90(deep[:, ::-1] if flipped else deep, turns)
+                restored = self._enlarge(turned, size if turns % 2 == 0 else size[::-1])
+                upright = np.rot90(restored, -turns)
+                total += upright[:, ::-1] if flipped else upright
+        return ((total + 4) // 8).astype(np.uint16)
+
+    def _enlarge(self, pixels: Pixels, size: tuple[int, int]) -> Pixels:
+        return self.upscaler.enlarge(Picture(np.ascontiguousarray(pixels)), size).pixels
+
+
+def load(
+    names: Sequence[str],
+    device: torch.device,
+    precision: Precision = "auto",
+    tile: int | None = None,
+    rounded: bool = True,
+    ensemble: bool = False,
+    report: cache.Report | None = None,
+) -> list[Restorer]:
+    """The restorers of these names: interpolations, names of weights, or paths of checkpoints, as ``NAME=PATH`` too.
+
+    Raises:
+        ModelError: there is no such model, or its weights are damaged.
+        DownloadError: its weights cannot be fetched.
+        UsageError: the precision or the tile makes no sense.
+    """
+    restorers: list[Restorer] = []
+    for name in dict.fromkeys(names):
+        if name in INTERPOLATIONS:
+            restorers.append(Interpolation(name))
+            continue
+        label, path = _labelled(name)
+        upscaler = Upscaler(load_model(path, device, report), pick_precision(device, precision), tile)
+        restorers.append(Network(f"{label}+" if ensemble else label, upscaler, rounded, ensemble))
+    return restorers
+
+
+def _labelled(name: str) -> tuple[str, str]:
+    """What tables call a model, and its name or path."""
+    if Path(name).is_file():
+        return Path(name).stem, name
+    label, _, path = name.rpartition("=")
+    return label or path, path
+
+
+def _in_sixteen_bits(pixels: Pixels) -> Pixels:
+    """uint8 as the same values in uint16: what is made of them is rounded 257 times as finely."""
+    deep: Pixels = pixels.astype(np.uint16) * 257
+    return deep
