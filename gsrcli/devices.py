@@ -49,7 +49,8 @@ def pick_precision(device: torch.device, precision: Precision = "auto") -> torch
 
 def _has_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        with torch.cuda.device(device):  # of which it asks
+            return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type == "cpu":
         capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # absent before torch 2.12
         return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))

@@ -14,6 +14,7 @@ __all__ = [
     "PictureError",
     "UnavailableError",
     "UsageError",
+    "is_out_of_memory",
     "nearest",
 ]
 
@@ -57,6 +58,12 @@ class UsageError(GsrError):
 
 class UnavailableError(RuntimeError):
     """A compiled part cannot be used here, and something slower serves in its place; the message says why."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out: torch's allocators of host memory, MPS, and CUDA's libraries have no class to say so."""
+    messages = ("can't allocate memory", "out of memory", "out_of_memory", "alloc_failed")
+    return isinstance(error, MemoryError) or any(text in str(error).lower() for text in messages)
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

@@ -39,7 +39,7 @@ class Gaussians:
         value: ``(B, N, C)``, the contribution at the centre; any sign, any range.
 
     Raises:
-        ValueError: the four shapes do not fit together.
+        ValueError: the four shapes do not fit together, or the tensors lie on several devices.
     """
 
     centre: Tensor
@@ -59,6 +59,9 @@ class Gaussians:
         if not fits:
             shapes = ", ".join(f"{name} {tuple(getattr(self, name).shape)}" for name in _FIELDS)
             raise ValueError(f"expected (B, N, 2), (B, N, 2), (B, N) and (B, N, C), got {shapes}")
+        devices = {getattr(self, name).device for name in _FIELDS}
+        if len(devices) > 1:
+            raise ValueError(f"the field lies on several devices: {', '.join(sorted(map(str, devices)))}")
 
     def __len__(self) -> int:
         """The number N of Gaussians in each field of the batch."""

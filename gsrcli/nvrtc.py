@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from contextlib import closing, suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -52,7 +53,7 @@ class Module:
         kernel = self.kernel(name)
         # cuda.core passes a Python int on in 8 bytes and a float as a double.
         plain = (a.data_ptr() if isinstance(a, Tensor) else a for a in arguments)
-        with torch.cuda.device(self._device):
+        with _current(self._device):
             stream = _Stream(torch.cuda.current_stream(self._device).cuda_stream)
             launch(stream, LaunchConfig(grid=grid, block=block), kernel, *plain)
 
@@ -64,7 +65,7 @@ class Module:
         """
         if name not in self._kernels:
             try:
-                with torch.cuda.device(self._device):
+                with _current(self._device):
                     self._kernels[name] = self._code.get_kernel(name)
             except Exception as error:  # cuda.core's errors share no public class
                 raise UnavailableError(f"the driver does not load {name}: {error}") from error
@@ -79,6 +80,20 @@ class _Stream:
 
     def __cuda_stream__(self) -> tuple[int, int]:
         return 0, self._handle
+
+
+@contextmanager
+def _current(device: torch.device) -> Iterator[None]:
+    """Make a device current for torch and, by its primary context, for cuda.core, in whichever thread this is.
+
+    torch alone does not do: where it takes a device for the current one already it calls nothing, and in a thread that
+    has computed nothing yet, such as autograd's, the driver then knows no context to launch in.
+    """
+    from cuda.core import Device
+
+    with torch.cuda.device(device):
+        Device(device.index).set_current()
+        yield
 
 
 def load(source: str, device: torch.device) -> Module:
@@ -103,10 +118,9 @@ def _load(source: str, index: int) -> Module:
     device = torch.device("cuda", index)
     target = target_of(torch.cuda.get_device_capability(device))
     code = compiled(source, target)
-    from cuda.core import Device, ObjectCode
+    from cuda.core import ObjectCode
 
-    with torch.cuda.device(device):
-        Device(index).set_current()  # torch's context, made known to cuda.core
+    with _current(device):
         return Module(ObjectCode.from_cubin(code) if target[0] == "cubin" else ObjectCode.from_ptx(code), device)
 
 

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from gsrcli import bicubic
 from gsrcli.devices import autocast
-from gsrcli.errors import LimitError, ModelError, UsageError
+from gsrcli.errors import LimitError, ModelError, UsageError, is_out_of_memory
 from gsrcli.gaussians import Gaussians
 from gsrcli.images import Picture, bleed_alpha
 from gsrcli.models.base import Model
@@ -123,8 +123,8 @@ class Upscaler:
         _check_memory(picture, size)
         try:
             return self._enlarge(picture, size, advance)
-        except (MemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error):
+        except Exception as error:
+            if not is_out_of_memory(error):
                 raise
             raise LimitError(f"memory ran out for {size[1]}x{size[0]} pixels", hint="try a smaller --tile") from error
 
@@ -166,8 +166,12 @@ class Upscaler:
         multiple = self.model.traits.multiple
         tile, rows = self._plan(source, size)
         columns = _cuts(source.padded_width, tile, multiple)
+        halvings = 0
         for top, bottom in _cuts(source.padded_height, tile, multiple):
-            row = [self._field(source, (top, bottom, left, right), scale, advance) for left, right in columns]
+            row = []
+            for left, right in columns:
+                gaussians, halvings = self._field(source, (top, bottom, left, right), scale, advance, halvings)
+                row.append(gaussians)
             gaussians = Gaussians.cat([*tail, *row])
             del row
             # Rows that no tile below can reach are ready: all of them once the picture is covered.
@@ -213,20 +217,32 @@ class Upscaler:
         core: tuple[int, int, int, int],
         scale: tuple[float, float],
         advance: Callable[[int], object],
-    ) -> Gaussians:
+        halvings: int,
+    ) -> tuple[Gaussians, int]:
         """The Gaussians of a tile's core, (top, bottom, left, right) in LR pixels of the padded picture.
 
-        Where memory runs out the tile is computed in four parts, down to a smallest size.
+        Where memory runs out the tile is computed in four parts, down to a smallest size, and so are those after it.
+
+        Args:
+            halvings: how often tiles are halved in height and width before memory suffices, as far as is known.
+
+        Returns:
+            The Gaussians, and the halvings as they are known now.
         """
-        gaussians = _attempt(self._predict, source, core, scale)
-        if gaussians is None:
-            parts = _quarters(core, self.model.traits.multiple)
-            if parts is None:
-                raise LimitError("there is too little memory for the smallest tile", hint=self._way_out())
-            return Gaussians.cat([self._field(source, part, scale, advance) for part in parts])
-        top, bottom, left, right = core
-        advance((min(bottom, source.height) - top) * (min(right, source.width) - left))
-        return gaussians
+        parts = _quarters(core, self.model.traits.multiple)
+        gaussians = None if halvings and parts else _attempt(self._predict, source, core, scale)
+        if gaussians is not None:
+            top, bottom, left, right = core
+            advance((min(bottom, source.height) - top) * (min(right, source.width) - left))
+            return gaussians, halvings
+        if parts is None:
+            raise LimitError("there is too little memory for the smallest tile", hint=self._way_out())
+        fields = []
+        for part in parts:
+            one, further = self._field(source, part, scale, advance, max(halvings - 1, 0))
+            fields.append(one)
+            halvings = max(halvings, further + 1)
+        return Gaussians.cat(fields), halvings
 
     def _predict(self, source: Source, core: tuple[int, int, int, int], scale: tuple[float, float]) -> Gaussians:
         top, bottom, left, right = core
@@ -357,17 +373,11 @@ def _attempt(
     """
     try:
         return compute(*args, **kwargs)
-    except (MemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
+    except Exception as error:
+        if not is_out_of_memory(error):
             raise
     torch.cuda.empty_cache()  # nothing where CUDA is not in use
     return None
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    """torch's allocators of host memory, pinned or not, of MPS, and CUDA's libraries raise a plain RuntimeError."""
-    messages = ("can't allocate memory", "out of memory", "ALLOC_FAILED")
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(text in str(error) for text in messages)
 
 
 def _vector(numbers: Sequence[float], like: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import json
 import math
 import signal
 import subprocess
+import os
 import sys
 import time
 import warnings
@@ -27,7 +28,7 @@ from typer.testing import Result
 from gsrcli import benchmark, nvrtc
 from gsrcli.benchmark import drawing, pipeline, published, work
 from gsrcli.benchmark.clock import Clock, Timing, peak_memory
-from gsrcli.benchmark.machine import Ceilings, measure_ceilings
+from gsrcli.benchmark.machine import Ceilings, environment, measure_ceilings
 from gsrcli.benchmark.protocol import PAPER_A100, Case, Setting, Subject, parse_scales
 from gsrcli.benchmark.report import Report
 from gsrcli.errors import GsrError, UnavailableError, UsageError
@@ -428,12 +429,18 @@ def test_scales() -> None:
         parse_scales(f"2,{math.inf}", 720)
 
 
-def test_what_memory_does_not_suffice_for_is_left_out(tiny_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "shortage",
+    [torch.OutOfMemoryError("CUDA out of memory."), RuntimeError("can't allocate memory: you tried"), MemoryError()],
+)
+def test_what_memory_does_not_suffice_for_is_left_out(
+    tiny_path: Path, monkeypatch: pytest.MonkeyPatch, shortage: Exception
+) -> None:
     measure = benchmark.measure
 
     def short_of_memory(subject: Subject, case: Case, setting: Setting) -> list[object]:
         if case.scale == 2:
-            raise torch.OutOfMemoryError("tried to allocate 2.00 TiB")
+            raise shortage
         return [*measure(subject, case, setting)]
 
     monkeypatch.setattr(benchmark, "measure", short_of_memory)
@@ -442,6 +449,18 @@ def test_what_memory_does_not_suffice_for_is_left_out(tiny_path: Path, monkeypat
     assert [len(rows) for rows in found.values()] == [0, 1]
     with pytest.raises(GsrError, match="nothing could be measured"):
         Report.of([str(tiny_path)], [2], SETTING, [])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs sh")
+def test_a_driver_that_does_not_answer_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = tmp_path / "nvidia-smi"
+    broken.write_text("#!/bin/sh\necho no devices were found\nexit 9\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a GPU")
+    facts = environment(torch.device("cuda"))
+    assert facts["device"] == "a GPU"
+    assert "driver" not in facts
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no SIGINT to send")

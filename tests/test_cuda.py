@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import dataclasses
 import io
@@ -12,7 +13,10 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
+import types
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from unittest import mock
 
@@ -31,6 +35,7 @@ from gsrcli.rasterizer import EPSILON, cuda, rasterize
 
 ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
 HOT = ("gsr_project", "gsr_bound", "gsr_draw", "gsr_gather")
+"""What models run; gsr_draw_windowed draws by the papers' rule, for comparisons, and may spill a few bytes."""
 
 emulated = pytest.mark.skipif(emulation.COMPILER is None, reason="needs g++")
 each_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -404,6 +409,32 @@ def test_without_cuda_core_or_its_bindings_plain_torch_draws_and_says_why(
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
     with pytest.warns(RuntimeWarning, match=rf"{module}.*pip install 'cuda-core\[cu12\]'"):
         assert rasterizer.backend("cuda")[0] == "torch"
+
+
+def test_every_thread_launches_in_the_devices_context(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch does not see to it where it takes the device for the current one: autograd's threads may have none."""
+    here = threading.local()
+    launched: list[int] = []
+
+    class Device:
+        def __init__(self, index: int) -> None:
+            self.index = index
+
+        def set_current(self) -> None:
+            here.context = self.index
+
+    def launch(*_: object) -> None:
+        launched.append(here.context)
+
+    core = types.SimpleNamespace(Device=Device, LaunchConfig=lambda **_: None, launch=launch)
+    monkeypatch.setitem(sys.modules, "cuda.core", core)
+    monkeypatch.setattr(torch.cuda, "device", lambda device: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: types.SimpleNamespace(cuda_stream=0))
+    module = nvrtc.Module(mock.MagicMock(), torch.device("cuda", 3))
+    module.launch("gsr_draw", 1, 32)
+    with ThreadPoolExecutor(1) as another:
+        another.submit(module.launch, "gsr_draw", 1, 32).result()
+    assert launched == [3, 3]
 
 
 @pytest.mark.usefixtures("_fresh")

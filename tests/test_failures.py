@@ -583,7 +583,18 @@ CPU_ALLOCATOR = (
     "[enforce fail at alloc_cpu.cpp:121] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate "
     "1099511627776 bytes. Error code 12 (Cannot allocate memory)"
 )
-OUT_OF_MEMORY = [torch.OutOfMemoryError("CUDA out of memory."), RuntimeError(CPU_ALLOCATOR), MemoryError()]
+
+
+class CUDAError(Exception):
+    """As cuda.core has it: no RuntimeError."""
+
+
+OUT_OF_MEMORY = [
+    torch.OutOfMemoryError("CUDA out of memory."),
+    RuntimeError(CPU_ALLOCATOR),
+    MemoryError(),
+    CUDAError("CUDA_ERROR_OUT_OF_MEMORY: The API call failed because it was unable to allocate enough memory"),
+]
 
 
 def _limit_tiles(monkeypatch: pytest.MonkeyPatch, side: int, error: BaseException) -> list[int]:

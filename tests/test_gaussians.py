@@ -48,6 +48,11 @@ def test_shapes_that_do_not_fit_are_refused(shapes: tuple[tuple[int, ...], ...])
         Gaussians(*(torch.zeros(shape) for shape in shapes))
 
 
+def test_a_field_lies_on_one_device() -> None:
+    with pytest.raises(ValueError, match="several devices: cpu, meta"):
+        Gaussians(torch.zeros(1, 3, 2, device="meta"), torch.ones(1, 3, 2), torch.zeros(1, 3), torch.zeros(1, 3, 1))
+
+
 def test_it_tells_its_sizes() -> None:
     field = random_field(count=7, channels=5, batch=3)
     assert (len(field), field.batch, field.channels) == (7, 3, 5)

@@ -269,7 +269,33 @@ def test_memory_is_free_again_before_less_is_tried(model: Model, monkeypatch: py
 
     monkeypatch.setattr(Upscaler, "_predict", greedy)
     Upscaler(model).enlarge(Picture(photo(200, 210)), (300, 315))
-    assert len(held) == 5  # the whole and its quarters
+    assert len(held) == 2  # the whole and its first quarter
+
+
+def test_tiles_after_one_that_was_too_large_are_computed_in_parts_at_once(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predict = Upscaler._predict
+    tried: list[int] = []
+
+    def limited(self: Upscaler, source: Source, core: tuple[int, int, int, int], scale: tuple[float, float]):  # type: ignore[no-untyped-def]
+        tried.append(core[1] - core[0])
+        if tried[-1] > 64:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return predict(self, source, core, scale)
+
+    picture = Picture(photo(384, 256))
+    untroubled = Upscaler(model, tile=64).enlarge(picture, (500, 300)).pixels
+    monkeypatch.setattr(Upscaler, "_predict", limited)
+    done = 0
+
+    def advance(pixels: int) -> None:
+        nonlocal done
+        done += pixels
+
+    assert np.array_equal(Upscaler(model, tile=128).enlarge(picture, (500, 300), advance).pixels, untroubled)
+    assert tried == [128, *[64] * 24]
+    assert done == 384 * 256
 
 
 @pytest.mark.parametrize("free", [2**36, 2**32, 2**30, 2**27, 2**20])

@@ -14,6 +14,7 @@ import torch
 from gsrcli.benchmark import drawing, pipeline
 from gsrcli.benchmark.protocol import Case, Setting, Subject, What
 from gsrcli.benchmark.report import Row
+from gsrcli.errors import is_out_of_memory
 
 __all__ = ["default_models", "measure", "run"]
 
@@ -41,7 +42,9 @@ def run(names: Sequence[str], scales: Sequence[float], setting: Setting) -> Iter
             case = Case.of(scale, setting, subject.model.traits.multiple)
             try:
                 rows = measure(subject, case, setting)
-            except (torch.OutOfMemoryError, MemoryError):
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
                 warnings.warn(f"{name} ×{scale:g} is left out: memory ran out", RuntimeWarning, stacklevel=2)
                 rows = []
             yield f"{subject.name} ×{scale:g}", rows

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime
 import platform
+import subprocess
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +13,7 @@ import torch
 
 from gsrcli._version import __version__
 from gsrcli.benchmark.clock import Clock
+from gsrcli.errors import GsrError
 from gsrcli.hardware import nvidia_driver, processor_name
 
 __all__ = ["Ceilings", "environment", "measure_ceilings"]
@@ -50,13 +53,21 @@ def measure_ceilings(device: torch.device, dtype: torch.dtype) -> Ceilings:
 def _fp32_rate(device: torch.device) -> float | None:
     if device.type != "cuda" or torch.version.cuda is None:
         return None
-    properties = torch.cuda.get_device_properties(device)
-    kilohertz: int | None = getattr(properties, "clock_rate", None)  # older torch does not tell
-    if kilohertz is None:
+    try:
+        from cuda.core import Device
+    except ImportError:
         return None
+    properties = torch.cuda.get_device_properties(device)  # which tell the clock in some versions of torch alone
+    kilohertz = Device(torch.cuda.current_device() if device.index is None else device.index).properties.clock_rate
     # Compute capability 7 and 8.0 have half the lanes of what came after.
     lanes = 64 if (properties.major, properties.minor) <= (8, 0) else 128
     return properties.multi_processor_count * lanes * kilohertz * 1e3
+
+
+def _driver() -> str | None:
+    with suppress(GsrError, OSError, subprocess.SubprocessError):  # gsr doctor tells what is wrong with it
+        return nvidia_driver()
+    return None
 
 
 def environment(device: torch.device) -> dict[str, Any]:
@@ -75,7 +86,7 @@ def environment(device: torch.device) -> dict[str, Any]:
             "device": torch.cuda.get_device_name(device),
             "processor": facts["device"],
             "cuda": torch.version.cuda,
-            "driver": nvidia_driver(),
+            "driver": _driver(),
         }
     elif device.type != "cpu":
         facts["device"] = f"{facts['device']} ({device.type})"

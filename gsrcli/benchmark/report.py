@@ -123,6 +123,8 @@ class Report:
             notes.append(f"memory: {self.protocol['memory']}.")
         elif self.protocol["clock"].startswith("processor"):
             notes.append("G pairs/s: of one core.")
+        if "cuda" in self.environment and self.ceilings.fp32_instructions_per_s is None:
+            notes.append("no arithmetic floor: the GPU's clock is not known.")
         failures = {row.graph_failure for row in self.rows if isinstance(row, PipelineRow)} - {None}
         return notes + [f"no CUDA graph of the network: {failure}" for failure in sorted(map(str, failures))]
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from gsrcli.cli.console import Console
-from gsrcli.errors import GsrError
+from gsrcli.errors import GsrError, is_out_of_memory
 
 __all__ = ["INTERRUPTED", "Failure", "explain", "reporting"]
 
@@ -40,7 +40,7 @@ def explain(error: BaseException) -> Failure:
     if isinstance(error, OSError) and error.errno in _OS_ERRORS:
         reason, hint = _OS_ERRORS[error.errno]
         return Failure(f"{error.filename}: {reason}" if error.filename else reason, hint, 1)
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+    if is_out_of_memory(error):
         return Failure("memory ran out", "try a smaller --tile, or close other programs", 1)
     return Failure(f"unexpected {type(error).__name__}: {error}", "this is a bug in gsr; --debug shows where", 1)
 

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from gsrcli.benchmark.clock import peak_memory
 from gsrcli.degradation import Shrinking, shrink
-from gsrcli.errors import GsrError, PictureError, UsageError
+from gsrcli.errors import GsrError, PictureError, UsageError, is_out_of_memory
 from gsrcli.evaluation.datasets import Collection
 from gsrcli.evaluation.pictures import Folder, Shot, read_rgb
 from gsrcli.evaluation.protocols import Protocol
@@ -222,7 +222,9 @@ class Evaluation:
             try:
                 made = make()
                 scores = self._score(made.pixels, case)
-            except (GsrError, MemoryError, torch.OutOfMemoryError) as error:
+            except Exception as error:
+                if not isinstance(error, GsrError) and not is_out_of_memory(error):
+                    raise
                 failures.append(Failure.of(error, dataset, picture, case.scale, model))
                 continue
             restored[model] = to_eight_bits(made.pixels)
