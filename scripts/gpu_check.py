@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import importlib.util
 import json
-import os
+import operator
 import platform
 import signal
 import subprocess
@@ -15,14 +14,15 @@ import tempfile
 import time
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from gsrcli import toml
+
 REPOSITORY = Path(__file__).resolve().parents[1]
-NEEDED = (
-    *("numpy", "torch", "typer", "rich", "platformdirs", "psutil", "tqdm", "safetensors", "PIL", "cv2"),
-    *("filelock", "cuda.core", "cuda.bindings", "pytest", "hypothesis"),
-)
 Facts = dict[str, Any]
 
 
@@ -30,13 +30,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path)
     parser.add_argument("--output", type=Path, default=REPOSITORY / "benchmarks")
+    parser.add_argument("--commit", default=_output(["git", "-C", str(REPOSITORY), *_DESCRIBE]))
+    parser.add_argument("--device", default="cuda")
     parser.add_argument("stages", nargs="*", choices=[[], *STAGES], default=[])
     options = parser.parse_args()
-    missing = [name for name in NEEDED if not _there(name)]
-    if missing:
-        print(f"missing: {' '.join(missing)}; see scripts/gpu_check.sh on how to bring wheels", file=sys.stderr)
+    if missing := lacking():
+        print(f"missing: {', '.join(missing)}; see scripts/gpu_check.sh on how to bring wheels", file=sys.stderr)
         return 2
-    record: Facts = {"machine": machine(), "stages": {}}
+    if options.commit is None:
+        print("there is no git to ask what is measured here: say it with --commit", file=sys.stderr)
+        return 2
+    record: Facts = {"machine": machine(options.device, options.commit), "stages": {}}
     if record["machine"]["device"] is None:
         print("torch finds no CUDA device here", file=sys.stderr)
         return 2
@@ -45,38 +49,76 @@ def main() -> int:
             began = time.monotonic()
             print(f"== {name}", flush=True)
             try:
-                facts = STAGES[name](Path(folder), options.data)
+                facts = STAGES[name](Work(Path(folder), options.device, options.data and options.data.resolve()))
             except (subprocess.SubprocessError, OSError, ValueError, KeyError) as error:
-                output = (getattr(error, "stderr", None) or "")[-4000:]
-                facts = {"failed": f"{type(error).__name__}: {error}\n{output}".strip()}
+                # Of commands that print JSON the standard output tells what is wrong as well.
+                outputs = (getattr(error, stream, None) or "" for stream in ("stdout", "stderr"))
+                facts = {
+                    "failed": "\n".join([f"{type(error).__name__}: {error}", *(o[-4000:] for o in outputs)]).strip()
+                }
             record["stages"][name] = {**facts, "seconds": round(time.monotonic() - began, 1)}
             print(facts.get("failed", f"done in {record['stages'][name]['seconds']} s"), flush=True)
             write(record, options.output)
     return int(any("failed" in facts for facts in record["stages"].values()))
 
 
-def _there(name: str) -> bool:
+@dataclass(frozen=True)
+class Work:
+    """What a stage works with: a folder for what it makes, the device, and pictures to train on, if there are."""
+
+    folder: Path
+    device: str
+    data: Path | None
+
+
+def lacking() -> list[str]:
+    """What gsrcli and its tests require and this Python lacks, or has too old."""
     try:
-        return importlib.util.find_spec(name) is not None
+        from packaging.requirements import Requirement
     except ImportError:
-        return False
+        return ["packaging"]
+    project = toml.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    tools = [text for text in project["optional-dependencies"]["test"] if text.startswith(("pytest", "hypothesis"))]
+    requirements = map(Requirement, (*project["dependencies"], *tools, "cuda-bindings"))
+    return [
+        str(requirement)
+        for requirement in requirements
+        if (requirement.marker is None or requirement.marker.evaluate())
+        and not any(
+            requirement.specifier.contains(version, prereleases=True) for version in _versions(requirement.name)
+        )
+    ]
 
 
-def machine() -> Facts:
+def _versions(name: str) -> list[str]:
+    """The version of a distribution, and of its build without windows, which serves as well."""
+    versions = []
+    for one in (name, f"{name}-headless"):
+        with suppress(metadata.PackageNotFoundError):
+            versions.append(metadata.version(one))
+    return versions
+
+
+def machine(device: str, commit: str) -> Facts:
+    """What is measured, and on what; its device is None where there is no such GPU."""
     import torch
 
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    on_gpu = device != "cpu"
+    there = on_gpu and torch.cuda.is_available()
     query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     return {
-        "device": device,
-        "capability": torch.cuda.get_device_capability() if device else None,
+        "device": torch.cuda.get_device_name(device) if there else None if on_gpu else "no GPU: a rehearsal on the CPU",
+        "capability": torch.cuda.get_device_capability(device) if there else None,
         "driver": _output(query),
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
         "python": platform.python_version(),
-        "commit": _output(["git", "-C", str(REPOSITORY), "describe", "--always", "--dirty", "--abbrev=12"]),
+        "commit": commit,
         "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
     }
+
+
+_DESCRIBE = ("describe", "--always", "--dirty", "--abbrev=12")
 
 
 def _output(command: list[str]) -> str | None:
@@ -96,13 +138,22 @@ def gsr(*arguments: object, limit: int) -> Facts:
     return json.loads(done.stdout)
 
 
-def doctor(folder: Path, data: Path | None) -> Facts:
+def doctor(work: Work) -> Facts:
     return gsr("doctor", limit=240)
 
 
-def tests(folder: Path, data: Path | None) -> Facts:
-    report = folder / "tests.xml"
-    options = ["-m", "gpu", "-q", "-p", "no:cacheprovider", "--junitxml", str(report)]
+def tests(work: Work) -> Facts:
+    return _tests(work, "not sanitizer")
+
+
+def sanitizer(work: Work) -> Facts:
+    """The kernels under each of compute-sanitizer's tools, which is slow."""
+    return _tests(work, "sanitizer")
+
+
+def _tests(work: Work, which: str) -> Facts:
+    report = work.folder / "tests.xml"
+    options = ["-m", "gpu", "-k", which, "-q", "-p", "no:cacheprovider", "--junitxml", str(report)]
     # Others may import what this machine lacks.
     files = [p for p in sorted((REPOSITORY / "tests").glob("test_*.py")) if "mark.gpu" in p.read_text(encoding="utf-8")]
     command = [sys.executable, "-m", "pytest", *options, *map(str, files)]
@@ -117,45 +168,50 @@ def tests(folder: Path, data: Path | None) -> Facts:
     )
 
 
-def bench(folder: Path, data: Path | None) -> Facts:
-    return gsr("bench", "--device", "cuda", limit=560)
+def bench(work: Work) -> Facts:
+    return gsr("bench", "--device", work.device, limit=560)
 
 
-def rasterizer(folder: Path, data: Path | None) -> Facts:
-    return gsr("bench", "--device", "cuda", "--rasterizer", limit=560)
+def rasterizer(work: Work) -> Facts:
+    return gsr("bench", "--device", work.device, "--rasterizer", limit=560)
 
 
-def upscale(folder: Path, data: Path | None) -> Facts:
+def upscale(work: Work) -> Facts:
     """A photograph's worth of pixels from file to file, twice: the first time compiles."""
-    picture = folder / "large.png"
+    picture = work.folder / "large.png"
     _synthetic(picture, (3000, 2000))
-    command = ("upscale", picture, "--scale", 2, "--device", "cuda", "--overwrite", "-o", folder / "out.png")
+    command = ("upscale", picture, "--scale", 2, "--device", work.device, "--overwrite", "-o", work.folder / "out.png")
     gsr(*command, limit=240)
     return gsr(*command, limit=240)
 
 
-def train(folder: Path, data: Path | None) -> Facts:
-    """A minute of it."""
+def train(work: Work) -> Facts:
+    """A minute of it, checkpoints included."""
+    data = work.data
     if data is None:
-        data = folder / "pictures"
+        data = work.folder / "pictures"
         data.mkdir()
         for i in range(24):
             _synthetic(data / f"{i}.png", (640, 480), seed=i)
-    run = folder / "run"
-    command = [sys.executable, "-m", "gsrcli", "train", str(data), "--run", str(run), "--device", "cuda"]
-    command += ["--steps", "1000000", "--save-every", "20", "--validate-every", "1000000", "--workers", "8"]
+    run = work.folder / "run"
+    command = [sys.executable, "-m", "gsrcli", "train", str(data), "--run", str(run), "--device", work.device]
+    command += ["--steps", "1000000", "--save-every", "50", "--validate-every", "1000000", "--workers", "8"]
     with subprocess.Popen(command, text=True, stderr=subprocess.PIPE) as process:
         try:
             _, errors = process.communicate(timeout=60)
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGINT)
-            _, errors = process.communicate(timeout=60)
+            try:
+                _, errors = process.communicate(timeout=60)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
     if process.returncode != 130:
         raise ValueError(f"training ended by itself: {errors[-2000:]}")
     log = run / "log.jsonl"
     steps = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()] if log.exists() else []
     if len(steps) < 2:
-        raise ValueError("training took fewer than 40 steps in a minute")
+        raise ValueError("training took fewer than 100 steps in a minute")
     first, last = steps[0], steps[-1]
     rate = (last["step"] - first["step"]) / (last["seconds"] - first["seconds"])
     return {"steps": last["step"], "steps_per_s": rate, "first_loss": first["loss"], "last_loss": last["loss"]}
@@ -173,8 +229,8 @@ def _synthetic(path: Path, size: tuple[int, int], seed: int = 0) -> None:
     Image.fromarray((pixels.clip(0, 1) * 255).astype(np.uint8)).save(path)
 
 
-STAGES: dict[str, Callable[[Path, Path | None], Facts]] = {
-    stage.__name__: stage for stage in (doctor, tests, bench, rasterizer, upscale, train)
+STAGES: dict[str, Callable[[Work], Facts]] = {
+    stage.__name__: stage for stage in (doctor, tests, sanitizer, bench, rasterizer, upscale, train)
 }
 
 
@@ -195,13 +251,17 @@ def markdown(record: Facts) -> list[str]:
         f"{facts['date']}, commit {facts['commit']}: {facts['device']}, driver {facts['driver']}, "
         f"torch {facts['torch']}, Python {facts['python']}. Written by scripts/gpu_check.sh; all of it is in gpu.json.",
     ]
+    if compared := goals(stages):
+        lines += ["", "## Goals", "", "| goal | wanted | measured | |", "| --- | --- | --- | --- |"]
+        lines += [f"| {goal} | {wanted} | {measured} | {verdict} |" for goal, wanted, measured, verdict in compared]
     for name, title, columns in _TABLES:
         rows = stages.get(name, {}).get("rows", [])
         if rows:
             lines += ["", f"## {title}", "", *table(rows, columns), "", *stages[name].get("notes", [])]
-    if "tests" in stages:
-        told = {key: stages["tests"].get(key) for key in ("tests", "failures", "errors", "skipped", "broken", "skips")}
-        lines += ["", "## Tests", "", *(f"- {key}: {value}" for key, value in told.items())]
+    for name, title in (("tests", "Tests"), ("sanitizer", "compute-sanitizer")):
+        if name in stages:
+            told = ("tests", "failures", "errors", "skipped", "broken", "skips")
+            lines += ["", f"## {title}", "", *(f"- {key}: {stages[name].get(key)}" for key in told)]
     if "upscale" in stages:
         lines += ["", "## 3000×2000 ×2, file to file", "", f"{stages['upscale'].get('elapsed')} s: "]
         lines[-1] += ", ".join(f"{k} {v:.2f} s" for k, v in stages["upscale"].get("seconds", {}).items()) or "failed"
@@ -212,6 +272,45 @@ def markdown(record: Facts) -> list[str]:
     if failures:
         lines += ["", "## Failed", "", *(f"- {name}: {why}" for name, why in failures.items())]
     return lines
+
+
+def goals(stages: Facts) -> list[tuple[str, str, str, str]]:
+    """What is to be reached, and what was: goal, wanted, measured, and the verdict."""
+    drawn = [
+        row
+        for row in stages.get("rasterizer", {}).get("rows", [])
+        if (row["backend"], row["order"], row["scale"]) == ("cuda", "picture", 4)
+    ]
+    timed = [row for row in stages.get("bench", {}).get("rows", []) if row["model"] == "gsasr-edsr"]
+    found: list[tuple[str, float, Callable[[float, float], bool], list[tuple[str, float | None]]]] = [
+        (
+            f"{way}, ×4, times the published algorithm",
+            wanted,
+            operator.ge,
+            [(row["model"], row.get(f"{way}_over_published")) for row in drawn],
+        )
+        for way, wanted in (("forward", 200), ("backward", 50))
+    ]
+    floors = [(row["model"], _ratio(row["forward_ms"], row.get("arithmetic_floor_ms"))) for row in drawn]
+    shares = [(f"×{row['scale']:g}", _ratio(100 * row["rasterizer_ms"], row["total_ms"])) for row in timed]
+    found += [
+        ("forward, ×4, times the arithmetic floor", 5, operator.le, floors),
+        ("drawing, % of gsasr-edsr's time", 5, operator.le, shares),
+    ]
+    return [
+        (
+            goal,
+            f"{'≥' if reached is operator.ge else '≤'} {wanted:g}",
+            ", ".join(f"{of}: {'unknown' if value is None else f'{value:.3g}'}" for of, value in values),
+            "reached" if all(value is not None and reached(value, wanted) for _, value in values) else "not reached",
+        )
+        for goal, wanted, reached, values in found
+        if values
+    ]
+
+
+def _ratio(a: float, b: float | None) -> float | None:
+    return a / b if b else None
 
 
 Columns = tuple[tuple[str, str, str], ...]  # key, title, format
@@ -259,5 +358,4 @@ _TABLES = (
 )
 
 if __name__ == "__main__":
-    os.chdir(REPOSITORY)
     sys.exit(main())

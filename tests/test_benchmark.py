@@ -6,9 +6,9 @@ import csv
 import dataclasses
 import json
 import math
+import os
 import signal
 import subprocess
-import os
 import sys
 import time
 import warnings
