@@ -64,7 +64,7 @@ def upscale(
     target = Target(scale, size, width, height)
     if not isinstance(model, Model):
         model = _cached_model(os.fspath(model), pick_device(device), _stamp(model))
-    upscaler = Upscaler(model, pick_precision(model.device, precision), tile)
+    upscaler = Upscaler(model, pick_precision(model.device, precision, model.traits.precision), tile)
 
     def enlarge(picture: Picture) -> Picture:
         columns, rows = picture.size

@@ -34,8 +34,13 @@ def pick_device(name: str = "auto") -> torch.device:
     return device
 
 
-def pick_precision(device: torch.device, precision: Precision = "auto") -> torch.dtype:
+def pick_precision(
+    device: torch.device, precision: Precision = "auto", lowest: torch.dtype = torch.bfloat16
+) -> torch.dtype:
     """The network's dtype: for "auto" bfloat16 where the hardware has it, float32 elsewhere. Never float16.
+
+    Args:
+        lowest: what "auto" stays at or above: a model's ``traits.precision``.
 
     Raises:
         UsageError: the precision is none of these.
@@ -43,7 +48,7 @@ def pick_precision(device: torch.device, precision: Precision = "auto") -> torch
     if precision not in get_args(Precision):
         raise UsageError(f"the precision is auto, float32 or bfloat16, not {precision}")
     if precision == "auto":
-        return torch.bfloat16 if _has_bfloat16(device) else torch.float32
+        return torch.bfloat16 if lowest == torch.bfloat16 and _has_bfloat16(device) else torch.float32
     return {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
 
 

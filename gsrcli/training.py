@@ -95,7 +95,6 @@ class Trainer:
         self.weights_path = run / "weights.safetensors"
         self.state_path = run / "state.pt"
         self.device = pick_device(config.device)
-        self.dtype = pick_precision(self.device, config.precision)
         if self.state_path.exists() and not resume:
             raise UsageError(f"{run} holds a run already", hint="continue it with --resume, or choose another folder")
         if resume and not self.state_path.exists():
@@ -103,6 +102,7 @@ class Trainer:
         torch.manual_seed(config.seed)
         self.model = _new_model(config).to(self.device)
         channels_last(self.model)
+        self.dtype = pick_precision(self.device, config.precision, self.model.traits.precision)
         self.averaged = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(config.ema))
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.99)

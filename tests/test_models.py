@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+import gsrcli
 from gsrcli.gaussians import Gaussians
 from gsrcli.images import Picture
 from gsrcli.models import MODEL_NAMES, Model, build, config_of
+from gsrcli.models.gsasr import GSASR, HEADS
 from gsrcli.upscaler import Upscaler
 
 each_model = pytest.mark.parametrize("name", MODEL_NAMES)
@@ -25,6 +27,10 @@ def small(name: str) -> Model:
     model = build(name, config).eval().requires_grad_(False)
     for parameter in model.parameters():
         parameter.add_(0.02 * torch.randn_like(parameter))
+    if isinstance(model, GSASR):  # lower the opacity, so that sums are colours, and let those differ
+        head = dict(zip(HEADS, model.head.third, strict=True))
+        head["alpha"].bias.sub_(4.5)
+        head["rgb"].weight.mul_(40)
     return model
 
 
@@ -55,15 +61,26 @@ def test_what_it_says_of_itself(name: str) -> None:
 
 # Tiling is the same whatever the encoder: the quick one will do.
 @pytest.mark.parametrize("name", [name for name in MODEL_NAMES if "edsr" in name or "lite" in name])
-def test_tiles_cover_the_picture(name: str) -> None:
-    """Tiles smaller than the picture give one of the same size, close to the untiled one where a halo makes it so."""
+def test_tiles_give_the_picture_that_the_whole_gives(name: str) -> None:
+    """Up to what the halo leaves out; tiles out of their places would be below 25 dB."""
     model = small(name)
     side = max(16, model.traits.multiple)
-    pixels = np.random.default_rng(0).integers(0, 256, (2 * side, side + 1, 3), np.uint8)
-    size = (round(3.4 * side), round(1.3 * (side + 1)))
-    whole, tiled = (
-        Upscaler(model, tile=tile).enlarge(Picture(pixels), size).pixels.astype(int) for tile in (2 * side, side)
-    )
+    pixels = np.random.default_rng(0).integers(0, 256, (4 * side, 2 * side + 1, 3), np.uint8)
+    size = (round(6.8 * side), round(2.7 * side))
+    whole = Upscaler(model, tile=4 * side).enlarge(Picture(pixels), size).pixels.astype(float)
+    tiled = Upscaler(model, tile=side, halo=side).enlarge(Picture(pixels), size).pixels
     assert whole.shape == tiled.shape == (*size, 3)
-    if model.traits.exact_halo is not None:
-        assert abs(whole - tiled).max() <= 1
+    assert whole.std() > 2
+    assert 10 * np.log10(255**2 / max(np.square(whole - tiled).mean(), 1e-9)) > 70
+
+
+@pytest.mark.parametrize(("name", "precision"), [("gsasr-lite", torch.bfloat16), ("gaussiansr-edsr", torch.float32)])
+def test_nothing_is_computed_below_a_models_precision_unasked(
+    name: str, precision: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gsrcli.devices._has_bfloat16", lambda device: True)
+    chosen: list[torch.dtype] = []
+    monkeypatch.setattr(Upscaler, "enlarge", lambda self, picture, size: chosen.append(self.dtype) or picture)
+    for asked in ("auto", "bfloat16"):
+        gsrcli.upscale(np.zeros((5, 5, 3), np.uint8), scale=2, model=small(name), precision=asked)
+    assert chosen == [precision, torch.bfloat16]

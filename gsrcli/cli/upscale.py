@@ -132,7 +132,8 @@ def _upscaler(model: str, device: str, precision: Precision, tile: int | None, c
 
     where = pick_device(device)
     with console.transfers() as report:
-        return Upscaler(load_model(model, where, report), pick_precision(where, precision), tile)
+        network = load_model(model, where, report)
+    return Upscaler(network, pick_precision(where, precision, network.traits.precision), tile)
 
 
 def _facts(model: str, upscaler: Upscaler) -> dict[str, Any]:

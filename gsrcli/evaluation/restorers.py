@@ -121,7 +121,8 @@ def load(
             restorers.append(Interpolation(name))
             continue
         label, path = _labelled(name)
-        upscaler = Upscaler(load_model(path, device, report), pick_precision(device, precision), tile)
+        network = load_model(path, device, report)
+        upscaler = Upscaler(network, pick_precision(device, precision, network.traits.precision), tile)
         restorers.append(Network(f"{label}+" if ensemble else label, upscaler, rounded, ensemble))
     return restorers
 

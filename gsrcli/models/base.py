@@ -24,12 +24,13 @@ class Traits:
         base: what the rendered field is added to: nothing, or the picture's bicubic enlargement.
         multiple: LR height and width must be multiples of this (see ``pad_to_multiple``), and tiles start
             at multiples of it.
-        halo: LR pixels of context round a tile that make tiled output good (see the README's table).
+        halo: LR pixels of context round a tile that make tiled output good.
         exact_halo: LR pixels of context that make tiled output equal to untiled, or None where none does.
         reach: a Gaussian touches nothing farther than this from its reference position, in LR pixels; infinite
             where every pixel depends on all of them.
         bytes_per_pixel: working memory of the network for an LR pixel, in float32, measured.
         channels: numbers in a Gaussian's value: its colour, or features.
+        precision: the lowest that its network is computed in unless another is asked for.
     """
 
     density: int
@@ -40,6 +41,7 @@ class Traits:
     reach: float
     bytes_per_pixel: int
     channels: int = 3
+    precision: torch.dtype = torch.bfloat16
 
 
 class Model(nn.Module, abc.ABC):

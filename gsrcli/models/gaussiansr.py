@@ -83,6 +83,7 @@ class GaussianSR(Model):
             reach=3.73 * _SIGMA_MAX + 1,  # sqrt(-2 ln EPSILON) deviations, and the decoder's convolution
             bytes_per_pixel=1500,
             channels=64 + 1,  # features and opacity
+            precision=torch.float32,  # rounded to bfloat16, one pixel in a hundred chooses another kernel
         )
 
     def forward(self, image: Tensor, scale: Tensor) -> Gaussians:
