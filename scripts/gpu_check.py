@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,7 @@ def main() -> int:
                 facts = STAGES[name](Work(Path(folder), options.device, options.data and options.data.resolve()))
             except (subprocess.SubprocessError, OSError, ValueError, KeyError) as error:
                 # Of commands that print JSON the standard output tells what is wrong as well.
-                outputs = (getattr(error, stream, None) or "" for stream in ("stdout", "stderr"))
+                outputs = (_text(getattr(error, stream, None)) for stream in ("stdout", "stderr"))
                 facts = {
                     "error": "\n".join([f"{type(error).__name__}: {error}", *(o[-4000:] for o in outputs)]).strip()
                 }
@@ -118,6 +119,11 @@ def machine(device: str, commit: str) -> Facts:
         "commit": commit,
         "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
     }
+
+
+def _text(output: str | bytes | None) -> str:
+    """Of what ran out of time the output comes as bytes, whatever was asked for."""
+    return output.decode(errors="replace") if isinstance(output, bytes) else output or ""
 
 
 _DESCRIBE = ("describe", "--always", "--dirty", "--abbrev=12")
@@ -196,7 +202,9 @@ def train(work: Work) -> Facts:
     run = work.folder / "run"
     command = [sys.executable, "-m", "gsrcli", "train", str(data), "--run", str(run), "--device", work.device]
     command += ["--steps", "1000000", "--save-every", "50", "--validate-every", "1000000", "--workers", "8"]
-    with subprocess.Popen(command, text=True, stderr=subprocess.PIPE) as process:
+    # Where this script runs in the background it ignores Ctrl-C, and so would what it starts.
+    heed = partial(signal.signal, signal.SIGINT, signal.default_int_handler)
+    with subprocess.Popen(command, text=True, stderr=subprocess.PIPE, preexec_fn=heed) as process:
         try:
             _, errors = process.communicate(timeout=60)
         except subprocess.TimeoutExpired:
