@@ -404,6 +404,14 @@ def test_a_killed_download_is_gone_on_with(server: Server, part: Path) -> None:
 # No network
 
 
+def test_what_needs_no_network_imports_none() -> None:
+    ours = "gsrcli.cli.app, gsrcli.cli.weights, gsrcli.weights, gsrcli.evaluation.datasets"
+    code = f"import sys, {ours}; print(*sys.modules)"
+    modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "gsrcli.cache" in modules
+    assert not {"requests", "urllib3"} & set(modules)
+
+
 def test_offline_nothing_is_asked(server: Server, part: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GSRCLI_OFFLINE", "1")
     monkeypatch.setattr(socket, "socket", None)
