@@ -232,11 +232,12 @@ def _require_continuation(response: Response, origin: _Origin | None, size: int,
 
 def _answer(url: str, headers: dict[str, str], part: Path) -> Response:
     """The answer to a request: the file, or a part of it."""
+    place = _place(url)
     try:
         with _Session() as session:
             response = session.get(url, headers=headers, auth=_show_token, timeout=TIMEOUT, stream=True)
     except (RequestException, HTTPError, ValueError) as error:  # the last of addresses that are none
-        raise _failure(url, error) from error
+        raise _failure(place, error) from error
     response.raw.enforce_content_length = False  # what is missing is counted here
     if response.status_code in (200, 206):
         return response
@@ -252,7 +253,7 @@ def _chunks(url: str, response: Response, wanted: int | None) -> Iterator[bytes]
         try:
             chunk = response.raw.read1(_CHUNK if wanted is None else min(_CHUNK, wanted))
         except HTTPError as error:
-            raise _failure(url, error) from error
+            raise _failure(_place(url), error) from error
         if not chunk:
             return
         wanted = None if wanted is None else wanted - len(chunk)
@@ -278,14 +279,14 @@ def _pause_of(response: Response) -> float | None:
     """Seconds that a server asks to wait, within reason; None where it does not say."""
     try:
         seconds = Retry().get_retry_after(response.raw)
-    except InvalidHeader:
+    except (InvalidHeader, ValueError, OverflowError):  # no number and no date, or none that there is
         return None
     return None if seconds is None else min(seconds, LONGEST_PAUSE)
 
 
-def _failure(url: str, error: Exception) -> DownloadError:
+def _failure(place: str, error: Exception) -> DownloadError:
     """What it means that there is no answer, or no more of it."""
-    place, reason = _place(url), _innermost(error)
+    reason = _innermost(error)
     if isinstance(error, TooManyRedirects):
         return DownloadError(f"{place}: redirects in a circle")
     if isinstance(error, InvalidSchema) and "SOCKS" in str(error):
@@ -307,7 +308,16 @@ def _failure(url: str, error: Exception) -> DownloadError:
 def _place(url: str) -> str:
     """An address, and the proxy that stands before it, without its password."""
     proxy = select_proxy(url, get_environ_proxies(url))
-    return f"{url}, through the proxy {proxy.rpartition('@')[2]}" if proxy else url
+    if not proxy:
+        return url
+    try:
+        parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = port = None
+    if not host:
+        raise DownloadError(f"{url}: the environment names a proxy at an address that is none", hint=_PROXY_LOGIN)
+    return f"{url}, through the proxy {host}:{port}" if port else f"{url}, through the proxy {host}"
 
 
 def _innermost(error: BaseException) -> BaseException:

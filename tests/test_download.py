@@ -218,7 +218,7 @@ def test_a_server_says_when_to_ask_again(server: Server, part: Path) -> None:
     assert 1 <= time.monotonic() - began < 8
 
 
-@pytest.mark.parametrize("pause", ["²", "soon", "-1", ""])
+@pytest.mark.parametrize("pause", ["²", "soon", "-1", "", "9" * 5000, "Wed, 21 Oct 99999 07:28:00 GMT"])
 def test_a_server_s_nonsense_is_no_pause(server: Server, part: Path, pause: str) -> None:
     with pytest.warns(UserWarning, match=r"trying again in 0\.01 s"):
         get(part, server.give("/file", status(503, Retry_After=pause), whole(FILE)))
@@ -450,6 +450,14 @@ def test_a_proxy_that_cannot_be_reached_is_named(part: Path, monkeypatch: pytest
     monkeypatch.setenv(f"{scheme}_proxy", f"http://ann:secret@127.0.0.1:{port}")
     error = fails(part, f"{scheme}://a.example/file", match=f"a.example/file, through the proxy 127.0.0.1:{port}: Conn")
     assert "secret" not in str(error)
+
+
+@pytest.mark.parametrize("address", ["", "[::1", "host:port", "127.0.0.1:99999"])
+@pytest.mark.parametrize("login", ["ann:secret", "ann:se/cret", "ann:se#cret"])
+def test_a_proxy_at_no_address(part: Path, monkeypatch: pytest.MonkeyPatch, login: str, address: str) -> None:
+    monkeypatch.setenv("https_proxy", f"http://{login}@{address}")
+    error = fails(part, "https://a.example/file", match="a proxy at an address that is none")
+    assert "cret" not in str(error)
 
 
 def test_a_proxy_that_wants_a_login(server: Server, part: Path, monkeypatch: pytest.MonkeyPatch) -> None:
