@@ -9,7 +9,7 @@ import typer
 
 from gsrcli.cli.console import Console
 from gsrcli.cli.failures import reporting
-from gsrcli.cli.upscale import PrecisionChoice
+from gsrcli.cli.options import Arithmetic, Debug, Device, Json
 
 if TYPE_CHECKING:
     from gsrcli.benchmark.protocol import What
@@ -44,16 +44,16 @@ def bench(
     rasterizer: Annotated[
         bool, typer.Option("--rasterizer", help="Time drawing alone, forward and backward, beside other ways of it.")
     ] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
-    precision: Annotated[PrecisionChoice, typer.Option(help="Of the network's arithmetic.")] = PrecisionChoice.auto,
+    device: Device = "auto",
+    precision: Arithmetic = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="Of the CPU. Default: as torch chooses.")] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Of each measurement; medians are told.")] = 10,
-    json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+    json: Json = False,
     csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the rows there as a table.")] = None,
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a plot there, .png or .svg. Needs matplotlib.")
     ] = None,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    debug: Debug = False,
 ) -> None:
     """Time models from picture to enlargement, in memory and untiled, or rasterizers alone."""
     console = Console(json)
@@ -73,7 +73,7 @@ def bench(
         if threads:
             torch.set_num_threads(threads)
         where = pick_device(device)
-        dtype = pick_precision(where, precision.value)
+        dtype = pick_precision(where, precision)
         what: What = "rasterizer" if rasterizer else "pipeline"
         names = tuple(name.strip() for name in models.split(",")) if models else default_models(what, where)
         for name in names:

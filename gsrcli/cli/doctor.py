@@ -9,12 +9,13 @@ import typer
 
 from gsrcli.cli.console import Console
 from gsrcli.cli.failures import reporting
+from gsrcli.cli.options import Json
 
 __all__ = ["doctor"]
 
 
 def doctor(
-    json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+    json: Json = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of the first thing that fails.")] = False,
 ) -> None:
     """Show what a bug report needs, test that upscaling works, and say what is wrong.

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 from urllib.parse import urlsplit
 
 import typer
 
 from gsrcli.cli.console import Console
 from gsrcli.cli.failures import reporting
-from gsrcli.cli.upscale import PrecisionChoice
+from gsrcli.cli.options import Arithmetic, Debug, Device, Json, Tile
 from gsrcli.weights import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -36,17 +35,6 @@ EXAMPLES = """
 
   gsr eval --dataset photos/ --restored other=results/ --html compare.html
 """
-
-
-class ProtocolChoice(str, Enum):
-    gsasr = "gsasr"
-    liif = "liif"
-    rgb = "rgb"
-
-
-class DegradationChoice(str, Enum):
-    matlab = "matlab"
-    pillow = "pillow"
 
 
 def evaluate(
@@ -80,16 +68,16 @@ def evaluate(
         ),
     ] = None,
     protocol: Annotated[
-        ProtocolChoice,
+        Literal["gsasr", "liif", "rgb"],
         typer.Option(
             help="gsasr: on Y, border = min(scale, 8), results rounded to 8 bits. liif: on Y, border = scale, DIV2K in "
             "RGB with border = scale + 6, not rounded. rgb: as gsasr, in RGB."
         ),
-    ] = ProtocolChoice.gsasr,
+    ] = "gsasr",
     degradation: Annotated[
-        DegradationChoice,
+        Literal["matlab", "pillow"],
         typer.Option(help="How the small pictures are made: bicubic as MATLAB does it, and most papers, or as Pillow."),
-    ] = DegradationChoice.matlab,
+    ] = "matlab",
     lr_dir: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="Take the small pictures from there instead, named as for --restored."),
@@ -108,12 +96,10 @@ def evaluate(
     published: Annotated[
         bool, typer.Option("--published", help="Show what papers report of other methods, by the same protocol.")
     ] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
-    precision: Annotated[PrecisionChoice, typer.Option(help="Of the network's arithmetic.")] = PrecisionChoice.auto,
-    tile: Annotated[
-        int | None, typer.Option(min=1, help="Side of the network's tiles. Default: what memory allows.")
-    ] = None,
-    json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+    device: Device = "auto",
+    precision: Arithmetic = "auto",
+    tile: Tile = None,
+    json: Json = False,
     csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write every picture's scores there.")] = None,
     markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the means there, as papers do.")] = None,
     plot: Annotated[
@@ -125,7 +111,7 @@ def evaluate(
     save_images: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Write what was restored there: SET/MODEL/x2/PICTURE.png.")
     ] = None,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    debug: Debug = False,
 ) -> None:
     """Score models: shrink pictures, enlarge them again, compare. The protocol stands beside the numbers.
 
@@ -153,7 +139,7 @@ def evaluate(
         if plot:
             check_plot(plot)
         where = pick_device(device)
-        method = PROTOCOLS[protocol.value]
+        method = PROTOCOLS[protocol]
         told = parse_metrics(metrics)
         looks = [name for name in told if name not in ("psnr", "ssim")]
         folders = [Folder.parse(text) for text in restored or []]
@@ -165,9 +151,9 @@ def evaluate(
         with console.transfers() as transfer:
             evaluation = Evaluation(
                 protocol=method,
-                degradation=degradation.value,
+                degradation=degradation,
                 scales=enlargements,
-                restorers=load(names, where, precision.value, tile, method.rounded, self_ensemble, transfer),
+                restorers=load(names, where, precision, tile, method.rounded, self_ensemble, transfer),
                 folders=folders,
                 lows=lows,
                 metrics=told,

@@ -13,6 +13,7 @@ import typer
 
 from gsrcli.cli.console import Console
 from gsrcli.cli.failures import INTERRUPTED, reporting
+from gsrcli.cli.options import Debug
 from gsrcli.train_config import TrainConfig
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def train(
     data: Annotated[Path, typer.Argument(metavar="FOLDER", help="Pictures to train on, searched to its depths.")],
     run: Annotated[Path, typer.Option(help="Folder for weights, checkpoints and the log.")] = Path("runs/lite"),
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in that folder.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    debug: Debug = False,
     **settings: Any,
 ) -> None:
     """Train a model on a folder of pictures. Ctrl-C saves; --resume goes on."""

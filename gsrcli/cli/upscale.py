@@ -6,7 +6,6 @@ import os
 import time
 from collections import Counter
 from dataclasses import asdict
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +13,7 @@ import typer
 
 from gsrcli.cli.console import Console
 from gsrcli.cli.failures import reporting
+from gsrcli.cli.options import Arithmetic, Debug, Device, Json, Tile
 from gsrcli.weights import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -33,12 +33,6 @@ EXAMPLES = """
 
   gsr upscale scans/ --scale 2 -o large/ --recursive      a folder, resumed where it stopped
 """
-
-
-class PrecisionChoice(str, Enum):
-    auto = "auto"
-    float32 = "float32"
-    bfloat16 = "bfloat16"
 
 
 def upscale(
@@ -62,11 +56,9 @@ def upscale(
     model: Annotated[
         str, typer.Option("--model", "-m", help="A name that gsr weights list shows, or the path of a checkpoint.")
     ] = DEFAULT_MODEL,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
-    precision: Annotated[PrecisionChoice, typer.Option(help="Of the network's arithmetic.")] = PrecisionChoice.auto,
-    tile: Annotated[
-        int | None, typer.Option(min=1, help="Side of the network's tiles. Default: what memory allows.")
-    ] = None,
+    device: Device = "auto",
+    precision: Arithmetic = "auto",
+    tile: Tile = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace outputs that exist; else they are skipped.")
     ] = False,
@@ -75,11 +67,11 @@ def upscale(
     max_pixels: Annotated[
         int | None, typer.Option(min=1, help="Largest input taken, in pixels; guards against decompression bombs.")
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+    json: Json = False,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Say what runs where, and where the time went.")
     ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    debug: Debug = False,
 ) -> None:
     """Enlarge pictures by any factor."""
     console = Console(json)
@@ -97,7 +89,7 @@ def upscale(
             from gsrcli.cli.batch import Batch
             from gsrcli.images import DEFAULT_MAX_PIXELS
 
-            upscaler = _upscaler(model, device, precision.value, tile, console)
+            upscaler = _upscaler(model, device, precision, tile, console)
             facts = _facts(model, upscaler)
             batch = Batch(
                 upscaler, target, console, quality, overwrite, strip_metadata, max_pixels or DEFAULT_MAX_PIXELS, debug

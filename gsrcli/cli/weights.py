@@ -11,6 +11,7 @@ import typer
 
 from gsrcli.cli.console import Console
 from gsrcli.cli.failures import reporting
+from gsrcli.cli.options import Debug, Json
 
 if TYPE_CHECKING:
     from gsrcli.registry import Backbone, Weights
@@ -24,16 +25,15 @@ weights = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Names = Annotated[list[str], typer.Argument(metavar="NAME...", help="As gsr weights list shows them.")]
+Names = Annotated[list[str], typer.Argument(metavar="NAME", help="As gsr weights list shows them.")]
 SomeNames = Annotated[
-    list[str] | None, typer.Argument(metavar="[NAME]...", help="As gsr weights list shows them. Default: all here.")
+    list[str] | None, typer.Argument(metavar="NAME", help="As gsr weights list shows them. Default: all here.")
 ]
-Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 
 
 @weights.command("list")
 def list_weights(
-    json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+    json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Show all weights that there are. The size of those that are not here is about what would be downloaded."""
@@ -51,9 +51,7 @@ def list_weights(
 
 @weights.command()
 def fetch(
-    names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME]...", help="As gsr weights list shows them.")
-    ] = None,
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="As gsr weights list shows them.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="All that there are.")] = False,
     debug: Debug = False,
 ) -> None:
@@ -95,7 +93,7 @@ def verify(names: SomeNames = None, debug: Debug = False) -> None:
 def import_weights(
     files: Annotated[
         list[Path],
-        typer.Argument(metavar="FILE...", help="As their authors released them, or a .safetensors checkpoint."),
+        typer.Argument(metavar="FILE", help="As their authors released them, or a .safetensors checkpoint."),
     ],
     name: Annotated[str | None, typer.Option(help="Whose weights these are, or what to call your own.")] = None,
     debug: Debug = False,
