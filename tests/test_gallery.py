@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio
 
-from gsrcli.evaluation.gallery import Gallery
+from gsrcli.evaluation.gallery import Gallery, _Exhibit
 from gsrcli.evaluation.pictures import Shot
 from gsrcli.evaluation.run import Row
 
@@ -381,6 +381,13 @@ def test_the_best_is_bold() -> None:
     assert values == ["30.001", "30.004", "29.0", "Infinity", "28.0", "20.0"]
 
 
+def test_a_page_without_scores() -> None:
+    failure = {"dataset": "birds", "picture": "owl", "message": "cannot be read"}
+    page = parse(Gallery().page(summary_of([], failures=[failure], notes=["nothing could be scored."])))
+    assert page.one("h1").text == "Nothing could be scored"
+    assert page.all("ul", "notes")[1].text == "birds/owl: cannot be read"
+
+
 def test_published_means_and_failures() -> None:
     shot = two_models()
     means = summary_of(rows_of(shot))["means"]
@@ -477,6 +484,26 @@ def lossy(picture: np.ndarray) -> np.ndarray:
     return np.asarray(Image.open(file))
 
 
+def test_the_budget_is_kept_at_a_cost_that_grows_with_the_pictures_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page of the papers' tables has hundreds of pictures."""
+    weighed = 0
+    weigh = _Exhibit.weight.fget
+    assert weigh is not None
+
+    def counted(exhibit: _Exhibit) -> int:
+        nonlocal weighed
+        weighed += 1
+        return weigh(exhibit)
+
+    monkeypatch.setattr(_Exhibit, "weight", property(counted))
+    costs = []
+    for count in (10, 40):
+        weighed = 0
+        page_of(*(two_models(seed, (16, 24), f"bird{seed}") for seed in range(count)), budget=0)
+        costs.append(weighed)
+    assert 0 < costs[1] <= 4 * costs[0]
+
+
 def test_pictures_longer_than_webp_allows_have_crops_alone() -> None:
     original = noise(4, 16384, 3)
     page = parse(page_of(shot_of(original, {"half": original // 2})))
@@ -554,10 +581,11 @@ class Browser:
 
 @pytest.fixture
 def browser(tmp_path: Path) -> Iterator[Browser]:
-    webdriver = pytest.importorskip("selenium.webdriver")
+    install = "to test in a browser: pip install selenium; apt-get install chromium chromium-driver"
+    webdriver = pytest.importorskip("selenium.webdriver", reason=install)
     binary, driver = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
     if binary is None or driver is None:
-        pytest.skip("needs Chromium and its driver")
+        pytest.skip(install)
     options = webdriver.ChromeOptions()
     options.binary_location = binary
     quiet = ("quic", "background-networking", "component-update", "sync", "gpu")

@@ -11,6 +11,7 @@ import hashlib
 import io
 import itertools
 import math
+from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -59,7 +60,13 @@ class Gallery:
     def __init__(self, budget: int = 60_000_000) -> None:
         self.budget = budget
         self._exhibits: list[_Exhibit] = []
+        self._weight = 0
         self._full = False
+        self._sacrifices = [
+            _Sacrifice(_Exhibit.lose_exactness),
+            _Sacrifice(_Exhibit.lose_pictures, latest_first=True),
+            _Sacrifice(_Exhibit.lose_crops, latest_first=True),
+        ]
 
     def add(self, shot: Shot, rows: Iterable[Row]) -> None:
         """Take in a shot, with the rows that score it; rows of other scales are passed over.
@@ -71,23 +78,20 @@ class Gallery:
             if picture.shape != shot.original.shape:
                 raise ValueError(f"{name} made {picture.shape} of what was {shot.original.shape}")
         scores: list[Record] = [{"model": row.model, "scores": row.scores} for row in rows if row.scale == shot.scale]
-        self._exhibits.append(_Exhibit.of(shot, scores, whole=not self._full))
+        exhibit = _Exhibit.of(shot, scores, whole=not self._full)
+        self._exhibits.append(exhibit)
+        self._weight += exhibit.weight
+        for sacrifice in self._sacrifices:
+            sacrifice.enlist(exhibit)
         self._keep_budget()
 
     def _keep_budget(self) -> None:
         """Give up first what matters least."""
-        latest_first = self._exhibits[::-1]
-        sacrifices: list[tuple[Callable[[_Exhibit], None], list[_Exhibit]]] = [
-            (_Exhibit.lose_exactness, self._exhibits),
-            (_Exhibit.lose_pictures, latest_first),
-            (_Exhibit.lose_crops, latest_first),
-        ]
-        for sacrifice, exhibits in sacrifices:
-            for exhibit in exhibits:
-                if sum(each.weight for each in self._exhibits) <= self.budget:
-                    return
-                sacrifice(exhibit)
-                self._full |= sacrifice is not _Exhibit.lose_exactness
+        exactness, *wholeness = self._sacrifices
+        self._weight -= exactness.spare(self._weight - self.budget)
+        for sacrifice in wholeness:
+            self._full |= self._weight > self.budget
+            self._weight -= sacrifice.spare(self._weight - self.budget)
 
     def page(self, summary: Mapping[str, Any]) -> str:
         """The whole page, which depends on the summary and the pictures alone.
@@ -139,6 +143,34 @@ class Gallery:
 
 
 # --- what is kept of a shot ---
+
+
+class _Sacrifice:
+    """One way to save bytes, and the exhibits that it has not been done to; once done, it is done for good.
+
+    Args:
+        do: what an exhibit loses.
+        latest_first: which exhibit is the next: the latest, or else the earliest.
+    """
+
+    def __init__(self, do: Callable[[_Exhibit], None], *, latest_first: bool = False) -> None:
+        self._do = do
+        self._waiting: deque[_Exhibit] = deque()
+        self._next = self._waiting.pop if latest_first else self._waiting.popleft
+
+    def enlist(self, exhibit: _Exhibit) -> None:
+        """Take in a later exhibit."""
+        self._waiting.append(exhibit)
+
+    def spare(self, excess: int) -> int:
+        """Save that many bytes, or what can be saved; gives how many they were."""
+        spared = 0
+        while self._waiting and spared < excess:
+            exhibit = self._next()
+            before = exhibit.weight
+            self._do(exhibit)
+            spared += before - exhibit.weight
+        return spared
 
 
 @dataclass(frozen=True)
@@ -219,9 +251,7 @@ class _Exhibit:
         return sum(tile.weight for tile in itertools.chain(self.pictures, *(tiles for _, tiles in self.crops or ())))
 
     def lose_exactness(self) -> None:
-        """Of all pictures but the small LR one. Once: what is lossy already would get worse."""
-        if not self.lossless:
-            return
+        """Of all pictures but the small LR one. Only once: what is lossy already would get worse."""
         self.pictures[1:] = [replace(tile, content=_lossy(tile.content)) for tile in self.pictures[1:]]
         self.lossless = False
 
@@ -495,6 +525,8 @@ def _filter_form(rows: Sequence[Record]) -> _Html:
 
 
 def _title(means: Sequence[Record]) -> str:
+    if not means:
+        return "Nothing could be scored"
     models, datasets, factors = (list(dict.fromkeys(map(column.text, means))) for column in (_MODEL, _DATASET, _SCALE))
     return f"{_enumeration(models)} on {_enumeration(datasets)} at {_enumeration(factors)}"
 
