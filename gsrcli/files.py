@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["locked", "shipped", "user_folder", "write_whole"]
+__all__ = ["encoded", "locked", "shipped", "user_folder", "write_whole"]
 
 _PACKAGE = Path(__file__).parent
 
@@ -27,6 +27,11 @@ def user_folder(name: str) -> Path:
 
     home = os.environ.get("GSRCLI_HOME")
     return (Path(home).expanduser().absolute() if home else user_data_path("gsrcli", appauthor=False)) / name
+
+
+def encoded(text: str) -> bytes:
+    """A text in UTF-8, with what is undecodable in names of files spelled out."""
+    return text.encode(errors="backslashreplace")
 
 
 @contextmanager

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
+import math
 import os
+import re
 import subprocess
 import sys
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -32,11 +35,13 @@ from gsrcli.backbones import ARCHITECTURES
 from gsrcli.digests import Digest
 from gsrcli.errors import DownloadError, GsrError, ModelError, PictureError, UsageError
 from gsrcli.evaluation import datasets
-from gsrcli.evaluation.datasets import Archive, collect, fetch, find, registry
+from gsrcli.evaluation.datasets import Archive, Collection, collect, fetch, find, registry
 from gsrcli.evaluation.pictures import Folder, read_rgb
 from gsrcli.evaluation.protocols import PROTOCOLS
 from gsrcli.evaluation.published import published
-from gsrcli.evaluation.restorers import Network
+from gsrcli.evaluation.report import Report
+from gsrcli.evaluation.restorers import Interpolation, Network
+from gsrcli.evaluation.run import Evaluation, Outcome, Row
 from gsrcli.evaluation.scales import label, parse_scales
 from gsrcli.images import Picture
 from gsrcli.perceptual import load_perceptual
@@ -467,6 +472,72 @@ def test_all_reports_tell_the_same(gsr: Gsr, originals: Path, tiny_path: Path, t
         assert "MATLAB" in text
 
 
+def report_of(
+    models: Sequence[str], scales: Sequence[float], metrics: Sequence[str] = ("psnr",), psnr: float = 36.5
+) -> Report:
+    """Of interpolations, under other names, on all of DIV2K."""
+    steps = tuple((scale, scale) for scale in scales)
+    restorers = [Interpolation(name) for name in models]
+    evaluation = Evaluation(PROTOCOLS["gsasr"], "matlab", steps, restorers, metrics=metrics)
+    paths = tuple(Path(f"{number:04}.png") for number in range(801, 901))
+    collection = Collection("div2k", paths, registry()["div2k"])
+    report = Report(evaluation, [collection], {"device": "abacus", "torch": "2.0"}, others=True)
+    for path, scale in itertools.product(paths, steps):
+        scores = {"psnr": psnr - scale[0], "ssim": 0.9, "lpips": 0.5}
+        told = {name: scores[name] for name in metrics}
+        rows = [Row("div2k", path.stem, model, scale, (9, 9), (18, 18), told, 0.5, 10**6) for model in models]
+        report.add(Outcome(rows))
+    return report
+
+
+def test_markdown_tells_what_it_shows(evaluate: Callable[..., dict[str, Any]], tiny_path: Path, tmp_path: Path) -> None:
+    text = report_of(["gsasr-edsr-paper", "mine"], [4], ["psnr", "lpips"]).markdown().decode()
+    assert "| div2k | gsasr-edsr-paper | **32.50** (published 30.89) / 0.5000 (published 0.2518) |" in text
+    assert "| div2k | mine | **32.50** / 0.5000 |" in text
+    assert "| div2k | LIIF, EDSR (published) | 30.43 / 0.2662 |" in text
+    same_name = report_of(["LIIF, EDSR"], [4]).markdown().decode()
+    assert "| div2k | LIIF, EDSR | **32.50** |" in same_name
+    assert "| div2k | LIIF, EDSR (published) | 30.43 |" in same_name
+    assert "\nabacus, torch 2.0.\n" in text
+    assert "published: GSASR" in text
+    assert not re.search(r"^- (s|MB):", text, re.MULTILINE)
+
+    table, rows = tmp_path / "table.md", tmp_path / "rows.csv"
+    evaluate("--model", tiny_path, "--model", "nearest", "--scales", 2, "--markdown", table, "--self-ensemble")
+    line = next(line for line in table.read_text().splitlines() if "torch" in line)
+    assert "float32, +: self-ensemble, the mean over eight flips and turns." in line
+    data = evaluate("--model", tiny_path, "--model", "nearest", "--scales", 2, "--csv", rows)
+    listed = list(csv.DictReader(io.StringIO(rows.read_text())))
+    assert {(row["model"], row["precision"]) for row in listed} == {("tiny", "float32"), ("nearest", "")}
+    assert {row["device"] for row in listed} == {data["environment"]["device"]}
+
+
+def test_a_plot_of_many_methods_can_be_read() -> None:
+    report = report_of(["gsasr-edsr-paper", "$x_1$"], [2, 3, 4])
+    at_several = {
+        mean.model for mean in report.quoted() if sum(other.model == mean.model for other in report.quoted()) > 1
+    }
+    assert len({mean.model for mean in report.quoted()}) > len(at_several) > 15
+    figure = report.figure()
+    figure.draw_without_rendering()
+    (axes,), (legend,) = figure.axes, figure.legends
+    assert not legend.get_window_extent().overlaps(axes.get_window_extent())
+    assert legend.get_window_extent().y0 >= 0
+    assert legend.get_window_extent().x1 <= figure.bbox.x1
+    assert axes.get_window_extent().height > 0.6 * figure.bbox.height
+    names = [text.get_text() for text in legend.get_texts()]
+    assert names[:2] == ["gsasr-edsr-paper", r"\$x_1\$"]
+    assert set(names[2:]) == {f"{model} (published)" for model in at_several}
+    (heading,) = figure.texts
+    assert heading.get_text().startswith("protocol gsasr")
+    assert not legend.get_window_extent().overlaps(heading.get_window_extent())
+    styles = {(line.get_color(), line.get_linestyle(), line.get_marker()) for line in axes.lines}
+    assert len(styles) == len(axes.lines) == len(names)
+    one = report_of(["gsasr-edsr-paper"], [4]).figure()
+    assert [text.get_text() for text in one.legends[0].get_texts()] == ["gsasr-edsr-paper"]
+    assert not report_of(["perfect"], [5], psnr=math.inf).figure().legends
+
+
 def test_a_vector_plot(evaluate: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
     evaluate("--model", "bicubic", "--scales", "2,3", "--plot", tmp_path / "plot.svg")
     assert ElementTree.parse(tmp_path / "plot.svg").getroot().tag.endswith("svg")
@@ -551,7 +622,7 @@ def test_fewer_pictures_than_there_should_be_are_told(gsr: Gsr, tmp_path: Path) 
         "eval", "--dataset", "set5", "--data-root", tmp_path, "--model", "bicubic", "--scales", 2, "--published"
     )
     assert result.exit_code == 0
-    assert "set5: 1 of its 5 pictures; published means are of all." in result.stdout
+    assert "set5: here 1, in papers 5 pictures; published means are not shown." in result.stdout
     assert "FSRCNN" not in result.stdout
 
 
@@ -579,9 +650,38 @@ def test_published_means_stand_beside_those_of_the_whole_set(gsr: Gsr, tmp_path:
     }
     liif = strict(gsr(*command, "--published", "--protocol", "liif").stdout)
     assert "published" not in liif["means"][0]
-    assert {mean["source"] for mean in liif["published"]} == {"LIIF, arXiv:2012.09161, table 2"}
+    sources = {mean["source"] for mean in liif["published"]}
+    assert sources == {"LIIF, arXiv:2012.09161, table 2 (beyond ×4 shrunk by Pillow)"}
     assert strict(gsr(*command).stdout)["published"] == []
     assert "published" not in strict(gsr(*command, "--limit", 4).stdout)["means"][0]
+
+
+def test_published_means_of_other_pictures_are_not_shown(gsr: Gsr, tmp_path: Path) -> None:
+    lay_out(tmp_path, *(f"Set5/{name}.png" for name in "abcde"), *(f"LSDIR/{name}.png" for name in "abc"))
+    for name in "abcde":
+        with Image.open(tmp_path / f"Set5/{name}.png") as image:
+            (tmp_path / "low").mkdir(exist_ok=True)
+            image.resize((15, 13)).save(tmp_path / f"low/{name}.png")
+    on_set5 = ("eval", "--dataset", "set5", "--data-root", tmp_path, "--scales", 2, "--published", "--json")
+    scored = (*on_set5, "--model", "bicubic")
+    for other in (("--degradation", "pillow"), ("--lr-dir", tmp_path / "low")):
+        data = strict(gsr(*scored, *other).stdout)
+        assert "published" not in data["means"][0]
+        assert data["published"] == []
+        assert (
+            "published means are shown where LR is made as MATLAB’s imresize makes it, as in most papers."
+            in (data["notes"])
+        )
+    assert strict(gsr(*scored, "--metrics", "ssim").stdout)["published"] == []  # papers tell PSNR alone
+
+    elsewhere = strict(gsr(*on_set5, "--restored", f"bicubic={tmp_path / 'Set5'}").stdout)
+    assert "published" not in elsewhere["means"][0]
+    assert {"bicubic", "FSRCNN"} < {mean["model"] for mean in elsewhere["published"]}
+    assert "published: whether bicubic began with the LR that papers take is not known here." in elsewhere["notes"]
+
+    lsdir = gsr("eval", "--dataset", "lsdir", "--data-root", tmp_path, "--model", "bicubic", "--published")
+    assert "lsdir: here 3, in papers 250 pictures" in lsdir.stdout
+    assert "LIIF" not in lsdir.stdout
 
 
 def test_what_is_published_is_what_weights_say() -> None:

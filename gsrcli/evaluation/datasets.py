@@ -60,7 +60,7 @@ class Dataset:
         title: what papers call it, and its folder.
         license: what may be done with the pictures.
         page: where its authors tell of it, or its DOI.
-        pictures: how many there are; None where releases differ.
+        pictures: how many papers report on.
         aliases: other names and names of its folder, in lower case.
         archive: what to fetch; None where the authors give it to those who ask.
         member: the folder of the originals in the archive.
@@ -70,7 +70,7 @@ class Dataset:
     title: str
     license: str
     page: str
-    pictures: int | None = None
+    pictures: int
     aliases: tuple[str, ...] = ()
     archive: Archive | None = None
     member: str = ""
@@ -105,7 +105,7 @@ class Collection:
     @property
     def complete(self) -> bool:
         """Whether it is all of a known data set, so that published means are over the same pictures."""
-        return self.whole and self.dataset is not None and self.dataset.pictures in (None, len(self.paths))
+        return self.whole and self.dataset is not None and self.dataset.pictures == len(self.paths)
 
     @cached_property
     def pictures(self) -> dict[str, Path]:
@@ -255,7 +255,7 @@ def _unpack(dataset: Dataset, path: Path) -> None:
                 with content() as source, (parts / member.name).open("xb") as target:
                     shutil.copyfileobj(source, target, 2**20)
                 count += 1
-        if count == 0 or dataset.pictures not in (None, count):
+        if count != dataset.pictures:
             raise DownloadError(f"the archive holds {count} pictures in {dataset.member}, not {dataset.pictures}")
         parts.rename(folder() / dataset.title)
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, RuntimeError, NotImplementedError) as error:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Container, Iterator
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,10 @@ class Published:
     scores: dict[str, float]
     source: str
     model: str | None = None
+
+    def only(self, metrics: Container[str]) -> Published:
+        """Its scores by these metrics."""
+        return replace(self, scores={metric: mean for metric, mean in self.scores.items() if metric in metrics})
 
 
 @cache

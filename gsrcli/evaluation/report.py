@@ -10,7 +10,7 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from statistics import fmean, median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
@@ -22,6 +22,10 @@ from gsrcli.evaluation.published import Published, published
 from gsrcli.evaluation.restorers import Network
 from gsrcli.evaluation.run import Evaluation, Failure, Outcome, Row
 from gsrcli.evaluation.scales import Scale, label
+from gsrcli.files import encoded
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["METRICS", "Mean", "Metric", "Report", "parse_metrics"]
 
@@ -93,6 +97,11 @@ class Mean:
     published: Mapping[str, float] = field(default_factory=dict)
     source: str | None = None
 
+    @property
+    def title(self) -> str:
+        """What a line of it is called, beside those of other models and methods."""
+        return f"{self.model} (published)" if self.pictures is None else self.model
+
 
 @dataclass
 class Report:
@@ -105,6 +114,7 @@ class Report:
         others: whether methods that are only published are shown too.
         rows: what was scored.
         failures: what could not be.
+        done: of how many of the cases that is the outcome.
     """
 
     evaluation: Evaluation
@@ -113,10 +123,17 @@ class Report:
     others: bool = False
     rows: list[Row] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
+    done: int = 0
 
     def add(self, outcome: Outcome) -> None:
         self.rows += outcome.rows
         self.failures += outcome.failures
+        self.done += outcome.cases
+
+    @property
+    def cases(self) -> int:
+        """How many there are: each picture at each scale is one."""
+        return len(self.evaluation.scales) * sum(len(collection.paths) for collection in self.collections)
 
     @property
     def protocol(self) -> dict[str, Any]:
@@ -128,7 +145,7 @@ class Report:
             "degradation": self._degradation,
             "rounded": evaluation.protocol.rounded,
             "self_ensemble": any(network.ensemble for network in self._networks),
-            "precision": sorted({str(network.upscaler.dtype).removeprefix("torch.") for network in self._networks}),
+            "precision": sorted(set(self._precisions.values())),
             "metrics": list(evaluation.metrics),
             "scales": [list(scale) for scale in evaluation.scales],
             "models": evaluation.models,
@@ -154,6 +171,18 @@ class Report:
         return [restorer for restorer in self.evaluation.restorers if isinstance(restorer, Network)]
 
     @property
+    def _precisions(self) -> dict[str, str]:
+        """By model; interpolations have none."""
+        return {network.name: str(network.upscaler.dtype).removeprefix("torch.") for network in self._networks}
+
+    @property
+    def setup(self) -> str:
+        """One line that says what it was computed on, and how exactly."""
+        precision = "".join(f", {dtype}" for dtype in self.protocol["precision"])
+        ensemble = ", +: self-ensemble, the mean over eight flips and turns" if self.protocol["self_ensemble"] else ""
+        return f"{self.environment['device']}, torch {self.environment['torch']}{precision}{ensemble}"
+
+    @property
     def heading(self) -> str:
         """One line that says how it was measured."""
         protocol = self.protocol
@@ -166,7 +195,7 @@ class Report:
             groups.setdefault((row.dataset, row.scale, row.model), []).append(row)
         return [
             self._mean(collection, groups[collection.name, scale, model])
-            for collection, scale in self._cases
+            for collection, scale in self._groups
             for model in self.evaluation.models
             if (collection.name, scale, model) in groups
         ]
@@ -175,7 +204,8 @@ class Report:
         first = rows[0]
         seconds = [row.seconds for row in rows if row.seconds is not None]
         memory = [row.memory_bytes for row in rows if row.memory_bytes is not None]
-        reported = self._reported(collection, first.scale) if len(rows) == len(collection.paths) else []
+        whole = len(rows) == len(collection.paths) and first.model in self._computed
+        reported = self._reported(collection, first.scale) if whole else []
         same = next((entry for entry in reported if entry.model == first.model), None)
         return Mean(
             dataset=first.dataset,
@@ -191,36 +221,52 @@ class Report:
 
     def quoted(self) -> list[Mean]:
         """What papers report of other methods, where it is asked for."""
-        cases = self._cases if self.others else []
+        cases = self._groups if self.others else []
         reported = [entry for case in cases for entry in self._reported(*case)]
-        return [_quoted(entry) for entry in reported if entry.model not in self.evaluation.models]
+        return [_quoted(entry) for entry in reported if entry.model not in self._computed]
 
     @property
-    def _cases(self) -> list[tuple[Collection, Scale]]:
+    def _computed(self) -> set[str]:
+        """What was restored here, of small pictures that are known."""
+        return {restorer.name for restorer in self.evaluation.restorers}
+
+    @property
+    def _as_papers_shrink(self) -> bool:
+        return self.evaluation.lows is None and self.evaluation.degradation == "matlab"
+
+    @property
+    def _groups(self) -> list[tuple[Collection, Scale]]:
         return list(itertools.product(self.collections, self.evaluation.scales))
 
     def _lines(self) -> list[Mean]:
         """What was scored, and at each scale of each data set what was not."""
-        order = {(collection.name, scale): i for i, (collection, scale) in enumerate(self._cases)}
+        order = {(collection.name, scale): i for i, (collection, scale) in enumerate(self._groups)}
         return sorted([*self.means(), *self.quoted()], key=lambda mean: order[mean.dataset, mean.scale])
 
     def _reported(self, collection: Collection, scale: Scale) -> list[Published]:
-        """What papers report of these pictures, all of them, at a scale."""
-        if not collection.complete:
+        """What papers report of these pictures, all of them, shrunk and measured in the same way."""
+        if not (collection.complete and self._as_papers_shrink):
             return []
         wanted = (collection.name, scale, self.evaluation.protocol.name)
-        return [entry for entry in published() if (entry.dataset, entry.scale, entry.protocol) == wanted]
+        same = (entry for entry in published() if (entry.dataset, entry.scale, entry.protocol) == wanted)
+        asked = (entry.only(self.evaluation.metrics) for entry in same)
+        return [entry for entry in asked if entry.scores]
 
     def notes(self) -> list[str]:
         """What the numbers do not say."""
+        return [*self._score_notes(), *self._cost_notes()]
+
+    def _score_notes(self) -> list[str]:
         means = self.means()
         notes = []
+        if self.done < self.cases:
+            notes.append(f"stopped after {self.done} of {self.cases} pictures, counted at each scale.")
+        if not means:
+            notes.append("nothing could be scored.")
         if sources := sorted({mean.source for mean in self._lines() if mean.source}):
             notes.append(f"published: {'; '.join(sources)}.")
-        if any(mean.seconds is not None for mean in means):
-            notes.append("s: of the median picture, from small to large in memory.")
-        if any(mean.memory_bytes is not None for mean in means):
-            notes.append("MB: the most in use on the GPU, weights included.")
+        if self.others:
+            notes += self._limits_of_published()
         for collection in self.collections:
             total = len(collection.paths)
             of_fewer: dict[int | None, list[str]] = {}
@@ -231,9 +277,25 @@ class Report:
                 notes.append(f"{collection.name}, means of {count} of {total} pictures: {', '.join(concerned)}.")
             if collection.dataset and not collection.complete:
                 known = collection.dataset.pictures
-                of = f" of its {known}" if known else ""
-                notes.append(f"{collection.name}: {total}{of} pictures; published means are of all.")
-        return notes if means else ["nothing could be scored."]
+                notes.append(
+                    f"{collection.name}: here {total}, in papers {known} pictures; published means are not shown."
+                )
+        return notes
+
+    def _limits_of_published(self) -> list[str]:
+        if not self._as_papers_shrink:
+            return ["published means are shown where LR is made as MATLAB’s imresize makes it, as in most papers."]
+        if folders := [folder.name for folder in self.evaluation.folders]:
+            return [f"published: whether {', '.join(folders)} began with the LR that papers take is not known here."]
+        return []
+
+    def _cost_notes(self) -> list[str]:
+        notes = []
+        if any(row.seconds is not None for row in self.rows):
+            notes.append("s: of the median picture, from small to large in memory.")
+        if any(row.memory_bytes is not None for row in self.rows):
+            notes.append("MB: the most in use on the GPU, weights included.")
+        return notes
 
     def table(self) -> Table:
         """The means so far."""
@@ -263,10 +325,7 @@ class Report:
         buffer = io.StringIO()
         Console(file=buffer, width=400, color_system=None, markup=False).print(self.table())
         lines = [line.rstrip() for line in buffer.getvalue().splitlines()]
-        precision = "".join(f", {dtype}" for dtype in self.protocol["precision"])
-        ensemble = ", self-ensemble (+)" if self.protocol["self_ensemble"] else ""
-        device = f"{self.environment['device']}, torch {self.environment['torch']}{precision}{ensemble}"
-        return "\n".join((self.heading, device, "", *lines, "", *self.notes()))
+        return "\n".join((self.heading, self.setup, "", *lines, "", *self.notes()))
 
     def data(self) -> dict[str, Any]:
         """Plain data; scores of equal pictures are infinite."""
@@ -289,18 +348,18 @@ class Report:
     def csv(self) -> bytes:
         """The rows as a table for programs."""
         text = io.StringIO(newline="")
-        names = ["dataset", "picture", "scale_y", "scale_x", "model", "low_height", "low_width", "height", "width"]
         writer = csv.writer(text)
-        writer.writerow(
-            [*names, *self.evaluation.metrics, "seconds", "memory_bytes", "protocol", "degradation", "rounded"]
-        )
+        named = ["dataset", "picture", "scale_y", "scale_x", "model", "low_height", "low_width", "height", "width"]
+        costs = ["seconds", "memory_bytes", "precision", "device"]
+        writer.writerow([*named, *self.evaluation.metrics, *costs, "protocol", "degradation", "rounded"])
         how = (self.protocol["name"], self.protocol["degradation"], self.protocol["rounded"])
+        precisions = self._precisions
         for row in self.rows:
             scores = (row.scores[name] for name in self.evaluation.metrics)
             sizes = (*row.low_size, *row.size)
-            costs = (row.seconds, row.memory_bytes)
-            writer.writerow([row.dataset, row.picture, *row.scale, row.model, *sizes, *scores, *costs, *how])
-        return text.getvalue().encode()
+            cost = (row.seconds, row.memory_bytes, precisions.get(row.model), self.environment["device"])
+            writer.writerow([row.dataset, row.picture, *row.scale, row.model, *sizes, *scores, *cost, *how])
+        return encoded(text.getvalue())
 
     def markdown(self) -> bytes:
         """The means as papers set them: a line for each model, a column for each scale, the best in bold."""
@@ -310,20 +369,18 @@ class Report:
         lines = [
             f"{titles}. {self.heading}.",
             "",
+            f"{self.setup}.",
+            "",
             f"| data set | model |{''.join(f' ×{label(scale)} |' for scale in scales)}",
             f"|---|---|{'---|' * len(scales)}",
         ]
-        cells = {(mean.dataset, mean.model, mean.scale): mean for mean in means}
-        for dataset, model in dict.fromkeys((mean.dataset, mean.model) for mean in means):
-            found = [cells.get((dataset, model, scale)) for scale in scales]
-            cited = " (published)" if all(mean is None or mean.pictures is None for mean in found) else ""
-            written = (self._cell(mean, means) for mean in found)
-            lines.append(
-                f"| {_escaped(dataset)} | {_escaped(model)}{cited} |{''.join(f' {cell} |' for cell in written)}"
-            )
-        if notes := self.notes():
+        cells = {(mean.dataset, mean.title, mean.scale): mean for mean in means}
+        for dataset, title in dict.fromkeys((mean.dataset, mean.title) for mean in means):
+            written = (self._cell(cells.get((dataset, title, scale)), means) for scale in scales)
+            lines.append(f"| {_escaped(dataset)} | {_escaped(title)} |{''.join(f' {cell} |' for cell in written)}")
+        if notes := self._score_notes():
             lines += ["", *(f"- {_escaped(note)}" for note in notes)]
-        return ("\n".join(lines) + "\n").encode()
+        return encoded("\n".join(lines) + "\n")
 
     def _cell(self, mean: Mean | None, means: Iterable[Mean]) -> str:
         if mean is None:
@@ -335,39 +392,55 @@ class Report:
             text = metric.text(mean.scores.get(name)) or "–"
             best = max((metric.sign * rival.scores[name] for rival in rivals if name in rival.scores), default=None)
             is_best = len(rivals) > 1 and name in mean.scores and metric.sign * mean.scores[name] == best
-            parts.append(f"**{text}**" if is_best else text)
+            cited = f" (published {metric.text(mean.published[name])})" if name in mean.published else ""
+            parts.append((f"**{text}**" if is_best else text) + cited)
         return " / ".join(parts)
 
     def plot(self, suffix: str) -> bytes:
-        """PSNR by scale, a line for each model and a panel for each data set, as a picture of that kind."""
+        """The figure as a picture of that kind."""
+        content = io.BytesIO()
+        self.figure().savefig(content, format=suffix.removeprefix("."), dpi=150)
+        return content.getvalue()
+
+    def figure(self) -> Figure:
+        """PSNR by scale: a panel for each data set, a line for each model and for each method published at several."""
         from matplotlib.figure import Figure
 
-        means = [mean for mean in self._lines() if math.isfinite(mean.scores.get("psnr", math.inf))]
-        datasets = list(dict.fromkeys(mean.dataset for mean in means))
-        models = list(dict.fromkeys(mean.model for mean in means))
-        figure = Figure(figsize=(max(5, 4 * len(datasets)), 4.5), layout="constrained")
+        lines = self._plotted()
+        datasets = list(dict.fromkeys(dataset for dataset, _ in lines))
+        styles = _styles({title: points[0].pictures is not None for (_, title), points in lines.items()})
+        width = 4 * max(1, len(datasets)) + 1.2 + 0.07 * max(map(len, styles), default=0)
+        figure = Figure(figsize=(width, max(4.5, 1.5 + 0.2 * len(styles))), layout="constrained")
         panels = figure.subplots(1, max(1, len(datasets)), squeeze=False)[0]
+        handles = {}
+        for (dataset, title), points in lines.items():
+            x = [math.sqrt(math.prod(mean.scale)) for mean in points]
+            y = [mean.scores["psnr"] for mean in points]
+            (handles[title],) = panels[datasets.index(dataset)].plot(x, y, **styles[title])
         for axes, dataset in zip(panels, datasets, strict=False):
-            for model in models:
-                points = [mean for mean in means if (mean.dataset, mean.model) == (dataset, model)]
-                points.sort(key=lambda mean: math.prod(mean.scale))
-                x = [math.sqrt(math.prod(mean.scale)) for mean in points]
-                style = "o-" if any(mean.pictures for mean in points) else "x:"
-                axes.plot(
-                    x, [mean.scores["psnr"] for mean in points], style, color=f"C{models.index(model)}", label=model
-                )
-            scales = sorted({mean.scale for mean in means if mean.dataset == dataset}, key=math.prod)
+            scales = {mean.scale for (where, _), points in lines.items() if where == dataset for mean in points}
             axes.set_xscale("log")
             axes.set_xticks([math.sqrt(math.prod(scale)) for scale in scales], [f"×{label(scale)}" for scale in scales])
             axes.set_xticks([], minor=True)
-            axes.set_title(dataset, fontsize="medium")
+            axes.set_title(_plain(dataset), fontsize="medium")
             axes.grid(alpha=0.3)
-            axes.legend(fontsize="small")
         panels[0].set_ylabel("mean PSNR, dB")
-        figure.suptitle("\n".join(textwrap.wrap(self.heading, 24 * len(panels) + 60)), fontsize="x-small")
-        content = io.BytesIO()
-        figure.savefig(content, format=suffix.removeprefix("."), dpi=150)
-        return content.getvalue()
+        if handles:
+            legend = list(handles.values()), [_plain(title) for title in handles]
+            figure.legend(*legend, loc="outside right upper", fontsize="small", handlelength=3)
+        heading = textwrap.wrap(_plain(self.heading), 75 * len(panels))
+        figure.suptitle("\n".join(heading), fontsize="x-small", x=0.01, horizontalalignment="left")
+        return figure
+
+    def _plotted(self) -> dict[tuple[str, str], list[Mean]]:
+        """Finite means by data set and title, from small scales to large; of published methods, lines alone."""
+        lines: dict[tuple[str, str], list[Mean]] = {}
+        for mean in sorted([*self.means(), *self.quoted()], key=lambda mean: math.prod(mean.scale)):
+            if math.isfinite(mean.scores.get("psnr", math.inf)):
+                lines.setdefault((mean.dataset, mean.title), []).append(mean)
+        order = [collection.name for collection in self.collections]
+        shown = [(key, points) for key, points in lines.items() if points[0].pictures is not None or len(points) > 1]
+        return dict(sorted(shown, key=lambda line: order.index(line[0][0])))
 
 
 def _quoted(entry: Published) -> Mean:
@@ -384,6 +457,22 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(entry) for entry in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _styles(titles: Mapping[str, bool]) -> dict[str, dict[str, Any]]:
+    """How each line is drawn, no two of 80 alike; those that were measured (True) stand out."""
+    measured = itertools.cycle(itertools.product(("-", "-."), "osD^", range(10)))
+    others = itertools.cycle(itertools.product((":", "--"), "x+12", range(10)))
+    return {
+        title: {"linestyle": line, "marker": marker, "color": f"C{colour}", "linewidth": 1.8 if is_measured else 1}
+        for title, is_measured in titles.items()
+        for line, marker, colour in [next(measured if is_measured else others)]
+    }
+
+
+def _plain(text: str) -> str:
+    """For matplotlib, to which dollars are mathematics."""
+    return encoded(text).decode().replace("$", r"\$")
 
 
 def _escaped(text: str) -> str:
