@@ -9,9 +9,11 @@ import json
 import math
 import os
 import re
+import signal
 import subprocess
 import sys
 import tarfile
+import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -372,6 +374,7 @@ def test_given_pictures_must_fit(evaluate: Callable[..., dict[str, Any]], origin
         (("--dataset", "full", "--restored", "full", "--restored", "./full"), "called full", "NAME=PATH"),
         (("--dataset", "full", "--csv", "nowhere/x.csv"), "cannot write", None),
         (("--dataset", "full", "--plot", "x.jpg"), "no name of a plot", ".svg"),
+        (("--dataset", "full", "--plot", "x.png", "--metrics", "ssim"), "shows PSNR", "--metrics psnr,ssim"),
     ],
 )
 def test_what_makes_no_sense(
@@ -572,6 +575,82 @@ def test_on_a_terminal_the_means_grow_and_failures_stay(originals: Path) -> None
     assert drawn.count(b"the file is damaged or cut short") == 1
     assert "scoring" not in printed
     assert "bicubic" in printed
+
+
+def test_a_file_that_cannot_be_written_costs_nothing_else(gsr: Gsr, originals: Path, tmp_path: Path) -> None:
+    dangling = tmp_path / "page.html"
+    dangling.symlink_to(tmp_path / "gone" / "page.html")
+    files = ("--csv", dangling, "--html", tmp_path / "good.html", "--markdown", tmp_path / "good.md")
+    result = gsr("eval", "--dataset", originals, "--model", "bicubic", "--scales", "2", *files)
+    assert result.exit_code == 1
+    assert "bicubic" in result.stdout
+    assert f"cannot write {dangling}: No such file or directory" in result.stderr
+    assert "bug" not in result.stderr
+    assert (tmp_path / "good.html").exists()
+    assert (tmp_path / "good.md").exists()
+
+
+def test_output_that_nobody_reads_costs_no_file(originals: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "gsrcli", "eval", "--dataset", originals, "--model", "bicubic", "--scales", "2"]
+    process = subprocess.Popen([*command, "--csv", tmp_path / "rows.csv"], stdout=subprocess.PIPE)
+    assert process.stdout
+    process.stdout.close()
+    assert process.wait() == 141
+    assert (tmp_path / "rows.csv").read_text().count("bicubic,") == 3
+
+
+def test_nothing_scored_is_told_in_every_file(gsr: Gsr, originals: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    files = [tmp_path / f"report.{suffix}" for suffix in ("html", "csv", "md", "png")]
+    options = zip(("--html", "--csv", "--markdown", "--plot"), files, strict=True)
+    result = gsr("eval", "--dataset", originals, "--restored", tmp_path / "empty", *itertools.chain(*options))
+    assert result.exit_code == 1
+    assert "nothing could be scored." in result.stdout
+    assert "cannot write" not in result.stderr
+    assert all(path.stat().st_size for path in files)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are text elsewhere")
+def test_names_beyond_any_encoding(gsr: Gsr, photo: Photo, tmp_path: Path) -> None:
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9s"))
+    folder.mkdir()
+    photo("a.png", (40, 30)).rename(folder / os.fsdecode(b"caf\xe9.png"))
+    files = [tmp_path / f"report.{suffix}" for suffix in ("html", "csv", "md", "png")]
+    options = itertools.chain(*zip(("--html", "--csv", "--markdown", "--plot"), files, strict=True))
+    result = gsr("eval", "--dataset", folder, "--model", "bicubic", "--scales", "2", *options)
+    assert result.exit_code == 0, result.stderr
+    assert r"caf\udce9s" in result.stdout
+    assert all(r"caf\udce9s" in path.read_text(encoding="utf-8") for path in files[:3])
+    assert files[3].exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such signal")
+@pytest.mark.parametrize("as_json", [False, True])
+def test_ctrl_c_leaves_the_means_so_far(photo: Photo, tmp_path: Path, as_json: bool) -> None:
+    folder = photo("many/0.png", (50, 43)).parent
+    for number in range(1, 2000):
+        os.link(folder / "0.png", folder / f"{number}.png")
+    command = ["eval", "--dataset", folder, "--model", "bicubic", "--scales", "2", "--save-images", tmp_path / "saved"]
+    command += ["--csv", tmp_path / "rows.csv", *(["--json"] if as_json else [])]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gsrcli", *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    while not list(tmp_path.glob("saved/*/*/*/*.png")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    printed, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted" in errors
+    scored = (tmp_path / "rows.csv").read_text().count("bicubic,")
+    assert 0 < scored < 2000
+    note = f"stopped after {scored} of 2000 pictures, counted at each scale."
+    if as_json:
+        data = strict(printed)
+        assert note in data["notes"]
+        assert data["means"][0]["pictures"] == scored
+    else:
+        assert note in printed
 
 
 def test_failures_to_save_are_told(evaluate: Callable[..., dict[str, Any]], tmp_path: Path) -> None:

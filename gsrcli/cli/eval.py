@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 from urllib.parse import urlsplit
@@ -10,12 +11,12 @@ from urllib.parse import urlsplit
 import typer
 
 from gsrcli.cli.console import Console
-from gsrcli.cli.failures import reporting
+from gsrcli.cli.failures import explain, reporting
 from gsrcli.cli.options import Arithmetic, Debug, Device, Json, Tile
 from gsrcli.weights import DEFAULT_MODEL
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from gsrcli.cache import Report as Transfer
     from gsrcli.evaluation.datasets import Collection, Dataset
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from gsrcli.evaluation.pictures import Shot
     from gsrcli.evaluation.report import Report
     from gsrcli.evaluation.run import Failure
+
+    _File = tuple[Path, Callable[[], bytes]]  # where a report goes, and what makes it
 
 __all__ = ["evaluate"]
 
@@ -94,7 +97,10 @@ def evaluate(
     ] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Score only the first so many pictures of each set.")] = None,
     published: Annotated[
-        bool, typer.Option("--published", help="Show what papers report of other methods, by the same protocol.")
+        bool,
+        typer.Option(
+            "--published", help="Show what papers report of other methods, of the same pictures by the same protocol."
+        ),
     ] = False,
     device: Device = "auto",
     precision: Arithmetic = "auto",
@@ -115,13 +121,15 @@ def evaluate(
 ) -> None:
     """Score models: shrink pictures, enlarge them again, compare. The protocol stands beside the numbers.
 
-    A picture that cannot be scored is reported, and the rest go on; the exit code is then 1.
+    A picture that cannot be scored is reported, and the rest go on; the exit code is then 1. Ctrl-C ends with the
+    means so far.
     """
     console = Console(json)
     with reporting(console, debug):
         from gsrcli.benchmark.machine import environment
         from gsrcli.benchmark.report import check_file, check_plot
         from gsrcli.devices import pick_device
+        from gsrcli.errors import UsageError
         from gsrcli.evaluation.datasets import check
         from gsrcli.evaluation.gallery import Gallery
         from gsrcli.evaluation.pictures import Folder
@@ -130,17 +138,18 @@ def evaluate(
         from gsrcli.evaluation.restorers import load
         from gsrcli.evaluation.run import Evaluation
         from gsrcli.evaluation.scales import parse_scales
-        from gsrcli.files import write_whole
         from gsrcli.perceptual import load_perceptual
 
         for file in (csv, markdown, html):
             if file:
                 check_file(file)
+        told = parse_metrics(metrics)
         if plot:
             check_plot(plot)
+            if "psnr" not in told:
+                raise UsageError("a plot shows PSNR, which is not among the metrics", hint=f"--metrics psnr,{metrics}")
         where = pick_device(device)
         method = PROTOCOLS[protocol]
-        told = parse_metrics(metrics)
         looks = [name for name in told if name not in ("psnr", "ssim")]
         folders = [Folder.parse(text) for text in restored or []]
         names = model or ([] if folders else [DEFAULT_MODEL, "bicubic"])
@@ -163,17 +172,22 @@ def evaluate(
             collections = _collect(dataset, data_root, limit, transfer, console)
         report = Report(evaluation, collections, environment(where), published)
         gallery = Gallery() if html else None
-        _run(report, gallery, save_images, console)
+        files: list[_File] = []
         if csv:
-            write_whole(csv, report.csv())
+            files.append((csv, report.csv))
         if markdown:
-            write_whole(markdown, report.markdown())
+            files.append((markdown, report.markdown))
         if plot:
-            write_whole(plot, report.plot(plot.suffix.lower()))
+            files.append((plot, partial(report.plot, plot.suffix.lower())))
         if html and gallery:
-            write_whole(html, gallery.page(report.data()).encode())
-        console.result(report.text(), report.json())
-        if report.failures:
+            files.append((html, partial(_page, gallery, report)))
+        try:
+            _run(report, gallery, save_images, console)
+        except BaseException:
+            if report.rows:
+                _tell(report, files, console, debug)
+            raise
+        if not _tell(report, files, console, debug) or report.failures:
             raise SystemExit(1)
 
 
@@ -196,11 +210,9 @@ def _collect(
 
 def _run(report: Report, gallery: Gallery | None, images: Path | None, console: Console) -> None:
     """Score picture by picture, with the means so far on the terminal."""
-    evaluation = report.evaluation
-    total = len(evaluation.scales) * sum(len(collection.paths) for collection in report.collections)
-    with console.live(total, "scoring") as show, ThreadPoolExecutor(1, "encode") as writer:
+    with console.live(report.cases, "scoring") as show, ThreadPoolExecutor(1, "encode") as writer:
         saved: Future[list[Failure]] | None = None
-        for outcome in evaluation.run(report.collections):
+        for outcome in report.evaluation.run(report.collections):
             report.add(outcome)
             for failure in outcome.failures:
                 console.error(str(failure), failure.hint)
@@ -214,6 +226,37 @@ def _run(report: Report, gallery: Gallery | None, images: Path | None, console: 
             show(outcome.cases, report.table)
         if saved:
             report.failures += saved.result()
+
+
+def _page(gallery: Gallery, report: Report) -> bytes:
+    from gsrcli.files import encoded
+
+    return encoded(gallery.page(report.data()))
+
+
+def _tell(report: Report, files: Sequence[_File], console: Console, debug: bool) -> bool:
+    """Print the means, then write the files; gives whether all could be. What fails does not cost the others."""
+    try:
+        console.result(report.text(), report.json())
+    finally:
+        written = [_write(path, content, console, debug) for path, content in files]
+    return all(written)
+
+
+def _write(path: Path, content: Callable[[], bytes], console: Console, debug: bool) -> bool:
+    from gsrcli.errors import GsrError
+    from gsrcli.files import write_whole
+
+    try:
+        write_whole(path, content())
+    except Exception as error:
+        if debug:
+            raise
+        reason = f"cannot write {path}: {error.strerror or error}" if isinstance(error, OSError) else None
+        failure = explain(GsrError(reason) if reason else error)
+        console.error(failure.message, failure.hint)
+        return False
+    return True
 
 
 def _save(shot: Shot, folder: Path, console: Console) -> list[Failure]:
