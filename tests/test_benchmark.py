@@ -27,12 +27,14 @@ from typer.testing import Result
 
 from gsrcli import benchmark, cache, nvrtc
 from gsrcli.benchmark import drawing, pipeline, published, work
-from gsrcli.benchmark.clock import Clock, Timing, peak_memory
-from gsrcli.benchmark.machine import Ceilings, environment, measure_ceilings
+from gsrcli.benchmark.machine import Ceilings, measure_ceilings
 from gsrcli.benchmark.protocol import PAPER_A100, Case, Setting, Subject, parse_scales
 from gsrcli.benchmark.report import Report
+from gsrcli.clock import Clock, Timing
 from gsrcli.errors import GsrError, ModelError, UnavailableError, UsageError
 from gsrcli.gaussians import Gaussians
+from gsrcli.hardware import environment
+from gsrcli.memory import peak_memory
 from gsrcli.models import build
 from gsrcli.rasterizer import EPSILON
 from gsrcli.weights import load_model

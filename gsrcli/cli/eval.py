@@ -12,6 +12,7 @@ import typer
 from gsrcli.cli.console import Console
 from gsrcli.cli.failures import reporting
 from gsrcli.cli.options import Arithmetic, Debug, Device, Json, Tile
+from gsrcli.cli.outputs import check_file, check_plot
 from gsrcli.weights import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -119,8 +120,6 @@ def evaluate(
     """
     console = Console(json)
     with reporting(console, debug):
-        from gsrcli.benchmark.machine import environment
-        from gsrcli.benchmark.report import check_file, check_plot
         from gsrcli.devices import pick_device
         from gsrcli.evaluation.datasets import check
         from gsrcli.evaluation.gallery import Gallery
@@ -131,6 +130,7 @@ def evaluate(
         from gsrcli.evaluation.run import Evaluation
         from gsrcli.evaluation.scales import parse_scales
         from gsrcli.files import write_whole
+        from gsrcli.hardware import environment
         from gsrcli.perceptual import load_perceptual
 
         for file in (csv, markdown, html):

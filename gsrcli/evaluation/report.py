@@ -101,7 +101,7 @@ class Report:
     Attributes:
         evaluation: what is scored how.
         collections: on which pictures.
-        environment: see :func:`gsrcli.benchmark.machine.environment`.
+        environment: see :func:`gsrcli.hardware.environment`.
         others: whether methods that are only published are shown too.
         rows: what was scored.
         failures: what could not be.

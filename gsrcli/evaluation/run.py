@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gsrcli.benchmark.clock import peak_memory
 from gsrcli.degradation import Shrinking, shrink
 from gsrcli.errors import GsrError, PictureError, UsageError, is_out_of_memory
 from gsrcli.evaluation.datasets import Collection
@@ -29,6 +28,7 @@ from gsrcli.evaluation.restorers import Restorer
 from gsrcli.evaluation.scales import Scale, label
 from gsrcli.images import to_eight_bits
 from gsrcli.images.picture import Pixels
+from gsrcli.memory import peak_memory
 from gsrcli.perceptual import Compare
 from gsrcli.transfers import upload
 
