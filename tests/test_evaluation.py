@@ -472,10 +472,11 @@ def test_a_vector_plot(evaluate: Callable[..., dict[str, Any]], tmp_path: Path) 
     assert ElementTree.parse(tmp_path / "plot.svg").getroot().tag.endswith("svg")
 
 
-def test_equal_pictures(gsr: Gsr, photo: Photo) -> None:
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_equal_pictures(gsr: Gsr, photo: Photo, protocol: str) -> None:
     """Their PSNR is infinite, for which JSON has no word."""
     folder = photo("even/a.png", (48, 40)).parent
-    command = ("eval", "--dataset", folder, "--restored", folder, "--scales", "2")
+    command = ("eval", "--dataset", folder, "--restored", folder, "--scales", "2", "--protocol", protocol)
     assert strict(gsr(*command, "--json").stdout)["rows"][0]["scores"] == {"psnr": None, "ssim": 1.0}
     assert "∞" in gsr(*command).stdout
 

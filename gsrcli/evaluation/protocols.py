@@ -9,7 +9,7 @@ from typing import Literal
 from torch import Tensor
 
 from gsrcli.errors import PictureError
-from gsrcli.metrics import SSIM_WINDOW, in_float64, luma, psnr, ssim
+from gsrcli.metrics import SSIM_WINDOW, from_integers, in_float64, luma, psnr, ssim
 
 __all__ = ["PROTOCOLS", "Measure", "Protocol"]
 
@@ -88,7 +88,7 @@ class Protocol:
         """Both pictures as they are compared, still in RGB: rounded where they are to be, and without the border.
 
         Args:
-            restored: float32 ``(3, H, W)``; it is clamped to [0, 1].
+            restored: floating point ``(3, H, W)``; it is clamped to [0, 1].
             original: uint8 ``(3, H, W)``.
             scale: (y, x), by which it was shrunk.
             dataset: its data set's name.
@@ -102,9 +102,9 @@ class Protocol:
         if restored.shape != original.shape:
             sizes = [f"{picture.shape[2]}x{picture.shape[1]}" for picture in (restored, original)]
             raise PictureError("the restored picture is {}, its original {}".format(*sizes))
-        restored, original = in_float64(restored.clamp(0, 1)), in_float64(original)
+        restored, original = in_float64(restored.clamp(0, 1)), from_integers(original, 255)
         if self.rounded:
-            restored = (restored * 255).round() / 255
+            restored = from_integers((restored * 255).round(), 255)
         y, x = (self._measure_of(dataset).border(s) for s in scale)
         height, width = original.shape[1:]
         if min(height - 2 * y, width - 2 * x) < SSIM_WINDOW:
@@ -115,7 +115,7 @@ class Protocol:
                 hint="leave it out, or choose a smaller scale",
             )
         inside = (slice(None), slice(y, height - y), slice(x, width - x))
-        return restored[inside], original[inside] / 255
+        return restored[inside], original[inside]
 
     def score(self, restored: Tensor, original: Tensor, scale: tuple[float, float], dataset: str) -> dict[str, float]:
         """``psnr`` in dB, infinite for equal pictures, and ``ssim``; arguments and errors as of :meth:`compared`."""

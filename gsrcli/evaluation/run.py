@@ -29,8 +29,8 @@ from gsrcli.evaluation.restorers import Restorer
 from gsrcli.evaluation.scales import Scale, label
 from gsrcli.images import to_eight_bits
 from gsrcli.images.picture import Pixels
+from gsrcli.metrics import from_integers
 from gsrcli.perceptual import Compare
-from gsrcli.transfers import upload
 
 __all__ = ["Evaluation", "Failure", "Outcome", "Row"]
 
@@ -236,7 +236,8 @@ class Evaluation:
         return Outcome(rows, failures, shot)
 
     def _score(self, restored: Pixels, case: _Case) -> dict[str, float]:
-        pictures = upload(restored, self.device).permute(2, 0, 1), case.cropped
+        integers = torch.from_numpy(restored.astype(np.int32)).to(self.device)  # of 16 bits devices know int16 alone
+        pictures = from_integers(integers, np.iinfo(restored.dtype).max).permute(2, 0, 1), case.cropped
         where = case.scale, case.original.collection.name
         scores = dict(self.protocol.score(*pictures, *where))
         if self.perceptual:
