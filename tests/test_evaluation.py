@@ -159,6 +159,16 @@ def test_saved_pictures_score_as_they_did(
     assert psnr_by_scale(again, "b") == psnr_by_scale(first, "bicubic")
 
 
+def test_saved_pictures_are_told_apart_by_their_suffix(gsr: Gsr, photo: Photo, tmp_path: Path) -> None:
+    folder = photo("same/a.png", (50, 43)).parent
+    photo("same/a.webp", (50, 43), seed=1)
+    command = ("eval", "--dataset", folder, "--scales", 2, "--json")
+    saved = tmp_path / "saved"
+    first = strict(gsr(*command, "--model", "bicubic", "--save-images", saved).stdout)
+    again = strict(gsr(*command, "--restored", saved / "same/bicubic").stdout)
+    assert [row["scores"] for row in again["rows"]] == [row["scores"] for row in first["rows"]]
+
+
 @pytest.mark.parametrize("size", [(26, 34), (39, 51)])
 def test_the_self_ensemble_is_the_mean_over_the_symmetries(size: tuple[int, int]) -> None:
     low = samples((17, 13), "RGB", 0)
@@ -199,6 +209,10 @@ def test_checkpoints_of_one_file_name(
     data = evaluate("--scales", 2, *models)
     assert [mean["model"] for mean in data["means"]] == ["one", "two"]
     assert psnr_by_scale(data, "one") != psnr_by_scale(data, "two")
+    odd = (tmp_path / "run=1.safetensors").resolve()
+    odd.write_bytes(paths[0].read_bytes())
+    data = evaluate("--scales", 2, "--model", f"one={odd}", "--model", odd)
+    assert [mean["model"] for mean in data["means"]] == ["one", "run=1"]
     clash = gsr("eval", "--dataset", originals, "--model", paths[0], "--model", paths[1])
     assert clash.exit_code == 2
     assert "called weights" in clash.stderr
@@ -293,7 +307,30 @@ def test_versions_are_found_by_name(photo: Photo, original: str, version: str) -
 
 
 @pytest.mark.parametrize(
-    "versions", [["baby_x3.png"], ["babys.png"], ["baby_1.png"], [], ["baby_x2.png", "baby_SR.png"]]
+    ("original", "others", "version"),
+    [
+        ("baby.png", ["baby.png"], "baby_x2.png"),  # the first may be the original
+        ("baby.png", ["baby.png", "baby_x3.png"], "baby_x2_SR.png"),
+        ("baby.png", ["baby_SR.png"], "baby_x2.png"),
+        ("baby.png", ["x2/baby_x2.png"], "x2/baby.png"),  # the folder tells the scale
+        ("img_001_SRF_2_HR.png", ["img_001_SRF_2_HR.png"], "img_001_SRF_2_LR.png"),
+        ("photo.png", ["photo-x2_x4.png"], "photo-x4_x2.png"),  # the last factor counts
+        ("photo_x3.png", ["photo_x2.png"], "photo_x3.png"),  # two originals
+        ("photo_x3.png", ["photo_x2.png", "photo_x3.png"], "photo_x3_x2.png"),
+        ("photo.webp", ["photo.png.png"], "photo.webp.png"),
+    ],
+)
+def test_the_likeliest_version(photo: Photo, original: str, others: list[str], version: str) -> None:
+    for i, other in enumerate(others):
+        photo(f"there/{other}", seed=1 + i)
+    path = photo(f"there/{version}")
+    folder = Folder("there", path.parents[len(Path(version).parts) - 1])
+    np.testing.assert_array_equal(folder.read(Path(original), ("set5",), (2, 2)), read_rgb(path))
+
+
+@pytest.mark.parametrize(
+    "versions",
+    [["baby_x3.png"], ["baby_x2_x3.png"], ["babys.png"], ["baby_1.png"], [], ["baby_x2.png", "baby_x2_SR.png"]],
 )
 def test_versions_are_not_guessed(photo: Photo, tmp_path: Path, versions: list[str]) -> None:
     (tmp_path / "there").mkdir()
@@ -365,6 +402,9 @@ def test_given_pictures_must_fit(evaluate: Callable[..., dict[str, Any]], origin
         (("--dataset", "full", "--lr-dir", "nowhere"), "no folder nowhere", None),
         (("--dataset", "full", "--data-root", "nowhere"), "no folder nowhere", "--data-root"),
         (("--dataset", "full", "--restored", "full", "--restored", "./full"), "called full", "NAME=PATH"),
+        (("--dataset", "full", "--restored", "../../up=full"), "cannot be called '../../up'", "NAME=PATH"),
+        (("--dataset", "full", "--restored", "..=full"), "cannot be called '..'", "NAME=PATH"),
+        (("--dataset", "full", "--restored", "=full"), "cannot be called ''", "NAME=PATH"),
         (("--dataset", "full", "--csv", "nowhere/x.csv"), "cannot write", None),
         (("--dataset", "full", "--plot", "x.jpg"), "no name of a plot", ".svg"),
     ],

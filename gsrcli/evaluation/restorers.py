@@ -131,8 +131,8 @@ def _labelled(name: str) -> tuple[str, str]:
     """What tables call a model, and its name or path."""
     if Path(name).is_file():
         return Path(name).stem, name
-    label, _, path = name.rpartition("=")
-    return label or path, path
+    label, equals, path = name.partition("=")
+    return (label, path) if equals else (name, name)
 
 
 def _in_sixteen_bits(pixels: Pixels) -> Pixels:

@@ -124,7 +124,7 @@ class Evaluation:
         device: where scores are computed.
 
     Raises:
-        UsageError: two of what is scored have one name.
+        UsageError: two of what is scored have one name, or one has a name that no folder can have.
     """
 
     protocol: Protocol
@@ -143,6 +143,8 @@ class Evaluation:
                 raise UsageError(
                     f"{count} of what is to be scored are called {name}", hint="tell them apart: NAME=PATH"
                 )
+            if name in ("", ".", "..") or "/" in name or "\\" in name:
+                raise UsageError(f"what is scored cannot be called {name!r}", hint="give it another name: NAME=PATH")
 
     @property
     def models(self) -> list[str]:
