@@ -7,18 +7,15 @@ of arXiv:1409.1556.
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor, nn
 
-from gsrcli.checkpoints import write_checkpoint
 from gsrcli.errors import ModelError
 
-__all__ = ["ARCHITECTURES", "Architecture", "load_backbone", "save_backbone", "state_of_features"]
+__all__ = ["ARCHITECTURES", "Architecture", "backbone_bytes", "load_backbone", "state_of_features"]
 
 
 @dataclass(frozen=True)
@@ -41,20 +38,15 @@ class Architecture:
         return [nn.Sequential(*layers[begin:end]) for begin, end in itertools.pairwise((0, *self.stages))]
 
 
-def save_backbone(backbone: nn.Sequential, name: str, path: Path, notes: Mapping[str, Any]) -> None:
-    """Write a backbone's weights, and ``notes`` on how they came to be, in one rename.
-
-    Raises:
-        GsrError: the file cannot be written.
-    """
+def backbone_bytes(backbone: nn.Sequential, name: str) -> bytes:
+    """A backbone's weights as a safetensors file."""
     from safetensors.torch import save
 
-    metadata = {"format": "gsrcli", "backbone": name} | {key: json.dumps(value) for key, value in notes.items()}
-    write_checkpoint(path, save(backbone.state_dict(), metadata))
+    return save(backbone.state_dict(), {"format": "gsrcli", "backbone": name})
 
 
 def load_backbone(name: str, path: Path) -> nn.Sequential:
-    """A backbone with the weights that :func:`save_backbone` wrote, ready to use.
+    """A backbone with the weights that :func:`backbone_bytes` made, ready to use.
 
     Raises:
         ModelError: they are damaged, or another backbone's.

@@ -1,22 +1,21 @@
 """Weights on this machine: in the package, fetched once, or imported by hand; verified whenever they are used.
 
 Of released files one checkpoint of ours is made, NAME.safetensors, and beside it NAME.json records its SHA-256 and
-those of the files it was made of. Files whose digest nobody published are held to that record: what was fetched first
-is trusted, and a later change is refused until the weights are removed.
+those of the files that it was made of. The record is written first, so that whoever finds a checkpoint can verify it.
 """
 
 from __future__ import annotations
 
-import json
+import hashlib
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from gsrcli.digests import Digest, sha256_of
 from gsrcli.errors import DownloadError, ModelError, UsageError, nearest
-from gsrcli.files import locked, user_folder, write_whole
+from gsrcli.files import locked, user_folder
+from gsrcli.records import Ledger, Record, Source
 from gsrcli.registry import Backbone, Bundled, Released, Weights, backbones, is_name, registry
 
 __all__ = [
@@ -50,8 +49,11 @@ def path_of(name: str) -> Path:
 
 
 def is_present(name: str) -> bool:
-    """Whether these weights are on this machine."""
-    return path_of(name).exists()
+    """Whether these weights are on this machine. In a folder that cannot be looked into there are none."""
+    try:
+        return path_of(name).exists()
+    except OSError:
+        return False
 
 
 def listed() -> dict[str, Weights | Backbone]:
@@ -61,7 +63,11 @@ def listed() -> dict[str, Weights | Backbone]:
 
 def imported() -> list[str]:
     """The names of weights that were imported under names of the user's own."""
-    return sorted(record.stem for record in folder().glob("*.json") if record.stem not in listed())
+    try:
+        names = [path.stem for path in folder().glob("*.safetensors")]
+    except OSError:  # a folder that cannot be looked into
+        return []
+    return sorted(name for name in names if name not in listed())
 
 
 def locate(name: str, report: Report | None = None) -> Path:
@@ -85,8 +91,8 @@ def verified(name: str) -> Path:
     if bundled := _bundled(name):
         expected, remedy = bundled.digest, "reinstall gsrcli"
     else:
-        record = _Record.of(name)
-        expected = Digest("sha256", record.sha256 if record else "")
+        record = _ledger(name).read()
+        expected = Digest("sha256", record.sha256 or "" if record else "")
         released = name in listed()
         remedy = f"gsr weights fetch {name}" if released else f"gsr weights remove {name}, and import it again"
     try:
@@ -116,7 +122,7 @@ def fetch(name: str, report: Report | None = None) -> Path:
     with _writing(), _locked(name):
         with suppress(ModelError):
             return verified(name)  # another process was quicker
-        _Record.of(name)  # a damaged one is told of before anything is fetched
+        _ledger(name).read()  # a damaged record is told of before anything is fetched
         parts = _parts_of(name)
         parts.mkdir(exist_ok=True)
         try:
@@ -150,42 +156,43 @@ def import_released(name: str, files: Collection[Path]) -> Path:
         raise UsageError(f"{name} is made of {' and '.join(released)}", hint="give these files, under these names")
     with _writing(), _locked(name):
         for file, path in given.items():
-            _check(entry, released[file], path)
+            _ledger(name).require_known(file, path, released[file].digest)
+        with suppress(ModelError):
+            return verified(name)  # these very files are what it was made of
         _convert(entry, given, {file: str(path.absolute()) for file, path in given.items()})
     return path_of(name)
 
 
 def import_checkpoint(path: Path, name: str | None = None) -> str:
-    """Keep a checkpoint of ours under a name: its own if it was made of released files, any other if it was trained.
+    """Keep a checkpoint of ours under a name of the user's own.
 
     Args:
         path: the checkpoint.
-        name: what to call it; by default the released weights' name, or the file's.
+        name: what to call it; by default as its file is called.
 
     Returns:
         The name.
 
     Raises:
-        ModelError: it is damaged, or the name is taken by other weights.
+        ModelError: it is damaged or no model's, or the name is taken.
         UsageError: the name is none.
     """
-    from gsrcli.checkpoints import read_model, write_checkpoint
+    from gsrcli.checkpoints import read_model
 
-    _, metadata = read_model(path)
-    made_of = _made_of(metadata)
-    name = name or made_of.name or path.stem
+    name = name or path.stem
     if not is_name(name):
         raise UsageError(f"{name!r} is no name: letters, digits, - and _", hint="choose one with --name")
-    if name in listed() and made_of.name != name:
-        raise ModelError(f"{path} was not made of the released files of {name}", hint="choose a --name of your own")
+    if name in listed():
+        hint = "bring the files that its authors released, or choose a --name of your own"
+        raise ModelError(f"{name} is the name of weights that gsrcli knows, which no checkpoint replaces", hint=hint)
+    read_model(path)
+    content = path.read_bytes()
     with _writing(), _locked(name):
-        record = _Record.of(name)
-        if record and (not made_of.files or made_of.files != {file: s.sha256 for file, s in record.sources.items()}):
+        record = _ledger(name).read()
+        if is_present(name) and _sha256(content) not in (record and record.sha256, sha256_of(path_of(name))):
             hint = f"to replace them: gsr weights remove {name}"
             raise ModelError(f"there are other weights called {name}", hint=hint)
-        sources = {file: _Source(sha256, str(path.absolute())) for file, sha256 in made_of.files.items()}
-        write_checkpoint(path_of(name), path.read_bytes())
-        _Record(sha256_of(path_of(name)), sources).write(name)
+        _keep(name, content, {})
     return name
 
 
@@ -198,7 +205,7 @@ def remove(name: str) -> None:
     _require_known(name)
     if _bundled(name):
         raise ModelError(f"{name} is a part of gsrcli", hint="it goes with it: pip uninstall gsrcli")
-    traces = [path_of(name), _record_of(name), _parts_of(name)]
+    traces = [path_of(name), _ledger(name).path, _parts_of(name)]
     if not any(trace.exists() for trace in traces):
         raise ModelError(f"there are no weights of {name} on this machine")
     with _writing(), _locked(name):
@@ -208,9 +215,9 @@ def remove(name: str) -> None:
 
 
 def _require_known(name: str) -> None:
-    known = [*listed(), *imported()]
-    if name not in known:
-        raise ModelError(f"there are no weights called {name!r}", hint=f"try {nearest(name, known)}")
+    if name not in listed() and name not in imported():
+        hint = f"try {nearest(name, [*listed(), *imported()])}"
+        raise ModelError(f"there are no weights called {name!r}", hint=hint)
 
 
 def _bundled(name: str) -> Bundled | None:
@@ -238,93 +245,43 @@ def _download(entry: Weights | Backbone, file: Released, part: Path, report: Rep
         if report:
             report(f"{entry.name}/{file.name}", done, total)
 
+    def check(path: Path) -> None:
+        _ledger(entry.name).require_known(file.name, path, file.digest)
+
     try:
-        return download(file.urls, part, lambda path: _check(entry, file, path), tell)
+        return download(file.urls, part, check, tell)
     except DownloadError as error:
         by_hand = f"to bring it by hand: gsr weights import {' '.join(_released(entry))} --name {entry.name}"
         raise DownloadError(str(error), hint=error.hint or by_hand) from error
 
 
-def _check(entry: Weights | Backbone, file: Released, path: Path) -> None:
-    """Refuse a file that is not the published one, or not the one that was recorded."""
-    if file.digest and (actual := Digest.of(path, file.digest.kind)) != file.digest:
-        raise DownloadError(f"{file.name} is not the published file: its digest is {actual}, not {file.digest}")
-    record = _Record.of(entry.name)
-    known = record.sources.get(file.name) if record else None
-    if known and (sha256 := sha256_of(path)) != known.sha256:
-        raise DownloadError(
-            f"{file.name} has changed since {known.origin} gave it first: its SHA-256 was {known.sha256}, now {sha256}",
-            hint=f"if the change is meant: gsr weights remove {entry.name}, then fetch again",
-        )
-
-
 def _convert(entry: Weights | Backbone, files: Mapping[str, Path], origins: Mapping[str, str]) -> None:
     """Make the checkpoint of released files, and record both."""
-    from gsrcli.backbones import save_backbone
-    from gsrcli.checkpoints import save_model
+    from gsrcli.backbones import backbone_bytes
+    from gsrcli.checkpoints import model_bytes
     from gsrcli.conversion import backbone_of_released, model_of_released
 
-    sources = {file: _Source(sha256_of(path), origins[file]) for file, path in files.items()}
-    made_of = _MadeOf(entry.name, {file: source.sha256 for file, source in sources.items()})
-    path = path_of(entry.name)
-    notes = {"released": asdict(made_of)}
     if isinstance(entry, Backbone):
-        save_backbone(backbone_of_released(entry.name, files), entry.name, path, notes)
+        content = backbone_bytes(backbone_of_released(entry.name, files), entry.name)
     else:
-        save_model(model_of_released(entry.model, files), entry.model, path, notes)
-    _Record(sha256_of(path), sources).write(entry.name)
+        content = model_bytes(model_of_released(entry.model, files), entry.model, {})
+    _keep(entry.name, content, {file: Source(sha256_of(path), origins[file]) for file, path in files.items()})
 
 
-@dataclass(frozen=True)
-class _MadeOf:
-    """What a checkpoint's metadata say that it was made of: the name of released weights, and their files' SHA-256."""
+def _keep(name: str, content: bytes, sources: dict[str, Source]) -> None:
+    """Put a checkpoint into the cache, its record first."""
+    from gsrcli.checkpoints import write_checkpoint
 
-    name: str = ""
-    files: dict[str, str] = field(default_factory=dict)
-
-
-def _made_of(metadata: Mapping[str, str]) -> _MadeOf:
-    try:
-        note = json.loads(metadata.get("released", "{}"))
-        return _MadeOf(str(note.get("name", "")), dict(note.get("files", {})))
-    except (ValueError, TypeError, AttributeError):  # somebody else's note
-        return _MadeOf()
+    _ledger(name).write(Record(sources, _sha256(content)))
+    write_checkpoint(path_of(name), content)
 
 
-@dataclass(frozen=True)
-class _Source:
-    """A file that a checkpoint was made of, and where it came from."""
-
-    sha256: str
-    origin: str
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
-@dataclass(frozen=True)
-class _Record:
-    """What is known of a checkpoint in the cache."""
-
-    sha256: str
-    sources: dict[str, _Source]
-
-    @classmethod
-    def of(cls, name: str) -> _Record | None:
-        path = _record_of(name)
-        try:
-            content = json.loads(path.read_bytes())
-            sources = {file: _Source(**source) for file, source in content.pop("sources").items()}
-            return cls(**content, sources=sources)
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            hint = f"gsr weights remove {name} forgets it"
-            raise ModelError(f"the record of {name} is damaged: {path}: {error}", hint=hint) from error
-
-    def write(self, name: str) -> None:
-        write_whole(_record_of(name), (json.dumps(asdict(self), indent=2) + "\n").encode())
-
-
-def _record_of(name: str) -> Path:
-    return folder() / f"{name}.json"
+def _ledger(name: str) -> Ledger:
+    return Ledger(folder() / f"{name}.json", f"gsr weights remove {name}")
 
 
 def _parts_of(name: str) -> Path:

@@ -14,15 +14,20 @@ if TYPE_CHECKING:
 
     from gsrcli.models import Model
 
-__all__ = ["read_model", "require_finite", "save_model", "write_checkpoint"]
+__all__ = ["model_bytes", "read_model", "require_finite", "save_model", "write_checkpoint"]
 
 
 def save_model(model: Model, name: str, path: Path, notes: dict[str, Any]) -> None:
-    """Write a model's weights, its name and config, and ``notes`` on how it came to be, in one rename.
+    """Write a checkpoint, in one rename.
 
     Raises:
         GsrError: the file cannot be written.
     """
+    write_checkpoint(path, model_bytes(model, name, notes))
+
+
+def model_bytes(model: Model, name: str, notes: dict[str, Any]) -> bytes:
+    """A checkpoint: a model's weights, its name and config, and ``notes`` on how it came to be."""
     from safetensors.torch import save
 
     from gsrcli.models import config_of
@@ -30,7 +35,7 @@ def save_model(model: Model, name: str, path: Path, notes: dict[str, Any]) -> No
     metadata = {"format": "gsrcli", "model": name, "config": json.dumps(config_of(model))}
     metadata |= {key: json.dumps(value) for key, value in notes.items()}
     tensors = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
-    write_checkpoint(path, save(tensors, metadata))
+    return save(tensors, metadata)
 
 
 def write_checkpoint(path: Path, content: bytes | memoryview) -> None:
@@ -66,7 +71,8 @@ def read_model(path: Path) -> tuple[Model, dict[str, str]]:
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{path} is damaged, or no safetensors file: {error}") from error
     if metadata.get("format") != "gsrcli" or metadata.get("model") not in MODEL_NAMES:
-        raise ModelError(f"{path} is not a checkpoint of gsrcli")
+        kind = "it is a backbone of metrics: gsr weights fetch brings those" if "backbone" in metadata else None
+        raise ModelError(f"{path} is not a checkpoint of gsrcli", hint=kind)
     try:
         model = build(metadata["model"], json.loads(metadata["config"]))
         model.load_state_dict(state)

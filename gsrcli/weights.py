@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from gsrcli.models import Model
 
-__all__ = ["DEFAULT_MODEL", "load_model"]
+__all__ = ["DEFAULT_MODEL", "load_model", "weight_names"]
 
 DEFAULT_MODEL = "gsasr-lite"
 
@@ -45,9 +45,14 @@ def load_model(
     return channels_last(model.to(device)).eval().requires_grad_(False)
 
 
+def weight_names() -> list[str]:
+    """The names of weights: those that are published or come with gsrcli, and those that were imported here."""
+    return [*registry(), *cache.imported()]
+
+
 def _locate(name: str | os.PathLike[str], report: cache.Report | None) -> Path:
     """The verified file of weights with a name, or the path itself."""
-    if name in registry() or name in cache.imported():
+    if name in weight_names():
         return cache.locate(str(name), report)
     path = Path(name)
     if path.is_file():
@@ -65,5 +70,5 @@ def _unknown(name: str) -> ModelError:
             f"gsrcli has no weights for {name}",
             hint="give a checkpoint of it: --model PATH.safetensors",
         )
-    hint = f"try {nearest(name, [*registry(), *cache.imported()])}, or the path of a checkpoint"
+    hint = f"try {nearest(name, weight_names())}, or the path of a checkpoint"
     return ModelError(f"there is no model called {name!r}", hint=hint)

@@ -20,9 +20,10 @@ python=${PYTHON:-python3}
 if [ "${1:-}" = download ]; then
   folder=$2 version=$3
   shift 3
-  names="${*:-annotated-doc annotated-types cuda-bindings cuda-core cuda-pathfinder filelock hypothesis iniconfig \
-    markdown-it-py mdurl opencv-python-headless packaging pillow platformdirs pluggy psutil pydantic pydantic-core pygments \
-    pytest rich safetensors shellingham sortedcontainers tqdm typer typing-inspection}"
+  names="${*:-annotated-doc annotated-types certifi charset-normalizer cuda-bindings cuda-core cuda-pathfinder filelock \
+    hypothesis idna iniconfig markdown-it-py mdurl opencv-python-headless packaging pillow platformdirs pluggy psutil \
+    pydantic pydantic-core pygments pytest requests rich safetensors shellingham sortedcontainers tqdm typer \
+    typing-inspection urllib3}"
   platforms=$(for minor in 17 24 27 28 31 34; do echo "--platform manylinux_2_${minor}_x86_64"; done)
   for name in $names; do
     pin=$(sed -n "s/^\($name==[^; ]*\).*/\1/p" "$repository/constraints.txt" | tail -n 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,13 +19,14 @@ class Server:
     """Answers by path, the last of them again and again, and the headers of every request by path."""
 
     port: int
+    scheme: str = "http"
     answers: dict[str, list[Answer]] = field(default_factory=dict)
     requests: list[tuple[str, dict[str, str]]] = field(default_factory=list)
 
     def give(self, path: str, *answers: Answer) -> str:
         """Answer so at this path; returns its URL."""
         self.answers[path] = list(answers)
-        return f"http://127.0.0.1:{self.port}{path}"
+        return f"{self.scheme}://127.0.0.1:{self.port}{path}"
 
     def asked(self, path: str) -> list[dict[str, str]]:
         return [headers for asked, headers in self.requests if asked == path]
@@ -36,11 +38,14 @@ class Server:
 
 
 @contextmanager
-def serving() -> Iterator[Server]:
-    server = Server(0)
+def serving(encrypted: ssl.SSLContext | None = None) -> Iterator[Server]:
+    server = Server(0, "https" if encrypted else "http")
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            server.handle(self)
+
+        def do_CONNECT(self) -> None:  # what a proxy is asked first for an encrypted address
             server.handle(self)
 
         def log_message(self, *_: object) -> None:
@@ -53,6 +58,8 @@ def serving() -> Iterator[Server]:
             pass  # clients that hang up are a part of the tests
 
     with Quiet(("127.0.0.1", 0), Handler) as http:
+        if encrypted:
+            http.socket = encrypted.wrap_socket(http.socket, server_side=True)
         server.port = http.server_port
         threading.Thread(target=http.serve_forever, args=(0.01,), daemon=True).start()
         try:
@@ -72,10 +79,11 @@ def whole(
     etag: str | None = "",
     ranges: bool = True,
     kind: str = "application/octet-stream",
-    length: bool = True,
+    length: bool | str = True,
     until: int | None = None,
     pace: float = 0.0,
     ignore_if_range: bool = False,
+    unasked: int = 0,
 ) -> Answer:
     """The file, or the range asked for where its tag is still that one.
 
@@ -84,23 +92,24 @@ def whole(
         etag: its entity tag; by default one of its own, None for none.
         ranges: whether ranges are served.
         kind: its Content-Type.
-        length: whether its length is told.
+        length: whether its length is told, or what is told instead.
         until: hang up before the file's byte of this number.
         pace: seconds to wait before every 64 KiB.
         ignore_if_range: serve the range whatever the client's tag.
+        unasked: the first byte of the range that is served where none was asked for.
     """
     etag = tag(content) if etag == "" else etag
 
     def answer(handler: BaseHTTPRequestHandler) -> None:
         wanted = handler.headers.get("Range")
         fits = ignore_if_range or handler.headers.get("If-Range") == etag
-        begin = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and ranges and fits else 0
+        begin = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and ranges and fits else unasked
         handler.send_response(206 if begin else 200)
         handler.send_header("Content-Type", kind)
         if etag:
             handler.send_header("ETag", etag)
         if length:
-            handler.send_header("Content-Length", str(len(content) - begin))
+            handler.send_header("Content-Length", str(len(content) - begin) if length is True else length)
         if begin:
             handler.send_header("Content-Range", f"bytes {begin}-{len(content) - 1}/{len(content)}")
         handler.end_headers()

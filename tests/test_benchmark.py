@@ -25,16 +25,17 @@ from PIL import Image
 from torch import nn
 from typer.testing import Result
 
-from gsrcli import benchmark, nvrtc
+from gsrcli import benchmark, cache, nvrtc
 from gsrcli.benchmark import drawing, pipeline, published, work
 from gsrcli.benchmark.clock import Clock, Timing, peak_memory
 from gsrcli.benchmark.machine import Ceilings, environment, measure_ceilings
 from gsrcli.benchmark.protocol import PAPER_A100, Case, Setting, Subject, parse_scales
 from gsrcli.benchmark.report import Report
-from gsrcli.errors import GsrError, UnavailableError, UsageError
+from gsrcli.errors import GsrError, ModelError, UnavailableError, UsageError
 from gsrcli.gaussians import Gaussians
 from gsrcli.models import build
 from gsrcli.rasterizer import EPSILON
+from gsrcli.weights import load_model
 
 Bench = Callable[..., Result]
 Photo = Callable[..., Path]
@@ -362,6 +363,16 @@ def test_random_weights_are_not_passed_off_as_trained() -> None:
     assert all(entry in text for entry in ("paper, A100", "1573", "13367", "no such luck"))
     assert report.data()["rows"][0]["weights"] == "random"
     assert any("random weights" in note for note in report.data()["notes"])
+
+
+def test_imported_weights_are_trained_ones(tiny_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GSRCLI_HOME", str(tmp_path / "home"))
+    cache.import_checkpoint(tiny_path, "mine")
+    assert (subject := Subject.load("mine", SETTING.device)).weights == "trained"
+    assert len(subject.model.state_dict()) == len(load_model(tiny_path).state_dict())
+    with pytest.raises(ModelError, match="'mein'") as raised:
+        Subject.check("mein")
+    assert "mine" in str(raised.value.hint)
 
 
 def test_the_same_random_weights_every_time() -> None:

@@ -20,12 +20,12 @@ import pytest
 import torch
 from checkpoints import save_tiny, tiny_model
 from released_files import SMALL, released_states, write_released
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from server import Answer, Server, serving, status, whole
 from typer.testing import Result
 
 from gsrcli import cache, download
+from gsrcli.backbones import ARCHITECTURES, backbone_bytes
 from gsrcli.checkpoints import save_model
 from gsrcli.conversion import model_of_released
 from gsrcli.digests import Digest, sha256_of
@@ -143,9 +143,6 @@ def test_the_record_says_where_they_come_from(release: Fixture, home: Path) -> N
     assert record["sha256"] == sha256_of(path)
     for file, source in record["sources"].items():
         assert source == {"sha256": sha256_of(release.files[file]), "origin": release.urls[file]}
-    with safe_open(path, framework="pt") as checkpoint:
-        made_of = json.loads(checkpoint.metadata()["released"])
-    assert made_of == {"name": NAME, "files": {file: s["sha256"] for file, s in record["sources"].items()}}
 
 
 @pytest.mark.parametrize("kind", ["sha256", "git-blob-sha1"])
@@ -303,7 +300,7 @@ def test_a_disk_that_is_full_once_all_is_fetched(
 ) -> None:
     with full_disk(5_000_000), pytest.raises(GsrError, match="cannot write"):
         cache.fetch(NAME)
-    assert not READY & names(home)
+    assert f"{NAME}.safetensors" not in names(home)
     assert load_model(NAME)
     assert len(release.server.requests) == 2
 
@@ -332,12 +329,124 @@ def test_the_record_is_damaged(release: Fixture, home: Path) -> None:
     (home / f"{NAME}.json").write_text("{}")
     release.server.requests.clear()
     for action in (cache.locate, cache.fetch):
-        with pytest.raises(ModelError, match="the record of gsasr-small is damaged") as caught:
+        with pytest.raises(ModelError, match=r"the record .*gsasr-small\.json is damaged") as caught:
             action(NAME)
-        assert caught.value.hint == f"gsr weights remove {NAME} forgets it"
+        assert caught.value.hint == f"to forget it: gsr weights remove {NAME}"
     assert release.server.requests == []
     cache.remove(NAME)
     assert load_model(NAME)
+
+
+def test_a_record_that_cannot_be_read_is_not_called_damaged(release: Fixture, home: Path) -> None:
+    cache.fetch(NAME)
+    record = home / f"{NAME}.json"
+    record.unlink()
+    record.mkdir()
+    release.server.requests.clear()
+    for action in (cache.locate, cache.fetch):
+        with pytest.raises(ModelError, match=r"cannot read the record .*gsasr-small\.json: Is a directory"):
+            action(NAME)
+    assert release.server.requests == []
+
+
+# Between the record and the checkpoint
+
+PAUSED = """
+import gsrcli.checkpoints, pathlib, time
+write = gsrcli.checkpoints.write_checkpoint
+def paused(path, content):
+    pathlib.Path(REACHED).touch()
+    while not pathlib.Path(GO).exists():
+        time.sleep(0.01)
+    write(path, content)
+gsrcli.checkpoints.write_checkpoint = paused
+"""
+
+
+@pytest.fixture
+def paused(release: Fixture, tmp_path: Path) -> Callable[[str], subprocess.Popen[str]]:
+    """Run code in a process that stops when it is about to put a checkpoint in its place."""
+
+    def run(code: str) -> subprocess.Popen[str]:
+        reached = tmp_path / "reached"
+        names = f"REACHED, GO = {str(reached)!r}, {str(tmp_path / 'go')!r}"
+        process = release.process(f"{names}\n{PAUSED}\n{code}")
+        wait_until(reached.exists, process)
+        return process
+
+    return run
+
+
+def test_a_fetch_that_is_killed_before_its_checkpoint_is_there(
+    release: Fixture, home: Path, paused: Callable[[str], subprocess.Popen[str]]
+) -> None:
+    process = paused(f"cache.fetch({NAME!r})")
+    process.kill()
+    process.communicate()
+    assert READY & names(home) == {f"{NAME}.json"}
+    assert load_model(NAME)
+    assert names(home) == READY
+    assert len(release.server.requests) == 2  # what was there was gone on with
+
+
+def test_who_looks_before_the_checkpoint_is_there_waits_for_it(
+    release: Fixture, home: Path, tmp_path: Path, paused: Callable[[str], subprocess.Popen[str]]
+) -> None:
+    first = paused(f"cache.fetch({NAME!r})")
+    second = release.process(f"print(cache.locate({NAME!r}))")
+    assert second.stderr is not None
+    assert "waiting for it" in second.stderr.readline()
+    (tmp_path / "go").touch()
+    for process in (first, second):
+        _, error = process.communicate(timeout=60)
+        assert process.returncode == 0, error
+    assert len(release.server.requests) == 2
+
+
+def test_an_import_that_is_killed_before_its_checkpoint_is_there(
+    home: Path, tmp_path: Path, gsr: Gsr, paused: Callable[[str], subprocess.Popen[str]]
+) -> None:
+    path = save_tiny(tmp_path / "mine.safetensors", seed=1)
+    process = paused(f"import pathlib; cache.import_checkpoint(pathlib.Path({str(path)!r}))")
+    process.kill()
+    process.communicate()
+    assert names(home) == {"mine.json"}
+    assert cache.imported() == []
+    assert gsr("weights", "verify").exit_code == 0
+    cache.import_checkpoint(save_tiny(path, seed=2))  # which may have been trained on meanwhile
+    assert load_model("mine")
+
+
+# A folder that cannot be looked into
+
+
+@pytest.fixture(params=["too long", "forbidden"])
+def unreadable(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    folder = tmp_path / ("x" * 300 if request.param == "too long" else "forbidden")
+    if request.param == "forbidden":
+        if not hasattr(os, "geteuid") or os.geteuid() == 0:
+            pytest.skip("root may look anywhere")
+        folder.mkdir(mode=0o000)
+    monkeypatch.setenv("GSRCLI_HOME", str(folder / "home"))
+    yield
+    if request.param == "forbidden":
+        folder.chmod(0o755)
+
+
+@pytest.mark.usefixtures("unreadable")
+def test_what_is_in_the_package_needs_no_folder(gsr: Gsr, photo: Callable[..., Path], tmp_path: Path) -> None:
+    assert gsr("upscale", photo(), "--scale", 2).exit_code == 0
+    assert (tmp_path / "photo_x2.png").exists()
+    assert "bundled" in gsr("weights", "list").stdout
+    assert gsr("weights", "verify").stdout == f"{cache.path_of('gsasr-lite')}: intact\n"
+    for arguments in (["weights", "verify", "mine"], ["upscale", photo(), "--scale", 3, "--model", "mine"]):
+        result = gsr(*arguments)
+        assert result.exit_code == 1
+        assert "called 'mine'" in result.stderr
+    result = gsr("weights", "fetch", "gsasr-edsr")
+    assert result.exit_code == 1
+    assert "error: cannot write to" in result.stderr
+    assert "GSRCLI_HOME" in result.stderr
 
 
 # Verification
@@ -418,14 +527,13 @@ def test_exactly_the_released_files_are_imported(release: Fixture, given: list[s
         cache.import_released(NAME, files)
 
 
-def test_a_converted_checkpoint_moves_to_another_machine(
-    release: Fixture, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    moved = cache.fetch(NAME).rename(tmp_path / "from-the-other-machine.safetensors")
-    cache.remove(NAME)
-    assert cache.import_checkpoint(moved) == NAME
-    assert cache.import_checkpoint(moved) == NAME  # again is no harm
-    monkeypatch.setenv("GSRCLI_OFFLINE", "1")
+def test_what_is_here_is_not_made_again(release: Fixture, home: Path) -> None:
+    cache.import_released(NAME, list(release.files.values()))
+    before = [(home / name).stat().st_ino for name in sorted(READY)]
+    cache.import_released(NAME, list(release.files.values()))
+    assert [(home / name).stat().st_ino for name in sorted(READY)] == before
+    cache.path_of(NAME).write_bytes(b"")
+    cache.import_released(NAME, list(release.files.values()))
     assert load_model(NAME)
 
 
@@ -434,6 +542,7 @@ def test_own_weights_get_a_name(home: Path, tmp_path: Path) -> None:
     assert cache.import_checkpoint(path) == "mine"
     assert cache.import_checkpoint(path, "other") == "other"
     assert cache.imported() == ["mine", "other"]
+    assert cache.import_checkpoint(path) == "mine"  # again is no harm
     path.unlink()
     assert load_model("mine")
     (home / "mine.safetensors").write_bytes(b"")
@@ -447,24 +556,51 @@ def test_names_are_not_taken_twice(release: Fixture, home: Path, tmp_path: Path)
     cache.import_checkpoint(mine)
     with pytest.raises(ModelError, match="there are other weights called mine"):
         cache.import_checkpoint(other, "mine")
-    for name in (NAME, "gsasr-lite"):
-        with pytest.raises(ModelError, match=f"was not made of the released files of {name}"):
-            cache.import_checkpoint(other, name)
     for name in ("../mine", "a b", "x.safetensors"):
         with pytest.raises(UsageError, match="is no name"):
             cache.import_checkpoint(other, name)
     assert names(home) == {"mine.safetensors", "mine.json"}
 
 
-@pytest.mark.parametrize("note", ["{", "[1]", '{"files": 7}', "3"])
-def test_somebody_else_s_note_is_no_obstacle(home: Path, tmp_path: Path, note: str) -> None:
-
-    path = tmp_path / "mine.safetensors"
-    save_model(tiny_model(), "gsasr-lite", path, {})
-    with safe_open(path, framework="pt") as file:
-        metadata = file.metadata()
-    save_file(load_file(path), path, {**metadata, "released": note})
+def test_a_file_that_was_put_there_is_not_replaced(home: Path, tmp_path: Path) -> None:
+    home.mkdir(parents=True)
+    path = save_tiny(home / "mine.safetensors", seed=1)
+    with pytest.raises(ModelError, match="the weights of mine are damaged"):
+        load_model("mine")  # of which nothing is recorded
+    with pytest.raises(ModelError, match="there are other weights called mine"):
+        cache.import_checkpoint(save_tiny(tmp_path / "other.safetensors", seed=2), "mine")
     assert cache.import_checkpoint(path) == "mine"
+    assert load_model("mine")
+
+
+@pytest.mark.parametrize("name", [NAME, "gsasr-lite", "gsasr-edsr", "alexnet"])
+@pytest.mark.parametrize("by", ["--name", "file", "note"])
+def test_names_that_are_known_are_not_given_away(
+    release: Fixture, home: Path, tmp_path: Path, gsr: Gsr, name: str, by: str
+) -> None:
+    """Whatever a checkpoint says of itself: only the released files themselves become released weights."""
+    bundled = cache.path_of("gsasr-lite").read_bytes()
+    path = tmp_path / f"{name if by == 'file' else 'mine'}.safetensors"
+    save_model(tiny_model(), "gsasr-lite", path, {"released": {"name": name, "files": {}}})
+    result = gsr("weights", "import", path, *(["--name", name] if by == "--name" else []))
+    if by == "note":
+        assert names(home) == {"mine.safetensors", "mine.json"}
+    else:
+        assert result.exit_code == 1
+        assert f"{name} is the name of weights that gsrcli knows" in result.stderr
+        assert "--name of your own" in result.stderr
+        assert not home.exists()
+    assert cache.path_of("gsasr-lite").read_bytes() == bundled
+
+
+def test_a_backbone_is_no_model(home: Path, tmp_path: Path, gsr: Gsr) -> None:
+    path = tmp_path / "mine.safetensors"
+    path.write_bytes(backbone_bytes(ARCHITECTURES["alexnet"].build(), "alexnet"))
+    result = gsr("weights", "import", path)
+    assert result.exit_code == 1
+    assert "is not a checkpoint of gsrcli" in result.stderr
+    assert "it is a backbone of metrics: gsr weights fetch" in result.stderr
+    assert not home.exists()
 
 
 def test_removed_weights_leave_nothing(release: Fixture, home: Path) -> None:
@@ -496,6 +632,10 @@ def test_weights_are_listed(gsr: Gsr, release: Fixture, home: Path, tmp_path: Pa
     assert lines.keys() == {"name", "mine", *registry(), *backbones()}
     assert lines["gsasr-lite"].split()[1:6] == ["bundled", "3", "MB", "0.8", "M"]
     assert "DIV2K 31.04, LSDIR 26.82, Urban100 27.45" in lines["gsasr-edsr"]
+    assert "on Y, border = min(scale, 8), bicubic shrinking; by its authors" in lines["gsasr-edsr"]
+    assert "on Y, border = scale, Pillow's bicubic shrinking" in lines["gsasr-lite"]
+    assert lines["gsasr-edsr"].split()[1:6] == ["—", "≈", "102", "MB", "25.6"]
+    assert lines["vgg16"].split()[1:] == ["—", "≈", "553", "MB", "138.4", "M", "BSD-3-Clause", "ImageNet-1K"]
     assert lines[NAME].split()[1] == "—"
     assert lines["mine"].split()[1] == "imported"
     assert gsr("weights", "fetch", NAME).exit_code == 0

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from email.utils import formatdate
 from pathlib import Path
-from urllib.request import Request
 
 import numpy as np
 import pytest
+from requests import Request
 from server import Answer, Server, serving, silent, status, tag, whole
 
 from gsrcli import download as module
@@ -78,14 +82,22 @@ def names(part: Path) -> set[str]:
     return {path.name for path in part.parent.iterdir()}
 
 
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    return port
+
+
 # Good answers
 
 
-@pytest.mark.parametrize("length", [True, False])
+@pytest.mark.parametrize("length", [True, False, "²"])
 @pytest.mark.parametrize("etag", ["", None, 'W/"weak"'])
-def test_a_file_arrives_whole(server: Server, part: Path, etag: str | None, length: bool) -> None:
+def test_a_file_arrives_whole(server: Server, part: Path, etag: str | None, length: bool | str) -> None:
     told = get(part, server.give("/file", whole(FILE, etag=etag, length=length)))
-    assert told[-1] == (len(FILE), len(FILE) if length else None)
+    assert told[-1] == (len(FILE), len(FILE) if length is True else None)
     assert told == sorted(told)
     assert server.asked("/file")[0]["User-Agent"].startswith("gsrcli/")
 
@@ -144,11 +156,25 @@ def test_a_part_of_another_address_is_fetched_anew(server: Server, part: Path) -
     assert "Range" not in server.asked("/file")[0]
 
 
-@pytest.mark.parametrize("note", ["", "{", "[]", '{"url": 1}', '{"etag": "x", "total": 5, "url": "x", "more": 1}'])
+@pytest.mark.parametrize(
+    "note",
+    [
+        "",
+        "{",
+        "[]",
+        '{"url": 1}',
+        '{"etag": "x", "total": 5, "url": "x", "more": 1}',
+        '{"etag": "\\"x\\"", "total": "5", "url": "URL"}',
+        '{"etag": 5, "total": 300000, "url": "URL"}',
+        '{"etag": "\\"\\n\\"", "total": 300000, "url": "URL"}',
+    ],
+)
 def test_a_damaged_note_is_no_obstacle(server: Server, part: Path, note: str) -> None:
     part.write_bytes(OTHER[:1000])
-    part.with_name(f"{part.name}.json").write_text(note)
-    get(part, server.give("/file", whole(FILE)))
+    url = server.give("/file", whole(FILE))
+    part.with_name(f"{part.name}.json").write_text(note.replace("URL", url))
+    get(part, url)
+    assert "Range" not in server.asked("/file")[0]
 
 
 def test_a_range_of_another_version_is_not_appended(server: Server, part: Path) -> None:
@@ -182,6 +208,20 @@ def test_a_server_says_how_long_to_wait(server: Server, part: Path) -> None:
     with pytest.warns(UserWarning, match="trying again in 1 s"):
         get(part, url)
     assert 1 <= time.monotonic() - began < 5
+
+
+def test_a_server_says_when_to_ask_again(server: Server, part: Path) -> None:
+    date = formatdate(time.time() + 3, usegmt=True)
+    began = time.monotonic()
+    with pytest.warns(UserWarning, match=r"trying again in [123]"):
+        get(part, server.give("/file", status(503, Retry_After=date), whole(FILE)))
+    assert 1 <= time.monotonic() - began < 8
+
+
+@pytest.mark.parametrize("pause", ["²", "soon", "-1", "", "9" * 5000, "Wed, 21 Oct 99999 07:28:00 GMT"])
+def test_a_server_s_nonsense_is_no_pause(server: Server, part: Path, pause: str) -> None:
+    with pytest.warns(UserWarning, match=r"trying again in 0\.01 s"):
+        get(part, server.give("/file", status(503, Retry_After=pause), whole(FILE)))
 
 
 def test_a_server_that_falls_silent(server: Server, part: Path) -> None:
@@ -232,8 +272,12 @@ def test_without_a_tag_nothing_is_kept(server: Server, part: Path) -> None:
         (whole(b"version https://git-lfs.github.com/spec/v1\noid sha256:00"), "Git LFS pointer"),
         (whole(b""), "an empty file"),
         (whole(b"", length=False), "an empty file"),
+        (whole(FILE, unasked=1000), "a part of the file where all of it was asked for"),
+        (status(204), "the server answers 204"),
+        (status(304), "the server answers 304"),
         (status(302, Location="ftp://127.0.0.1/file"), "redirects to ftp:.*, which is not encrypted"),
-        (status(302, Location="file:///etc/passwd"), "302"),
+        (status(302, Location="file:///etc/passwd"), "redirects to file:.*, which is not encrypted"),
+        (status(302, Location="http://[::1"), "/file: Invalid IPv6 URL"),
     ],
 )
 def test_one_request_is_enough_to_know(server: Server, part: Path, answer: Answer, match: str) -> None:
@@ -243,7 +287,7 @@ def test_one_request_is_enough_to_know(server: Server, part: Path, answer: Answe
 
 
 def test_a_redirect_in_a_circle(server: Server, part: Path) -> None:
-    fails(part, server.give("/file", status(302, Location="/file")), match="302")
+    fails(part, server.give("/file", status(302, Location="/file")), match="redirects in a circle")
     assert names(part) == set()
 
 
@@ -255,10 +299,7 @@ def test_a_server_that_does_not_recover(server: Server, part: Path, answer: Answ
 
 
 def test_nobody_listens(part: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    fails(part, f"http://127.0.0.1:{port}/file", match="Connection refused")
+    fails(part, f"http://127.0.0.1:{free_port()}/file", match="Connection refused")
     assert names(part) == set()
 
 
@@ -266,16 +307,41 @@ def test_a_host_that_does_not_exist(part: Path) -> None:
     fails(part, "https://nowhere.invalid/file", match=r"nowhere\.invalid/file: its host cannot be found")
 
 
-def test_an_encrypted_address_does_not_lead_to_a_plain_one() -> None:
-    with pytest.raises(DownloadError, match="not encrypted"):
-        module._Redirects().redirect_request(
-            Request("https://a.example/file"),
-            None,  # type: ignore[arg-type]
-            302,
-            "",
-            None,  # type: ignore[arg-type]
-            "http://a.example/file",
-        )
+@pytest.fixture
+def encrypted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Path]]:
+    """A server that encrypts, and its certificate, which nobody else knows."""
+    if shutil.which("openssl") is None:
+        pytest.skip("there is no openssl to make a certificate with")
+    folder = tmp_path_factory.mktemp("certificate")
+    certificate, key = folder / "certificate.pem", folder / "key.pem"
+    command = (
+        "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=127.0.0.1 -addext subjectAltName=IP:127.0.0.1"
+    )
+    files = ["-out", str(certificate), "-keyout", str(key)]
+    subprocess.run([*command.split(), *files], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with serving(context) as server:
+        yield server, certificate
+
+
+def test_a_certificate_that_nobody_knows(encrypted: tuple[Server, Path], part: Path) -> None:
+    server, _ = encrypted
+    error = fails(part, server.give("/file", whole(FILE)), match="its certificate is not trusted: self.signed")
+    assert "REQUESTS_CA_BUNDLE" in (error.hint or "")
+    assert server.requests == []
+    assert names(part) == set()
+
+
+def test_an_encrypted_address_does_not_lead_to_a_plain_one(
+    server: Server, encrypted: tuple[Server, Path], part: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    safe, certificate = encrypted
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+    get(part, safe.give("/file", whole(FILE)))
+    moved = safe.give("/moved", status(302, Location=server.give("/file", whole(FILE))))
+    fails(part, moved, match=f"redirects to http://127.0.0.1:{server.port}/file, which is not encrypted")
+    assert server.requests == []
 
 
 def test_mirrors_are_tried_in_turn(server: Server, part: Path) -> None:
@@ -338,6 +404,14 @@ def test_a_killed_download_is_gone_on_with(server: Server, part: Path) -> None:
 # No network
 
 
+def test_what_needs_no_network_imports_none() -> None:
+    ours = "gsrcli.cli.app, gsrcli.cli.weights, gsrcli.weights, gsrcli.evaluation.datasets"
+    code = f"import sys, {ours}; print(*sys.modules)"
+    modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "gsrcli.cache" in modules
+    assert not {"requests", "urllib3"} & set(modules)
+
+
 def test_offline_nothing_is_asked(server: Server, part: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GSRCLI_OFFLINE", "1")
     monkeypatch.setattr(socket, "socket", None)
@@ -356,6 +430,60 @@ def test_proxies_are_honoured(server: Server, part: Path, monkeypatch: pytest.Mo
     monkeypatch.delenv("no_proxy", raising=False)
     server.give("http://a.example/file", whole(FILE))  # a proxy is asked for whole addresses
     get(part, "http://a.example/file")
+
+
+def test_a_proxy_s_password_is_the_proxy_s_alone(server: Server, part: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", f"http://ann:secret@127.0.0.1:{server.port}")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with serving() as elsewhere:
+        moved = elsewhere.give("/file", whole(FILE))
+        server.give("http://a.example/file", status(302, Location=moved))
+        get(part, "http://a.example/file")
+        assert "Proxy-Authorization" in server.requests[0][1]
+        assert len(elsewhere.requests) == 1
+        assert not {"Proxy-Authorization", "Authorization"} & elsewhere.requests[0][1].keys()
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_proxy_that_cannot_be_reached_is_named(part: Path, monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
+    port = free_port()
+    monkeypatch.setenv(f"{scheme}_proxy", f"http://ann:secret@127.0.0.1:{port}")
+    error = fails(part, f"{scheme}://a.example/file", match=f"a.example/file, through the proxy 127.0.0.1:{port}: Conn")
+    assert "secret" not in str(error)
+
+
+@pytest.mark.parametrize("address", ["", "[::1", "host:port", "127.0.0.1:99999"])
+@pytest.mark.parametrize("login", ["ann:secret", "ann:se/cret", "ann:se#cret"])
+def test_a_proxy_at_no_address(part: Path, monkeypatch: pytest.MonkeyPatch, login: str, address: str) -> None:
+    monkeypatch.setenv("https_proxy", f"http://{login}@{address}")
+    error = fails(part, "https://a.example/file", match="a proxy at an address that is none")
+    assert "cret" not in str(error)
+
+
+def test_a_proxy_that_wants_a_login(server: Server, part: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{server.port}")
+    server.give("a.example:443", status(407))
+    error = fails(part, "https://a.example/file", match="the proxy wants a login")
+    assert "USER:PASSWORD" in (error.hint or "")
+    assert len(server.requests) == 1
+
+
+@pytest.mark.skipif(importlib.util.find_spec("socks") is not None, reason="PySocks is installed")
+def test_a_proxy_of_another_kind(part: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("all_proxy", f"socks5://ann:secret@127.0.0.1:{free_port()}")
+    error = fails(part, "http://a.example/file", match="SOCKS needs one more package")
+    assert error.hint == "pip install 'requests[socks]'"
+    assert "secret" not in str(error)
+
+
+def test_logins_of_other_programs_are_not_shown(server: Server, part: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    netrc = part.with_name("netrc")
+    netrc.write_text("default login ann password secret\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    server.give("/there", whole(FILE))
+    get(part, server.give("/file", status(302, Location="/there")))
+    assert [headers.get("Authorization") for _, headers in server.requests] == [None, None]
 
 
 # The token
@@ -387,16 +515,28 @@ def test_the_token_goes_to_its_host_and_nowhere_else(
 )
 def test_which_host_is_the_token_s(monkeypatch: pytest.MonkeyPatch, url: str, shown: bool) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
-    request = module._Token().https_request(Request(url))
-    assert request.get_header("Authorization") == ("Bearer hf_secret" if shown else None)
-    assert "Authorization" not in request.headers  # which a redirect would take along
+    request = module._show_token(Request("GET", url).prepare())
+    assert request.headers.get("Authorization") == ("Bearer hf_secret" if shown else None)
 
 
-@pytest.mark.parametrize(("origin", "hinted"), [("huggingface.co", True), ("a.example", False)])
-def test_a_denial_says_how_to_show_a_token(origin: str, hinted: bool) -> None:
-    from email.message import Message
-    from urllib.error import HTTPError
+@pytest.mark.parametrize("token", ["hf_sec\nret", "hf_sec ret", "hf_secrét", "hf_sec\u2028ret"])
+def test_a_token_that_is_none_is_named_and_not_told(
+    server: Server, part: Path, monkeypatch: pytest.MonkeyPatch, token: str
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", token)
+    get(part, server.give("/file", whole(FILE)))  # which is not for that host
+    part.unlink()
+    monkeypatch.setattr(module, "_TOKEN_ORIGIN", f"http://127.0.0.1:{server.port}")
+    error = fails(part, server.give("/file", whole(FILE)), match="HF_TOKEN is no access token")
+    assert "hf_sec" not in f"{error} {error.hint}"
+    assert len(server.requests) == 1
 
-    url = f"https://{origin}/file"
-    error = module._refusal(url, HTTPError(url, 401, "Unauthorized", Message(), None))
-    assert ("HF_TOKEN" in (error.hint or "")) == hinted
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_denial_says_how_to_show_a_token(
+    server: Server, part: Path, monkeypatch: pytest.MonkeyPatch, own: bool
+) -> None:
+    if own:
+        monkeypatch.setattr(module, "_TOKEN_ORIGIN", f"http://127.0.0.1:{server.port}")
+    error = fails(part, server.give("/file", status(401)), match="access is denied")
+    assert ("HF_TOKEN" in (error.hint or "")) == own

@@ -30,7 +30,7 @@ from typer.testing import Result
 from gsrcli import cache, download
 from gsrcli.backbones import ARCHITECTURES
 from gsrcli.digests import Digest
-from gsrcli.errors import DownloadError, GsrError, PictureError, UsageError
+from gsrcli.errors import DownloadError, GsrError, ModelError, PictureError, UsageError
 from gsrcli.evaluation import datasets
 from gsrcli.evaluation.datasets import Archive, collect, fetch, find, registry
 from gsrcli.evaluation.pictures import Folder, read_rgb
@@ -764,10 +764,14 @@ def test_an_archive_that_changed_is_refused(release: Release) -> None:
         (release.home / title).rmdir()
     release.files["benchmark/Set5/HR/0.png"] = png(100)
     release.publish(release.tar())
-    with pytest.raises(DownloadError, match="has changed since it was fetched first") as caught:
+    with pytest.raises(DownloadError, match=r"release has changed since http.*/release gave it first") as caught:
         release.fetch()
-    assert "release.json" in str(caught.value.hint)
-    (release.home / "release.json").unlink()
+    record = release.home / "release.json"
+    assert caught.value.hint == f"if the change is meant: delete {record}, then fetch again"
+    record.write_text("{}")
+    with pytest.raises(ModelError, match=r"the record .*release\.json is damaged"):
+        release.fetch()
+    record.unlink()
     release.fetch()
 
 
@@ -778,7 +782,7 @@ def test_an_archive_other_than_published_is_refused(release: Release, tmp_path: 
     release.publish(release.tar(), Digest("sha256", "0" * 64))
     for title in ("Set5", "Set14"):
         (release.home / title).rename(tmp_path / title)
-    with pytest.raises(DownloadError, match="not the published one"):
+    with pytest.raises(DownloadError, match="release is not the published file"):
         release.fetch()
 
 

@@ -661,3 +661,50 @@ def test_other_errors_are_not_taken_for_memory(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(RuntimeError, match="shapes"):
         Upscaler(tiny_model()).enlarge(Picture(np.zeros((110, 110, 3), np.uint8)), (220, 220))
     assert passed == []
+
+
+# Around the command
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs sh")
+def test_nobody_reads_the_output(photo: Photo, tiny_path: Path, tmp_path: Path) -> None:
+    photo("a.png")
+    command = f"'{sys.executable}' -m gsrcli upscale a.png --scale 2 --model '{tiny_path}' --json"
+    done = subprocess.run(
+        ["sh", "-c", f"{{ {command}; echo $? >code; }} | true"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=True,
+    )
+    assert done.stderr == ""
+    assert (tmp_path / "code").read_text() == "141\n"
+    assert "a_x2.png" in names(tmp_path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs sh")
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_standard_streams(photo: Photo, tiny_path: Path, tmp_path: Path, closed: str) -> None:
+    """What takes a free descriptor would get what is written to the stream."""
+    photo("a.png")
+    command = f"'{sys.executable}' -m gsrcli upscale a.png --scale 2 --model '{tiny_path}' {closed}"
+    subprocess.run(["sh", "-c", command], capture_output=True, cwd=tmp_path, check=True)
+    width, height = Image.open(tmp_path / "a.png").size
+    assert Image.open(tmp_path / "a_x2.png").size == (2 * width, 2 * height)
+
+
+@pytest.mark.parametrize("fault", ["ImportError", "OSError"])
+def test_libraries_that_do_not_work_are_the_doctors(
+    gsr_process: Callable[..., subprocess.Popen[str]], photo: Photo, tmp_path: Path, fault: str
+) -> None:
+    broken = tmp_path / "site" / "torch"
+    broken.mkdir(parents=True)
+    (broken / "__init__.py").write_text(f"raise {fault}('libcudart.so.12: cannot open shared object file')")
+    path = os.pathsep.join((str(broken.parent), os.environ["PYTHONPATH"]))
+    process = gsr_process("upscale", photo(), "--scale", 2, PYTHONPATH=path)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert errors == (
+        "error: an installed library does not work: libcudart.so.12: cannot open shared object file\n"
+        "  gsr doctor says what to do\n"
+    )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -232,3 +235,29 @@ def test_nor_is_it_where_the_outputs_lie_below_the_inputs(touch: Touch) -> None:
     touch("in/a.png", "in/sub/b.png", "in/large/a_x2.png", "in/large/sub/b_x2.png")
     jobs = plan("in", output="in/large", recursive=True)
     assert pairs(jobs) == [("in/a.png", "in/large/a_x2.png"), ("in/sub/b.png", "in/large/sub/b_x2.png")]
+
+
+def test_an_empty_input_is_not_the_current_folder(touch: Touch) -> None:
+    touch("a.png")
+    with pytest.raises(UsageError, match="empty"):
+        plan("")
+
+
+@pytest.mark.skipif(not hasattr(os, "setresuid"), reason="needs Linux")
+def test_folders_that_cannot_be_read_fail_as_jobs(touch: Touch) -> None:
+    """Where only their owner may look into them; the rest is found."""
+    root = touch("in/a.png", "in/closed/b.png", "in/seen/c.png")
+    (root / "in/closed").chmod(0)
+    (root / "in/seen").chmod(0o444)  # names can be read, files cannot be looked at
+    program = (
+        "import os\n"
+        "from gsrcli.cli.jobs import plan_jobs\n"
+        "from pathlib import Path\n"
+        "if os.geteuid() == 0:\n"
+        "    os.setresuid(65534, 65534, 65534)\n"  # the superuser may look anywhere
+        "print(*(job.source.as_posix() for job in plan_jobs(['in'], Path('/'), 'x2', None, True)))\n"
+    )
+    for folder in [root, *root.parents][:-2]:
+        folder.chmod(folder.stat().st_mode | 0o055)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=root, check=False)
+    assert done.stdout.split() == ["in/a.png", "in/closed", "in/seen/c.png"], done.stderr

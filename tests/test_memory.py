@@ -34,6 +34,25 @@ def test_large_arrays_come_from_memory_that_is_there() -> None:
     assert pages("keep") < pages("return") / 20
 
 
+_PEAKS = """
+import numpy as np
+import torch
+from gsrcli.benchmark.clock import peak_memory
+from gsrcli.memory import keep_freed_memory
+
+keep_freed_memory()
+before = peak_memory(lambda: None, torch.device("cpu"))
+np.ones(500_000_000, np.uint8)
+print(peak_memory(lambda: None, torch.device("cpu")) - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of glibc alone")
+def test_what_is_kept_does_not_count_as_the_next_works_memory() -> None:
+    done = subprocess.run([sys.executable, "-c", _PEAKS], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 50_000_000
+
+
 def test_the_command_asks_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     from gsrcli.cli import app
 

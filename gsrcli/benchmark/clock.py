@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from gsrcli.memory import return_freed_memory
+
 __all__ = ["Clock", "Mark", "Span", "Timing", "peak_memory"]
 
 Mark = torch.cuda.Event | float
@@ -111,6 +113,7 @@ def peak_memory(work: Callable[[], object], device: torch.device) -> int | None:
     if device.type == "cpu":
         with suppress(OSError):
             path, code = _FORGET_PEAK
+            return_freed_memory()  # of what was done before
             path.write_text(code)
             work()
             lines = dict(line.split(":", 1) for line in _STATUS.read_text().splitlines())

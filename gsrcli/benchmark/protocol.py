@@ -18,7 +18,7 @@ from gsrcli.errors import ModelError, UsageError, nearest
 from gsrcli.images import read_picture, to_unit
 from gsrcli.models import MODEL_NAMES, Model, build
 from gsrcli.registry import registry
-from gsrcli.weights import load_model
+from gsrcli.weights import load_model, weight_names
 
 if TYPE_CHECKING:
     from gsrcli.benchmark.machine import Ceilings
@@ -75,13 +75,14 @@ class Subject:
 
     @staticmethod
     def check(name: str) -> None:
-        """See that a name is a model's, or the path of a checkpoint.
+        """See that a name is that of weights or of a model, or the path of a checkpoint.
 
         Raises:
             ModelError: it is not.
         """
-        if name not in (*registry(), *MODEL_NAMES) and not Path(name).is_file():
-            hint = f"try {nearest(name, MODEL_NAMES)}, or the path of a checkpoint"
+        known = dict.fromkeys((*weight_names(), *MODEL_NAMES))
+        if name not in known and not Path(name).is_file():
+            hint = f"try {nearest(name, known)}, or the path of a checkpoint"
             raise ModelError(f"there is no model called {name!r}", hint=hint)
 
     @staticmethod
@@ -92,8 +93,7 @@ class Subject:
             ModelError: there is no such model, or its weights are damaged.
         """
         Subject.check(name)
-        known = name in registry() or name in MODEL_NAMES
-        if not known or cache.is_present(name):
+        if cache.is_present(name) if name in weight_names() else name not in MODEL_NAMES:
             return Subject(Path(name).name, load_model(name, device), "trained")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)

@@ -8,6 +8,7 @@ import typer
 
 from gsrcli._version import __version__
 from gsrcli.cli.bench import bench
+from gsrcli.cli.console import open_standard_streams
 from gsrcli.cli.doctor import doctor
 from gsrcli.cli.eval import evaluate
 from gsrcli.cli.train import train
@@ -49,5 +50,6 @@ def gsr(
 
 def main() -> None:
     """Run ``gsr``."""
+    open_standard_streams()
     keep_freed_memory()
     app()

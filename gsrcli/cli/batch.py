@@ -40,6 +40,7 @@ class Outcome:
     seconds: float | None = None
     error: str | None = None
     hint: str | None = None
+    warnings: list[str] | None = None
 
 
 @dataclass
@@ -86,10 +87,12 @@ class Batch:
                 bar.set_postfix_str(job.source.name, refresh=False)
                 began = time.perf_counter()
                 try:
-                    enlarged = self._enlarge(job, reading.result(), bar.update)
+                    picture = reading.result()
+                    size, warnings = self._foresee(job, picture)
+                    enlarged = self._enlarge(picture, size, bar.update)
                     if outcomes:
                         outcomes[-1].result()  # no more than one enlargement waits to be written
-                    outcomes.append(writer.submit(self._write, job, enlarged, began))
+                    outcomes.append(writer.submit(self._write, job, enlarged, began, warnings))
                 except Exception as error:
                     outcomes.append(_finished(self._failure(job, error)))
                 bar.update(done + 1 - bar.n)
@@ -99,23 +102,26 @@ class Batch:
         began = time.perf_counter()
         picture = read_picture(job.source, max_pixels=self.max_pixels)
         self.decoding += time.perf_counter() - began
-        return picture
+        return picture.without_metadata() if self.strip_metadata else picture
 
-    def _enlarge(self, job: Job, picture: Picture, advance: Callable[[float], object]) -> Picture:
-        """The enlargement, once everything that can be known to forbid it has been looked at."""
+    def _foresee(self, job: Job, picture: Picture) -> tuple[tuple[int, int], list[str]]:
+        """The enlargement's size, and what its format does not keep; raises what can be known to forbid it."""
         width, height = picture.size
         size = self.target.of(height, width)
         _make_folder(job)
         check_output(job.target, (size[1], size[0]), alpha=not picture.opaque, bytes_per_pixel=picture.bytes_per_pixel)
-        picture = picture.without_metadata() if self.strip_metadata else picture
         form = output_format(job.target)
         lost = losses(picture, form)
-        if lost:
-            self.console.warn(f"{job.target}: {form.name} does not keep {', '.join(lost)}")
+        warnings = [f"{job.target}: {form.name} does not keep {', '.join(lost)}"] if lost else []
+        for warning in warnings:
+            self.console.warn(warning)
+        return size, warnings
+
+    def _enlarge(self, picture: Picture, size: tuple[int, int], advance: Callable[[float], object]) -> Picture:
         work = self.upscaler.work(picture)
         return self.upscaler.enlarge(picture, size, lambda pixels: advance(pixels / work))
 
-    def _write(self, job: Job, picture: Picture, began: float) -> Outcome:
+    def _write(self, job: Job, picture: Picture, began: float, warnings: list[str]) -> Outcome:
         try:
             writing = time.perf_counter()
             write_picture(picture, job.target, quality=self.quality, overwrite=self.overwrite)
@@ -124,7 +130,7 @@ class Batch:
             return self._failure(job, error)
         width, height = picture.size
         seconds = round(time.perf_counter() - began, 3)
-        return Outcome(str(job.source), str(job.target), "done", width, height, seconds)
+        return Outcome(str(job.source), str(job.target), "done", width, height, seconds, warnings=warnings or None)
 
     def _failure(self, job: Job, error: Exception) -> Outcome:
         if self.debug:

@@ -7,6 +7,7 @@ one JSON object, or nothing where the command itself made no sense, and standard
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console as RichConsole
     from rich.console import RenderableType
 
-__all__ = ["Console"]
+__all__ = ["Console", "leave_standard_output", "open_standard_streams"]
 
 _FRAME = 0.25
 """Seconds to leave between drawings of the same thing."""
@@ -36,6 +37,7 @@ class Console:
         """What a command was run for, as text for people and as data for programs."""
         _spell_out_the_unprintable()
         sys.stdout.write((json.dumps(data) if self.json else text) + "\n")
+        sys.stdout.flush()
 
     def table(self, headings: Sequence[str], rows: Sequence[Sequence[str]], data: dict[str, Any]) -> None:
         """A result of several rows, as a table for people and as data for programs."""
@@ -157,3 +159,16 @@ def _spell_out_the_unprintable() -> None:
     """File names may be beyond the terminal's encoding."""
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def open_standard_streams() -> None:
+    """Open those that were closed on nothing, before a file of ours takes their place."""
+    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest descriptor that is free, which is this one
+            setattr(sys, name, os.fdopen(descriptor, "w" if descriptor else "r", encoding="utf-8", closefd=False))
+
+
+def leave_standard_output() -> None:
+    """Have what is still to be written there go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

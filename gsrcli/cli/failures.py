@@ -8,13 +8,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from gsrcli.cli.console import Console
+from gsrcli.cli.console import Console, leave_standard_output
 from gsrcli.errors import GsrError, is_out_of_memory
 
 __all__ = ["INTERRUPTED", "Failure", "explain", "reporting"]
 
 INTERRUPTED = 130
 """The exit code after Ctrl-C, as shells have it."""
+
+BROKEN_PIPE = 141
+"""Likewise where nobody reads the output to its end."""
 
 _OS_ERRORS = {
     errno.ENOSPC: ("the disk is full", "free some space, or choose another folder with --output"),
@@ -42,6 +45,10 @@ def explain(error: BaseException) -> Failure:
         return Failure(f"{error.filename}: {reason}" if error.filename else reason, hint, 1)
     if is_out_of_memory(error):
         return Failure("memory ran out", "try a smaller --tile, or close other programs", 1)
+    if isinstance(error, ImportError) or (
+        isinstance(error, OSError) and error.errno is None
+    ):  # as of torch's libraries
+        return Failure(f"an installed library does not work: {error}", "gsr doctor says what to do", 1)
     return Failure(f"unexpected {type(error).__name__}: {error}", "this is a bug in gsr; --debug shows where", 1)
 
 
@@ -59,6 +66,9 @@ def reporting(console: Console, debug: bool, resume: str | None = None) -> Itera
     except KeyboardInterrupt:
         console.error("interrupted", resume)
         raise SystemExit(INTERRUPTED) from None
+    except BrokenPipeError:  # whoever read the output wanted no more of it
+        leave_standard_output()
+        raise SystemExit(BROKEN_PIPE) from None
     except Exception as error:
         if debug:
             raise

@@ -34,7 +34,7 @@ def plan_jobs(inputs: Sequence[str], output: Path | None, label: str, suffix: st
         recursive: whether folders are searched to their depths.
 
     Raises:
-        UsageError: nothing was found, or two inputs would become one output.
+        UsageError: nothing was found, an input is empty, or two inputs would become one output.
     """
     sources = _once(_sources(inputs, recursive))
     if output is not None and _names_file(output, inputs):
@@ -60,6 +60,8 @@ def _once(sources: Iterable[tuple[Path, Path]]) -> list[tuple[Path, Path]]:
 def _sources(inputs: Sequence[str], recursive: bool) -> Iterator[tuple[Path, Path]]:
     """Each input file with the folder its output's place is relative to."""
     for text in inputs:
+        if not text:
+            raise UsageError("an input is empty", hint="is a variable not set? The current folder is called .")
         if not _is_pattern(text):
             yield from _named(Path(text), recursive)
             continue
@@ -76,16 +78,29 @@ def _named(path: Path, recursive: bool) -> Iterator[tuple[Path, Path]]:
     if not os.path.isdir(path):  # noqa: PTH112
         yield path.parent, path
         return
-    found = sorted(p for p in (path.rglob("*") if recursive else path.iterdir()) if _is_picture(p.relative_to(path), p))
+    found = sorted(_pictures(path, recursive))
     if not found:
         deeper = "" if recursive else "; --recursive looks into its folders too"
         raise UsageError(f"there are no pictures in {path}{deeper}")
     yield from ((path, p) for p in found)
 
 
-def _is_picture(within: Path, path: Path) -> bool:
-    hidden = any(part.startswith(".") for part in within.parts)
-    return path.suffix.lower() in INPUT_SUFFIXES and not hidden and path.is_file()
+def _pictures(folder: Path, recursive: bool) -> Iterator[Path]:
+    """The pictures of a folder but for hidden ones; and folders that cannot be read, to fail as jobs of their own."""
+    unreadable: list[OSError] = []
+    for place, folders, names in os.walk(folder, onerror=unreadable.append):
+        folders[:] = [name for name in folders if recursive and not name.startswith(".")]
+        paths = (Path(place, name) for name in names if not name.startswith("."))
+        yield from (path for path in paths if path.suffix.lower() in INPUT_SUFFIXES and _may_be_file(path))
+    yield from (Path(error.filename) for error in unreadable)
+
+
+def _may_be_file(path: Path) -> bool:
+    """Whether it is a file, or nobody lets us see what it is."""
+    try:
+        return path.is_file()
+    except PermissionError:
+        return True
 
 
 def _is_pattern(text: str) -> bool:

@@ -42,7 +42,7 @@ class PrecisionChoice(str, Enum):
 
 
 def upscale(
-    inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Pictures, folders or patterns.")],
+    inputs: Annotated[list[str], typer.Argument(metavar="INPUT", help="Pictures, folders or patterns.")],
     scale: Annotated[
         float | None, typer.Option("--scale", "-s", help="Enlargement of both sides, any fraction.")
     ] = None,
@@ -50,8 +50,10 @@ def upscale(
     width: Annotated[int | None, typer.Option(help="Exact width; the height follows.")] = None,
     height: Annotated[int | None, typer.Option(help="Exact height; the width follows.")] = None,
     output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", help="A file for one input, else a folder. Default: beside the input."),
+        str | None,
+        typer.Option(
+            "--output", "-o", metavar="PATH", help="A file for one input, else a folder. Default: beside the input."
+        ),
     ] = None,
     format: Annotated[
         str | None, typer.Option(help="png, jpg, webp, tiff, bmp or avif. Default: as the input.", metavar="FORMAT")
@@ -88,7 +90,7 @@ def upscale(
 
         began = time.perf_counter()
         target = Target(scale, Target.parse_size(size) if size else None, width, height)
-        jobs = plan_jobs(inputs, output, target.label, _suffix(format), recursive)
+        jobs = plan_jobs(inputs, _path(output), target.label, _suffix(format), recursive)
         todo = [job for job in jobs if overwrite or not os.path.exists(job.target)]  # noqa: PTH110 (names too long)
         outcomes, facts = [], {}
         if todo:
@@ -106,6 +108,19 @@ def upscale(
 
 
 upscale.__doc__ = f"{upscale.__doc__}\n{EXAMPLES}"
+
+
+def _path(output: str | None) -> Path | None:
+    """The path of --output.
+
+    Raises:
+        UsageError: it is empty.
+    """
+    if output == "":
+        from gsrcli.errors import UsageError
+
+        raise UsageError("--output is empty", hint="is a variable not set? The current folder is called .")
+    return None if output is None else Path(output)
 
 
 def _suffix(format: str | None) -> str | None:

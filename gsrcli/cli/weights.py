@@ -36,14 +36,14 @@ def list_weights(
     json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Show all weights that there are."""
+    """Show all weights that there are. The size of those that are not here is about what would be downloaded."""
     console = Console(json)
     with reporting(console, debug):
         from gsrcli import cache
 
         facts = [*(_facts(entry) for entry in cache.listed().values()), *map(_facts_of_imported, cache.imported())]
         console.table(
-            ("name", "where", "size", "parameters", "licence", "trained on", "PSNR ×4 in dB, as published"),
+            ("name", "where", "size", "parameters", "licence", "trained on", "PSNR ×4 in dB", "measured"),
             [_row(fact) for fact in facts],
             {"weights": facts, "folder": str(cache.folder())},
         )
@@ -146,9 +146,10 @@ def _each(names: Iterable[str], action: Callable[[str], None], console: Console,
 
 def _facts(entry: Weights | Backbone) -> dict[str, Any]:
     """What is known of released or bundled weights, and whether they are here."""
+    from gsrcli import cache
     from gsrcli.registry import Backbone, Bundled
 
-    where = "bundled" if isinstance(entry.source, Bundled) else "cached" if _size(entry.name) else None
+    where = "bundled" if isinstance(entry.source, Bundled) else "cached" if cache.is_present(entry.name) else None
     facts = {key: value for key, value in asdict(entry).items() if key not in ("source", "scores")}
     urls = {} if isinstance(entry.source, Bundled) else {file.name: file.urls for file in entry.source.values()}
     facts |= {"where": where, "bytes": _size(entry.name), "files": urls}
@@ -172,13 +173,15 @@ def _size(name: str) -> int | None:
 
 
 def _row(facts: dict[str, Any]) -> list[str]:
-    at_4 = {dataset: by_scale.get("4") for dataset, by_scale in facts.get("scores", {}).get("psnr", {}).items()}
+    scores = facts.get("scores", {"psnr": {}, "protocol": ""})
+    at_4 = {dataset: by_scale.get("4") for dataset, by_scale in scores["psnr"].items()}
     return [
         facts["name"],
         facts["where"] or "—",
-        f"{facts['bytes'] / 1e6:.0f} MB" if facts["bytes"] else "",
+        f"≈ {facts['parameters'] * 4 / 1e6:.0f} MB" if facts["bytes"] is None else f"{facts['bytes'] / 1e6:.0f} MB",
         f"{facts['parameters'] / 1e6:.1f} M" if "parameters" in facts else "",
         facts.get("license", ""),
         facts.get("training", "").partition(",")[0],
         ", ".join(f"{dataset} {psnr:.2f}" for dataset, psnr in at_4.items() if psnr),
+        scores["protocol"],
     ]

@@ -7,7 +7,6 @@ names, so nothing in it decides where a file goes; an archive in which a name le
 
 from __future__ import annotations
 
-import json
 import shutil
 import tarfile
 import zipfile
@@ -22,11 +21,12 @@ from typing import IO, Any
 
 from gsrcli import toml
 from gsrcli.cache import Report
-from gsrcli.digests import Digest
+from gsrcli.digests import Digest, sha256_of
 from gsrcli.errors import DownloadError, GsrError, UsageError, nearest
 from gsrcli.evaluation.pictures import pictures_in
-from gsrcli.files import locked, user_folder, write_whole
+from gsrcli.files import locked, user_folder
 from gsrcli.images import INPUT_SUFFIXES
+from gsrcli.records import Ledger, Record, Source
 
 __all__ = ["Archive", "Collection", "Dataset", "check", "collect", "fetch", "find", "folder", "registry"]
 
@@ -190,6 +190,7 @@ def fetch(dataset: Dataset, report: Report | None = None) -> Path:
     Raises:
         GsrError: it is given only to those who ask, or there is no place for it.
         DownloadError: it cannot be fetched, or its archive is not what it should be.
+        ModelError: the record of its archive is damaged.
     """
     by_hand = f"put its pictures into {folder() / dataset.title}, or name their folder: --dataset FOLDER"
     archive = dataset.archive
@@ -215,51 +216,27 @@ def _fetch(dataset: Dataset, archive: Archive, report: Report | None) -> None:
     from gsrcli.download import download, forget
 
     part = folder() / f"{archive.name}.part"
+    file = archive.urls[0].rpartition("/")[2]
+    record = folder() / f"{archive.name}.json"
+    ledger = Ledger(record, f"delete {record}")
 
     def tell(done: int, total: int | None) -> None:
         if report:
-            report(archive.urls[0].rpartition("/")[2], done, total)
+            report(file, done, total)
 
-    origin = download(archive.urls, part, lambda path: _check(archive, path), tell)
-    record = {"sha256": Digest.of(part).value, "origin": origin}
+    origin = download(archive.urls, part, lambda path: ledger.require_known(file, path, archive.digest), tell)
+    sources = {file: Source(sha256_of(part), origin)}
     try:
         _unpack(dataset, part)
     except DownloadError:
         forget(part)
         raise
-    write_whole(_record_of(archive), (json.dumps(record, indent=2) + "\n").encode())
+    ledger.write(Record(sources))
     for other in registry().values():
         if other.archive == archive and not find(other, folder()):
             with suppress(DownloadError):  # it was not asked for
                 _unpack(other, part)
     forget(part)
-
-
-def _check(archive: Archive, path: Path) -> None:
-    """Refuse a file that is not the published one, or not the one that was recorded."""
-    if archive.digest and (actual := Digest.of(path, archive.digest.kind)) != archive.digest:
-        raise DownloadError(f"the archive is not the published one: its digest is {actual}, not {archive.digest}")
-    known = _recorded(archive)
-    if known and (sha256 := Digest.of(path).value) != known:
-        raise DownloadError(
-            f"the archive has changed since it was fetched first: its SHA-256 was {known}, now {sha256}",
-            hint=f"if the change is meant, delete {_record_of(archive)}",
-        )
-
-
-def _recorded(archive: Archive) -> str | None:
-    """The SHA-256 of the archive that was fetched first."""
-    path = _record_of(archive)
-    try:
-        return str(json.loads(path.read_bytes())["sha256"])
-    except FileNotFoundError:
-        return None
-    except (ValueError, TypeError, KeyError) as error:
-        raise DownloadError(f"the record {path} is damaged", hint="delete it to forget the archive") from error
-
-
-def _record_of(archive: Archive) -> Path:
-    return folder() / f"{archive.name}.json"
 
 
 def _unpack(dataset: Dataset, path: Path) -> None:
