@@ -36,7 +36,7 @@ from gsrcli.evaluation.datasets import Archive, collect, fetch, find, registry
 from gsrcli.evaluation.pictures import Folder, read_rgb
 from gsrcli.evaluation.protocols import PROTOCOLS
 from gsrcli.evaluation.published import published
-from gsrcli.evaluation.restorers import Network
+from gsrcli.evaluation.restorers import INTERPOLATIONS, Interpolation, Network
 from gsrcli.evaluation.scales import label, parse_scales
 from gsrcli.images import Picture
 from gsrcli.perceptual import load_perceptual
@@ -229,6 +229,51 @@ def test_liif_does_not_round(evaluate: Callable[..., dict[str, Any]], tiny_path:
     rounded = evaluate("--scales", 2, "--model", tiny_path)
     assert data["protocol"]["rounded"] is False
     assert 0 < abs(psnr_by_scale(data, "tiny")["2"] - psnr_by_scale(rounded, "tiny")["2"]) < 0.1
+
+
+@pytest.mark.parametrize("name", INTERPOLATIONS)
+def test_interpolation_gives_what_pillow_gives_or_finer(name: str) -> None:
+    low = samples((17, 13), "RGB", 0)
+    low[2:6, 2:6] = [0, 255, 0]  # where it overshoots
+    rounded, finer = (Interpolation(name, rounded).restore(low, (26, 51)) for rounded in (True, False))
+    np.testing.assert_array_equal(rounded, Image.fromarray(low).resize((51, 26), INTERPOLATIONS[name]))
+    assert (rounded.dtype, finer.dtype) == (np.uint8, np.uint16)
+    # Of bytes Pillow rounds and cuts off what overshoots between rows and columns too.
+    assert np.median(np.abs(finer / 257 - rounded)) < 0.5
+    assert (finer % 257).any() == (name != "nearest")
+    if name == "bicubic":
+        planes = torch.from_numpy(low).permute(2, 0, 1)[None].double()
+        exact = torch.nn.functional.interpolate(planes, (26, 51), mode="bicubic", antialias=True)[0].clamp(0, 255)
+        np.testing.assert_allclose(finer / 257, exact.permute(1, 2, 0), atol=0.004)
+
+
+def test_what_is_given_is_told_to_have_eight_bits(evaluate: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+    rows, saved = tmp_path / "rows.csv", tmp_path / "saved"
+    common = ("--model", "bicubic", "--scales", 2, "--limit", 1)
+    evaluate(*common, "--save-images", saved)
+    options = (*common, "--restored", f"theirs={saved / 'pictures/bicubic'}", "--csv", rows)
+    for protocol, told in (("liif", ["False", "True"]), ("gsasr", ["True", "True"])):
+        data = evaluate(*options, "--protocol", protocol)
+        assert [row["rounded"] for row in csv.DictReader(io.StringIO(rows.read_text()))] == told
+        assert ("as given, in 8 bits: theirs." in data["notes"]) == (protocol == "liif")
+
+
+def test_what_is_measured_is_told_of_each_data_set(gsr: Gsr, photo: Photo, tmp_path: Path) -> None:
+    """DIV2K's pictures are measured otherwise, and known by the folder's name alone."""
+    folders = [photo(f"{name}/a.png", (60, 50)).parent for name in ("other", "DIV2K_x")]
+    told = {"other": "×2 Y, border 2; ×3.4 Y, border 4", "DIV2K_x": "×2 RGB, border 8; ×3.4 RGB, border 10"}
+    options = [argument for folder in folders for argument in ("--dataset", folder)]
+    options += ["--markdown", tmp_path / "table.md", "--csv", tmp_path / "rows.csv", "--model", "bicubic"]
+    command = ("eval", *options, "--protocol", "liif", "--scales", "2,3.4")
+    data, printed = strict(gsr(*command, "--json").stdout), gsr(*command).stdout
+    for name, words in told.items():
+        for text in (printed, (tmp_path / "table.md").read_text()):
+            assert f"{name}: {words}." in text
+    measured = {name: about["measured"] for name, about in data["protocol"]["datasets"].items()}
+    assert measured["DIV2K_x"] == {"2": "RGB, border 8", "3.4": "RGB, border 10"}
+    rows = csv.DictReader(io.StringIO((tmp_path / "rows.csv").read_text()))
+    for row in rows:
+        assert row["measured"] == measured[row["dataset"]][f"{float(row['scale_y']):g}"]
 
 
 def test_the_first_pictures_alone(evaluate: Callable[..., dict[str, Any]]) -> None:

@@ -82,8 +82,8 @@ def evaluate(
     protocol: Annotated[
         ProtocolChoice,
         typer.Option(
-            help="gsasr: on Y, border = min(scale, 8), results rounded to 8 bits. liif: on Y, border = scale, DIV2K in "
-            "RGB with border = scale + 6, not rounded. rgb: as gsasr, in RGB."
+            help="gsasr: on Y, border = min(⌈scale⌉, 8), results rounded to 8 bits. liif: on Y, border = ⌈scale⌉, "
+            "DIV2K in RGB with border = ⌈scale⌉ + 6, not rounded. rgb: as gsasr, in RGB."
         ),
     ] = ProtocolChoice.gsasr,
     degradation: Annotated[

@@ -34,7 +34,7 @@ class Measure:
         return border if self.widest is None else min(border, self.widest)
 
     def __str__(self) -> str:
-        border = f"scale + {self.margin}" if self.margin else "scale"
+        border = f"⌈scale⌉ + {self.margin}" if self.margin else "⌈scale⌉"
         return f"{self.channels}, border = {border if self.widest is None else f'min({border}, {self.widest})'}"
 
 
@@ -47,7 +47,7 @@ class Protocol:
     Attributes:
         name: what ``--protocol`` calls it.
         measure: how data sets are measured.
-        on_div2k: how DIV2K is, if otherwise.
+        on_div2k: how DIV2K is, if otherwise: any data set whose name begins so.
         rounded: whether restored pictures are rounded to 8 bits first, as files are.
     """
 
@@ -60,8 +60,13 @@ class Protocol:
     def description(self) -> str:
         """One line that says all of it."""
         exception = f" (DIV2K: {self.on_div2k})" if self.on_div2k else ""
-        rounding = "8-bit results" if self.rounded else "results not rounded"
+        rounding = "8-bit results" if self.rounded else "results not rounded to 8 bits"
         return f"{self.measure}{exception}; {rounding}; LR size = floor(size / scale), originals cropped to match"
+
+    def measured(self, dataset: str, scale: tuple[float, float]) -> str:
+        """What of a data set's pictures is compared at a scale (y, x), in words: ``Y, border 4``."""
+        measure = self._measure_of(dataset)
+        return f"{measure.channels}, border {_border_text(*map(measure.border, scale))}"
 
     def low_size(self, size: tuple[int, int], scale: tuple[float, float]) -> tuple[int, int]:
         """(h, w) that an original of (H, W) is shrunk to.
@@ -108,10 +113,9 @@ class Protocol:
         y, x = (self._measure_of(dataset).border(s) for s in scale)
         height, width = original.shape[1:]
         if min(height - 2 * y, width - 2 * x) < SSIM_WINDOW:
-            border = f"{y}" if y == x else f"{x} at the sides and {y} above and below"
             raise PictureError(
                 f"a picture of {width}x{height} pixels is too small to be compared: "
-                f"within a border of {border} there must be {SSIM_WINDOW}x{SSIM_WINDOW}",
+                f"within a border of {_border_text(y, x)} there must be {SSIM_WINDOW}x{SSIM_WINDOW}",
                 hint="leave it out, or choose a smaller scale",
             )
         inside = (slice(None), slice(y, height - y), slice(x, width - x))
@@ -127,6 +131,10 @@ class Protocol:
     def _measure_of(self, dataset: str) -> Measure:
         is_div2k = dataset.lower().startswith("div2k")
         return self.on_div2k if is_div2k and self.on_div2k else self.measure
+
+
+def _border_text(y: int, x: int) -> str:
+    return f"{y}" if y == x else f"{x} at the sides and {y} above and below"
 
 
 def _text(scale: tuple[float, float]) -> str:

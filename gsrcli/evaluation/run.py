@@ -151,6 +151,10 @@ class Evaluation:
         """The names of all that is scored."""
         return [*(restorer.name for restorer in self.restorers), *(folder.name for folder in self.folders)]
 
+    def rounded(self, model: str) -> bool:
+        """Whether what is scored under this name has 8 bits: as the protocol says, or as it is given."""
+        return self.protocol.rounded or any(folder.name == model for folder in self.folders)
+
     def run(self, collections: Sequence[Collection]) -> Iterator[Outcome]:
         """An outcome for each picture at each scale, in order. What fails is told in it, and the rest go on.
 
