@@ -36,9 +36,11 @@ from gsrcli.evaluation.datasets import Archive, collect, fetch, find, registry
 from gsrcli.evaluation.pictures import Folder, read_rgb
 from gsrcli.evaluation.protocols import PROTOCOLS
 from gsrcli.evaluation.published import published
+from gsrcli.evaluation.report import METRICS, parse_metrics
 from gsrcli.evaluation.restorers import INTERPOLATIONS, Interpolation, Network
 from gsrcli.evaluation.scales import label, parse_scales
 from gsrcli.images import Picture
+from gsrcli.perceptual import METRICS as PERCEPTUAL
 from gsrcli.perceptual import load_perceptual
 from gsrcli.registry import backbones
 from gsrcli.registry import registry as weights_registry
@@ -281,32 +283,42 @@ def test_the_first_pictures_alone(evaluate: Callable[..., dict[str, Any]]) -> No
     assert [row["picture"] for row in data["rows"]] == ["a", "b"]
 
 
+@pytest.mark.parametrize(("name", "network"), [("lpips", "alexnet"), ("lpips-vgg", "vgg16")])
 def test_perceptual_metrics_see_what_the_protocol_compares(
-    evaluate: Callable[..., dict[str, Any]], originals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    evaluate: Callable[..., dict[str, Any]],
+    originals: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    network: str,
 ) -> None:
     """With a network of random weights, on bicubic enlargements of even size, within a border of 2."""
     monkeypatch.setenv("GSRCLI_HOME", str(tmp_path / "home"))
-    entry = backbones()["alexnet"]
+    entry = backbones()[network]
     ((file, released),) = entry.source.items()
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        state = ARCHITECTURES["alexnet"].build().state_dict()
-    torch.save({f"features.{name}": tensor for name, tensor in state.items()}, tmp_path / file)
+        state = ARCHITECTURES[network].build().state_dict()
+    torch.save({f"features.{key}": tensor for key, tensor in state.items()}, tmp_path / file)
     source = {file: replace(released, digest=Digest.of(tmp_path / file))}
-    monkeypatch.setitem(backbones(), "alexnet", replace(entry, source=source))
-    cache.import_released("alexnet", [tmp_path / file])
-    options = ("--model", "bicubic", "--scales", 2, "--degradation", "pillow", "--metrics", "lpips,psnr")
+    monkeypatch.setitem(backbones(), network, replace(entry, source=source))
+    cache.import_released(network, [tmp_path / file])
+    options = ("--model", "bicubic", "--scales", 2, "--degradation", "pillow", "--metrics", f"{name},psnr")
     data = evaluate(*options)
     assert data["failures"] == []
-    compare = load_perceptual(["lpips"])
+    compare = load_perceptual([name])
     for row in data["rows"]:
         image = Image.open(originals / f"{row['picture']}.png")
         image = image.crop((0, 0, image.width // 2 * 2, image.height // 2 * 2))
         small = image.resize((image.width // 2, image.height // 2), Image.Resampling.BICUBIC)
         pair = (small.resize(image.size, Image.Resampling.BICUBIC), image)
         tensors = [torch.from_numpy(np.array(one)[2:-2, 2:-2]).permute(2, 0, 1) / 255 for one in pair]
-        assert row["scores"]["lpips"] == pytest.approx(compare(*tensors)["lpips"], abs=1e-6)
-        assert list(row["scores"]) == ["lpips", "psnr"]
+        assert row["scores"][name] == pytest.approx(compare(*tensors)[name], abs=1e-6)
+        assert list(row["scores"]) == [name, "psnr"]
+
+
+def test_every_perceptual_metric_can_be_asked_for() -> None:
+    assert parse_metrics(",".join(("psnr", "ssim", *PERCEPTUAL))) == tuple(METRICS)
 
 
 # Scales

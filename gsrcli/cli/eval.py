@@ -99,7 +99,10 @@ def evaluate(
     ] = None,
     metrics: Annotated[
         str,
-        typer.Option(metavar="NAME,...", help="psnr, ssim, lpips and dists; the last two fetch their networks once."),
+        typer.Option(
+            metavar="NAME,...",
+            help="psnr, ssim, lpips (with AlexNet), lpips-vgg and dists; the last three fetch their networks once.",
+        ),
     ] = "psnr,ssim",
     self_ensemble: Annotated[
         bool, typer.Option("--self-ensemble", help="Average models over eight flips and turns; marked by a +.")

@@ -50,6 +50,7 @@ METRICS = {
     "psnr": Metric("PSNR", 2, 1),
     "ssim": Metric("SSIM", 4, 1),
     "lpips": Metric("LPIPS", 4, -1),
+    "lpips-vgg": Metric("LPIPS (VGG)", 4, -1),
     "dists": Metric("DISTS", 4, -1),
 }
 
