@@ -278,6 +278,20 @@ def test_what_is_measured_is_told_of_each_data_set(gsr: Gsr, photo: Photo, tmp_p
         assert row["measured"] == measured[row["dataset"]][f"{float(row['scale_y']):g}"]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="is known on Linux alone")
+def test_each_picture_has_its_memory(gsr: Gsr, photo: Photo) -> None:
+    """A small one's is not that of the large one before it."""
+    folder = photo("sizes/a-large.png", (3000, 3000)).parent
+    photo("sizes/b-small.png", (60, 60))
+    command = ("eval", "--dataset", folder, "--model", "bicubic", "--restored", f"given={folder}", "--device", "cpu")
+    data = strict(gsr(*command, "--scales", 2, "--json").stdout)
+    large, small = (row["memory_bytes"] for row in data["rows"] if row["model"] == "bicubic")
+    assert large > small + 3000 * 3000 * 3
+    assert all("memory_bytes" not in row for row in data["rows"] if row["model"] == "given")
+    assert data["means"][0]["memory_bytes"] == large
+    assert any(note.startswith("MB: the most in use by the whole process") for note in data["notes"])
+
+
 def test_the_first_pictures_alone(evaluate: Callable[..., dict[str, Any]]) -> None:
     data = evaluate("--scales", 2, "--model", "bicubic", "--limit", 2)
     assert [row["picture"] for row in data["rows"]] == ["a", "b"]

@@ -225,7 +225,9 @@ class Report:
         if any(mean.seconds is not None for mean in means):
             notes.append("s: of the median picture, from small to large in memory.")
         if any(mean.memory_bytes is not None for mean in means):
-            notes.append("MB: the most in use on the GPU, weights included.")
+            on_cpu = self.evaluation.device.type == "cpu"
+            whose = "by the whole process, which first gives back what it has freed, and within s asks for it anew"
+            notes.append(f"MB: the most in use {whose if on_cpu else 'on the GPU, weights included'}.")
         if given := [folder.name for folder in self.evaluation.folders if not self.evaluation.protocol.rounded]:
             notes.append(f"as given, in 8 bits: {', '.join(given)}.")
         for collection in self.collections:

@@ -53,7 +53,8 @@ class Row:
         size: height and width of the restored picture.
         scores: by metric.
         seconds: from small picture to large one, in memory; None where it was given.
-        memory_bytes: the most in use on a GPU meanwhile, weights included; None elsewhere.
+        memory_bytes: the most in use meanwhile, see :func:`gsrcli.benchmark.clock.peak_memory`; None where that cannot
+            be told, where the picture was given, and of what computes elsewhere than the models.
     """
 
     dataset: str
@@ -221,7 +222,7 @@ class Evaluation:
         failures: list[Failure] = []
         restored: dict[str, Pixels] = {}
         makers: dict[str, Callable[[], _Made]] = {
-            **{restorer.name: partial(_restore, restorer, case) for restorer in self.restorers},
+            **{restorer.name: partial(_restore, restorer, case, self.device) for restorer in self.restorers},
             **{folder.name: partial(_take, folder, case) for folder in self.folders},
         }
         for model, make in makers.items():
@@ -302,8 +303,11 @@ class _Made:
     memory_bytes: int | None = None
 
 
-def _restore(restorer: Restorer, case: _Case) -> _Made:
-    """Have a picture restored. What comes back is in the host's memory, so its clock serves for every device."""
+def _restore(restorer: Restorer, case: _Case, device: torch.device) -> _Made:
+    """Have a picture restored. What comes back is in the host's memory, so its clock serves for every device.
+
+    Memory is told of what computes on the device: a GPU's and the host's have nothing in common.
+    """
     results: list[tuple[Pixels, float]] = []
 
     def work() -> None:
@@ -311,12 +315,8 @@ def _restore(restorer: Restorer, case: _Case) -> _Made:
         pixels = restorer.restore(case.low, case.size)
         results.append((pixels, time.perf_counter() - began))
 
-    memory = None
-    if restorer.device.type == "cuda":
-        memory = peak_memory(work, restorer.device)
-    else:
-        work()
-    return _Made(*results[0], memory)
+    memory = peak_memory(work, restorer.device)
+    return _Made(*results[0], memory if restorer.device.type == device.type else None)
 
 
 def _take(folder: Folder, case: _Case) -> _Made:
