@@ -41,7 +41,7 @@ def return_freed_memory() -> None:
 
 
 def peak_memory(work: Callable[[], object], device: torch.device) -> int | None:
-    """The most memory that was in use while some work was done, in bytes.
+    """Do some work, and tell the most memory that was in use meanwhile, in bytes.
 
     On a GPU: that of tensors, weights and inputs included. On Linux without one: that of the whole process, with Python
     and torch. None elsewhere.
@@ -54,15 +54,24 @@ def peak_memory(work: Callable[[], object], device: torch.device) -> int | None:
         work()
         torch.cuda.synchronize(device)
         return torch.cuda.max_memory_allocated(device)
-    if device.type == "cpu":
-        with suppress(OSError):
-            path, code = _FORGET_PEAK
-            return_freed_memory()  # of what was done before
-            path.write_text(code)
-            work()
-            lines = dict(line.split(":", 1) for line in _STATUS.read_text().splitlines())
-            return int(lines["VmHWM"].split()[0]) * 1024
-    return None
+    is_told = device.type == "cpu" and _forget_peak()
+    work()
+    return _peak() if is_told else None
+
+
+def _forget_peak() -> bool:
+    """Have the system count the process's peak anew; False where it does not."""
+    path, code = _FORGET_PEAK
+    return_freed_memory()  # of what was done before
+    with suppress(OSError):
+        path.write_text(code)
+        return True
+    return False
+
+
+def _peak() -> int:
+    lines = dict(line.split(":", 1) for line in _STATUS.read_text().splitlines())
+    return int(lines["VmHWM"].split()[0]) * 1024
 
 
 def _glibc() -> ctypes.CDLL | None:

@@ -71,8 +71,8 @@ def evaluate(
     protocol: Annotated[
         Literal["gsasr", "liif", "rgb"],
         typer.Option(
-            help="gsasr: on Y, border = min(scale, 8), results rounded to 8 bits. liif: on Y, border = scale, DIV2K in "
-            "RGB with border = scale + 6, not rounded. rgb: as gsasr, in RGB."
+            help="gsasr: on Y, border = min(⌈scale⌉, 8), results rounded to 8 bits. liif: on Y, border = ⌈scale⌉, "
+            "DIV2K in RGB with border = ⌈scale⌉ + 6, not rounded. rgb: as gsasr, in RGB."
         ),
     ] = "gsasr",
     degradation: Annotated[
@@ -88,7 +88,10 @@ def evaluate(
     ] = None,
     metrics: Annotated[
         str,
-        typer.Option(metavar="NAME,...", help="psnr, ssim, lpips and dists; the last two fetch their networks once."),
+        typer.Option(
+            metavar="NAME,...",
+            help="psnr, ssim, lpips (with AlexNet), lpips-vgg and dists; the last three fetch their networks once.",
+        ),
     ] = "psnr,ssim",
     self_ensemble: Annotated[
         bool, typer.Option("--self-ensemble", help="Average models over eight flips and turns; marked by a +.")

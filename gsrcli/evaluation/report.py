@@ -50,6 +50,7 @@ METRICS = {
     "psnr": Metric("PSNR", 2, 1),
     "ssim": Metric("SSIM", 4, 1),
     "lpips": Metric("LPIPS", 4, -1),
+    "lpips-vgg": Metric("LPIPS (VGG)", 4, -1),
     "dists": Metric("DISTS", 4, -1),
 }
 
@@ -136,6 +137,10 @@ class Report:
                 collection.name: {
                     "pictures": len(collection.paths),
                     "license": collection.dataset.license if collection.dataset else None,
+                    "measured": {
+                        label(scale): evaluation.protocol.measured(collection.name, scale)
+                        for scale in evaluation.scales
+                    },
                 }
                 for collection in self.collections
             },
@@ -220,8 +225,14 @@ class Report:
         if any(mean.seconds is not None for mean in means):
             notes.append("s: of the median picture, from small to large in memory.")
         if any(mean.memory_bytes is not None for mean in means):
-            notes.append("MB: the most in use on the GPU, weights included.")
+            on_cpu = self.evaluation.device.type == "cpu"
+            whose = "by the whole process, which first gives back what it has freed, and within s asks for it anew"
+            notes.append(f"MB: the most in use {whose if on_cpu else 'on the GPU, weights included'}.")
+        if given := [folder.name for folder in self.evaluation.folders if not self.evaluation.protocol.rounded]:
+            notes.append(f"as given, in 8 bits: {', '.join(given)}.")
         for collection in self.collections:
+            measured = self.protocol["datasets"][collection.name]["measured"]
+            notes.append(f"{collection.name}: {'; '.join(f'×{scale} {words}' for scale, words in measured.items())}.")
             total = len(collection.paths)
             of_fewer: dict[int | None, list[str]] = {}
             for mean in means:
@@ -291,15 +302,16 @@ class Report:
         text = io.StringIO(newline="")
         names = ["dataset", "picture", "scale_y", "scale_x", "model", "low_height", "low_width", "height", "width"]
         writer = csv.writer(text)
-        writer.writerow(
-            [*names, *self.evaluation.metrics, "seconds", "memory_bytes", "protocol", "degradation", "rounded"]
-        )
-        how = (self.protocol["name"], self.protocol["degradation"], self.protocol["rounded"])
+        names += [*self.evaluation.metrics, "seconds", "memory_bytes", "protocol", "degradation", "rounded", "measured"]
+        writer.writerow(names)
+        protocol, degradation = self.evaluation.protocol, self._degradation
         for row in self.rows:
             scores = (row.scores[name] for name in self.evaluation.metrics)
             sizes = (*row.low_size, *row.size)
             costs = (row.seconds, row.memory_bytes)
-            writer.writerow([row.dataset, row.picture, *row.scale, row.model, *sizes, *scores, *costs, *how])
+            how = (protocol.name, degradation, self.evaluation.rounded(row.model))
+            measured = protocol.measured(row.dataset, row.scale)
+            writer.writerow([row.dataset, row.picture, *row.scale, row.model, *sizes, *scores, *costs, *how, measured])
         return text.getvalue().encode()
 
     def markdown(self) -> bytes:
