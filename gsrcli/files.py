@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -70,6 +71,8 @@ def write_whole(path: str | os.PathLike[str], content: bytes | memoryview, *, ov
     try:
         with temporary.open("xb") as file:
             file.write(content)
+        with suppress(FileNotFoundError):
+            shutil.copymode(target, temporary)  # who may read the old one may read the new
         if not overwrite and os.path.lexists(path):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), os.fspath(path))
         temporary.replace(target)

@@ -1,16 +1,23 @@
-"""What this computer is made of. Needs no torch, and so works where torch does not."""
+"""What this computer is made of. Imports no torch by itself, and so works where torch does not."""
 
 from __future__ import annotations
 
+import datetime
 import platform
 import re
 import shutil
 import subprocess
+from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from gsrcli._version import __version__
 from gsrcli.errors import GsrError
 
-__all__ = ["PATIENCE", "nvidia_driver", "processor_name"]
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["PATIENCE", "environment", "nvidia_driver", "processor_name"]
 
 PATIENCE = 30
 """Seconds that another program may take to answer."""
@@ -45,3 +52,34 @@ def nvidia_driver() -> str | None:
             hint="restart the machine if the driver was updated just now; else reinstall the driver",
         )
     return next(iter(done.stdout.split()), None)
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """Where and when: plain data, without what is not known."""
+    import torch
+
+    facts: dict[str, Any] = {
+        "gsrcli": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": processor_name(),
+        "threads": torch.get_num_threads(),
+        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+    }
+    if device.type == "cuda":
+        facts |= {
+            "device": torch.cuda.get_device_name(device),
+            "processor": facts["device"],
+            "cuda": torch.version.cuda,
+            "driver": _driver(),
+        }
+    elif device.type != "cpu":
+        facts["device"] = f"{facts['device']} ({device.type})"
+    return {name: fact for name, fact in facts.items() if fact is not None}
+
+
+def _driver() -> str | None:
+    with suppress(GsrError, OSError, subprocess.SubprocessError):  # gsr doctor tells what is wrong with it
+        return nvidia_driver()
+    return None

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["SSIM_WINDOW", "in_float64", "luma", "psnr", "ssim"]
+__all__ = ["SSIM_WINDOW", "from_integers", "in_float64", "luma", "psnr", "ssim"]
 
 SSIM_WINDOW = 11
 """Pixels a side of the window that SSIM is computed in: no smaller picture has one."""
@@ -18,10 +18,10 @@ _BT601 = (65.481, 128.553, 24.966)
 def luma(rgb: Tensor) -> Tensor:
     """BT.601 studio-range Y of ``(..., 3, H, W)`` RGB in [0, 1]: ``(..., 1, H, W)`` in [16, 235]/255.
 
-    As MATLAB's rgb2ycbcr has it.
+    As MATLAB's rgb2ycbcr has it. Summed in one order whatever the memory layout, so that equal pictures have equal Y.
     """
-    weights = rgb.new_tensor(_BT601)
-    return (torch.einsum("...chw,c->...hw", rgb, weights).unsqueeze(-3) + 16) / 255
+    red, green, blue = (rgb.narrow(-3, channel, 1) * weight for channel, weight in enumerate(_BT601))
+    return (red + green + blue + 16) / 255
 
 
 def psnr(first: Tensor, second: Tensor, border: int = 0) -> float:
@@ -85,6 +85,16 @@ def _window_means(planes: Tensor) -> Tensor:
 def in_float64(picture: Tensor) -> Tensor:
     """The same in float64, on its device where that has it, or else on the host: Metal has not."""
     return (picture.cpu() if picture.device.type == "mps" else picture).double()
+
+
+def from_integers(integers: Tensor, top: int) -> Tensor:
+    """Integers in [0, top] as float64 in [0, 1], where :func:`in_float64` has them.
+
+    The same fraction is the same number on every device, of 8 bits as of 16.
+    """
+    values = in_float64(integers)
+    # By a tensor, because by a number CUDA does not divide but multiplies by its rounded reciprocal.
+    return values / values.new_full((), top)
 
 
 def _require_equal_shapes(first: Tensor, second: Tensor) -> None:

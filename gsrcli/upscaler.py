@@ -10,19 +10,17 @@ height.
 from __future__ import annotations
 
 import math
-import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Any, Literal, ParamSpec, Protocol, TypeVar
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from gsrcli import bicubic
+from gsrcli.clock import Seconds
 from gsrcli.devices import autocast
 from gsrcli.errors import LimitError, ModelError, UsageError, is_out_of_memory
 from gsrcli.gaussians import Gaussians
@@ -30,7 +28,7 @@ from gsrcli.images import Picture, bleed_alpha
 from gsrcli.models.base import Model
 from gsrcli.transfers import Download, SideStream, quantize, upload
 
-__all__ = ["DEFAULT_TILE", "Seconds", "Upscaler"]
+__all__ = ["DEFAULT_TILE", "Upscaler"]
 
 DEFAULT_TILE = 512
 _SMALLEST_TILE = 48
@@ -42,40 +40,6 @@ _LUMA = (0.299, 0.587, 0.114)
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
-
-
-class Seconds:
-    """Where the time of an enlargement went.
-
-    The network takes tiles to Gaussians, the rasterizer Gaussians to integers, the bicubic base included.
-    On a CUDA device a stage lies between two events in its stream, and the host waits for them only when the times
-    are read: to wait for every stage would leave the device idle between them. Elsewhere the host's clock serves; an
-    MPS device is waited for, which costs little, as every tile's check and every strip's copy wait for it anyway.
-    """
-
-    def __init__(self) -> None:
-        self._spent = {"network": 0.0, "rasterizer": 0.0}
-        self._under_way: deque[tuple[str, _Event, _Event]] = deque()
-
-    @contextmanager
-    def of(self, stage: Literal["network", "rasterizer"], device: torch.device) -> Iterator[None]:
-        """Add the time of a block of code to a stage, unless it raises."""
-        begin = _now(device)
-        yield
-        self._under_way.append((stage, begin, _now(device)))
-        while self._under_way and self._under_way[0][2].query():
-            self._settle()
-
-    def read(self) -> dict[str, float]:
-        """The seconds spent in each stage so far, once the device has come to their end."""
-        while self._under_way:
-            self._under_way[0][2].synchronize()
-            self._settle()
-        return dict(self._spent)
-
-    def _settle(self) -> None:
-        stage, begin, end = self._under_way.popleft()
-        self._spent[stage] += begin.elapsed_time(end) / 1000
 
 
 @dataclass(frozen=True)
@@ -404,41 +368,3 @@ def _free_memory(device: torch.device) -> float:
     import psutil
 
     return float(psutil.virtual_memory().available)
-
-
-class _Event(Protocol):
-    """What of :class:`torch.cuda.Event` is used here."""
-
-    def query(self) -> bool: ...
-
-    def synchronize(self) -> object: ...
-
-    def elapsed_time(self, end: Any, /) -> float: ...
-
-
-class _HostEvent:
-    """A time on the host's clock, which has come when it is noted."""
-
-    def __init__(self) -> None:
-        self._seconds = time.perf_counter()
-
-    def query(self) -> bool:
-        return True
-
-    def synchronize(self) -> None:
-        pass
-
-    def elapsed_time(self, end: _HostEvent) -> float:
-        """Milliseconds until a later one."""
-        return 1000 * (end._seconds - self._seconds)
-
-
-def _now(device: torch.device) -> _Event:
-    """The end of all the work given to a device so far."""
-    if device.type == "cuda":
-        event = torch.cuda.Event(enable_timing=True)
-        event.record(torch.cuda.current_stream(device))
-        return event
-    if device.type == "mps":
-        torch.mps.synchronize()
-    return _HostEvent()

@@ -25,14 +25,16 @@ from PIL import Image
 from torch import nn
 from typer.testing import Result
 
-from gsrcli import benchmark, cache, nvrtc
+from gsrcli import benchmark, cache, memory, nvrtc
 from gsrcli.benchmark import drawing, pipeline, published, work
-from gsrcli.benchmark.clock import Clock, Timing, peak_memory
-from gsrcli.benchmark.machine import Ceilings, environment, measure_ceilings
+from gsrcli.benchmark.machine import Ceilings, measure_ceilings
 from gsrcli.benchmark.protocol import PAPER_A100, Case, Setting, Subject, parse_scales
 from gsrcli.benchmark.report import Report
+from gsrcli.clock import Clock, Timing
 from gsrcli.errors import GsrError, ModelError, UnavailableError, UsageError
 from gsrcli.gaussians import Gaussians
+from gsrcli.hardware import environment
+from gsrcli.memory import peak_memory
 from gsrcli.models import build
 from gsrcli.rasterizer import EPSILON
 from gsrcli.weights import load_model
@@ -141,6 +143,21 @@ def test_peak_memory_is_that_of_the_work() -> None:
     assert after is not None
     assert 0.9 * size < much - little < 1.2 * size
     assert after < much - 0.9 * size
+
+
+def test_work_is_done_where_its_memory_cannot_be_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = []
+    monkeypatch.setattr(memory, "_FORGET_PEAK", (tmp_path / "nowhere/clear_refs", "5"))
+    assert peak_memory(lambda: done.append(True), SETTING.device) is None
+    assert done == [True]
+
+
+def test_failures_of_the_work_are_not_taken_for_those_of_its_memory() -> None:
+    def fail() -> None:
+        raise OSError("the work's own")
+
+    with pytest.raises(OSError, match="the work's own"):
+        peak_memory(fail, SETTING.device)
 
 
 def test_ceilings_are_of_this_planet() -> None:

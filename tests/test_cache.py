@@ -27,6 +27,7 @@ from typer.testing import Result
 from gsrcli import cache, download
 from gsrcli.backbones import ARCHITECTURES, backbone_bytes
 from gsrcli.checkpoints import save_model
+from gsrcli.cli.console import Console
 from gsrcli.conversion import model_of_released
 from gsrcli.digests import Digest, sha256_of
 from gsrcli.errors import DownloadError, GsrError, ModelError, UsageError
@@ -628,14 +629,15 @@ def test_names_are_no_paths(home: Path, tmp_path: Path, action: Callable[[str], 
 
 def test_weights_are_listed(gsr: Gsr, release: Fixture, home: Path, tmp_path: Path) -> None:
     cache.import_checkpoint(save_tiny(tmp_path / "mine.safetensors"))
-    lines = {line.split()[0]: line for line in gsr("weights", "list").stdout.splitlines()}
+    table, _, notes = gsr("weights", "list").stdout.partition("\n\n")
+    lines = {line.split()[0]: line for line in table.splitlines()}
     assert lines.keys() == {"name", "mine", *registry(), *backbones()}
-    assert lines["gsasr-lite"].split()[1:6] == ["bundled", "3", "MB", "0.8", "M"]
-    assert "DIV2K 31.04, LSDIR 26.82, Urban100 27.45" in lines["gsasr-edsr"]
-    assert "on Y, border = min(scale, 8), bicubic shrinking; by its authors" in lines["gsasr-edsr"]
-    assert "on Y, border = scale, Pillow's bicubic shrinking" in lines["gsasr-lite"]
-    assert lines["gsasr-edsr"].split()[1:6] == ["—", "≈", "102", "MB", "25.6"]
-    assert lines["vgg16"].split()[1:] == ["—", "≈", "553", "MB", "138.4", "M", "BSD-3-Clause", "ImageNet-1K"]
+    assert lines["gsasr-lite"].split()[1:5] == ["bundled", "3", "MB", "Apache-2.0"]
+    assert "DIV2K 31.04, LSDIR 26.82, Urban100 27.45 (2)" in lines["gsasr-edsr"]
+    assert "(1) on Y, border = scale, Pillow's bicubic shrinking\n" in notes
+    assert "(2) on Y, border = min(scale, 8), bicubic shrinking; by its authors\n" in notes
+    assert lines["gsasr-edsr"].split()[1:5] == ["—", "≈", "102", "MB"]
+    assert lines["vgg16"].split()[1:] == ["—", "≈", "553", "MB", "BSD-3-Clause", "for", "metrics"]
     assert lines[NAME].split()[1] == "—"
     assert lines["mine"].split()[1] == "imported"
     assert gsr("weights", "fetch", NAME).exit_code == 0
@@ -646,6 +648,15 @@ def test_weights_are_listed(gsr: Gsr, release: Fixture, home: Path, tmp_path: Pa
     assert by_name[NAME]["bytes"] == cache.path_of(NAME).stat().st_size
     assert by_name["gsasr-edsr-paper"]["scores"]["psnr"]["DIV2K"]["12"] == 25.5
     assert by_name["gsasr-hatl"]["license"] == "Apache-2.0"
+
+
+def test_names_are_whole_on_a_narrow_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes this for a terminal
+    monkeypatch.setenv("COLUMNS", "40")
+    Console().table(("name", "what"), [("gaussiansr-edsr-released", "a long story " * 5)], [], {})
+    assert "gaussiansr-edsr-released" in capsys.readouterr().out
 
 
 def test_fetch_verify_path_remove(gsr: Gsr, release: Fixture, home: Path) -> None:

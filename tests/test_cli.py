@@ -283,6 +283,14 @@ def test_what_exists_is_skipped_and_counted(upscale: Upscale, photo: Photo, tmp_
     assert (there.read_bytes(), there.stat().st_mtime_ns) == (b"something of the user's", 1)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="has no modes")
+def test_who_may_read_a_replaced_file_does_not_change(upscale: Upscale, photo: Photo, tmp_path: Path) -> None:
+    target = tmp_path / "photo_x2.png"
+    target.touch(0o600)
+    said(upscale(photo(), "--scale", 2, "--overwrite"))
+    assert target.stat().st_mode & 0o777 == 0o600
+
+
 def test_overwrite_replaces(upscale: Upscale, photo: Photo, tmp_path: Path) -> None:
     there = tmp_path / "photo_x2.png"
     there.write_bytes(b"something old")

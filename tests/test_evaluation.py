@@ -41,11 +41,12 @@ from gsrcli.evaluation.datasets import Archive, Collection, collect, fetch, find
 from gsrcli.evaluation.pictures import Folder, read_rgb
 from gsrcli.evaluation.protocols import PROTOCOLS
 from gsrcli.evaluation.published import published
-from gsrcli.evaluation.report import Report
-from gsrcli.evaluation.restorers import Interpolation, Network
+from gsrcli.evaluation.report import METRICS, Report, parse_metrics
+from gsrcli.evaluation.restorers import INTERPOLATIONS, Interpolation, Network
 from gsrcli.evaluation.run import Evaluation, Outcome, Row
 from gsrcli.evaluation.scales import label, parse_scales
 from gsrcli.images import Picture
+from gsrcli.perceptual import METRICS as PERCEPTUAL
 from gsrcli.perceptual import load_perceptual
 from gsrcli.registry import backbones
 from gsrcli.registry import registry as weights_registry
@@ -166,6 +167,16 @@ def test_saved_pictures_score_as_they_did(
     assert psnr_by_scale(again, "b") == psnr_by_scale(first, "bicubic")
 
 
+def test_saved_pictures_are_told_apart_by_their_suffix(gsr: Gsr, photo: Photo, tmp_path: Path) -> None:
+    folder = photo("same/a.png", (50, 43)).parent
+    photo("same/a.webp", (50, 43), seed=1)
+    command = ("eval", "--dataset", folder, "--scales", 2, "--json")
+    saved = tmp_path / "saved"
+    first = strict(gsr(*command, "--model", "bicubic", "--save-images", saved).stdout)
+    again = strict(gsr(*command, "--restored", saved / "same/bicubic").stdout)
+    assert [row["scores"] for row in again["rows"]] == [row["scores"] for row in first["rows"]]
+
+
 @pytest.mark.parametrize("size", [(26, 34), (39, 51)])
 def test_the_self_ensemble_is_the_mean_over_the_symmetries(size: tuple[int, int]) -> None:
     low = samples((17, 13), "RGB", 0)
@@ -206,6 +217,10 @@ def test_checkpoints_of_one_file_name(
     data = evaluate("--scales", 2, *models)
     assert [mean["model"] for mean in data["means"]] == ["one", "two"]
     assert psnr_by_scale(data, "one") != psnr_by_scale(data, "two")
+    odd = (tmp_path / "run=1.safetensors").resolve()
+    odd.write_bytes(paths[0].read_bytes())
+    data = evaluate("--scales", 2, "--model", f"one={odd}", "--model", odd)
+    assert [mean["model"] for mean in data["means"]] == ["one", "run=1"]
     clash = gsr("eval", "--dataset", originals, "--model", paths[0], "--model", paths[1])
     assert clash.exit_code == 2
     assert "called weights" in clash.stderr
@@ -224,37 +239,106 @@ def test_liif_does_not_round(evaluate: Callable[..., dict[str, Any]], tiny_path:
     assert 0 < abs(psnr_by_scale(data, "tiny")["2"] - psnr_by_scale(rounded, "tiny")["2"]) < 0.1
 
 
+@pytest.mark.parametrize("name", INTERPOLATIONS)
+def test_interpolation_gives_what_pillow_gives_or_finer(name: str) -> None:
+    low = samples((17, 13), "RGB", 0)
+    low[2:6, 2:6] = [0, 255, 0]  # where it overshoots
+    rounded, finer = (Interpolation(name, rounded).restore(low, (26, 51)) for rounded in (True, False))
+    np.testing.assert_array_equal(rounded, Image.fromarray(low).resize((51, 26), INTERPOLATIONS[name]))
+    assert (rounded.dtype, finer.dtype) == (np.uint8, np.uint16)
+    # Of bytes Pillow rounds and cuts off what overshoots between rows and columns too.
+    assert np.median(np.abs(finer / 257 - rounded)) < 0.5
+    assert (finer % 257).any() == (name != "nearest")
+    if name == "bicubic":
+        planes = torch.from_numpy(low).permute(2, 0, 1)[None].double()
+        exact = torch.nn.functional.interpolate(planes, (26, 51), mode="bicubic", antialias=True)[0].clamp(0, 255)
+        np.testing.assert_allclose(finer / 257, exact.permute(1, 2, 0), atol=0.004)
+
+
+def test_what_is_given_is_told_to_have_eight_bits(evaluate: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+    rows, saved = tmp_path / "rows.csv", tmp_path / "saved"
+    common = ("--model", "bicubic", "--scales", 2, "--limit", 1)
+    evaluate(*common, "--save-images", saved)
+    options = (*common, "--restored", f"theirs={saved / 'pictures/bicubic'}", "--csv", rows)
+    for protocol, told in (("liif", ["False", "True"]), ("gsasr", ["True", "True"])):
+        data = evaluate(*options, "--protocol", protocol)
+        assert [row["rounded"] for row in csv.DictReader(io.StringIO(rows.read_text()))] == told
+        assert ("as given, in 8 bits: theirs." in data["notes"]) == (protocol == "liif")
+
+
+def test_what_is_measured_is_told_of_each_data_set(gsr: Gsr, photo: Photo, tmp_path: Path) -> None:
+    """DIV2K's pictures are measured otherwise, and known by the folder's name alone."""
+    folders = [photo(f"{name}/a.png", (60, 50)).parent for name in ("other", "DIV2K_x")]
+    told = {"other": "×2 Y, border 2; ×3.4 Y, border 4", "DIV2K_x": "×2 RGB, border 8; ×3.4 RGB, border 10"}
+    options = [argument for folder in folders for argument in ("--dataset", folder)]
+    options += ["--markdown", tmp_path / "table.md", "--csv", tmp_path / "rows.csv", "--model", "bicubic"]
+    command = ("eval", *options, "--protocol", "liif", "--scales", "2,3.4")
+    data, printed = strict(gsr(*command, "--json").stdout), gsr(*command).stdout
+    for name, words in told.items():
+        for text in (printed, (tmp_path / "table.md").read_text()):
+            assert f"{name}: {words}." in text
+    measured = {name: about["measured"] for name, about in data["protocol"]["datasets"].items()}
+    assert measured["DIV2K_x"] == {"2": "RGB, border 8", "3.4": "RGB, border 10"}
+    rows = csv.DictReader(io.StringIO((tmp_path / "rows.csv").read_text()))
+    for row in rows:
+        assert row["measured"] == measured[row["dataset"]][f"{float(row['scale_y']):g}"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="is known on Linux alone")
+def test_each_picture_has_its_memory(gsr: Gsr, photo: Photo) -> None:
+    """A small one's is not that of the large one before it."""
+    folder = photo("sizes/a-large.png", (3000, 3000)).parent
+    photo("sizes/b-small.png", (60, 60))
+    command = ("eval", "--dataset", folder, "--model", "bicubic", "--restored", f"given={folder}", "--device", "cpu")
+    data = strict(gsr(*command, "--scales", 2, "--json").stdout)
+    large, small = (row["memory_bytes"] for row in data["rows"] if row["model"] == "bicubic")
+    assert large > small + 3000 * 3000 * 3
+    assert all("memory_bytes" not in row for row in data["rows"] if row["model"] == "given")
+    assert data["means"][0]["memory_bytes"] == large
+    assert any(note.startswith("MB: the most in use by the whole process") for note in data["notes"])
+
+
 def test_the_first_pictures_alone(evaluate: Callable[..., dict[str, Any]]) -> None:
     data = evaluate("--scales", 2, "--model", "bicubic", "--limit", 2)
     assert [row["picture"] for row in data["rows"]] == ["a", "b"]
 
 
+@pytest.mark.parametrize(("name", "network"), [("lpips", "alexnet"), ("lpips-vgg", "vgg16")])
 def test_perceptual_metrics_see_what_the_protocol_compares(
-    evaluate: Callable[..., dict[str, Any]], originals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    evaluate: Callable[..., dict[str, Any]],
+    originals: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    network: str,
 ) -> None:
     """With a network of random weights, on bicubic enlargements of even size, within a border of 2."""
     monkeypatch.setenv("GSRCLI_HOME", str(tmp_path / "home"))
-    entry = backbones()["alexnet"]
+    entry = backbones()[network]
     ((file, released),) = entry.source.items()
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        state = ARCHITECTURES["alexnet"].build().state_dict()
-    torch.save({f"features.{name}": tensor for name, tensor in state.items()}, tmp_path / file)
+        state = ARCHITECTURES[network].build().state_dict()
+    torch.save({f"features.{key}": tensor for key, tensor in state.items()}, tmp_path / file)
     source = {file: replace(released, digest=Digest.of(tmp_path / file))}
-    monkeypatch.setitem(backbones(), "alexnet", replace(entry, source=source))
-    cache.import_released("alexnet", [tmp_path / file])
-    options = ("--model", "bicubic", "--scales", 2, "--degradation", "pillow", "--metrics", "lpips,psnr")
+    monkeypatch.setitem(backbones(), network, replace(entry, source=source))
+    cache.import_released(network, [tmp_path / file])
+    options = ("--model", "bicubic", "--scales", 2, "--degradation", "pillow", "--metrics", f"{name},psnr")
     data = evaluate(*options)
     assert data["failures"] == []
-    compare = load_perceptual(["lpips"])
+    compare = load_perceptual([name])
     for row in data["rows"]:
         image = Image.open(originals / f"{row['picture']}.png")
         image = image.crop((0, 0, image.width // 2 * 2, image.height // 2 * 2))
         small = image.resize((image.width // 2, image.height // 2), Image.Resampling.BICUBIC)
         pair = (small.resize(image.size, Image.Resampling.BICUBIC), image)
         tensors = [torch.from_numpy(np.array(one)[2:-2, 2:-2]).permute(2, 0, 1) / 255 for one in pair]
-        assert row["scores"]["lpips"] == pytest.approx(compare(*tensors)["lpips"], abs=1e-6)
-        assert list(row["scores"]) == ["lpips", "psnr"]
+        assert row["scores"][name] == pytest.approx(compare(*tensors)[name], abs=1e-6)
+        assert list(row["scores"]) == [name, "psnr"]
+
+
+def test_every_perceptual_metric_can_be_asked_for() -> None:
+    assert parse_metrics(",".join(("psnr", "ssim", *PERCEPTUAL))) == tuple(METRICS)
 
 
 # Scales
@@ -300,7 +384,30 @@ def test_versions_are_found_by_name(photo: Photo, original: str, version: str) -
 
 
 @pytest.mark.parametrize(
-    "versions", [["baby_x3.png"], ["babys.png"], ["baby_1.png"], [], ["baby_x2.png", "baby_SR.png"]]
+    ("original", "others", "version"),
+    [
+        ("baby.png", ["baby.png"], "baby_x2.png"),  # the first may be the original
+        ("baby.png", ["baby.png", "baby_x3.png"], "baby_x2_SR.png"),
+        ("baby.png", ["baby_SR.png"], "baby_x2.png"),
+        ("baby.png", ["x2/baby_x2.png"], "x2/baby.png"),  # the folder tells the scale
+        ("img_001_SRF_2_HR.png", ["img_001_SRF_2_HR.png"], "img_001_SRF_2_LR.png"),
+        ("photo.png", ["photo-x2_x4.png"], "photo-x4_x2.png"),  # the last factor counts
+        ("photo_x3.png", ["photo_x2.png"], "photo_x3.png"),  # two originals
+        ("photo_x3.png", ["photo_x2.png", "photo_x3.png"], "photo_x3_x2.png"),
+        ("photo.webp", ["photo.png.png"], "photo.webp.png"),
+    ],
+)
+def test_the_likeliest_version(photo: Photo, original: str, others: list[str], version: str) -> None:
+    for i, other in enumerate(others):
+        photo(f"there/{other}", seed=1 + i)
+    path = photo(f"there/{version}")
+    folder = Folder("there", path.parents[len(Path(version).parts) - 1])
+    np.testing.assert_array_equal(folder.read(Path(original), ("set5",), (2, 2)), read_rgb(path))
+
+
+@pytest.mark.parametrize(
+    "versions",
+    [["baby_x3.png"], ["baby_x2_x3.png"], ["babys.png"], ["baby_1.png"], [], ["baby_x2.png", "baby_x2_SR.png"]],
 )
 def test_versions_are_not_guessed(photo: Photo, tmp_path: Path, versions: list[str]) -> None:
     (tmp_path / "there").mkdir()
@@ -372,6 +479,9 @@ def test_given_pictures_must_fit(evaluate: Callable[..., dict[str, Any]], origin
         (("--dataset", "full", "--lr-dir", "nowhere"), "no folder nowhere", None),
         (("--dataset", "full", "--data-root", "nowhere"), "no folder nowhere", "--data-root"),
         (("--dataset", "full", "--restored", "full", "--restored", "./full"), "called full", "NAME=PATH"),
+        (("--dataset", "full", "--restored", "../../up=full"), "cannot be called '../../up'", "NAME=PATH"),
+        (("--dataset", "full", "--restored", "..=full"), "cannot be called '..'", "NAME=PATH"),
+        (("--dataset", "full", "--restored", "=full"), "cannot be called ''", "NAME=PATH"),
         (("--dataset", "full", "--csv", "nowhere/x.csv"), "cannot write", None),
         (("--dataset", "full", "--plot", "x.jpg"), "no name of a plot", ".svg"),
         (("--dataset", "full", "--plot", "x.png", "--metrics", "ssim"), "shows PSNR", "--metrics psnr,ssim"),
@@ -480,7 +590,7 @@ def report_of(
 ) -> Report:
     """Of interpolations, under other names, on all of DIV2K."""
     steps = tuple((scale, scale) for scale in scales)
-    restorers = [Interpolation(name) for name in models]
+    restorers = [Interpolation(name, rounded=True) for name in models]
     evaluation = Evaluation(PROTOCOLS["gsasr"], "matlab", steps, restorers, metrics=metrics)
     paths = tuple(Path(f"{number:04}.png") for number in range(801, 901))
     collection = Collection("div2k", paths, registry()["div2k"])
@@ -546,10 +656,11 @@ def test_a_vector_plot(evaluate: Callable[..., dict[str, Any]], tmp_path: Path) 
     assert ElementTree.parse(tmp_path / "plot.svg").getroot().tag.endswith("svg")
 
 
-def test_equal_pictures(gsr: Gsr, photo: Photo) -> None:
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_equal_pictures(gsr: Gsr, photo: Photo, protocol: str) -> None:
     """Their PSNR is infinite, for which JSON has no word."""
     folder = photo("even/a.png", (48, 40)).parent
-    command = ("eval", "--dataset", folder, "--restored", folder, "--scales", "2")
+    command = ("eval", "--dataset", folder, "--restored", folder, "--scales", "2", "--protocol", protocol)
     assert strict(gsr(*command, "--json").stdout)["rows"][0]["scores"] == {"psnr": None, "ssim": 1.0}
     assert "∞" in gsr(*command).stdout
 

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import itertools
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -34,6 +35,8 @@ TINY = GSASRConfig(
     multiple=4,
 )
 VERSIONS = {"enhanced": TINY, "paper": dataclasses.replace(TINY, enhanced=False)}
+
+Tell = Callable[[str, object], None]
 
 State = dict[str, Tensor]
 
@@ -129,6 +132,7 @@ class Parity:
     """What the released program made of a picture, and what we make of it."""
 
     def __init__(self, name: str) -> None:
+        self.name = name
         self.model = released_model(name)
         with np.load(PARITY / f"{name}.npz") as file:
             self.theirs = {key: torch.from_numpy(file[key]) for key in file}
@@ -165,23 +169,29 @@ def parity(request: pytest.FixtureRequest) -> Parity:
     return Parity(request.param)
 
 
-def test_features_equal_the_released(parity: Parity) -> None:
+def test_features_equal_the_released(parity: Parity, record_property: Tell) -> None:
     features = parity.model.encoder(parity.image)
     assert features.shape[1] == 64
-    assert error(features[0, :4], parity.theirs["features"]) < 1e-5
+    relative = error(features[0, :4], parity.theirs["features"])
+    record_property("told", f"parity, {parity.name}: features {relative:.1e}")
+    assert relative < 1e-5
 
 
-def test_fields_equal_the_released(parity: Parity) -> None:
+def test_fields_equal_the_released(parity: Parity, record_property: Tell) -> None:
     fields = parity.model.fields(parity.image, parity.scale)[0, parity.theirs["gaussian_index"]]
-    assert error(fields, parity.theirs["gaussians"]) < 1e-4
+    relative = error(fields, parity.theirs["gaussians"])
+    record_property("told", f"parity, {parity.name}: Gaussians {relative:.1e}")
+    assert relative < 1e-4
     torch.testing.assert_close(fields, parity.theirs["gaussians"], rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize(("entry", "ratio"), [("render", math.inf), ("render_window_0_1", 0.1)])
-def test_rendering_equals_the_released(parity: Parity, entry: str, ratio: float) -> None:
+def test_rendering_equals_the_released(parity: Parity, entry: str, ratio: float, record_property: Tell) -> None:
     ours, theirs = parity.render(ratio), parity.theirs[entry].double()
     ours = ours[:: math.ceil(len(ours) / len(theirs))]  # the large picture of gsasr-hatl.npz keeps every other row
-    assert error(ours, theirs) < 1e-3
+    relative = error(ours, theirs)
+    record_property("told", f"parity, {parity.name}: {entry} {relative:.1e}")
+    assert relative < 1e-3
     # Rounding shows most in the few Gaussians that are far narrower than a pixel, or end at one.
     strays = (ours - theirs).abs() > 2e-3 * theirs.max()
     assert strays.double().mean() < 1e-3

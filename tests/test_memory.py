@@ -37,8 +37,7 @@ def test_large_arrays_come_from_memory_that_is_there() -> None:
 _PEAKS = """
 import numpy as np
 import torch
-from gsrcli.benchmark.clock import peak_memory
-from gsrcli.memory import keep_freed_memory
+from gsrcli.memory import keep_freed_memory, peak_memory
 
 keep_freed_memory()
 before = peak_memory(lambda: None, torch.device("cpu"))

@@ -8,7 +8,7 @@ import torch
 from skimage.color import rgb2ycbcr
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from gsrcli.metrics import luma, psnr, ssim
+from gsrcli.metrics import from_integers, luma, psnr, ssim
 
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -30,6 +30,20 @@ def test_luma_of_batches(lead: tuple[int, ...]) -> None:
     assert y.shape == (*lead, 1, 5, 6)
     one_by_one = torch.stack([luma(picture) for picture in pictures.view(-1, 3, 5, 6)])
     torch.testing.assert_close(y.view(-1, 1, 5, 6), one_by_one)
+
+
+def test_luma_is_the_same_in_every_memory_layout() -> None:
+    picture = noise(2, 3, 61, 43).double()
+    for layout in (torch.contiguous_format, torch.channels_last):
+        assert torch.equal(luma(picture.contiguous(memory_format=layout)), luma(picture))
+    assert torch.equal(luma(picture[..., 5:-5, 7:-7]), luma(picture)[..., 5:-5, 7:-7])
+
+
+def test_the_same_fraction_is_the_same_number() -> None:
+    eight = torch.arange(256, dtype=torch.uint8)
+    values = from_integers(eight, 255)
+    assert torch.equal(values, from_integers(eight.int() * 257, 65535))
+    assert values.tolist() == [value / 255 for value in range(256)]
 
 
 @pytest.mark.parametrize("border", [0, 1, 4])

@@ -82,9 +82,11 @@ def test_rounding_can_be_left_out() -> None:
 
 @NAMES
 def test_a_picture_restored_exactly(name: str) -> None:
+    """However it lies in memory: what a program writes has its channels last."""
     _, original = pair(50, 50)
-    scores = PROTOCOLS[name].score(original.double() / 255, original, (4, 4), "set5")
-    assert scores == {"psnr": math.inf, "ssim": pytest.approx(1, abs=1e-12)}
+    for restored in (original, original.permute(1, 2, 0).contiguous().permute(2, 0, 1)):
+        scores = PROTOCOLS[name].score(restored.double() / 255, original, (4, 4), "set5")
+        assert scores == {"psnr": math.inf, "ssim": pytest.approx(1, abs=1e-12)}
 
 
 def test_what_is_compared_is_rgb_without_the_border() -> None:
@@ -156,10 +158,24 @@ def test_nothing_is_left_of_a_small_picture() -> None:
         PROTOCOLS["gsasr"].low_size((20, 40), (30, 2))
 
 
+@pytest.mark.parametrize(
+    ("name", "dataset", "scale", "words"),
+    [
+        ("gsasr", "div2k", (3.4, 3.4), "Y, border 4"),
+        ("gsasr", "set5", (12, 12), "Y, border 8"),
+        ("liif", "set5", (12, 12), "Y, border 12"),
+        ("liif", "DIV2K_x", (3.4, 3.4), "RGB, border 10"),
+        ("rgb", "set5", (2, 3), "RGB, border 3 at the sides and 2 above and below"),
+    ],
+)
+def test_what_is_measured_is_told(name: str, dataset: str, scale: tuple[float, float], words: str) -> None:
+    assert PROTOCOLS[name].measured(dataset, scale) == words
+
+
 def test_descriptions() -> None:
     assert {name: protocol.description.partition("; LR")[0] for name, protocol in PROTOCOLS.items()} == {
-        "gsasr": "Y, border = min(scale, 8); 8-bit results",
-        "liif": "Y, border = scale (DIV2K: RGB, border = scale + 6); results not rounded",
-        "rgb": "RGB, border = min(scale, 8); 8-bit results",
+        "gsasr": "Y, border = min(⌈scale⌉, 8); 8-bit results",
+        "liif": "Y, border = ⌈scale⌉ (DIV2K: RGB, border = ⌈scale⌉ + 6); results not rounded to 8 bits",
+        "rgb": "RGB, border = min(⌈scale⌉, 8); 8-bit results",
     }
     assert all("\n" not in protocol.description for protocol in PROTOCOLS.values())

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from gsrcli.clock import Seconds
 from gsrcli.devices import autocast
 from gsrcli.errors import LimitError
 from gsrcli.images import Picture
@@ -19,7 +20,7 @@ from gsrcli.models import build
 from gsrcli.models.base import Model
 from gsrcli.rasterizer import rasterize
 from gsrcli.transfers import SideStream
-from gsrcli.upscaler import Seconds, Source, Upscaler, _cuts, _mirrored
+from gsrcli.upscaler import Source, Upscaler, _cuts, _mirrored
 from gsrcli.validation import enlarge
 
 
@@ -377,7 +378,7 @@ class StreamEvent:
 
 def test_stages_are_timed_by_events_and_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = Stream()
-    monkeypatch.setattr("gsrcli.upscaler._now", stream.event)
+    monkeypatch.setattr("gsrcli.clock.mark", stream.event)
     seconds, device = Seconds(), torch.device("cuda")
     for stage, milliseconds in (("network", 30), ("rasterizer", 2), ("network", 50)):
         with seconds.of(stage, device):  # type: ignore[arg-type]
@@ -390,7 +391,7 @@ def test_stages_are_timed_by_events_and_not_waited_for(monkeypatch: pytest.Monke
 
 def test_events_that_have_passed_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = Stream()
-    monkeypatch.setattr("gsrcli.upscaler._now", stream.event)
+    monkeypatch.setattr("gsrcli.clock.mark", stream.event)
     seconds = Seconds()
     for _ in range(100):
         with seconds.of("network", torch.device("cuda")):
@@ -402,7 +403,7 @@ def test_events_that_have_passed_are_not_kept(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_stage_that_fails_takes_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = Stream()
-    monkeypatch.setattr("gsrcli.upscaler._now", stream.event)
+    monkeypatch.setattr("gsrcli.clock.mark", stream.event)
     seconds = Seconds()
     with pytest.raises(MemoryError), seconds.of("network", torch.device("cuda")):
         raise MemoryError
@@ -411,7 +412,7 @@ def test_a_stage_that_fails_takes_no_time(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_the_host_is_timed_by_its_clock(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter(range(100))
-    monkeypatch.setattr("gsrcli.upscaler.time.perf_counter", lambda: float(next(times)))
+    monkeypatch.setattr("gsrcli.clock.time.perf_counter", lambda: float(next(times)))
     upscaler = Upscaler(model, tile=20)
     upscaler.enlarge(Picture(photo(40, 40)), (80, 80))
     assert upscaler.seconds.read() == {"network": 4.0, "rasterizer": 2.0}  # 4 tiles in 2 rows

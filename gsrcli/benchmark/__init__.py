@@ -1,7 +1,7 @@
 """``gsr bench``: how fast the models and the rasterizers are here, and how fast they could be.
 
 ``protocol`` says what is timed; ``pipeline`` times models from LR picture to enlargement, ``drawing`` the rasterizers
-alone; ``clock`` measures, ``machine`` finds the ceilings, ``report`` tells.
+alone; ``machine`` finds the ceilings, ``report`` tells.
 """
 
 from __future__ import annotations

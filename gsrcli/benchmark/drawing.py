@@ -14,9 +14,9 @@ from torch import Tensor
 
 from gsrcli import rasterizer
 from gsrcli.benchmark import published
-from gsrcli.benchmark.clock import Clock, Span, Timing
 from gsrcli.benchmark.protocol import Case, Setting, Subject
 from gsrcli.benchmark.work import Floors, count_pairs, in_float64
+from gsrcli.clock import Clock, Span, Timing, seconds_between
 from gsrcli.devices import autocast
 from gsrcli.errors import UnavailableError
 from gsrcli.gaussians import Gaussians
@@ -187,7 +187,7 @@ def _race(contenders: list[_Contender], case: Case, setting: Setting) -> list[tu
     results = []
     for turns, error in zip(spans, errors, strict=True):
         forward, backward = (
-            Timing.of([clock.seconds(span) for span in stage[1:]]) for stage in zip(*turns, strict=True)
+            Timing.of([seconds_between(*span) for span in stage[1:]]) for stage in zip(*turns, strict=True)
         )
         results.append((forward, backward, error))
     return results

@@ -1,22 +1,14 @@
-"""The machine that is timed on, and what it can do at best."""
+"""What the machine that is timed on can do at best."""
 
 from __future__ import annotations
 
-import datetime
-import platform
-import subprocess
-from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
-from gsrcli._version import __version__
-from gsrcli.benchmark.clock import Clock
-from gsrcli.errors import GsrError
-from gsrcli.hardware import nvidia_driver, processor_name
+from gsrcli.clock import Clock
 
-__all__ = ["Ceilings", "environment", "measure_ceilings"]
+__all__ = ["Ceilings", "measure_ceilings"]
 
 _TRIES = 5
 
@@ -62,32 +54,3 @@ def _fp32_rate(device: torch.device) -> float | None:
     # Compute capability 7 and 8.0 have half the lanes of what came after.
     lanes = 64 if (properties.major, properties.minor) <= (8, 0) else 128
     return properties.multi_processor_count * lanes * kilohertz * 1e3
-
-
-def _driver() -> str | None:
-    with suppress(GsrError, OSError, subprocess.SubprocessError):  # gsr doctor tells what is wrong with it
-        return nvidia_driver()
-    return None
-
-
-def environment(device: torch.device) -> dict[str, Any]:
-    """Where and when: plain data, without what is not known."""
-    facts: dict[str, Any] = {
-        "gsrcli": __version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "device": processor_name(),
-        "threads": torch.get_num_threads(),
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-    }
-    if device.type == "cuda":
-        facts |= {
-            "device": torch.cuda.get_device_name(device),
-            "processor": facts["device"],
-            "cuda": torch.version.cuda,
-            "driver": _driver(),
-        }
-    elif device.type != "cpu":
-        facts["device"] = f"{facts['device']} ({device.type})"
-    return {name: fact for name, fact in facts.items() if fact is not None}

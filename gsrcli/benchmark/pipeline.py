@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-from gsrcli.benchmark.clock import Clock, Mark, Span, Timing, peak_memory
 from gsrcli.benchmark.protocol import PAPER_A100, SIDE, Case, Setting, Subject
 from gsrcli.benchmark.work import Floors, count_pairs
+from gsrcli.clock import Clock, Mark, Span, Timing, seconds_between
 from gsrcli.devices import autocast
 from gsrcli.gaussians import Gaussians
+from gsrcli.memory import peak_memory
 from gsrcli.rendering import render
 
 __all__ = ["PipelineRow", "count_flop", "measure"]
@@ -40,7 +41,7 @@ class PipelineRow:
         total_ms: from picture to enlargement, measured by itself.
         graph_ms: the network's, replayed as a CUDA graph.
         graph_failure: why there is no such graph, where there should be one.
-        memory_bytes: the peak; see :func:`gsrcli.benchmark.clock.peak_memory`.
+        memory_bytes: the peak; see :func:`gsrcli.memory.peak_memory`.
         gaussians: how many are drawn.
         pairs: (Gaussian, pixel) pairs that must be drawn; see :func:`gsrcli.benchmark.work.count_pairs`.
         pairs_per_s: drawn, by rasterizer_ms.
@@ -171,7 +172,7 @@ def _take_turns(
         if encoder:
             stages |= {"encoder": (encoder[0], encoder[1]), "decoder": (encoder[1], between)}
         spans.append(stages)
-    timings = {stage: Timing.of([clock.seconds(stages[stage]) for stages in spans[_WARM_UP:]]) for stage in spans[0]}
+    timings = {stage: Timing.of([seconds_between(*stages[stage]) for stages in spans[_WARM_UP:]]) for stage in spans[0]}
     return timings, timings.pop("total")
 
 

@@ -23,10 +23,9 @@ from gsrcli.weights import load_model, weight_names
 if TYPE_CHECKING:
     from gsrcli.benchmark.machine import Ceilings
 
-__all__ = ["PAPER_A100", "SCALES", "SIDE", "Case", "Setting", "Subject", "What", "parse_scales", "synthetic_picture"]
+__all__ = ["PAPER_A100", "SIDE", "Case", "Setting", "Subject", "What", "parse_scales", "synthetic_picture"]
 
 SIDE = 720
-SCALES = (2.0, 3.0, 4.0, 6.0, 8.0, 12.0)
 
 PAPER_A100 = {
     2.0: (1573, 13367),

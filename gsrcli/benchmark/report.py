@@ -4,29 +4,26 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import importlib.util
 import io
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from gsrcli.benchmark.clock import Clock, Timing
 from gsrcli.benchmark.drawing import DrawingRow
-from gsrcli.benchmark.machine import Ceilings, environment
+from gsrcli.benchmark.machine import Ceilings
 from gsrcli.benchmark.pipeline import PipelineRow
 from gsrcli.benchmark.protocol import Setting
-from gsrcli.errors import GsrError, UsageError
+from gsrcli.clock import Clock, Timing
+from gsrcli.errors import GsrError
+from gsrcli.hardware import environment
 from gsrcli.rasterizer import EPSILON
 
-__all__ = ["PLOT_SUFFIXES", "Report", "Row", "check_file", "check_plot"]
+__all__ = ["Report", "Row"]
 
-PLOT_SUFFIXES = (".png", ".svg")
 
 _STYLES = {
     "total": "o-",
@@ -47,7 +44,7 @@ class Report:
     """A finished run.
 
     Attributes:
-        environment: see :func:`gsrcli.benchmark.machine.environment`.
+        environment: see :func:`gsrcli.hardware.environment`.
         protocol: what was measured how.
         ceilings: what the device does at best.
         rows: at least one, all of one type.
@@ -138,7 +135,7 @@ class Report:
         return text.getvalue().encode()
 
     def plot(self, suffix: str) -> bytes:
-        """The times, or for rasterizers the rates, by scale, as a picture; see :func:`check_plot`."""
+        """The times, or for rasterizers the rates, by scale, as a picture of a kind, ``.png`` or ``.svg``."""
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(7, 4.5), layout="constrained")
@@ -178,30 +175,6 @@ class Report:
                 if value is not None:
                     lines.setdefault((_label(row), name), []).append((row.scale, value))
         return lines
-
-
-def check_file(path: Path) -> None:
-    """See that a table or a plot can be written, before anything is measured.
-
-    Raises:
-        UsageError: it cannot.
-    """
-    folder = path.absolute().parent
-    if path.is_dir() or not os.access(folder, os.W_OK):
-        raise UsageError(f"cannot write {path}", hint=f"see that {folder} is a folder that may be written to")
-
-
-def check_plot(path: Path) -> None:
-    """See that a plot of this name can be made.
-
-    Raises:
-        UsageError: plots are of other kinds, or matplotlib is missing.
-    """
-    check_file(path)
-    if path.suffix.lower() not in PLOT_SUFFIXES:
-        raise UsageError(f"{path} is no name of a plot", hint=f"end it with {' or '.join(PLOT_SUFFIXES)}")
-    if importlib.util.find_spec("matplotlib") is None:
-        raise UsageError("plots need matplotlib", hint="pip install 'gsrcli[plot]'")
 
 
 def _flat(row: Row) -> dict[str, Any]:

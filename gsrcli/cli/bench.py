@@ -10,6 +10,7 @@ import typer
 from gsrcli.cli.console import Console
 from gsrcli.cli.failures import reporting
 from gsrcli.cli.options import Arithmetic, Debug, Device, Json
+from gsrcli.cli.outputs import check_file, check_plot
 
 if TYPE_CHECKING:
     from gsrcli.benchmark.protocol import What
@@ -67,9 +68,9 @@ def bench(
         from gsrcli.files import write_whole
 
         if csv:
-            report.check_file(csv)
+            check_file(csv)
         if plot:
-            report.check_plot(plot)
+            check_plot(plot)
         if threads:
             torch.set_num_threads(threads)
         where = pick_device(device)

@@ -39,8 +39,13 @@ class Console:
         sys.stdout.write((json.dumps(data) if self.json else text) + "\n")
         sys.stdout.flush()
 
-    def table(self, headings: Sequence[str], rows: Sequence[Sequence[str]], data: dict[str, Any]) -> None:
-        """A result of several rows, as a table for people and as data for programs."""
+    def table(
+        self, headings: Sequence[str], rows: Sequence[Sequence[str]], notes: Sequence[str], data: dict[str, Any]
+    ) -> None:
+        """A result of several rows, as a table with notes for people and as data for programs.
+
+        However narrow a terminal is, the first column is shown whole.
+        """
         if self.json:
             self.result("", data)
             return
@@ -49,12 +54,15 @@ class Console:
 
         _spell_out_the_unprintable()
         table = Table(*headings, box=None, pad_edge=False)
+        table.columns[0].min_width = max(len(row[0]) for row in rows)
         for row in rows:
             table.add_row(*row)
         console = RichConsole(markup=False, highlight=False)
         if not console.is_terminal:
             console.width = 10_000  # a line a row: rows are for other programs to read
         console.print(table)
+        for note in notes:
+            console.print(note)
 
     def note(self, text: str) -> None:
         """Something worth knowing; programs are not told."""

@@ -13,6 +13,7 @@ import typer
 from gsrcli.cli.console import Console
 from gsrcli.cli.failures import explain, reporting
 from gsrcli.cli.options import Arithmetic, Debug, Device, Json, Tile
+from gsrcli.cli.outputs import check_file, check_plot
 from gsrcli.weights import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -73,8 +74,8 @@ def evaluate(
     protocol: Annotated[
         Literal["gsasr", "liif", "rgb"],
         typer.Option(
-            help="gsasr: on Y, border = min(scale, 8), results rounded to 8 bits. liif: on Y, border = scale, DIV2K in "
-            "RGB with border = scale + 6, not rounded. rgb: as gsasr, in RGB."
+            help="gsasr: on Y, border = min(⌈scale⌉, 8), results rounded to 8 bits. liif: on Y, border = ⌈scale⌉, "
+            "DIV2K in RGB with border = ⌈scale⌉ + 6, not rounded. rgb: as gsasr, in RGB."
         ),
     ] = "gsasr",
     degradation: Annotated[
@@ -90,7 +91,10 @@ def evaluate(
     ] = None,
     metrics: Annotated[
         str,
-        typer.Option(metavar="NAME,...", help="psnr, ssim, lpips and dists; the last two fetch their networks once."),
+        typer.Option(
+            metavar="NAME,...",
+            help="psnr, ssim, lpips (with AlexNet), lpips-vgg and dists; the last three fetch their networks once.",
+        ),
     ] = "psnr,ssim",
     self_ensemble: Annotated[
         bool, typer.Option("--self-ensemble", help="Average models over eight flips and turns; marked by a +.")
@@ -126,8 +130,6 @@ def evaluate(
     """
     console = Console(json)
     with reporting(console, debug):
-        from gsrcli.benchmark.machine import environment
-        from gsrcli.benchmark.report import check_file, check_plot
         from gsrcli.devices import pick_device
         from gsrcli.errors import UsageError
         from gsrcli.evaluation.datasets import check
@@ -138,6 +140,7 @@ def evaluate(
         from gsrcli.evaluation.restorers import load
         from gsrcli.evaluation.run import Evaluation
         from gsrcli.evaluation.scales import parse_scales
+        from gsrcli.hardware import environment
         from gsrcli.perceptual import load_perceptual
 
         for file in (csv, markdown, html):

@@ -42,9 +42,11 @@ def list_weights(
         from gsrcli import cache
 
         facts = [*(_facts(entry) for entry in cache.listed().values()), *map(_facts_of_imported, cache.imported())]
+        protocols = list(dict.fromkeys(fact["scores"]["protocol"] for fact in facts if "scores" in fact))
         console.table(
-            ("name", "where", "size", "parameters", "licence", "trained on", "PSNR ×4 in dB", "measured"),
-            [_row(fact) for fact in facts],
+            ("name", "where", "size", "licence", "PSNR ×4 in dB"),
+            [_row(fact, protocols) for fact in facts],
+            ["", *(f"({i}) {protocol}" for i, protocol in enumerate(protocols, 1))],
             {"weights": facts, "folder": str(cache.folder())},
         )
 
@@ -170,16 +172,18 @@ def _size(name: str) -> int | None:
     return cache.path_of(name).stat().st_size if cache.is_present(name) else None
 
 
-def _row(facts: dict[str, Any]) -> list[str]:
-    scores = facts.get("scores", {"psnr": {}, "protocol": ""})
-    at_4 = {dataset: by_scale.get("4") for dataset, by_scale in scores["psnr"].items()}
+def _row(facts: dict[str, Any], protocols: list[str]) -> list[str]:
     return [
         facts["name"],
         facts["where"] or "—",
         f"≈ {facts['parameters'] * 4 / 1e6:.0f} MB" if facts["bytes"] is None else f"{facts['bytes'] / 1e6:.0f} MB",
-        f"{facts['parameters'] / 1e6:.1f} M" if "parameters" in facts else "",
         facts.get("license", ""),
-        facts.get("training", "").partition(",")[0],
-        ", ".join(f"{dataset} {psnr:.2f}" for dataset, psnr in at_4.items() if psnr),
-        scores["protocol"],
+        _shown(facts["scores"], protocols) if "scores" in facts else "for metrics" if "license" in facts else "",
     ]
+
+
+def _shown(scores: dict[str, Any], protocols: list[str]) -> str:
+    """The scores at ×4, with the number of the note that says how they were measured."""
+    at_4 = {dataset: by_scale["4"] for dataset, by_scale in scores["psnr"].items() if "4" in by_scale}
+    listed = ", ".join(f"{dataset} {psnr:.2f}" for dataset, psnr in at_4.items())
+    return f"{listed} ({protocols.index(scores['protocol']) + 1})" if listed else ""

@@ -106,7 +106,9 @@ class Folder:
     def read(self, original: Path, dataset: Sequence[str], scale: Scale) -> Pixels:
         """The version of an original at a scale; see :func:`read_rgb`.
 
-        Its name is the original's, or that with endings such as x2, _x2, _LR, _SR, _LRBI_x2 or _SRF_2_LR.
+        Its name is the original's, or that with endings such as x2, _x2, _LR, _SR, _LRBI_x2 or _SRF_2_LR. Where the
+        folder is not one of the scale, a name that tells the scale goes before the original's own: that may well be
+        the original.
 
         Args:
             original: its path.
@@ -116,10 +118,21 @@ class Folder:
         Raises:
             PictureError: there is none, there are several, or it cannot be read.
         """
-        place = _descend(_descend(self.path, dataset), (f"x{label(scale)}", label(scale)))
-        versions = self._versions(place).get(_parse(original)[0], {})
-        exact = [path for path in versions if path.stem.lower() == original.stem.lower()]
-        fitting = exact or [path for path, told in versions.items() if told in (None, scale)]
+        of_all_scales = _descend(self.path, dataset)
+        place = _descend(of_all_scales, (f"x{label(scale)}", label(scale)))
+        versions = self._versions(place)
+        root, own = _parse(original.stem)
+        of_it = versions.get(original.name.lower()) or versions.get(root, {})  # as save_shot tells a.png from a.webp
+        stem = original.stem.lower()
+        exact = [path for path in of_it if path.stem.lower() in (stem, original.name.lower())]
+        fitting = [path for path, told in of_it.items() if told in (None, scale)]
+        telling = [
+            path
+            for path, told in of_it.items()
+            # Where the original's name tells another scale, one that does not begin with it may well be another's.
+            if told == scale and path not in exact and (own in (None, scale) or path.stem.lower().startswith(stem))
+        ]
+        fitting = (place == of_all_scales and telling) or exact or fitting
         if not fitting:
             raise PictureError(f"{place} has no version of {original.name} for ×{label(scale)}")
         if len(fitting) > 1:
@@ -131,7 +144,7 @@ class Folder:
         if place not in self._listed:
             listed: dict[str, dict[Path, Scale | None]] = {}
             for path in pictures_in(place):
-                name, scale = _parse(path)
+                name, scale = _parse(path.stem)
                 listed.setdefault(name, {})[path] = scale
             self._listed[place] = listed
         return self._listed[place]
@@ -141,11 +154,11 @@ class Folder:
         return {}
 
 
-def _parse(path: Path) -> tuple[str, Scale | None]:
-    """A picture's name without endings, in lower case, and the scale that they tell."""
-    name, scale = path.stem, None
+def _parse(stem: str) -> tuple[str, Scale | None]:
+    """A picture's name without endings, in lower case, and the scale that they tell; of several, the last."""
+    name, scale = stem, None
     while (ending := _ENDING.search(name)) and ending.start() > 0:
-        if ending["y"]:
+        if ending["y"] and scale is None:
             scale = float(ending["y"]), float(ending["x"] or ending["y"])
         name = name[: ending.start()]
     return name.lower(), scale

@@ -9,7 +9,7 @@ from typing import Literal
 from torch import Tensor
 
 from gsrcli.errors import PictureError
-from gsrcli.metrics import SSIM_WINDOW, in_float64, luma, psnr, ssim
+from gsrcli.metrics import SSIM_WINDOW, from_integers, in_float64, luma, psnr, ssim
 
 __all__ = ["PROTOCOLS", "Measure", "Protocol"]
 
@@ -34,7 +34,7 @@ class Measure:
         return border if self.widest is None else min(border, self.widest)
 
     def __str__(self) -> str:
-        border = f"scale + {self.margin}" if self.margin else "scale"
+        border = f"⌈scale⌉ + {self.margin}" if self.margin else "⌈scale⌉"
         return f"{self.channels}, border = {border if self.widest is None else f'min({border}, {self.widest})'}"
 
 
@@ -47,7 +47,7 @@ class Protocol:
     Attributes:
         name: what ``--protocol`` calls it.
         measure: how data sets are measured.
-        on_div2k: how DIV2K is, if otherwise.
+        on_div2k: how DIV2K is, if otherwise: any data set whose name begins so.
         rounded: whether restored pictures are rounded to 8 bits first, as files are.
     """
 
@@ -60,8 +60,13 @@ class Protocol:
     def description(self) -> str:
         """One line that says all of it."""
         exception = f" (DIV2K: {self.on_div2k})" if self.on_div2k else ""
-        rounding = "8-bit results" if self.rounded else "results not rounded"
+        rounding = "8-bit results" if self.rounded else "results not rounded to 8 bits"
         return f"{self.measure}{exception}; {rounding}; LR size = floor(size / scale), originals cropped to match"
+
+    def measured(self, dataset: str, scale: tuple[float, float]) -> str:
+        """What of a data set's pictures is compared at a scale (y, x), in words: ``Y, border 4``."""
+        measure = self._measure_of(dataset)
+        return f"{measure.channels}, border {_border_text(*map(measure.border, scale))}"
 
     def low_size(self, size: tuple[int, int], scale: tuple[float, float]) -> tuple[int, int]:
         """(h, w) that an original of (H, W) is shrunk to.
@@ -88,7 +93,7 @@ class Protocol:
         """Both pictures as they are compared, still in RGB: rounded where they are to be, and without the border.
 
         Args:
-            restored: float32 ``(3, H, W)``; it is clamped to [0, 1].
+            restored: floating point ``(3, H, W)``; it is clamped to [0, 1].
             original: uint8 ``(3, H, W)``.
             scale: (y, x), by which it was shrunk.
             dataset: its data set's name.
@@ -102,20 +107,19 @@ class Protocol:
         if restored.shape != original.shape:
             sizes = [f"{picture.shape[2]}x{picture.shape[1]}" for picture in (restored, original)]
             raise PictureError("the restored picture is {}, its original {}".format(*sizes))
-        restored, original = in_float64(restored.clamp(0, 1)), in_float64(original)
+        restored, original = in_float64(restored.clamp(0, 1)), from_integers(original, 255)
         if self.rounded:
-            restored = (restored * 255).round() / 255
+            restored = from_integers((restored * 255).round(), 255)
         y, x = (self._measure_of(dataset).border(s) for s in scale)
         height, width = original.shape[1:]
         if min(height - 2 * y, width - 2 * x) < SSIM_WINDOW:
-            border = f"{y}" if y == x else f"{x} at the sides and {y} above and below"
             raise PictureError(
                 f"a picture of {width}x{height} pixels is too small to be compared: "
-                f"within a border of {border} there must be {SSIM_WINDOW}x{SSIM_WINDOW}",
+                f"within a border of {_border_text(y, x)} there must be {SSIM_WINDOW}x{SSIM_WINDOW}",
                 hint="leave it out, or choose a smaller scale",
             )
         inside = (slice(None), slice(y, height - y), slice(x, width - x))
-        return restored[inside], original[inside] / 255
+        return restored[inside], original[inside]
 
     def score(self, restored: Tensor, original: Tensor, scale: tuple[float, float], dataset: str) -> dict[str, float]:
         """``psnr`` in dB, infinite for equal pictures, and ``ssim``; arguments and errors as of :meth:`compared`."""
@@ -127,6 +131,10 @@ class Protocol:
     def _measure_of(self, dataset: str) -> Measure:
         is_div2k = dataset.lower().startswith("div2k")
         return self.on_div2k if is_div2k and self.on_div2k else self.measure
+
+
+def _border_text(y: int, x: int) -> str:
+    return f"{y}" if y == x else f"{x} at the sides and {y} above and below"
 
 
 def _text(scale: tuple[float, float]) -> str:

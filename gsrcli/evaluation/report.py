@@ -54,6 +54,7 @@ METRICS = {
     "psnr": Metric("PSNR", 2, 1),
     "ssim": Metric("SSIM", 4, 1),
     "lpips": Metric("LPIPS", 4, -1),
+    "lpips-vgg": Metric("LPIPS (VGG)", 4, -1),
     "dists": Metric("DISTS", 4, -1),
 }
 
@@ -110,7 +111,7 @@ class Report:
     Attributes:
         evaluation: what is scored how.
         collections: on which pictures.
-        environment: see :func:`gsrcli.benchmark.machine.environment`.
+        environment: see :func:`gsrcli.hardware.environment`.
         others: whether methods that are only published are shown too.
         rows: what was scored.
         failures: what could not be.
@@ -153,6 +154,10 @@ class Report:
                 collection.name: {
                     "pictures": len(collection.paths),
                     "license": collection.dataset.license if collection.dataset else None,
+                    "measured": {
+                        label(scale): evaluation.protocol.measured(collection.name, scale)
+                        for scale in evaluation.scales
+                    },
                 }
                 for collection in self.collections
             },
@@ -267,7 +272,11 @@ class Report:
             notes.append(f"published: {'; '.join(sources)}.")
         if self.others:
             notes += self._limits_of_published()
+        if given := [folder.name for folder in self.evaluation.folders if not self.evaluation.protocol.rounded]:
+            notes.append(f"as given, in 8 bits: {', '.join(given)}.")
         for collection in self.collections:
+            measured = self.protocol["datasets"][collection.name]["measured"]
+            notes.append(f"{collection.name}: {'; '.join(f'×{scale} {words}' for scale, words in measured.items())}.")
             total = len(collection.paths)
             of_fewer: dict[int | None, list[str]] = {}
             for mean in means:
@@ -294,7 +303,9 @@ class Report:
         if any(row.seconds is not None for row in self.rows):
             notes.append("s: of the median picture, from small to large in memory.")
         if any(row.memory_bytes is not None for row in self.rows):
-            notes.append("MB: the most in use on the GPU, weights included.")
+            on_cpu = self.evaluation.device.type == "cpu"
+            whose = "by the whole process, which first gives back what it has freed, and within s asks for it anew"
+            notes.append(f"MB: the most in use {whose if on_cpu else 'on the GPU, weights included'}.")
         return notes
 
     def table(self) -> Table:
@@ -351,14 +362,15 @@ class Report:
         writer = csv.writer(text)
         named = ["dataset", "picture", "scale_y", "scale_x", "model", "low_height", "low_width", "height", "width"]
         costs = ["seconds", "memory_bytes", "precision", "device"]
-        writer.writerow([*named, *self.evaluation.metrics, *costs, "protocol", "degradation", "rounded"])
-        how = (self.protocol["name"], self.protocol["degradation"], self.protocol["rounded"])
-        precisions = self._precisions
+        writer.writerow([*named, *self.evaluation.metrics, *costs, "protocol", "degradation", "rounded", "measured"])
+        protocol, degradation, precisions = self.evaluation.protocol, self._degradation, self._precisions
         for row in self.rows:
             scores = (row.scores[name] for name in self.evaluation.metrics)
             sizes = (*row.low_size, *row.size)
             cost = (row.seconds, row.memory_bytes, precisions.get(row.model), self.environment["device"])
-            writer.writerow([row.dataset, row.picture, *row.scale, row.model, *sizes, *scores, *cost, *how])
+            how = (protocol.name, degradation, self.evaluation.rounded(row.model))
+            measured = protocol.measured(row.dataset, row.scale)
+            writer.writerow([row.dataset, row.picture, *row.scale, row.model, *sizes, *scores, *cost, *how, measured])
         return encoded(text.getvalue())
 
     def markdown(self) -> bytes:

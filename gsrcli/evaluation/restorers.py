@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 from gsrcli import cache
 from gsrcli.devices import pick_precision
 from gsrcli.images import Picture
-from gsrcli.images.picture import Pixels
+from gsrcli.images.picture import Pixels, from_unit
 from gsrcli.train_config import Precision
 from gsrcli.upscaler import Upscaler
 from gsrcli.weights import load_model
@@ -26,7 +27,7 @@ INTERPOLATIONS = {
     "lanczos": Image.Resampling.LANCZOS,
     "nearest": Image.Resampling.NEAREST,
 }
-"""As Pillow does them, on the CPU and to 8 bits."""
+"""As Pillow does them, on the CPU."""
 
 
 class Restorer(Protocol):
@@ -46,16 +47,29 @@ class Restorer(Protocol):
 
 @dataclass(frozen=True)
 class Interpolation:
-    """One of INTERPOLATIONS."""
+    """One of INTERPOLATIONS.
+
+    Attributes:
+        name: which.
+        rounded: give 8 bits, as Pillow does of 8 bits, and not 16, of what it computes in float32.
+    """
 
     name: str
+    rounded: bool
 
     @property
     def device(self) -> torch.device:
         return torch.device("cpu")
 
     def restore(self, low: Pixels, size: tuple[int, int]) -> Pixels:
-        return np.array(Image.fromarray(low).resize((size[1], size[0]), INTERPOLATIONS[self.name]))
+        if self.rounded:
+            return self._resize(low, size)
+        planes = [self._resize(plane, size) for plane in np.moveaxis(low.astype(np.float32), 2, 0)]
+        return from_unit(np.stack(planes, 2) / np.float32(255), np.uint16)
+
+    def _resize(self, pixels: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
+        """``(h, w, 3)`` uint8 or ``(h, w)`` float32 at another size, of the same type."""
+        return np.array(Image.fromarray(pixels).resize((size[1], size[0]), INTERPOLATIONS[self.name]))
 
 
 @dataclass(frozen=True)
@@ -118,7 +132,7 @@ def load(
     restorers: list[Restorer] = []
     for name in dict.fromkeys(names):
         if name in INTERPOLATIONS:
-            restorers.append(Interpolation(name))
+            restorers.append(Interpolation(name, rounded))
             continue
         label, path = _labelled(name)
         network = load_model(path, device, report)
@@ -131,8 +145,8 @@ def _labelled(name: str) -> tuple[str, str]:
     """What tables call a model, and its name or path."""
     if Path(name).is_file():
         return Path(name).stem, name
-    label, _, path = name.rpartition("=")
-    return label or path, path
+    label, equals, path = name.partition("=")
+    return (label, path) if equals else (name, name)
 
 
 def _in_sixteen_bits(pixels: Pixels) -> Pixels:

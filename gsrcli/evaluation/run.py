@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gsrcli.benchmark.clock import peak_memory
 from gsrcli.degradation import Shrinking, shrink
 from gsrcli.errors import GsrError, PictureError, UsageError, is_out_of_memory
 from gsrcli.evaluation.datasets import Collection
@@ -29,8 +28,9 @@ from gsrcli.evaluation.restorers import Restorer
 from gsrcli.evaluation.scales import Scale, label
 from gsrcli.images import to_eight_bits
 from gsrcli.images.picture import Pixels
+from gsrcli.memory import peak_memory
+from gsrcli.metrics import from_integers
 from gsrcli.perceptual import Compare
-from gsrcli.transfers import upload
 
 __all__ = ["Evaluation", "Failure", "Outcome", "Row"]
 
@@ -53,7 +53,8 @@ class Row:
         size: height and width of the restored picture.
         scores: by metric.
         seconds: from small picture to large one, in memory; None where it was given.
-        memory_bytes: the most in use on a GPU meanwhile, weights included; None elsewhere.
+        memory_bytes: the most in use meanwhile, see :func:`gsrcli.memory.peak_memory`; None where that cannot
+            be told, where the picture was given, and of what computes elsewhere than the models.
     """
 
     dataset: str
@@ -124,7 +125,7 @@ class Evaluation:
         device: where scores are computed.
 
     Raises:
-        UsageError: two of what is scored have one name.
+        UsageError: two of what is scored have one name, or one has a name that no folder can have.
     """
 
     protocol: Protocol
@@ -143,11 +144,17 @@ class Evaluation:
                 raise UsageError(
                     f"{count} of what is to be scored are called {name}", hint="tell them apart: NAME=PATH"
                 )
+            if name in ("", ".", "..") or "/" in name or "\\" in name:
+                raise UsageError(f"what is scored cannot be called {name!r}", hint="give it another name: NAME=PATH")
 
     @property
     def models(self) -> list[str]:
         """The names of all that is scored."""
         return [*(restorer.name for restorer in self.restorers), *(folder.name for folder in self.folders)]
+
+    def rounded(self, model: str) -> bool:
+        """Whether what is scored under this name has 8 bits: as the protocol says, or as it is given."""
+        return self.protocol.rounded or any(folder.name == model for folder in self.folders)
 
     def run(self, collections: Sequence[Collection]) -> Iterator[Outcome]:
         """An outcome for each picture at each scale, in order. What fails is told in it, and the rest go on.
@@ -215,7 +222,7 @@ class Evaluation:
         failures: list[Failure] = []
         restored: dict[str, Pixels] = {}
         makers: dict[str, Callable[[], _Made]] = {
-            **{restorer.name: partial(_restore, restorer, case) for restorer in self.restorers},
+            **{restorer.name: partial(_restore, restorer, case, self.device) for restorer in self.restorers},
             **{folder.name: partial(_take, folder, case) for folder in self.folders},
         }
         for model, make in makers.items():
@@ -236,7 +243,8 @@ class Evaluation:
         return Outcome(rows, failures, shot)
 
     def _score(self, restored: Pixels, case: _Case) -> dict[str, float]:
-        pictures = upload(restored, self.device).permute(2, 0, 1), case.cropped
+        integers = torch.from_numpy(restored.astype(np.int32)).to(self.device)  # of 16 bits devices know int16 alone
+        pictures = from_integers(integers, np.iinfo(restored.dtype).max).permute(2, 0, 1), case.cropped
         where = case.scale, case.original.collection.name
         scores = dict(self.protocol.score(*pictures, *where))
         if self.perceptual:
@@ -295,8 +303,11 @@ class _Made:
     memory_bytes: int | None = None
 
 
-def _restore(restorer: Restorer, case: _Case) -> _Made:
-    """Have a picture restored. What comes back is in the host's memory, so its clock serves for every device."""
+def _restore(restorer: Restorer, case: _Case, device: torch.device) -> _Made:
+    """Have a picture restored. What comes back is in the host's memory, so its clock serves for every device.
+
+    Memory is told of what computes on the device: a GPU's and the host's have nothing in common.
+    """
     results: list[tuple[Pixels, float]] = []
 
     def work() -> None:
@@ -304,12 +315,8 @@ def _restore(restorer: Restorer, case: _Case) -> _Made:
         pixels = restorer.restore(case.low, case.size)
         results.append((pixels, time.perf_counter() - began))
 
-    memory = None
-    if restorer.device.type == "cuda":
-        memory = peak_memory(work, restorer.device)
-    else:
-        work()
-    return _Made(*results[0], memory)
+    memory = peak_memory(work, restorer.device)
+    return _Made(*results[0], memory if restorer.device.type == device.type else None)
 
 
 def _take(folder: Folder, case: _Case) -> _Made:
