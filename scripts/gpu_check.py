@@ -82,7 +82,7 @@ def lacking() -> list[str]:
         return ["packaging"]
     project = toml.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     tools = [text for text in project["optional-dependencies"]["test"] if text.startswith(("pytest", "hypothesis"))]
-    requirements = map(Requirement, (*project["dependencies"], *tools, "cuda-bindings"))
+    requirements = map(Requirement, (*project["dependencies"], *tools, *_of_cuda()))
     return [
         str(requirement)
         for requirement in requirements
@@ -91,6 +91,15 @@ def lacking() -> list[str]:
             requirement.specifier.contains(version, prereleases=True) for version in _versions(requirement.name)
         )
     ]
+
+
+def _of_cuda() -> list[str]:
+    """What a torch that is built for CUDA calls the driver with, and mostly brings."""
+    try:
+        import torch
+    except Exception:  # which stage doctor tells of
+        return []
+    return ["cuda-bindings"] if torch.version.cuda else []
 
 
 def _versions(name: str) -> list[str]:
