@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 from gsrcli.digests import Digest, sha256_of
 from gsrcli.errors import DownloadError, ModelError, UsageError, nearest
-from gsrcli.files import locked, user_folder
+from gsrcli.files import filling, locked, user_folder
 from gsrcli.records import Ledger, Record, Source
 from gsrcli.registry import Backbone, Bundled, Released, Weights, backbones, is_name, registry
 
@@ -119,7 +119,7 @@ def fetch(name: str, report: Report | None = None) -> Path:
         from gsrcli.conversion import require_convertible
 
         require_convertible(entry.model, released)
-    with _writing(), _locked(name):
+    with filling(folder(), ModelError), _locked(name):
         with suppress(ModelError):
             return verified(name)  # another process was quicker
         _ledger(name).read()  # a damaged record is told of before anything is fetched
@@ -154,7 +154,7 @@ def import_released(name: str, files: Collection[Path]) -> Path:
     given = {path.name: path for path in files} if len(released) > 1 else dict(zip(released, files, strict=False))
     if set(given) != set(released) or len(files) != len(released):
         raise UsageError(f"{name} is made of {' and '.join(released)}", hint="give these files, under these names")
-    with _writing(), _locked(name):
+    with filling(folder(), ModelError), _locked(name):
         for file, path in given.items():
             _ledger(name).require_known(file, path, released[file].digest)
         with suppress(ModelError):
@@ -187,7 +187,7 @@ def import_checkpoint(path: Path, name: str | None = None) -> str:
         raise ModelError(f"{name} is the name of weights that gsrcli knows, which no checkpoint replaces", hint=hint)
     read_model(path)
     content = path.read_bytes()
-    with _writing(), _locked(name):
+    with filling(folder(), ModelError), _locked(name):
         record = _ledger(name).read()
         if is_present(name) and _sha256(content) not in (record and record.sha256, sha256_of(path_of(name))):
             hint = f"to replace them: gsr weights remove {name}"
@@ -208,7 +208,7 @@ def remove(name: str) -> None:
     traces = [path_of(name), _ledger(name).path, _parts_of(name)]
     if not any(trace.exists() for trace in traces):
         raise ModelError(f"there are no weights of {name} on this machine")
-    with _writing(), _locked(name):
+    with filling(folder(), ModelError), _locked(name):
         for trace in traces[:2]:
             trace.unlink(missing_ok=True)
         shutil.rmtree(_parts_of(name), ignore_errors=True)
@@ -291,14 +291,3 @@ def _parts_of(name: str) -> Path:
 def _locked(name: str) -> AbstractContextManager[None]:
     """Keep other processes from the weights of this name."""
     return locked(folder() / f".{name}.lock", f"the weights of {name}")
-
-
-@contextmanager
-def _writing() -> Iterator[None]:
-    """Turn failures to write to the cache into messages."""
-    try:
-        yield
-    except OSError as error:
-        hint = "free some space there, or set GSRCLI_HOME to a folder that can be written to"
-        reason = error.strerror or error
-        raise ModelError(f"cannot write to {error.filename or folder()}: {reason}", hint=hint) from error

@@ -51,8 +51,8 @@ def write_checkpoint(path: Path, content: bytes | memoryview) -> None:
         raise GsrError(f"cannot write {path}: {error.strerror or error}", hint=hint) from error
 
 
-def read_model(path: Path) -> tuple[Model, dict[str, str]]:
-    """The model that a checkpoint holds, and the checkpoint's metadata.
+def read_model(path: Path) -> Model:
+    """The model that a checkpoint holds.
 
     Raises:
         ModelError: it is damaged, another program's, or does not fit the model that it names.
@@ -66,7 +66,7 @@ def read_model(path: Path) -> tuple[Model, dict[str, str]]:
         raise ModelError(f"{path} is a pickle, which could run anything", hint=hint)
     try:
         with safe_open(path, framework="pt") as file:
-            metadata: dict[str, str] = file.metadata() or {}
+            metadata = file.metadata() or {}
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{path} is damaged, or no safetensors file: {error}") from error
@@ -79,7 +79,7 @@ def read_model(path: Path) -> tuple[Model, dict[str, str]]:
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ModelError(f"{path} does not fit {metadata['model']}: {error}") from error
     require_finite(model, str(path))
-    return model, metadata
+    return model
 
 
 def require_finite(model: nn.Module, what: str) -> None:

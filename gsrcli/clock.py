@@ -91,7 +91,6 @@ class Seconds:
     def read(self) -> dict[str, float]:
         """The seconds spent in each stage so far, once the device has come to their end."""
         while self._under_way:
-            self._under_way[0][2].synchronize()
             self._settle()
         return dict(self._spent)
 

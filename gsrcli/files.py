@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["encoded", "locked", "shipped", "user_folder", "write_whole"]
+from gsrcli.errors import GsrError
+
+__all__ = ["encoded", "filling", "locked", "shipped", "user_folder", "write_whole"]
 
 _PACKAGE = Path(__file__).parent
 
@@ -33,6 +35,21 @@ def user_folder(name: str) -> Path:
 def encoded(text: str) -> bytes:
     """A text in UTF-8, with what is undecodable in names of files spelled out."""
     return text.encode(errors="backslashreplace")
+
+
+@contextmanager
+def filling(folder: Path, failure: type[GsrError]) -> Iterator[None]:
+    """Turn failures to write into a user's folder into messages.
+
+    Raises:
+        GsrError: of this class, in place of an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        hint = "free some space there, or set GSRCLI_HOME to a folder that can be written to"
+        reason = error.strerror or error
+        raise failure(f"cannot write to {error.filename or folder}: {reason}", hint=hint) from error
 
 
 @contextmanager

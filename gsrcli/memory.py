@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import platform
 from collections.abc import Callable
 from contextlib import suppress
@@ -74,5 +75,6 @@ def _peak() -> int:
     return int(lines["VmHWM"].split()[0]) * 1024
 
 
+@functools.cache  # to ask which library it is reads the interpreter's file
 def _glibc() -> ctypes.CDLL | None:
     return ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" else None

@@ -41,8 +41,7 @@ def load_model(
     from gsrcli.checkpoints import read_model
     from gsrcli.devices import channels_last
 
-    model, _ = read_model(_locate(name, report))
-    return channels_last(model.to(device)).eval().requires_grad_(False)
+    return channels_last(read_model(_locate(name, report)).to(device)).eval().requires_grad_(False)
 
 
 def weight_names() -> list[str]:

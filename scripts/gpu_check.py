@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import operator
-import platform
 import signal
 import subprocess
 import sys
@@ -115,19 +113,14 @@ def machine(device: str, commit: str) -> Facts:
     """What is measured, and on what; its device is None where there is no such GPU."""
     import torch
 
-    on_gpu = device != "cpu"
-    there = on_gpu and torch.cuda.is_available()
-    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-    return {
-        "device": torch.cuda.get_device_name(device) if there else None if on_gpu else "no GPU: a rehearsal on the CPU",
-        "capability": torch.cuda.get_device_capability(device) if there else None,
-        "driver": _output(query),
-        "torch": torch.__version__,
-        "cuda": torch.version.cuda,
-        "python": platform.python_version(),
-        "commit": commit,
-        "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
-    }
+    from gsrcli.hardware import environment
+
+    if device == "cpu":
+        return {**environment(torch.device("cpu")), "device": "no GPU: a rehearsal on the CPU", "commit": commit}
+    if not torch.cuda.is_available():
+        return {"device": None}
+    capability = torch.cuda.get_device_capability(device)
+    return {**environment(torch.device(device)), "capability": capability, "commit": commit}
 
 
 def _text(output: str | bytes | None) -> str:
@@ -265,7 +258,7 @@ def markdown(record: Facts) -> list[str]:
     lines = [
         "# Measured on a GPU",
         "",
-        f"{facts['date']}, commit {facts['commit']}: {facts['device']}, driver {facts['driver']}, "
+        f"{facts['date']}, commit {facts['commit']}: {facts['device']}, driver {facts.get('driver')}, "
         f"torch {facts['torch']}, Python {facts['python']}. Written by scripts/gpu_check.sh; all of it is in gpu.json.",
     ]
     if compared := goals(stages):

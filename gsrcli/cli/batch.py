@@ -18,6 +18,7 @@ from gsrcli.images import (
     Picture,
     check_output,
     losses,
+    make_folder,
     output_format,
     read_picture,
     write_picture,
@@ -108,7 +109,7 @@ class Batch:
         """The enlargement's size, and what its format does not keep; raises what can be known to forbid it."""
         width, height = picture.size
         size = self.target.of(height, width)
-        _make_folder(job)
+        _prepare_folder(job)
         check_output(job.target, (size[1], size[0]), alpha=not picture.opaque, bytes_per_pixel=picture.bytes_per_pixel)
         form = output_format(job.target)
         lost = losses(picture, form)
@@ -141,12 +142,9 @@ class Batch:
         return Outcome(str(job.source), str(job.target), "failed", error=message, hint=failure.hint)
 
 
-def _make_folder(job: Job) -> None:
+def _prepare_folder(job: Job) -> None:
     folder = job.target.absolute().parent
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise PictureError(f"cannot make the folder {folder}: {(error.strerror or str(error)).lower()}") from error
+    make_folder(folder)
     if not os.access(folder, os.W_OK):
         raise PictureError(f"cannot write to {folder}: permission denied", hint="choose a folder with --output")
 

@@ -24,7 +24,7 @@ from gsrcli.cache import Report
 from gsrcli.digests import Digest, sha256_of
 from gsrcli.errors import DownloadError, GsrError, UsageError, nearest
 from gsrcli.evaluation.pictures import pictures_in
-from gsrcli.files import locked, user_folder
+from gsrcli.files import filling, locked, user_folder
 from gsrcli.images import INPUT_SUFFIXES
 from gsrcli.records import Ledger, Record, Source
 
@@ -198,16 +198,13 @@ def fetch(dataset: Dataset, report: Report | None = None) -> Path:
         message = f"{dataset.title} is not on this machine, and its authors give it to those who ask: {dataset.page}"
         raise GsrError(message, hint=by_hand)
     try:
-        with locked(folder() / f".{archive.name}.lock", f"the archive of {dataset.title}"):
+        lock = locked(folder() / f".{archive.name}.lock", f"the archive of {dataset.title}")
+        with filling(folder(), GsrError), lock:
             if found := find(dataset, folder()):
                 return found  # another process was quicker
             _fetch(dataset, archive, report)
     except DownloadError as error:
         raise DownloadError(f"{dataset.title}: {error}", hint=error.hint or by_hand) from error
-    except OSError as error:
-        hint = "free some space there, or set GSRCLI_HOME to a folder that can be written to"
-        reason = error.strerror or error
-        raise GsrError(f"cannot write to {error.filename or folder()}: {reason}", hint=hint) from error
     return folder() / dataset.title
 
 

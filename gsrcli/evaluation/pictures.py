@@ -12,7 +12,7 @@ import numpy as np
 
 from gsrcli.errors import PictureError, UsageError
 from gsrcli.evaluation.scales import Scale, label
-from gsrcli.images import INPUT_SUFFIXES, Picture, read_picture, to_eight_bits, write_picture
+from gsrcli.images import INPUT_SUFFIXES, Picture, make_folder, read_picture, to_eight_bits, write_picture
 from gsrcli.images.picture import Pixels
 
 __all__ = ["Folder", "Shot", "pictures_in", "read_rgb", "save_shot"]
@@ -69,10 +69,7 @@ def save_shot(shot: Shot, folder: Path) -> None:
     """
     for model, pixels in shot.restored.items():
         place = folder / shot.dataset / model / f"x{label(shot.scale)}"
-        try:
-            place.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise PictureError(f"cannot make the folder {place}: {(error.strerror or str(error)).lower()}") from error
+        make_folder(place)
         write_picture(Picture(pixels), place / f"{shot.picture}.png")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gsrcli.images.decode import DEFAULT_MAX_PIXELS, probe, read_picture
-from gsrcli.images.encode import losses, write_picture
+from gsrcli.images.encode import losses, make_folder, write_picture
 from gsrcli.images.formats import (
     INPUT_SUFFIXES,
     OUTPUT_SUFFIXES,
@@ -26,6 +26,7 @@ __all__ = [
     "check_output",
     "from_unit",
     "losses",
+    "make_folder",
     "output_format",
     "output_formats",
     "probe",

@@ -6,6 +6,7 @@ import errno
 import io
 import os
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
@@ -19,7 +20,7 @@ from gsrcli.images.png import encode_png
 from gsrcli.images.profile import to_srgb
 from gsrcli.images.tiff import encode_tiff
 
-__all__ = ["losses", "write_picture"]
+__all__ = ["losses", "make_folder", "write_picture"]
 
 _JPEG_SEGMENT = 65533  # bytes
 
@@ -73,6 +74,18 @@ def write_picture(
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         hint = "free some space, or choose another folder with --output" if full else None
         raise PictureError(f"cannot write {path}: {reason}", hint=hint) from error
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder to write pictures into, unless it is there.
+
+    Raises:
+        PictureError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PictureError(f"cannot make the folder {folder}: {(error.strerror or str(error)).lower()}") from error
 
 
 def losses(picture: Picture, form: Format) -> list[str]:
