@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-import gzip
-import json
+import dataclasses
 import re
 from pathlib import Path
 
 import torch
+from authors import SHAPES
 
-from gsrcli.models.gsasr import GSASRConfig
+from gsrcli.models.gsasr import GSASR_CONFIGS
 
-PARITY = Path(__file__).parent / "parity"
-SHAPES = json.loads(gzip.decompress((PARITY / "state_dict_shapes.json.gz").read_bytes()))
-"""Names and shapes of the released state dicts, by model and file."""
-
-SMALL = GSASRConfig(
-    encoder="edsr",
-    width=24,
-    heads=2,
-    window=4,
-    cross_blocks=1,
-    cross_layers=1,
-    self_blocks=1,
-    self_layers=1,
-    enhanced=True,
-    multiple=4,
+SMALL = dataclasses.replace(
+    GSASR_CONFIGS["gsasr-edsr"], width=24, heads=2, window=4, cross_layers=1, self_blocks=1, self_layers=1, multiple=4
 )
 """gsasr-edsr with one layer of each kind, and less of everything in the decoder."""
 

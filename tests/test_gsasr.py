@@ -13,27 +13,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 from authors import PARITY, SHAPES, filled
+from released_files import SMALL
 from torch import Tensor, nn
 
 from gsrcli.gaussians import Gaussians
 from gsrcli.models import gsasr
 from gsrcli.models.attention import relative_position_index, shift_mask, to_picture, to_windows
-from gsrcli.models.gsasr import GSASR, GSASR_CONFIGS, GSASRConfig
+from gsrcli.models.gsasr import GSASR, GSASR_CONFIGS
 from gsrcli.models.released import convert
 from gsrcli.rasterizer import reference
 
-TINY = GSASRConfig(
-    encoder="edsr",
-    width=24,
-    heads=2,
-    window=4,
-    cross_blocks=2,
-    cross_layers=2,
-    self_blocks=2,
-    self_layers=2,
-    enhanced=True,
-    multiple=4,
-)
+TINY = dataclasses.replace(SMALL, cross_blocks=2, cross_layers=2, self_blocks=2, self_layers=2)
 VERSIONS = {"enhanced": TINY, "paper": dataclasses.replace(TINY, enhanced=False)}
 
 Tell = Callable[[str, object], None]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Literal, NoReturn
 
 import pytest
+from authors import SHAPES
 from pydantic import (
     AfterValidator,
     AnyUrl,
@@ -18,7 +19,6 @@ from pydantic import (
     UrlConstraints,
     ValidationError,
 )
-from released_files import SHAPES
 
 import gsrcli
 from gsrcli import toml
