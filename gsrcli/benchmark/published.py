@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,12 @@ def kernels(device: torch.device) -> nvrtc.Module:
     Raises:
         UnavailableError: they cannot be.
     """
-    return nvrtc.load(SOURCE.read_text(encoding="utf-8"), device)
+    return nvrtc.load(_source(), device)
+
+
+@functools.cache  # a drawing that is timed reads no file
+def _source() -> str:
+    return SOURCE.read_text(encoding="utf-8")
 
 
 def rasterize(gaussians: Gaussians, size: tuple[int, int], scale: tuple[float, float]) -> Tensor:
