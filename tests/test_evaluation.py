@@ -846,6 +846,26 @@ def test_published_means_stand_beside_those_of_the_whole_set(gsr: Gsr, tmp_path:
     assert "published" not in strict(gsr(*command, "--limit", 4).stdout)["means"][0]
 
 
+def test_photographs_faults_repeat_and_cost_quality(
+    evaluate: Callable[..., dict[str, Any]], originals: Path, tmp_path: Path
+) -> None:
+    """Each picture at each scale has its own, by its name: whether others are scored with it is the same."""
+    command = ("--model", "bicubic", "--scales", "2,3")
+    data = evaluate(*command, "--degradation", "photo", "--save-images", tmp_path / "saved")
+    assert data["protocol"]["degradation"].startswith("as photographs are, with blur, noise, sharpening and JPEG")
+    scores = [row["scores"] for row in data["rows"]]
+    assert [row["scores"] for row in evaluate(*command, "--degradation", "photo")["rows"]] == scores
+    fewer = evaluate("--model", "bicubic", "--scales", 3, "--degradation", "photo", "--limit", 1)
+    assert fewer["rows"][0]["scores"] == next(row["scores"] for row in data["rows"] if row["scale"] == [3, 3])
+    matlab = evaluate(*command)
+    assert matlab["protocol"]["degradation"].startswith("bicubic as MATLAB")
+    better = [psnr_by_scale(matlab, "bicubic")[x] > psnr_by_scale(data, "bicubic")[x] for x in ("2", "3")]
+    assert all(better)
+    for path in originals.iterdir():  # of another name, the same picture meets something else
+        path.rename(path.with_name(f"other-{path.name}"))
+    assert [row["scores"] for row in evaluate(*command, "--degradation", "photo")["rows"]] != scores
+
+
 def test_published_means_of_other_pictures_are_not_shown(gsr: Gsr, tmp_path: Path) -> None:
     lay_out(tmp_path, *(f"Set5/{name}.png" for name in "abcde"), *(f"LSDIR/{name}.png" for name in "abc"))
     for name in "abcde":
@@ -854,7 +874,7 @@ def test_published_means_of_other_pictures_are_not_shown(gsr: Gsr, tmp_path: Pat
             image.resize((15, 13)).save(tmp_path / f"low/{name}.png")
     on_set5 = ("eval", "--dataset", "set5", "--data-root", tmp_path, "--scales", 2, "--published", "--json")
     scored = (*on_set5, "--model", "bicubic")
-    for other in (("--degradation", "pillow"), ("--lr-dir", tmp_path / "low")):
+    for other in (("--degradation", "pillow"), ("--degradation", "photo"), ("--lr-dir", tmp_path / "low")):
         data = strict(gsr(*scored, *other).stdout)
         assert "published" not in data["means"][0]
         assert data["published"] == []

@@ -79,8 +79,11 @@ def evaluate(
         ),
     ] = "gsasr",
     degradation: Annotated[
-        Literal["matlab", "pillow"],
-        typer.Option(help="How the small pictures are made: bicubic as MATLAB does it, and most papers, or as Pillow."),
+        Literal["matlab", "pillow", "photo"],
+        typer.Option(
+            help="How the small pictures are made: bicubic as MATLAB does it, and most papers, or as Pillow; photo: "
+            "with blur, noise, sharpening and JPEG as photographs have them, drawn by each picture's name and scale."
+        ),
     ] = "matlab",
     lr_dir: Annotated[
         Path | None,

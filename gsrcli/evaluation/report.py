@@ -169,6 +169,8 @@ class Report:
             return "not used, all pictures were restored elsewhere"
         if self.evaluation.lows:
             return f"as given in {self.evaluation.lows.path}"
+        if self.evaluation.degradation == "photo":
+            return "as photographs are, with blur, noise, sharpening and JPEG that name and scale decide, to 8 bits"
         return f"bicubic as {'MATLAB’s imresize' if self.evaluation.degradation == 'matlab' else 'Pillow'}, to 8 bits"
 
     @property

@@ -6,6 +6,7 @@ once, and shrunk once for each scale, whatever the number of models.
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -13,13 +14,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from gsrcli.degradation import Shrinking, shrink
+from gsrcli.degradation import Shrinking, degrade, shrink
 from gsrcli.errors import GsrError, PictureError, UsageError, is_out_of_memory
 from gsrcli.evaluation.datasets import Collection
 from gsrcli.evaluation.pictures import Folder, Shot, read_rgb
@@ -115,7 +116,7 @@ class Evaluation:
 
     Attributes:
         protocol: sizes, channels, border and rounding.
-        degradation: how small pictures are made.
+        degradation: how small pictures are made: shrunk, or with the faults of photographs too.
         scales: enlargements.
         restorers: what is scored.
         folders: pictures that other programs restored, to be scored too.
@@ -129,7 +130,7 @@ class Evaluation:
     """
 
     protocol: Protocol
-    degradation: Shrinking
+    degradation: Shrinking | Literal["photo"]
     scales: Sequence[Scale]
     restorers: Sequence[Restorer]
     folders: Sequence[Folder] = ()
@@ -211,6 +212,8 @@ class Evaluation:
         if self.lows:
             low = decoded.take(self.lows, scale)
             _require_size(low, low_size, f"{self.lows.path}: the small picture of {original.path.name}")
+        elif self.degradation == "photo":
+            low = _on_host(_photographed(cropped, low_size, f"{original.picture} {label(scale)}"))
         else:
             low = _on_host(shrink(cropped, low_size, self.degradation))
         return _Case(original, scale, decoded, cropped, low)
@@ -301,6 +304,13 @@ class _Made:
     pixels: Pixels
     seconds: float | None = None
     memory_bytes: int | None = None
+
+
+def _photographed(picture: Tensor, size: tuple[int, int], name: str) -> Tensor:
+    """Shrink uint8 ``(3, H, W)`` with faults that a name decides, on the host, so that it is the same on any device."""
+    seed = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=4).digest(), "little")
+    low = degrade(picture.cpu()[None] / 255, size, seed)[0]
+    return (low * 255).round().byte()
 
 
 def _restore(restorer: Restorer, case: _Case, device: torch.device) -> _Made:

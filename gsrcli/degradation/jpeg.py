@@ -1,0 +1,246 @@
+"""JPEG's losses without its files: what a picture looks like after libjpeg has written and read it.
+
+The standard is ITU-T T.81; where it leaves a choice, libjpeg's default is taken (and so Pillow's, and most programs'):
+quality scales the standard's example tables, chroma is halved by 2×2 means and enlarged by the triangle filter, and
+the transforms are rounded between their two passes. Entropy coding loses nothing and is left out.
+
+All samples of a batch go through the same operations, whatever their settings: nothing waits for the device.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["jpeg", "round_trip", "tables"]
+
+_LUMA = (
+    (16, 11, 10, 16, 24, 40, 51, 61),
+    (12, 12, 14, 19, 26, 58, 60, 55),
+    (14, 13, 16, 24, 40, 57, 69, 56),
+    (14, 17, 22, 29, 51, 87, 80, 62),
+    (18, 22, 37, 56, 68, 109, 103, 77),
+    (24, 35, 55, 64, 81, 104, 113, 92),
+    (49, 64, 78, 87, 103, 121, 120, 101),
+    (72, 92, 95, 98, 112, 100, 103, 99),
+)
+_CHROMA = (
+    (17, 18, 24, 47, 99, 99, 99, 99),
+    (18, 21, 26, 66, 99, 99, 99, 99),
+    (24, 26, 56, 99, 99, 99, 99, 99),
+    (47, 66, 99, 99, 99, 99, 99, 99),
+    *((99,) * 8,) * 4,
+)
+"""Tables K.1 and K.2 of T.81."""
+
+_RED, _GREEN, _BLUE = 0.299, 0.587, 0.114
+"""What colours add to luma: JFIF takes BT.601's."""
+
+
+def jpeg(images: Tensor, quality: Tensor, subsampled: Tensor) -> Tensor:
+    """Give pictures the losses of one JPEG file each.
+
+    Agrees with libjpeg but for one value in some ten thousand, which is off by one step. Where torch is allowed less
+    than float32 in matrix products (TF32), more are.
+
+    Args:
+        images: floating point ``(B, 3, h, w)`` in [0, 255], of any size; rounded to 8 bits before all else.
+        quality: ``(B,)`` of integers from 1 to 100, of any type, as libjpeg counts them.
+        subsampled: bool ``(B,)``: whether chroma has half the resolution along both axes (4:2:0) or all (4:4:4).
+
+    Returns:
+        float32 ``(B, 3, h, w)``: integers in [0, 255].
+    """
+    return round_trip(images.float().clamp(0, 255).round(), tables(quality), subsampled)
+
+
+def tables(quality: Tensor) -> Tensor:
+    """Scale the standard tables by libjpeg's rule.
+
+    Args:
+        quality: ``(B,)`` of integers from 1 to 100, of any type.
+
+    Returns:
+        float32 ``(B, 4, 8, 8)`` of integers in [1, 255]: one table for each plane that :func:`round_trip` codes.
+    """
+    quality = quality.float()[:, None, None, None]
+    percent = torch.where(quality < 50, (5000 / quality).floor(), 200 - 2 * quality)
+    return ((_constants(quality.device).tables * percent + 50) / 100).floor().clamp(1, 255)
+
+
+@torch.no_grad()
+def round_trip(images: Tensor, tables: Tensor, subsampled: Tensor) -> Tensor:
+    """Do what :func:`jpeg` does, by tables that are there already.
+
+    Args:
+        images: float32 ``(B, 3, h, w)``: integers in [0, 255].
+        tables: ``(B, 4, 8, 8)``, of :func:`tables`.
+        subsampled: bool ``(B,)``.
+
+    Returns:
+        float32 ``(B, 3, h, w)``: integers in [0, 255].
+    """
+    with torch.autocast(images.device.type, enabled=False):
+        height, width = images.shape[2:]
+        constants = _constants(images.device)
+        planes = _coded(_planes(images, constants), tables, constants)
+        luma, chroma, halves = planes[:, :1], planes[:, 1:3], planes[:, 3]
+        enlarged = _enlarged(halves, (height, width), constants)
+        whole = chroma[..., :height, :width]
+        chroma = torch.where(subsampled[:, None, None, None], enlarged, whole)
+        centred = torch.cat((luma[..., :height, :width], chroma), 1)
+        # The middle of the range, and a half, because what follows cuts off rather than rounds.
+        colours = _by_channel(constants.to_rgb, centred, constants.rgb_offset)
+        return colours.floor_().clamp_(0, 255)
+
+
+class _Constants(NamedTuple):
+    tables: Tensor  # (4, 8, 8)
+    to_ycc: Tensor  # (3, 3)
+    ycc_offset: Tensor  # (3, 1)
+    to_rgb: Tensor  # (3, 3)
+    rgb_offset: Tensor  # (3, 1)
+    dct: Tensor  # (8, 8)
+    half: Tensor  # (1, 1): added before cutting off, which is how all is rounded
+    bias_down: Tensor  # (1, 2): added to even and odd columns before cutting off
+    bias_up: Tensor  # (1, 2)
+
+
+@lru_cache(maxsize=8)
+def _constants(device: torch.device) -> _Constants:
+    half = 0.5
+    blue, red = 2 * (1 - _BLUE), 2 * (1 - _RED)  # what the differences from luma span
+    to_ycc = [
+        [_fixed(value, 16) for value in row]
+        for row in (
+            (_RED, _GREEN, _BLUE),
+            (-_RED / blue, -_GREEN / blue, half),
+            (half, -_GREEN / red, -_BLUE / red),
+        )
+    ]
+    to_rgb = [[1, 0, red], [1, -blue * _BLUE / _GREEN, -red * _RED / _GREEN], [1, blue, 0]]
+    # Luma's middle is taken off, so that all planes are around 0; chroma is rounded with halves downwards.
+    ycc_offset = [[half - 128], [half - 1 / 65536], [half - 1 / 65536]]
+    values = (
+        [_LUMA, *(_CHROMA,) * 3],
+        to_ycc,
+        ycc_offset,
+        to_rgb,
+        [[128 + half]] * 3,
+        _dct(),
+        [[half]],
+        [[1 / 4, 2 / 4]],
+        [[8 / 16, 7 / 16]],
+    )
+    return _Constants(*(torch.tensor(value, dtype=torch.float32, device=device) for value in values))
+
+
+def _fixed(value: float, bits: int) -> float:
+    """Round a factor to so many bits below the point, as libjpeg's integers have it."""
+    return round(value * 2**bits) / 2**bits
+
+
+def _dct() -> list[list[float]]:
+    """Make the transform of eight samples: √8 times the orthonormal one, by libjpeg's constants of 13 bits.
+
+    It goes by Loeffler, Ligtenberg and Moschytz's factors (ICASSP 1989), whose products it adds up exactly, so that
+    all of it is a matrix of sums of rounded constants. With the cosines themselves, values between two steps would
+    often go the other way.
+    """
+    c1, c2, c3, c5, c6, c7 = (math.sqrt(2) * math.cos(k * math.pi / 16) for k in (1, 2, 3, 5, 6, 7))
+
+    def fixed(value: float) -> float:
+        return _fixed(value, 13)
+
+    common = fixed(c6)
+    near, far = common + fixed(c2 - c6), common - fixed(c2 + c6)
+    even: list[list[float]] = [
+        [1, 1, 1, 1],
+        [near, common, -common, -near],
+        [1, -1, -1, 1],
+        [common, far, -far, -common],
+    ]
+    outer, inner = -fixed(c3 - c7), -fixed(c1 + c3)
+    cross = fixed(c3) - fixed(c3 + c5), fixed(c3) - fixed(c3 - c5)
+    own = [fixed(c1 + c3 - c5 - c7), fixed(c1 + c3 + c5 - c7), fixed(c1 + c3 - c5 + c7), fixed(c3 + c5 - c1 - c7)]
+    third = fixed(c3)
+    odd = [
+        [own[0] + outer + cross[1], third, cross[1], outer + third],
+        [third, own[1] + inner + cross[0], inner + third, cross[0]],
+        [cross[1], inner + third, own[2] + inner + cross[1], third],
+        [outer + third, cross[0], third, own[3] + outer + cross[0]],
+    ]
+    rows = [row for pair in zip(even, odd, strict=True) for row in pair]
+    return [row + [(-1) ** k * value for value in reversed(row)] for k, row in enumerate(rows)]
+
+
+def _planes(images: Tensor, constants: _Constants) -> Tensor:
+    """Make what is coded: Y, Cb, Cr, and both chroma planes halved, side by side in a fourth.
+
+    Sides become multiples of 16. Encoders repeat the last column before halving, and the last row after it.
+
+    Returns:
+        ``(B, 4, H, W)`` of integers around 0.
+    """
+    height, width = images.shape[2:]
+    beyond = -height % 16, -width % 16
+    padded = F.pad(images, (0, beyond[1], 0, beyond[0]), mode="replicate")
+    whole = _by_channel(constants.to_ycc, padded, constants.ycc_offset).floor_()
+    means = F.avg_pool2d(whole[:, 1:], 2)
+    halves = (means.unflatten(-1, (-1, 2)) + constants.bias_down).floor_().flatten(-2)
+    rows = (height + 1) // 2
+    side_by_side = halves[:, :, :rows].transpose(1, 2).flatten(-2)[:, None]
+    return torch.cat((whole, F.pad(side_by_side, (0, 0, 0, whole.shape[2] - rows), mode="replicate")), 1)
+
+
+def _coded(planes: Tensor, tables: Tensor, constants: _Constants) -> Tensor:
+    """Transform planes by blocks of 8×8, quantise, and go back.
+
+    libjpeg keeps two bits below the point between the passes and, forwards, three in the result.
+
+    Returns:
+        ``(B, 4, H, W)`` of integers in [-128, 127].
+    """
+    dct, half = constants.dct, constants.half
+    eighths = _along_columns(dct / 4, _along_rows(4 * dct, planes, half), half)
+    blocks = eighths.unflatten(3, (-1, 8)).unflatten(2, (-1, 8))
+    steps = tables[:, :, None, :, None, :]
+    # Halves are rounded away from zero: steps a touch too small see to that.
+    values = (blocks / (steps * (8 * (1 - 1e-6)))).round_().mul_(steps).view(planes.shape)
+    return _along_rows(dct.mT / 32, _along_columns(4 * dct.mT, values, half), half).clamp_(-128, 127)
+
+
+def _along_rows(matrix: Tensor, planes: Tensor, half: Tensor) -> Tensor:
+    """Give the rounded products of a matrix and every eight samples of a row."""
+    return torch.addmm(half, planes.view(-1, 8), matrix.mT).floor_().view(planes.shape)
+
+
+def _along_columns(matrix: Tensor, planes: Tensor, half: Tensor) -> Tensor:
+    """Give the rounded products of a matrix and every eight samples of a column."""
+    eights = planes.view(-1, 8, planes.shape[3])
+    return torch.baddbmm(half, matrix.expand(len(eights), 8, 8), eights).floor_().view(planes.shape)
+
+
+def _enlarged(halves: Tensor, size: tuple[int, int], constants: _Constants) -> Tensor:
+    """Enlarge chroma that was halved, with weights 3/4 and 1/4, cutting off by turns as libjpeg does.
+
+    Args:
+        halves: ``(B, H, W)``, both planes side by side.
+        size: (h, w) of the picture.
+    """
+    rows, columns = ((side + 1) // 2 for side in size)
+    apart = halves[:, :rows].unflatten(-1, (2, -1)).transpose(1, 2)[..., :columns]
+    doubled = F.interpolate(apart, scale_factor=2, mode="bilinear", align_corners=False)
+    cut = (doubled.unflatten(-1, (-1, 2)) + constants.bias_up).floor_().flatten(-2)
+    return cut[..., : size[0], : size[1]]
+
+
+def _by_channel(matrix: Tensor, images: Tensor, offset: Tensor) -> Tensor:
+    """Mix the channels of ``(B, 3, h, w)`` by a 3×3 matrix, and add an offset to each."""
+    mixed = torch.baddbmm(offset, matrix.expand(images.shape[0], 3, 3), images.flatten(2))
+    return mixed.unflatten(2, images.shape[2:])

@@ -1,0 +1,343 @@
+"""Small pictures as they are met: a lens' blur, a sensor's noise, a camera's sharpening, JPEG.
+
+The chain is the one that the makers of BSRGAN (arXiv:2103.14006) and Real-ESRGAN (arXiv:2107.10833) train with, once
+instead of twice over, in a camera's order, and milder: those restore pictures that were ruined on their way, while
+most photographs, scans and pictures of web sites have one thing or two wrong with them, and not badly.
+
+Noise of a sensor is Poisson's and Gauss', in light: the variance of a value is what was counted, and a constant.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gsrcli import bicubic
+from gsrcli.degradation.jpeg import round_trip, tables
+
+__all__ = ["PHOTOGRAPHS", "Strengths", "degrade"]
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Strengths:
+    """How often a sample meets what, and how strongly. Lengths are in pixels of the small picture.
+
+    Pairs are ranges. Strengths of noise are spread evenly over their logarithms: weak noise is what there is most of.
+    """
+
+    clean: float = 0.18
+    """Shrunk bicubically and nothing else, so that a network leaves alone what nothing is wrong with."""
+
+    kernels: tuple[float, float, float] = (0.6, 0.2, 0.2)
+    """What programs shrink by: bicubically, by a box and by a triangle."""
+
+    blurred: float = 0.7
+    blur: float = 1.0
+    """The largest deviation, not above 1; smaller ones are as likely. A lens and a sensor's cells together blur by 0.5
+    to 0.8 where pictures are sharp, and what was shrunk before by less."""
+    elongated: float = 0.4
+    roundness: tuple[float, float] = (0.42, 1.0)
+    """Camera shake and the corners of lenses blur one way more than the other. See :func:`_parted` for the least."""
+
+    sensor: float = 0.6
+    shot: tuple[float, float] = (5e-5, 2e-3)
+    """Variance at white: one over the electrons counted there. Small cells hold 5,000; high sensitivities use a tenth
+    of them."""
+    read: tuple[float, float] = (2e-4, 2e-3)
+    """Deviation in the dark, where 1 is white."""
+
+    gaussian: float = 0.35
+    strength: tuple[float, float] = (0.5 / 255, 8 / 255)
+    """Film's grain, scanners, and what editing has made of noise."""
+    grey: float = 0.4
+    """Denoisers take colour out of noise first."""
+    smoothed: float = 0.5
+    grain: tuple[float, float] = (0.5, 1.1)
+    """Demosaicing and denoisers leave noise as blotches 2 to 3 pixels wide."""
+
+    sharpened: float = 0.4
+    amount: tuple[float, float] = (0.1, 0.8)
+    radius: tuple[float, float] = (0.6, 1.2)
+    """Cameras sharpen always, but most of that makes up for their blur; from here on edges have seams."""
+
+    compressed: float = 0.8
+    quality: tuple[int, int] = (20, 98)
+    """Cameras write 90 and up, web sites 60 to 90, messengers less: half are above 75."""
+    subsampled: float = 0.65
+    again: float = 0.25
+    """Of files, what was cut out of another file before, whose blocks lay elsewhere."""
+
+
+PHOTOGRAPHS = Strengths()
+
+_RADIUS = 3
+"""Of the kernels that smooth noise and sharpen, 2.5 deviations of the widest."""
+
+
+@torch.no_grad()
+def degrade(high: Tensor, size: tuple[int, int], seed: int, odds: Strengths = PHOTOGRAPHS) -> Tensor:
+    """Make small pictures of large ones, and do to each a random share of what happens to photographs.
+
+    The same arguments on the same device give the same result. What a sample meets follows from the seed and its place
+    in the batch, not from the other samples nor from how many follow; its noise, from the batch's shape too. Where an
+    earlier JPEG's blocks lay is the same for all.
+
+    Args:
+        high: float32 ``(B, 3, H, W)`` in [0, 1].
+        size: (h, w), not larger than (H, W).
+        seed: from 0 to 2³² − 1.
+        odds: how often a sample meets what, and how strongly.
+
+    Returns:
+        float32 ``(B, 3, h, w)`` in [0, 1], multiples of 1/255. Of clean samples, what :func:`gsrcli.bicubic.shrink`
+        gives.
+    """
+    with torch.autocast(high.device.type, enabled=False):
+        drawn = _draw(high.shape[0], seed, odds)
+        rows = _sent(drawn.rows, high.device)
+        order, place = rows[:, :2].long().unbind(1)
+        ordered = high[order]
+        made = []
+        if drawn.clean:
+            made.append(bicubic.shrink(ordered[: drawn.clean], size))
+        if drawn.clean < len(high):
+            generator = torch.Generator(high.device).manual_seed(seed)
+            made.append(_degraded(ordered[drawn.clean :], size, _Settings(rows[drawn.clean :]), drawn, generator))
+        return torch.cat(made)[place]
+
+
+def _degraded(
+    high: Tensor, size: tuple[int, int], settings: _Settings, drawn: _Drawn, generator: torch.Generator
+) -> Tensor:
+    """Do to samples, none of them clean, what their settings say: the chain itself."""
+    low = _blurred_along_diagonals(_shrunk(high, size, settings), settings)
+    low = _sharpened(_noisy(low, settings, generator), settings)
+    low = (low * 255).clamp_(0, 255).round_()
+    count, (top, left) = len(low), drawn.shift
+    if drawn.again:
+        last = slice(count - drawn.again, None)
+        larger = F.pad(low[last], (left, 0, top, 0), mode="replicate")
+        before = round_trip(larger, settings.tables_before[last], settings.subsampled_before[last])
+        low[last] = before[:, :, top:, left:]
+    if drawn.compressed:
+        last = slice(count - drawn.compressed, None)
+        low[last] = round_trip(low[last], settings.tables[last], settings.subsampled[last])
+    return low / 255
+
+
+_LAYOUT = {
+    "order": (2,),  # which sample this is, and where the sample is whose place in the batch this would be
+    "kernel": (1,),
+    "flags": (2,),  # subsampled, subsampled before
+    "inverse": (2,),  # -1/2 by the blur's variance along y and x
+    "diagonal": (3, 3),
+    "noise": (4,),  # shot and read variance, deviation of coloured and of grey noise
+    "grain": (2 * _RADIUS + 1,) * 2,
+    "amount": (1,),
+    "unsharp": (2 * _RADIUS + 1,) * 2,
+    "tables": (4, 8, 8),
+    "tables_before": (4, 8, 8),
+}
+"""What each sample's row of settings holds, in this order."""
+
+
+class _Drawn(NamedTuple):
+    """What a call draws on the host.
+
+    Samples are put in order by what is done to them, so that it is done to slices: clean, never a file, once, twice.
+
+    Attributes:
+        rows: ``(B, K)`` float32, of samples in order.
+        clean: how many samples are.
+        compressed: how many become a file.
+        again: how many of those were a file before.
+        shift: rows and columns of that file's blocks that were cut off.
+    """
+
+    rows: Tensor
+    clean: int
+    compressed: int
+    again: int
+    shift: tuple[int, int]
+
+
+class _Settings:
+    """Settings of samples in order, on the device: views of one tensor, but for what are no fractions."""
+
+    def __init__(self, rows: Tensor) -> None:
+        parts = rows.split([math.prod(shape) for shape in _LAYOUT.values()], 1)
+        views = {name: part.unflatten(1, shape) for (name, shape), part in zip(_LAYOUT.items(), parts, strict=True)}
+        self.kernel = views["kernel"][:, 0].long()
+        self.subsampled, self.subsampled_before = (views["flags"] > 0.5).unbind(1)
+        self.inverse, self.diagonal = views["inverse"], views["diagonal"]
+        self.noise, self.grain = views["noise"], views["grain"]
+        self.amount, self.unsharp = views["amount"], views["unsharp"]
+        self.tables, self.tables_before = views["tables"], views["tables_before"]
+
+
+def _draw(count: int, seed: int, odds: Strengths) -> _Drawn:
+    """Draw what befalls each sample."""
+    random = np.random.Generator(np.random.Philox(seed))
+    top, left = random.integers(1, 8, 2)
+    chance = iter(random.random((count, 24)).T)  # a row for each sample, so that it is the same in a larger batch
+
+    def happens(share: float) -> Array:
+        return (next(chance) < share).astype(np.float64)
+
+    def between(least: float, most: float) -> Array:
+        return least + (most - least) * next(chance)
+
+    def scaled(least: float, most: float) -> Array:
+        return least * (most / least) ** next(chance)
+
+    dirty = 1 - happens(odds.clean)
+    compressed = happens(odds.compressed) * dirty
+    again = happens(odds.again) * compressed
+    order = np.argsort(dirty + compressed + again, kind="stable")
+    kernel = np.searchsorted(np.cumsum(odds.kernels[:-1]), next(chance), side="right")
+    wide = happens(odds.blurred) * odds.blur * next(chance)
+    narrow = wide * np.where(happens(odds.elongated) > 0, between(*odds.roundness), 1)
+    inverse, diagonal = _parted(wide, narrow, math.pi * next(chance))
+    sensor = happens(odds.sensor)
+    light = sensor * scaled(*odds.shot), sensor * scaled(*odds.read) ** 2
+    strength, grey = happens(odds.gaussian) * scaled(*odds.strength), happens(odds.grey)
+    grain = _gaussians(happens(odds.smoothed) * between(*odds.grain))
+    amount, unsharp = happens(odds.sharpened) * between(*odds.amount), _gaussians(between(*odds.radius))
+    rows = {
+        "kernel": kernel,
+        "flags": np.stack((happens(odds.subsampled), happens(odds.subsampled)), 1),
+        "inverse": inverse,
+        "diagonal": diagonal,
+        "noise": np.stack((*light, strength * (1 - grey), strength * grey), 1),
+        # Noise is to be as strong as it was.
+        "grain": grain / np.sqrt((grain**2).sum((1, 2), keepdims=True)),
+        "amount": amount[:, None],
+        "unsharp": unsharp,
+        "tables": _tables(next(chance), odds),
+        "tables_before": _tables(next(chance), odds),
+    }
+    parts = [rows[name].reshape(count, -1)[order] for name in [*_LAYOUT][1:]]
+    together = np.concatenate((np.stack((order, np.argsort(order)), 1), *parts), 1, dtype=np.float32)
+    clean, once, twice = (int(share.sum()) for share in (1 - dirty, compressed, again))
+    return _Drawn(torch.from_numpy(together), clean, once, twice, (int(top), int(left)))
+
+
+def _tables(chance: Array, odds: Strengths) -> Array:
+    """Draw qualities, high ones more often, and give their tables."""
+    worst, best = odds.quality
+    quality = np.round(best - (best - worst) * chance**1.75)
+    return tables(torch.from_numpy(quality)).numpy()
+
+
+def _parted(along: Array, across: Array, angle: Array) -> tuple[Array, Array]:
+    """Part turned Gaussians into blurs along the axes, for which pictures may be shrunk axis by axis, and the rest.
+
+    A covariance [[a, c], [c, b]] is diag(a − |c|, b − |c|) and |c|·[[1, ±1], [±1, 1]]. The first has no negative
+    variance whatever the angle where the narrow deviation is √2 − 1 of the wide one or more. The second is a blur
+    along a diagonal, which three values have the variance of exactly, as it is below 1/2.
+
+    Returns:
+        −1/2 by the variances along y and x, ``(B, 2)``, and kernels ``(B, 3, 3)``.
+    """
+    a, b, sin, cos = along**2, across**2, np.sin(angle), np.cos(angle)
+    both = (a - b) * sin * cos
+    variances = np.stack((a * sin**2 + b * cos**2, a * cos**2 + b * sin**2), 1) - np.abs(both)[:, None]
+    falling, rising = (np.maximum(part, 0)[:, None, None] for part in (both, -both))
+    line = np.diag([0.5, -1, 0.5])
+    kernels = falling * line + rising * line[::-1]
+    kernels[:, 1, 1] += 1
+    return -0.5 / np.maximum(variances, 1e-4), kernels
+
+
+def _gaussians(deviation: Array) -> Array:
+    """Give round Gaussians that sum to 1: ``(B, 7, 7)``; of no width, a single 1."""
+    distance = np.arange(-_RADIUS, _RADIUS + 1)
+    profile = np.exp(-0.5 * (distance / np.maximum(deviation, 1e-2)[:, None]) ** 2)
+    kernels = profile[:, :, None] * profile[:, None, :]
+    return kernels / kernels.sum((1, 2), keepdims=True)
+
+
+def _sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """Put a tensor of the host on a device, without waiting for a CUDA device's work so far."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
+def _shrunk(high: Tensor, size: tuple[int, int], settings: _Settings) -> Tensor:
+    """Blur along the axes and shrink, each sample by its own matrices; what overshoots is cut off, as in files."""
+    along_y, along_x = (
+        _weights(before, after, settings.kernel, inverse)
+        for before, after, inverse in zip(high.shape[2:], size, settings.inverse.unbind(1), strict=True)
+    )
+    narrow = (high.flatten(1, 2) @ along_x.mT).unflatten(1, high.shape[1:3])
+    return (along_y[:, None] @ narrow).clamp_(0, 1)
+
+
+def _weights(before: int, after: int, kernel: Tensor, inverse: Tensor) -> Tensor:
+    """Give what each of ``before`` samples adds to each of ``after``, for each picture: ``(B, after, before)``."""
+    at = torch.arange(before, dtype=torch.float32, device=kernel.device) * (after / before)
+    blur = ((at - at[:, None]).square_() * inverse[:, None, None]).clamp_(min=-60).exp_()
+    blur /= blur.sum(2, keepdim=True)
+    return _sent(_kernels(before, after), kernel.device)[kernel] @ blur
+
+
+def _kernels(before: int, after: int) -> Tensor:
+    """Give the weights of each way of shrinking: bicubic, by a box and by a triangle, ``(3, after, before)``.
+
+    They are as wide as the shrinking asks for; beyond the edge there is nothing.
+    """
+    stretch = before / after
+    centre = (torch.arange(after)[:, None] + 0.5) * stretch - 0.5
+    distance = (centre - torch.arange(before)).abs()
+    box = ((stretch + 1) / 2 - distance).clamp(0, 1)  # how much of a sample lies within
+    weights = torch.stack((bicubic.keys(distance / stretch, -0.5), box, (1 - distance / stretch).clamp(min=0)))
+    return weights / weights.sum(2, keepdim=True)
+
+
+def _blurred_along_diagonals(low: Tensor, settings: _Settings) -> Tensor:
+    """Do what is left of the blur. In the small picture three values are enough for it, but for the finest detail."""
+    return _convolved(F.pad(low, (1,) * 4, mode="replicate").transpose(0, 1), settings.diagonal)
+
+
+def _convolved(fields: Tensor, kernels: Tensor) -> Tensor:
+    """Convolve ``(C, B, …)``, each sample with its own kernel, to ``(B, C, …)`` without the margins."""
+    return F.conv2d(fields, kernels[:, None], groups=kernels.shape[0]).transpose(0, 1)
+
+
+def _noisy(low: Tensor, settings: _Settings, generator: torch.Generator) -> Tensor:
+    """Add a sensor's noise in light, and noise that does not depend on it.
+
+    Both come from one field, and so add up as their deviations do: the sum of two is as normal as one.
+    """
+    count, _, height, width = low.shape
+    shape = 4, count, height + 2 * _RADIUS, width + 2 * _RADIUS
+    field = _convolved(torch.randn(shape, generator=generator, device=low.device), settings.grain)
+    shot, read, coloured, grey = settings.noise[..., None, None, None].unbind(1)
+    light = _to_light(low)
+    deviation = torch.addcmul(read, light, shot).sqrt_()
+    low = _from_light(torch.addcmul(light, deviation, field[:, :3]).clamp_(0, 1))
+    return low.addcmul_(coloured, field[:, :3]).addcmul_(grey, field[:, 3:])
+
+
+def _to_light(values: Tensor) -> Tensor:
+    """Undo sRGB's curve (IEC 61966-2-1), within [0, 1]."""
+    return torch.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+
+
+def _from_light(light: Tensor) -> Tensor:
+    """Apply sRGB's curve, within [0, 1]."""
+    return torch.where(light <= 0.0031308, light * 12.92, 1.055 * light ** (1 / 2.4) - 0.055)
+
+
+def _sharpened(low: Tensor, settings: _Settings) -> Tensor:
+    """Add what a blur takes away, as cameras do."""
+    padded = F.pad(low, (_RADIUS,) * 4, mode="replicate").transpose(0, 1)
+    return torch.addcmul(low, low - _convolved(padded, settings.unsharp), settings.amount[..., None, None])
