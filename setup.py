@@ -50,12 +50,9 @@ setup(
         Extension(
             "gsrcli._rasterize_cpu",
             sources=["csrc/rasterize_cpu.cpp"],
-            depends=["csrc/gaussian.h"],
+            depends=["csrc/gaussian.h", "csrc/cpu_flags"],
             include_dirs=["csrc"],
-            extra_compile_args=[
-                *("-std=c++17", "-O3", "-g0", "-pthread", "-Wno-psabi"),
-                *("-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"),
-            ],
+            extra_compile_args=Path(__file__).with_name("csrc").joinpath("cpu_flags").read_text("utf-8").split(),
             extra_link_args=["-pthread"],
             optional=True,
         )
