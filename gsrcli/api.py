@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from gsrcli.devices import pick_device, pick_precision
 from gsrcli.images import Picture, from_unit, read_picture, to_unit
 from gsrcli.models import Model
+from gsrcli.precision import Precision
 from gsrcli.sizes import Target
-from gsrcli.train_config import Precision
 from gsrcli.upscaler import Upscaler
 from gsrcli.weights import DEFAULT_MODEL, load_model
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +16,15 @@ if TYPE_CHECKING:
 
     from gsrcli.models import Model
 
-__all__ = ["model_bytes", "read_model", "require_finite", "save_model", "write_checkpoint"]
+__all__ = [
+    "model_bytes",
+    "read_model",
+    "read_named_model",
+    "require_finite",
+    "save_model",
+    "write_checkpoint",
+    "writing",
+]
 
 
 def save_model(model: Model, name: str, path: Path, notes: dict[str, Any]) -> None:
@@ -44,15 +54,31 @@ def write_checkpoint(path: Path, content: bytes | memoryview) -> None:
     Raises:
         GsrError: the file cannot be written. The old one stays, and nothing besides.
     """
-    try:
+    with writing(path):
         write_whole(path, content)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Tell of failures to write a file of a run.
+
+    Raises:
+        GsrError: in place of an OSError.
+    """
+    try:
+        yield
     except OSError as error:
         hint = "see that there is space left, and that its folder may be written to"
         raise GsrError(f"cannot write {path}: {error.strerror or error}", hint=hint) from error
 
 
 def read_model(path: Path) -> Model:
-    """The model that a checkpoint holds.
+    """The model that a checkpoint holds. For what is raised see :func:`read_named_model`."""
+    return read_named_model(path)[1]
+
+
+def read_named_model(path: Path) -> tuple[str, Model]:
+    """The name of the architecture that a checkpoint holds, and the model.
 
     Raises:
         ModelError: it is damaged, another program's, or does not fit the model that it names.
@@ -79,7 +105,7 @@ def read_model(path: Path) -> Model:
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ModelError(f"{path} does not fit {metadata['model']}: {error}") from error
     require_finite(model, str(path))
-    return model
+    return metadata["model"], model
 
 
 def require_finite(model: nn.Module, what: str) -> None:

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -67,20 +67,23 @@ def seconds_between(begin: Mark, end: Mark) -> float:
 
 
 class Seconds:
-    """Where the time of an enlargement went.
+    """Where time went, by stage.
 
-    The network takes tiles to Gaussians, the rasterizer Gaussians to integers, the bicubic base included.
     On a CUDA device a stage lies between two events in its stream, and the host waits for them only when the times
     are read: to wait for every stage would leave the device idle between them. Other devices are waited for, which
     costs little, as every tile's check and every strip's copy wait for them anyway.
+
+    Args:
+        stages: their names. Of an enlargement, the network takes tiles to Gaussians, and the rasterizer Gaussians to
+            integers, the bicubic base included.
     """
 
-    def __init__(self) -> None:
-        self._spent = {"network": 0.0, "rasterizer": 0.0}
+    def __init__(self, stages: Sequence[str] = ("network", "rasterizer")) -> None:
+        self._spent = dict.fromkeys(stages, 0.0)
         self._under_way: deque[tuple[str, Mark, Mark]] = deque()
 
     @contextmanager
-    def of(self, stage: Literal["network", "rasterizer"], device: torch.device) -> Iterator[None]:
+    def of(self, stage: str, device: torch.device) -> Iterator[None]:
         """Add the time of a block of code to a stage, unless it raises."""
         begin = mark(device)
         yield

@@ -11,7 +11,7 @@ from torch import nn
 from torch.backends import cudnn
 
 from gsrcli.errors import UsageError
-from gsrcli.train_config import Precision
+from gsrcli.precision import Precision
 
 Module = TypeVar("Module", bound=nn.Module)
 

@@ -17,7 +17,10 @@ from torch import Tensor
 
 from gsrcli.files import write_whole
 
-__all__ = ["Gaussians"]
+__all__ = ["Extent", "Gaussians"]
+
+Extent = float | Tensor
+"""A length, or a tensor ``(B, 1)`` of one for each field of a batch."""
 
 _FIELDS = ("centre", "sigma", "rho", "value")
 
@@ -85,6 +88,11 @@ class Gaussians:
     def dtype(self) -> torch.dtype:
         return self.value.dtype
 
+    @property
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Centre, sigma, rho and value."""
+        return self.centre, self.sigma, self.rho, self.value
+
     def __getitem__(self, entries: slice) -> Gaussians:
         """Some of the fields of the batch."""
         return self.map(lambda tensor: tensor[entries])
@@ -108,6 +116,22 @@ class Gaussians:
         """Move every Gaussian by ``(dx, dy)`` LR pixels."""
         x, y = self.centre.unbind(-1)  # numbers, unlike a new tensor of them, reach a device without a wait
         return dataclasses.replace(self, centre=torch.stack((x + dx, y + dy), -1))
+
+    def seen_through(self, footprint: tuple[Extent, Extent]) -> Gaussians:
+        """The field as pixels see it that are not points: convolved with a Gaussian of weight 1, a pixel's footprint.
+
+        A Gaussian stays one: its covariance grows by the footprint's, and its height sinks as its area grows.
+
+        Args:
+            footprint: standard deviations (y, x), in LR pixels; of each field its own as tensors ``(B, 1)``.
+        """
+        x, y = self.sigma.unbind(-1)
+        wide_x, wide_y = (x.square() + footprint[1] ** 2).sqrt(), (y.square() + footprint[0] ** 2).sqrt()
+        narrowing = (x * y) / (wide_x * wide_y)
+        rho = self.rho * narrowing
+        # √(det Σ / det Σ'), where det Σ = σx²·σy²·(1 − ρ²).
+        height = narrowing * ((1 - self.rho.square()) / (1 - rho.square())).sqrt()
+        return Gaussians(self.centre, torch.stack((wide_x, wide_y), -1), rho, self.value * height[..., None])
 
     def select(self, index: Tensor) -> Gaussians:
         """The Gaussians at ``index``, a boolean ``(N,)`` mask or integer positions, in every field."""

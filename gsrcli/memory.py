@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["keep_freed_memory", "peak_memory", "return_freed_memory"]
+__all__ = ["free_memory", "keep_freed_memory", "peak_memory", "return_freed_memory"]
 
 # Of malloc.h. The second is the number of blocks that may be mapped from the system, each by itself.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
@@ -39,6 +39,18 @@ def return_freed_memory() -> None:
     """Give the system what has been freed so far, so that it no longer counts as the process's."""
     if library := _glibc():
         library.malloc_trim(ctypes.c_size_t(0))
+
+
+def free_memory(device: torch.device) -> float:
+    """Bytes that can still be had, those included that torch keeps to give out again."""
+    if device.type == "cuda":
+        import torch
+
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return float(torch.cuda.mem_get_info(device)[0] + kept)
+    import psutil
+
+    return float(psutil.virtual_memory().available)
 
 
 def peak_memory(work: Callable[[], object], device: torch.device) -> int | None:

@@ -8,7 +8,7 @@ from gsrcli import bicubic
 from gsrcli.gaussians import Gaussians
 from gsrcli.models.base import Model
 
-__all__ = ["render"]
+__all__ = ["render", "with_base"]
 
 
 def render(model: Model, field: Gaussians, image: Tensor, size: tuple[int, int]) -> Tensor:
@@ -23,5 +23,11 @@ def render(model: Model, field: Gaussians, image: Tensor, size: tuple[int, int])
     Returns:
         ``(B, 3, *size)``, float32, not clamped.
     """
-    drawn = model.draw(field, (image.shape[2], image.shape[3]), size, (0, size[0]))
-    return drawn + bicubic.resize(image.float(), size) if model.traits.base == "bicubic" else drawn
+    return with_base(model, model.draw(field, (image.shape[2], image.shape[3]), size, (0, size[0])), image)
+
+
+def with_base(model: Model, drawn: Tensor, image: Tensor) -> Tensor:
+    """What is drawn of a model's field, added to what the model takes as its base of the LR picture."""
+    if model.traits.base == "none":
+        return drawn
+    return drawn + bicubic.resize(image.float(), (drawn.shape[2], drawn.shape[3]))

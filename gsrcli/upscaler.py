@@ -25,6 +25,7 @@ from gsrcli.devices import autocast
 from gsrcli.errors import LimitError, ModelError, UsageError, is_out_of_memory
 from gsrcli.gaussians import Gaussians
 from gsrcli.images import Picture, bleed_alpha
+from gsrcli.memory import free_memory
 from gsrcli.models.base import Model
 from gsrcli.transfers import Download, SideStream, quantize, upload
 
@@ -239,7 +240,7 @@ class Upscaler:
         for a strip. These are estimates: where memory runs out all the same, smaller tiles and strips are tried.
         """
         traits, halo = self.model.traits, self._halo()
-        share = _free_memory(self.model.device) / 3
+        share = free_memory(self.model.device) / 3
 
         def fits(tile: int) -> bool:
             height, width = (min(tile + 2 * halo, side) for side in (source.padded_height, source.padded_width))
@@ -352,19 +353,9 @@ def _vector(numbers: Sequence[float], like: Tensor) -> Tensor:
 def _check_memory(picture: Picture, size: tuple[int, int]) -> None:
     """Refuse an enlargement that this machine cannot hold, together with its file, before anything is computed."""
     needed = size[0] * size[1] * picture.bytes_per_pixel * 1.5
-    free = _free_memory(torch.device("cpu"))
+    free = free_memory(torch.device("cpu"))
     if needed > free:
         raise LimitError(
             f"{size[1]}x{size[0]} pixels need {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free",
             hint="choose a smaller size",
         )
-
-
-def _free_memory(device: torch.device) -> float:
-    """Bytes that can still be had, those included that torch keeps to give out again."""
-    if device.type == "cuda":
-        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return float(torch.cuda.mem_get_info(device)[0] + kept)
-    import psutil
-
-    return float(psutil.virtual_memory().available)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from gsrcli.models import Model
 
-__all__ = ["DEFAULT_MODEL", "load_model", "weight_names"]
+__all__ = ["DEFAULT_MODEL", "load_model", "load_named_model", "weight_names"]
 
 DEFAULT_MODEL = "gsasr-lite"
 
@@ -38,10 +38,18 @@ def load_model(
         ModelError: no such model, or its weights are missing, damaged or do not fit.
         DownloadError: its weights cannot be fetched.
     """
-    from gsrcli.checkpoints import read_model
     from gsrcli.devices import channels_last
 
-    return channels_last(read_model(_locate(name, report)).to(device)).eval().requires_grad_(False)
+    return channels_last(load_named_model(name, report)[1].to(device)).eval().requires_grad_(False)
+
+
+def load_named_model(
+    name: str | os.PathLike[str] = DEFAULT_MODEL, report: cache.Report | None = None
+) -> tuple[str, Model]:
+    """The name of an architecture, and the model with trained weights; for the rest see :func:`load_model`."""
+    from gsrcli.checkpoints import read_named_model
+
+    return read_named_model(_locate(name, report))
 
 
 def weight_names() -> list[str]:

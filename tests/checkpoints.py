@@ -10,7 +10,7 @@ import torch
 from gsrcli.checkpoints import save_model
 from gsrcli.models import Model, build
 
-TINY: dict[str, Any] = {"width": 8, "blocks": 1, "conditioned_blocks": 1, "head_width": 16}
+TINY: dict[str, Any] = {"width": 8, "blocks": 1, "head_width": 16}
 """The config of a gsasr-lite of some thousand parameters."""
 
 

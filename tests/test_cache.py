@@ -632,7 +632,7 @@ def test_weights_are_listed(gsr: Gsr, release: Fixture, home: Path, tmp_path: Pa
     table, _, notes = gsr("weights", "list").stdout.partition("\n\n")
     lines = {line.split()[0]: line for line in table.splitlines()}
     assert lines.keys() == {"name", "mine", *registry(), *backbones()}
-    assert lines["gsasr-lite"].split()[1:5] == ["bundled", "3", "MB", "Apache-2.0"]
+    assert lines["gsasr-lite"].split()[1:5] == ["bundled", "4", "MB", "Apache-2.0"]
     assert "DIV2K 31.04, LSDIR 26.82, Urban100 27.45 (2)" in lines["gsasr-edsr"]
     assert "(1) on Y, border = scale, Pillow's bicubic shrinking\n" in notes
     assert "(2) on Y, border = min(scale, 8), bicubic shrinking; by its authors\n" in notes

@@ -3,9 +3,10 @@ from __future__ import annotations
 import itertools
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from fields import random_field
+from fields import Array, draw, random_field, single
 from safetensors.torch import save_file
 
 from gsrcli.gaussians import Gaussians
@@ -21,6 +22,11 @@ def _assert_equal(actual: Gaussians, *expected: torch.Tensor) -> None:
 
 def _tensors(field: Gaussians) -> tuple[torch.Tensor, ...]:
     return field.centre, field.sigma, field.rho, field.value
+
+
+def test_its_tensors_are_the_four_in_order() -> None:
+    field = random_field()
+    assert all(a is b for a, b in zip(field.tensors, _tensors(field), strict=True))
 
 
 def _numbered(side: int) -> Gaussians:
@@ -62,6 +68,104 @@ def test_it_tells_its_sizes() -> None:
 def test_shift_moves_x_then_y_and_nothing_else() -> None:
     field = random_field(batch=2)
     _assert_equal(field.shift(3.0, -5.0), field.centre + torch.tensor([3.0, -5.0]), *_tensors(field)[1:])
+
+
+# ---- as pixels see it -----------------------------------------------------------------------------------
+
+
+def _looked_at(field: Gaussians, footprint: tuple[float, float]) -> tuple[Array, Array]:
+    """4x4 LR pixels of a field as plain sums over a finer grid convolve it, and as the method has it: (B, C, H, W)."""
+    fine = 48  # points to a side of an LR pixel: two to the least deviation of a needle
+    around = int(8 * max(footprint) * fine)
+    side, scale = 4 * fine, (float(fine), float(fine))
+    there, here = np.arange(side + 2 * around) - around, np.arange(side)[:, None]
+    down, across = (
+        np.exp(-(((here - there) / (deviation * fine)) ** 2) / 2) / (deviation * fine * (2 * np.pi) ** 0.5)
+        for deviation in footprint
+    )
+    drawn = draw(field, (len(there), len(there)), scale, (-around, -around))
+    return down @ drawn @ across.T, draw(field.seen_through(footprint), (side, side), scale)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("footprint", [(0.3, 0.3), (0.1, 0.4), (0.35, 0.06)])
+def test_what_is_seen_through_a_footprint_is_the_convolution_with_it(footprint: tuple[float, float], seed: int) -> None:
+    field = random_field(12, extent=(4, 4), sigma=(0.15, 1.0), rho=0.95, seed=seed).to(dtype=torch.float64)
+    summed, seen = _looked_at(field, footprint)
+    assert abs(summed).max() > 0.1
+    np.testing.assert_allclose(seen, summed, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("rho", [0.95, -0.95, 0.94, 0.0])
+@pytest.mark.parametrize("sigma", [(0.15, 0.2), (0.85, 0.85), (0.15, 0.9)])
+@pytest.mark.parametrize("footprint", [(0.3, 0.3), (0.1, 0.4)])
+def test_slanted_needles_are_seen_as_they_are(
+    sigma: tuple[float, float], rho: float, footprint: tuple[float, float]
+) -> None:
+    field = single((2.1, 1.8), sigma, rho, (1.0, -3.0)).to(dtype=torch.float64)
+    summed, seen = _looked_at(field, footprint)
+    np.testing.assert_allclose(seen, summed, rtol=0, atol=1e-10)
+
+
+def test_each_field_of_a_batch_can_have_its_own_footprint() -> None:
+    field = random_field(batch=3)
+    down, across = torch.tensor([[0.1], [0.0], [0.7]]), torch.tensor([[0.3], [0.25], [0.02]])
+    together = field.seen_through((down, across))
+    for i in range(3):
+        alone = field[i : i + 1].seen_through((down[i].item(), across[i].item()))
+        for actual, expected in zip(_tensors(together[i : i + 1]), _tensors(alone), strict=True):
+            torch.testing.assert_close(actual, expected, rtol=1e-6, atol=1e-7)
+    half = field.seen_through((down, 0.3))
+    for actual, expected in zip(_tensors(half[:1]), _tensors(together[:1]), strict=True):
+        torch.testing.assert_close(actual, expected, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_points_see_the_field_itself(dtype: torch.dtype) -> None:
+    """Bit for bit."""
+    field = random_field(500, batch=2, sigma=(0.01, 9.0), rho=0.999).to(dtype=dtype)
+    _assert_equal(field.seen_through((0.0, 0.0)), *_tensors(field))
+    nothing = torch.zeros(2, 1, dtype=dtype)
+    _assert_equal(field.seen_through((nothing, nothing)), *_tensors(field))
+
+
+def test_smaller_and_smaller_pixels_see_the_field_itself_in_the_end() -> None:
+    """The difference falls with the square of their size."""
+    field = random_field(sigma=(0.3, 1.0)).to(dtype=torch.float64)
+
+    def difference(scale: float) -> float:
+        seen = field.seen_through((0.3 / scale, 0.3 / scale))
+        return max(float((a - b).abs().max()) for a, b in zip(_tensors(seen), _tensors(field), strict=True))
+
+    errors = [difference(scale) for scale in (10, 100, 1000)]
+    assert errors[0] < 0.02
+    assert errors[1] == pytest.approx(errors[0] / 100, rel=0.05)
+    assert errors[2] == pytest.approx(errors[1] / 100, rel=0.05)
+
+
+@pytest.mark.parametrize("footprint", [(0.3, 0.3), (0.05, 0.3)])
+@pytest.mark.parametrize("rho", [0.95, -0.95, 0.2])
+def test_what_a_gaussian_weighs_in_all_is_kept(footprint: tuple[float, float], rho: float) -> None:
+    """By sums over a fine grid that holds all of it."""
+    field = single((4.0, 4.0), (0.2, 0.45), rho, (1.0, -2.0)).to(dtype=torch.float64)
+    before, after = (draw(one, (320, 320), (40.0, 40.0)).sum((2, 3)) for one in (field, field.seen_through(footprint)))
+    np.testing.assert_allclose(after, before, rtol=1e-9)
+    assert abs(before).min() > 40**2 * 0.1
+
+
+def test_what_is_seen_can_be_differentiated() -> None:
+    field = random_field(6, batch=2, rho=0.95).to(dtype=torch.float64)
+    leaves = tuple(tensor.clone().requires_grad_() for tensor in _tensors(field))
+    assert torch.autograd.gradcheck(lambda *tensors: Gaussians(*tensors).seen_through((0.1, 0.3)).tensors, leaves)
+    footprint = tuple(torch.tensor(pair, dtype=torch.float64) for pair in ([[0.1], [0.3]], [[0.2], [0.05]]))
+    assert torch.autograd.gradcheck(lambda *tensors: Gaussians(*tensors).seen_through(footprint).tensors, leaves)
+
+
+def test_a_field_of_nothing_is_seen_as_nothing() -> None:
+    assert len(random_field(0, batch=2).seen_through((torch.ones(2, 1), 0.3))) == 0
+
+
+# ---- parts of it ----------------------------------------------------------------------------------------
 
 
 def test_crop_takes_the_left_and_top_edge_but_not_the_right_and_bottom_one() -> None:

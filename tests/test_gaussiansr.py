@@ -27,10 +27,10 @@ from gsrcli.models.gaussiansr import GaussianSR, GaussianSRConfig, LocalFourierD
 from gsrcli.models.released import convert_gaussiansr
 from gsrcli.rasterizer import EPSILON
 from gsrcli.rendering import render
-from gsrcli.train_config import TrainConfig
-from gsrcli.training import train
+from gsrcli.training.config import TrainConfig
+from gsrcli.training.trainer import train
+from gsrcli.training.validation import enlarge
 from gsrcli.upscaler import Upscaler
-from gsrcli.validation import enlarge
 from gsrcli.weights import load_model
 
 NAMES = ("gaussiansr-edsr", "gaussiansr-edsr-released")
@@ -443,7 +443,8 @@ def test_the_bank_follows_its_gradient() -> None:
 @pytest.fixture
 def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of pictures; whatever is trained is tiny."""
-    monkeypatch.setattr("gsrcli.training.build", lambda name: build(name, dataclasses.asdict(TINY)))
+    config = dataclasses.asdict(TINY)
+    monkeypatch.setattr("gsrcli.training.trainer.build", lambda name, stored=None: build(name, stored or config))
     folder = tmp_path / "pictures"
     folder.mkdir()
     y, x = np.mgrid[:80, :80, :1][:2]
@@ -470,6 +471,7 @@ def test_a_resumed_run_draws_the_same_noise(pictures: Path, tmp_path: Path) -> N
         model="gaussiansr-edsr",
         steps=4,
         batch=1,
+        groups=1,
         patch=12,
         scale_far=5.0,
         held_out=1,

@@ -1,21 +1,28 @@
 from __future__ import annotations
 
 import dataclasses
+import platform
+import subprocess
+import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from fields import draw, overlap
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from gsrcli import bicubic
+from gsrcli.checkpoints import save_model
 from gsrcli.gaussians import Gaussians
 from gsrcli.models import build
 from gsrcli.models.lite import Lite, LiteConfig
-from gsrcli.rasterizer import rasterize
+from gsrcli.rasterizer import EPSILON, rasterize
 from gsrcli.rendering import render
 
 _NAMES = ("centre", "sigma", "rho", "value")
-_SMALL = LiteConfig(width=8, blocks=2, conditioned_blocks=1, head_width=12, density=2)
+_SMALL = LiteConfig(width=8, blocks=2, head_width=12, density=2)
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
@@ -71,17 +78,29 @@ def test_a_gaussian_depends_on_the_picture_around_it_alone() -> None:
     assert moved.amax(0).tolist() == [2 * (where[0] + radius) + 1, 2 * (where[1] + radius) + 1]
 
 
-@pytest.mark.parametrize("sign", [1, -1])
-def test_nothing_is_drawn_beyond_the_reach(sign: int) -> None:
-    """With every activation driven to its end, and at the scale where a pixel is finest."""
+def driven(sign: int, rho: float = 0.0) -> Lite:
+    """A model with every activation but the correlation driven to its end, which draws all that it can reach."""
     model = model_of(_SMALL)
     model.head.weight.zero_()
-    model.head.bias.copy_(torch.tensor([100.0 * sign, 100.0 * sign, 100, 100, 0, 1, 1, 1]).repeat_interleave(4))
-    first = model(noise(1, 3, 1, 1), scales((40, 40))).select(torch.tensor([0]))
-    image = rasterize(first, (480, 480), 40, (-200, -200))
-    drawn = (image[0, 0].nonzero().float() - 200 + 0.5) / 40  # in LR pixels; Gaussian 0 belongs to (0.25, 0.25)
-    distance = (drawn - 0.25).abs().max()
-    assert model.traits.reach - 0.05 < distance <= model.traits.reach
+    ends = torch.tensor([100.0 * sign, 100.0 * sign, 100, 100, rho, 1, 1, 1])
+    model.head.bias.copy_(ends.repeat_interleave(_SMALL.density**2))
+    return model
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("rho", [0.0, 100.0, -100.0])
+@pytest.mark.parametrize("scale", [(1.0, 1.0), (1.0, 4.0), (40.0, 40.0)])
+def test_a_gaussian_weighs_nothing_beyond_the_reach(sign: int, rho: float, scale: tuple[float, float]) -> None:
+    """At a scale of 1, where pixels see farthest, the reach is no longer than it must be."""
+    model = driven(sign, rho)
+    # Gaussian 0 belongs to (0.25, 0.25). As those pixels see it, it is looked at on a finer grid.
+    seen = model.seen(model(noise(1, 3, 1, 1), scales(scale)), scale).select(torch.tensor([0]))
+    weight = torch.from_numpy(draw(seen, (480, 480), (40, 40), (-200, -200))[0, 0]) / seen.value[0, 0, 0].double()
+    place = (torch.arange(480) - 200 + 0.5) / 40 - 0.25
+    distance = torch.maximum(place.abs()[:, None], place.abs())
+    assert weight[distance > model.traits.reach].max() < EPSILON
+    farthest = float(distance[weight >= EPSILON].max())
+    assert farthest > model.traits.reach - (0.05 if min(scale) == 1 else 0.3)
 
 
 def test_it_begins_as_the_bicubic_enlargement() -> None:
@@ -106,18 +125,42 @@ def test_the_base_is_left_out_for_a_model_without_one() -> None:
     model.traits = dataclasses.replace(model.traits, base="none")
     alone = render(model, field, image, (12, 14))
     torch.testing.assert_close(alone + bicubic.resize(image, (12, 14)), whole)
-    torch.testing.assert_close(alone, rasterize(field, (12, 14), 2.0))
+    torch.testing.assert_close(alone, rasterize(field.seen_through((0.15, 0.15)), (12, 14), 2.0))
 
 
-def test_the_scale_conditions_the_result() -> None:
-    model, image = model_of(), noise(1, 3, 8, 8).expand(4, -1, -1, -1)
-    field = model(image, scales((2, 2), (2, 2), (4, 2), (2, 4)))
-    for name in _NAMES:
-        tensor = getattr(field, name)
-        torch.testing.assert_close(tensor[0], tensor[1])
-        for other in (2, 3):
-            assert not torch.allclose(tensor[0], tensor[other], atol=1e-5), name
-        assert not torch.allclose(tensor[2], tensor[3], atol=1e-5), "the axes are told apart"
+def test_the_field_does_not_depend_on_the_scale() -> None:
+    """Bit for bit: one field serves all enlargements of a picture."""
+    model, image = model_of(_SMALL), noise(1, 3, 8, 9)
+    expected = model(image, scales((1, 1)))
+    for pair in ((2, 2), (4, 2), (2, 4), (3.7, 30.1)):
+        field = model(image, scales(pair))
+        for name in _NAMES:
+            assert torch.equal(getattr(field, name), getattr(expected, name)), (pair, name)
+
+
+@pytest.mark.parametrize("scale", [(1, 1), (2, 3), (4, 1)])
+def test_a_pixel_sees_the_mean_of_the_field_over_its_footprint(scale: tuple[int, int]) -> None:
+    """Against points ten to a pixel's side, weighted by hand with a Gaussian of 0.3 pixels."""
+    model, fine, around = model_of(_SMALL), 10, 3
+    field = model(noise(1, 3, 6, 7), scales(scale)).to(dtype=torch.float64)
+    size = (6 * scale[0], 7 * scale[1])
+    drawn = model.draw(field, (6, 7), size, (0, size[0]))
+    points = draw(
+        field,
+        tuple(fine * (side + 2 * around) for side in size),
+        tuple(float(fine * side) for side in scale),
+        (-fine * around, -fine * around),
+    )
+    weights = []
+    for side in size:
+        places = (np.arange(fine * (side + 2 * around)) + 0.5) / fine - around  # in pixels
+        weight = np.exp(-(((np.arange(side)[:, None] + 0.5 - places) / 0.3) ** 2) / 2)
+        weights.append(weight / weight.sum(1, keepdims=True))
+    expected = torch.from_numpy(weights[0] @ points @ weights[1].T)
+    pixels = (float(scale[0]), float(scale[1]))
+    skipped = EPSILON * torch.from_numpy(overlap(model.seen(field, pixels), size, pixels))
+    assert ((drawn - expected).abs() <= skipped + 1e-6).all()
+    assert (torch.from_numpy(draw(field, size, pixels)) - expected).abs().max() > 10 * (drawn - expected).abs().max()
 
 
 def test_fields_of_a_batch_do_not_mix() -> None:
@@ -134,7 +177,7 @@ def test_fields_of_a_batch_do_not_mix() -> None:
 
 def _tile(model: Lite, image: Tensor, halo: int) -> tuple[Gaussians, Gaussians]:
     """The Gaussians of a tile of a picture, computed from the tile with a halo, and from the whole picture."""
-    density, (top, left, side) = model.traits.density, (24, 26, 6)
+    density, (top, left, side) = model.traits.density, (30, 32, 6)
     whole = model(image, scales((3, 3)))
     window = image[:, :, top - halo : top + side + halo, left - halo : left + side + halo]
     part = model(window, scales((3, 3)))
@@ -152,13 +195,34 @@ def _tile(model: Lite, image: Tensor, halo: int) -> tuple[Gaussians, Gaussians]:
 def test_a_tile_with_the_exact_halo_is_the_whole(config: LiteConfig) -> None:
     model = model_of(config)
     assert model.traits.exact_halo is not None
-    tile, whole = _tile(model, noise(1, 3, 56, 58), model.traits.exact_halo)
+    tile, whole = _tile(model, noise(1, 3, 68, 70), model.traits.exact_halo)
     for name in _NAMES:
         torch.testing.assert_close(getattr(tile, name), getattr(whole, name), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("scale", [(1.0, 1.0), (3.3, 1.0), (4.0, 4.0)])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_strip_of_the_gaussians_within_reach_is_the_wholes(scale: tuple[float, float], sign: int) -> None:
+    """By their reference positions, with Gaussians as far off them and as wide as can be."""
+    model = driven(sign)
+    picture = (24, 10)
+    field = model(noise(1, 3, *picture), scales(scale))
+    size = (round(picture[0] * scale[0]), round(picture[1] * scale[1]))
+    whole = model.draw(field, picture, size, (0, size[0]))
+    at = reference_positions(*picture, _SMALL.density)[:, 1]
+    top, bottom = size[0] // 3, size[0] // 3 + 2
+
+    def strip(reach: float) -> Tensor:
+        first, last = ((row + 0.5) * picture[0] / size[0] for row in (top, bottom - 1))
+        return model.draw(field.select((at > first - reach) & (at < last + reach)), picture, size, (top, bottom))
+
+    expected = whole[:, :, top:bottom]
+    torch.testing.assert_close(strip(model.traits.reach), expected, atol=1e-5, rtol=1e-5)
+    assert (strip(model.traits.reach - 1) - expected).abs().max() > 1e-4  # no less would do, by much
+
+
 def test_a_tile_with_a_small_halo_is_not() -> None:
-    tile, whole = _tile(model_of(), noise(1, 3, 56, 58), 2)
+    tile, whole = _tile(model_of(_SMALL), noise(1, 3, 68, 70), 2)
     assert not torch.allclose(tile.value, whole.value, atol=1e-5)
 
 
@@ -181,12 +245,49 @@ def test_the_exact_halo_is_the_receptive_radius(config: LiteConfig) -> None:
 # ---- what it costs, and in which types -----------------------------------------------------------------
 
 
-def test_it_keeps_to_its_budget() -> None:
+def test_it_keeps_to_its_budget(tmp_path: Path) -> None:
     model = build("gsasr-lite")
     assert sum(parameter.numel() for parameter in model.parameters()) <= 1.2e6
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(noise(1, 3, 32, 32), scales((2, 2)))
     assert 1e5 < counter.get_total_flops() / 32**2 <= 3e6
+    save_model(model, "gsasr-lite", tmp_path / "lite.safetensors", {})
+    assert (tmp_path / "lite.safetensors").stat().st_size <= 5e6
+
+
+def test_its_trunk_is_the_kernels_of_its_residual_blocks() -> None:
+    """Two 3x3 convolutions in each of 13 blocks, without biases: nothing else turns features into features."""
+    model = build("gsasr-lite")
+    named = {id(parameter): name for name, parameter in model.named_parameters()}
+    names = [named[id(weight)] for weight in model.trunk_weights()]
+    blocks = [f"trunk.{i}.{which}.weight" for i in range(13) for which in ("first", "second")]
+    assert sorted(names) == sorted(blocks)
+    assert {tuple(weight.shape) for weight in model.trunk_weights()} == {(64, 64, 3, 3)}
+    rest = {f"{layer}.{what}" for layer in ("stem", "expand", "head") for what in ("weight", "bias")}
+    assert set(named.values()) - set(names) == rest
+
+
+_PEAK = """
+import torch
+from gsrcli.memory import keep_freed_memory, peak_memory
+from gsrcli.models import build
+
+keep_freed_memory()
+cpu, scale = torch.device("cpu"), torch.tensor([[4.0, 4.0]])
+model = build("gsasr-lite").eval().to(memory_format=torch.channels_last)
+few, many = (torch.rand(1, 3, side, side).to(memory_format=torch.channels_last) for side in (64, 256))
+with torch.inference_mode():
+    model(few, scale)
+    before = peak_memory(lambda: None, cpu)
+    print((peak_memory(lambda: model(many, scale), cpu) - before) / 256**2 / model.traits.bytes_per_pixel)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux" or platform.libc_ver()[0] != "glibc", reason="is measured with glibc alone")
+def test_its_memory_is_what_it_says() -> None:
+    done = subprocess.run([sys.executable, "-c", _PEAK], capture_output=True, text=True, check=True)
+    assert 0.7 < float(done.stdout) < 1.2
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])

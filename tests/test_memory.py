@@ -6,7 +6,11 @@ import platform
 import subprocess
 import sys
 
+import psutil
 import pytest
+import torch
+
+from gsrcli.memory import free_memory
 
 _WORK = """
 import resource, sys
@@ -50,6 +54,19 @@ print(peak_memory(lambda: None, torch.device("cpu")) - before)
 def test_what_is_kept_does_not_count_as_the_next_works_memory() -> None:
     done = subprocess.run([sys.executable, "-c", _PEAKS], capture_output=True, text=True, check=True)
     assert int(done.stdout) < 50_000_000
+
+
+def test_free_memory_on_a_cpu_is_the_systems() -> None:
+    free = free_memory(torch.device("cpu"))
+    assert 0 < free <= psutil.virtual_memory().total
+    assert abs(free - psutil.virtual_memory().available) < 0.25 * psutil.virtual_memory().total
+
+
+def test_what_torch_keeps_on_a_gpu_is_free_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda device: (1000, 5000))
+    monkeypatch.setattr("torch.cuda.memory_reserved", lambda device: 700)
+    monkeypatch.setattr("torch.cuda.memory_allocated", lambda device: 300)
+    assert free_memory(torch.device("cuda")) == 1400
 
 
 def test_the_command_asks_for_it(monkeypatch: pytest.MonkeyPatch) -> None:

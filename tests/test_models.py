@@ -59,6 +59,31 @@ def test_what_it_says_of_itself(name: str) -> None:
     assert type(build(name, config_of(model))) is type(model)
 
 
+@each_model
+def test_published_models_see_points_and_ours_a_pixels_footprint(name: str) -> None:
+    model = small(name)
+    side = model.traits.multiple
+    with torch.inference_mode():
+        field = model(torch.rand(2, 3, side, side), torch.full((2, 2), 4.0))
+        seen = model.seen(field, (2.0, 5.0))
+        each = model.seen(field, (torch.tensor([[2.0], [4.0]]), torch.tensor([[5.0], [1.0]])))
+    if name != "gsasr-lite":
+        assert seen is each is field
+        return
+    wider = (field.sigma.square() + torch.tensor([0.3 / 5, 0.3 / 2]).square()).sqrt()  # x, then y
+    torch.testing.assert_close(seen.sigma, wider)
+    torch.testing.assert_close(each.sigma[0], wider[0])
+    torch.testing.assert_close(each.sigma[1], (field.sigma[1].square() + torch.tensor([0.3, 0.075]).square()).sqrt())
+
+
+@each_model
+def test_a_trunk_is_of_matrices_that_the_model_holds_once(name: str) -> None:
+    model = small(name)
+    trunk = [id(weight) for weight in model.trunk_weights()]
+    assert len(set(trunk)) == len(trunk)
+    assert set(trunk) < {id(parameter) for parameter in model.parameters() if parameter.dim() >= 2}
+
+
 # Tiling is the same whatever the encoder: the quick one will do.
 @pytest.mark.parametrize("name", [name for name in MODEL_NAMES if "edsr" in name or "lite" in name])
 def test_tiles_give_the_picture_that_the_whole_gives(name: str) -> None:

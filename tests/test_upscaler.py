@@ -19,16 +19,16 @@ from gsrcli.images import Picture
 from gsrcli.models import build
 from gsrcli.models.base import Model
 from gsrcli.rasterizer import rasterize
+from gsrcli.training.validation import enlarge
 from gsrcli.transfers import SideStream
 from gsrcli.upscaler import Source, Upscaler, _cuts, _mirrored
-from gsrcli.validation import enlarge
 
 
 @pytest.fixture(scope="module")
 def model() -> Model:
     """A small network with random weights, whose residual is as strong as a trained one's."""
     torch.manual_seed(0)
-    model = build("gsasr-lite", {"width": 16, "blocks": 2, "conditioned_blocks": 1, "head_width": 32})
+    model = build("gsasr-lite", {"width": 16, "blocks": 2, "head_width": 32})
     torch.nn.init.normal_(model.head.weight, std=0.1)
     return model.eval().requires_grad_(False)
 
@@ -47,7 +47,7 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
     return np.inf if error == 0 else -10 * np.log10(error)
 
 
-@pytest.mark.parametrize("scale", [2, 3.3, 6.5])
+@pytest.mark.parametrize("scale", [1, 2, 3.3, 6.5])
 @pytest.mark.parametrize("tile", [24, 37])
 def test_tiled_equals_untiled(model: Model, scale: float, tile: int) -> None:
     picture = Picture(photo(81, 70))
@@ -68,11 +68,12 @@ def test_a_halo_too_small_shows(model: Model) -> None:
     assert np.abs(tiled.astype(int) - whole).max() > 1
 
 
-def test_strips_equal_one_pass(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("size", [(50, 33), (171, 99), (60, 340)])
+def test_strips_equal_one_pass(model: Model, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]) -> None:
     picture = Picture(photo(50, 33))
-    once = Upscaler(model).enlarge(picture, (171, 99)).pixels
-    monkeypatch.setattr("gsrcli.upscaler._STRIP_PIXELS", 99 * 7)
-    assert np.array_equal(Upscaler(model).enlarge(picture, (171, 99)).pixels, once)
+    once = Upscaler(model).enlarge(picture, size).pixels
+    monkeypatch.setattr("gsrcli.upscaler._STRIP_PIXELS", size[1] * 7)
+    assert np.array_equal(Upscaler(model).enlarge(picture, size).pixels, once)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
@@ -127,9 +128,9 @@ class Mirror(Model):
     def __init__(self) -> None:
         super().__init__()
         self.anchor = torch.nn.Parameter(torch.zeros(()))
-        base = build("gsasr-lite", {"width": 8, "blocks": 1, "conditioned_blocks": 1, "head_width": 8}).traits
+        base = build("gsasr-lite", {"width": 8, "blocks": 1, "head_width": 8}).traits
         self.traits = replace(base, density=1, base="none", multiple=8, halo=8, exact_halo=None, reach=4.0)
-        self.seen: list[tuple[int, int]] = []
+        self.windows: list[tuple[int, int]] = []
 
     def forward(self, image: torch.Tensor, scale: torch.Tensor):  # type: ignore[no-untyped-def]
         from gsrcli.gaussians import Gaussians
@@ -137,7 +138,7 @@ class Mirror(Model):
         _, _, height, width = image.shape
         assert height % 8 == 0
         assert width % 8 == 0
-        self.seen.append((height, width))
+        self.windows.append((height, width))
         y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
         count = height * width
         return Gaussians(
@@ -157,7 +158,7 @@ def test_models_that_need_multiples(shape: tuple[int, int], tile: int | None) ->
     size = (shape[0] * 2 + 1, shape[1] * 3)
     tiled = Upscaler(model, tile=tile).enlarge(picture, size).pixels
     whole = Upscaler(model, tile=10_000).enlarge(picture, size).pixels
-    assert model.seen[-1] == (-(-shape[0] // 8) * 8, -(-shape[1] // 8) * 8)
+    assert model.windows[-1] == (-(-shape[0] // 8) * 8, -(-shape[1] // 8) * 8)
     assert np.array_equal(tiled, whole)
 
 
@@ -301,7 +302,7 @@ def test_tiles_after_one_that_was_too_large_are_computed_in_parts_at_once(
 
 @pytest.mark.parametrize("free", [2**36, 2**32, 2**30, 2**27, 2**20])
 def test_tiles_and_strips_follow_the_free_memory(model: Model, monkeypatch: pytest.MonkeyPatch, free: int) -> None:
-    monkeypatch.setattr("gsrcli.upscaler._free_memory", lambda device: float(free))
+    monkeypatch.setattr("gsrcli.upscaler.free_memory", lambda device: float(free))
     source = Source(np.zeros((3000, 4000, 3), np.uint8), model)
     tile, rows = Upscaler(model)._plan(source, (12000, 16000))
     halo, traits = Upscaler(model)._halo(), model.traits
@@ -319,7 +320,7 @@ def test_tiles_and_strips_follow_the_free_memory(model: Model, monkeypatch: pyte
 
 
 def test_a_tile_as_asked_for_and_a_strip_as_there_is_room(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gsrcli.upscaler._free_memory", lambda device: 3.0 * 64 * 200 * 50)
+    monkeypatch.setattr("gsrcli.upscaler.free_memory", lambda device: 3.0 * 64 * 200 * 50)
     source = Source(np.zeros((100, 100, 3), np.uint8), model)
     assert Upscaler(model, tile=700)._plan(source, (200, 200)) == (700, 50)
 
@@ -328,7 +329,7 @@ def test_scarce_memory_cuts_small_pictures_no_smaller_than_they_need(
     model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     needed = 60 * 60 * model.traits.bytes_per_pixel
-    monkeypatch.setattr("gsrcli.upscaler._free_memory", lambda device: 3.0 * needed)
+    monkeypatch.setattr("gsrcli.upscaler.free_memory", lambda device: 3.0 * needed)
     assert Upscaler(model)._plan(Source(np.zeros((60, 60, 3), np.uint8), model), (60, 60))[0] == 512
 
 
@@ -381,7 +382,7 @@ def test_stages_are_timed_by_events_and_not_waited_for(monkeypatch: pytest.Monke
     monkeypatch.setattr("gsrcli.clock.mark", stream.event)
     seconds, device = Seconds(), torch.device("cuda")
     for stage, milliseconds in (("network", 30), ("rasterizer", 2), ("network", 50)):
-        with seconds.of(stage, device):  # type: ignore[arg-type]
+        with seconds.of(stage, device):
             stream.queue.append(milliseconds)
         stream.queue.append(1000)  # work of no stage
     assert stream.clock == stream.waited == 0
@@ -408,6 +409,15 @@ def test_a_stage_that_fails_takes_no_time(monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(MemoryError), seconds.of("network", torch.device("cuda")):
         raise MemoryError
     assert seconds.read() == {"network": 0, "rasterizer": 0}
+
+
+def test_stages_are_those_that_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([1.0, 3.5])
+    monkeypatch.setattr("gsrcli.clock.time.perf_counter", lambda: next(times))
+    seconds = Seconds(("drawing", "update"))
+    with seconds.of("update", torch.device("cpu")):
+        pass
+    assert seconds.read() == {"drawing": 0, "update": 2.5}
 
 
 def test_the_host_is_timed_by_its_clock(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -451,7 +461,7 @@ def test_convolutions_in_float32_on_older_torch(monkeypatch: pytest.MonkeyPatch)
 def on_gpu(model: Model) -> Model:
     if not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
-    twin = build("gsasr-lite", {"width": 16, "blocks": 2, "conditioned_blocks": 1, "head_width": 32})
+    twin = build("gsasr-lite", {"width": 16, "blocks": 2, "head_width": 32})
     twin.load_state_dict(model.state_dict())
     return twin.to("cuda").eval().requires_grad_(False)
 
@@ -508,7 +518,7 @@ def test_memory_is_bounded_by_tiles_not_by_the_picture() -> None:
         "from gsrcli.models import build\n"
         "from gsrcli.upscaler import Upscaler\n"
         "torch.set_num_threads(1)\n"
-        "model = build('gsasr-lite', {'width': 16, 'blocks': 1, 'conditioned_blocks': 1, 'head_width': 32}).eval()\n"
+        "model = build('gsasr-lite', {'width': 16, 'blocks': 1, 'head_width': 32}).eval()\n"
         "rows = int(sys.argv[1])\n"
         "picture = Picture(np.zeros((rows, 400, 3), np.uint8))\n"
         "Upscaler(model, tile=128).enlarge(picture, (rows * 2, 800))\n"

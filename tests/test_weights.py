@@ -12,11 +12,11 @@ import torch
 from checkpoints import TINY, save_tiny, tiny_model
 from safetensors import safe_open
 
-from gsrcli.checkpoints import save_model
+from gsrcli.checkpoints import read_model, read_named_model, save_model
 from gsrcli.errors import GsrError, ModelError
 from gsrcli.models import build, config_of
 from gsrcli.upscaler import Upscaler
-from gsrcli.weights import DEFAULT_MODEL, load_model
+from gsrcli.weights import DEFAULT_MODEL, load_model, load_named_model
 
 # What ships
 
@@ -101,6 +101,17 @@ def test_a_saved_model_loads_as_it_was(tmp_path: Path, give: type) -> None:
         assert torch.equal(loaded.state_dict()[key], tensor)
     assert not loaded.training
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_checkpoint_tells_its_architecture_whatever_it_is_called(tmp_path: Path) -> None:
+    path = save_tiny(tmp_path / "gsasr-edsr.safetensors", seed=3)
+    expected = tiny_model(seed=3).state_dict()
+    (name, read), (loaded_name, loaded) = read_named_model(path), load_named_model(path)
+    assert name == loaded_name == "gsasr-lite"
+    for model in (read, loaded, read_model(path)):
+        assert model.state_dict().keys() == expected.keys()
+        assert all(torch.equal(tensor, expected[key]) for key, tensor in model.state_dict().items())
+    assert load_named_model()[0] == DEFAULT_MODEL
 
 
 def test_metadata_tell_what_the_file_is(tmp_path: Path) -> None:

@@ -97,10 +97,10 @@ class _Contender:
 
 
 def measure(subject: Subject, case: Case, setting: Setting) -> list[DrawingRow]:
-    """Time all that can draw the field of one picture here; the published algorithm needs a CUDA device."""
+    """Time all that can draw the field of one picture, as it is seen, here; the published algorithm needs CUDA."""
     scale = torch.tensor([case.ratio], device=setting.device)
     with torch.no_grad(), autocast(setting.device, setting.dtype):
-        field = subject.model(case.padded, scale).map(Tensor.contiguous)
+        field = subject.model.seen(subject.model(case.padded, scale), case.ratio).map(Tensor.contiguous)
     height, width = case.size
     pairs = count_pairs(field, case.ratio, case.size)
     plain_pairs = _PLAIN_PAIRS_ON_CUDA if setting.device.type == "cuda" else _PLAIN_PAIRS

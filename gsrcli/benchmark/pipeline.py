@@ -96,7 +96,7 @@ def measure(subject: Subject, case: Case, setting: Setting) -> PipelineRow:
             return render(model, field, case.image, case.size)
 
     field, flop = count_flop(network)
-    count, pairs = len(field), count_pairs(field, case.ratio, case.size)
+    count, pairs = len(field), count_pairs(model.seen(field, case.ratio), case.ratio, case.size)
     floors = Floors.of(field, pairs, case.size, setting.ceilings)
     del field
     memory = peak_memory(lambda: draw(network()), setting.device)

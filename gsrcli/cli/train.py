@@ -13,13 +13,27 @@ import typer
 
 from gsrcli.cli.console import Console
 from gsrcli.cli.failures import INTERRUPTED, reporting
-from gsrcli.cli.options import Debug
-from gsrcli.train_config import TrainConfig
+from gsrcli.cli.options import Debug, Json
+from gsrcli.errors import UsageError
+from gsrcli.training.config import TrainConfig
 
 if TYPE_CHECKING:
-    from gsrcli.training import Progress
+    from gsrcli.models import Model
+    from gsrcli.training.trainer import Profile, Progress
 
 __all__ = ["train"]
+
+EXAMPLES = """
+[bold]Examples[/bold]
+
+  gsr train pictures/ --run runs/mine                              from nothing; Ctrl-C saves
+
+  gsr train pictures/ --run runs/mine --resume                     on from there, with the same settings
+
+  gsr train pictures/ --run runs/mine --resume --steps 80000       longer, also after its end
+
+  gsr train mine/ --run runs/mine --from gsasr-lite --steps 5000   from weights that there are
+"""
 
 
 def _options_from(config: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -48,32 +62,92 @@ def _options_from(config: type) -> Callable[[Callable[..., None]], Callable[...,
 
 @_options_from(TrainConfig)
 def train(
+    context: typer.Context,
     data: Annotated[Path, typer.Argument(metavar="FOLDER", help="Pictures to train on, searched to its depths.")],
     run: Annotated[Path, typer.Option(help="Folder for weights, checkpoints and the log.")] = Path("runs/lite"),
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in that folder.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in that folder, with its settings but those given.")
+    ] = False,
+    start: Annotated[
+        str | None,
+        typer.Option("--from", metavar="WEIGHTS", help="Begin with these: a name, or the path of a checkpoint."),
+    ] = None,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="With --from: take what fits the model, and begin afresh with the rest.")
+    ] = False,
+    validate_on: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Pictures to validate on, instead of some held out.")
+    ] = None,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Take some steps, tell where their time goes, and keep nothing.")
+    ] = False,
+    json: Json = False,
     debug: Debug = False,
     **settings: Any,
 ) -> None:
     """Train a model on a folder of pictures. Ctrl-C saves; --resume goes on."""
-    console = Console()
+    given = {name: value for name, value in settings.items() if _is_given(context, name)}
+    console = Console(json)
     with reporting(console, debug):
-        from gsrcli.training import train as run_training
+        if resume and (start or profile):
+            raise UsageError("--resume goes on with a run's own weights", hint="leave out --from and --profile")
+        if profile and start:
+            raise UsageError("--profile keeps no weights and needs none", hint="leave out --from; name the --model")
+        if partial and not start:
+            raise UsageError("--partial needs --from")
+        from gsrcli.training import trainer
 
-        config = TrainConfig(**settings)
+        if profile:
+            told = trainer.profile(TrainConfig(**settings), data)
+            console.result(_table(told), dataclasses.asdict(told))
+            return
+        config = trainer.resumed(run, given) if resume else TrainConfig(**settings)
+        weights = None
+        if start:
+            config, weights = _start(config, start, partial, given)
         with console.progress(config.steps, "training", "step") as bar:
 
             def report(progress: Progress) -> None:
-                bar.set_postfix_str(f"loss {progress.loss:.5f}", refresh=False)
+                if progress.steps < 10**12:  # known
+                    bar.total = progress.steps
+                bar.set_postfix_str(f"loss {progress.loss:.5f}, {progress.samples_per_second:.0f}/s", refresh=False)
                 bar.update(progress.step - bar.n)
                 if progress.psnr:
                     scores = ", ".join(f"×{scale} {psnr:.2f} dB" for scale, psnr in progress.psnr.items())
                     console.note(f"step {progress.step}: loss {progress.loss:.5f}, held-out PSNR {scores}")
 
             try:
-                weights = run_training(config, data, run, report, resume)
+                path = trainer.train(config, data, run, report, resume, validate_on=validate_on, start=weights)
             except KeyboardInterrupt:
-                if not (run / "state.pt").exists():  # it came before the first step, and nothing is there to resume
+                if not (run / "state.json").exists():  # it came before the first step, and nothing is there to resume
                     raise
-                console.error(f"interrupted; the run is saved in {run}", "go on with the same command and --resume")
+                console.error(f"interrupted; the run is saved in {run}", "go on with --resume")
                 raise SystemExit(INTERRUPTED) from None
-        console.result(f"{weights}", {})
+        console.result(f"{path}", {"weights": str(path)})
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    """Whether an option stands on the command line, or in the environment, rather than at its default."""
+    source = context.get_parameter_source(name)
+    return source is not None and not source.name.startswith("DEFAULT")
+
+
+def _start(config: TrainConfig, start: str, partial: bool, given: dict[str, Any]) -> tuple[TrainConfig, Model]:
+    """What to train, and the model to train it from: that of the weights, where no other is named."""
+    from gsrcli.training.trainer import start_from
+    from gsrcli.weights import load_named_model
+
+    name, weights = load_named_model(start)
+    if "model" not in given:
+        config = dataclasses.replace(config, model=name)
+    return config, start_from(config, weights, name, partial)
+
+
+def _table(profile: Profile) -> str:
+    total = sum(profile.stages.values())
+    lines = [f"{name:<8} {1e3 * s:9.2f} ms  {100 * s / total:3.0f} %" for name, s in profile.stages.items()]
+    rates = f"{profile.steps_per_second:.3g} steps/s, {profile.samples_per_second:.4g} pairs/s on {profile.device}"
+    return "\n".join([*lines, rates])
+
+
+train.__doc__ = f"{train.__doc__}\n{EXAMPLES}"

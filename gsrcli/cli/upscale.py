@@ -19,7 +19,7 @@ from gsrcli.weights import DEFAULT_MODEL
 if TYPE_CHECKING:
     from gsrcli.cli.batch import Outcome
     from gsrcli.cli.jobs import Job
-    from gsrcli.train_config import Precision
+    from gsrcli.precision import Precision
     from gsrcli.upscaler import Upscaler
 
 __all__ = ["upscale"]

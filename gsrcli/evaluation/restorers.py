@@ -16,7 +16,7 @@ from gsrcli import cache
 from gsrcli.devices import pick_precision
 from gsrcli.images import Picture
 from gsrcli.images.picture import Pixels, from_unit
-from gsrcli.train_config import Precision
+from gsrcli.precision import Precision
 from gsrcli.upscaler import Upscaler
 from gsrcli.weights import load_model
 

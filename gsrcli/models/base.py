@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from gsrcli.gaussians import Gaussians
+from gsrcli.gaussians import Extent, Gaussians
 from gsrcli.rasterizer import rasterize
 
 __all__ = ["Model", "Traits"]
@@ -31,6 +31,8 @@ class Traits:
         bytes_per_pixel: working memory of the network for an LR pixel, in float32, measured.
         channels: numbers in a Gaussian's value: its colour, or features.
         precision: the lowest that its network is computed in unless another is asked for.
+        footprint: standard deviation of what an output pixel sees of the field, in output pixels; 0 where it sees a
+            point, as the published models have it.
     """
 
     density: int
@@ -42,6 +44,7 @@ class Traits:
     bytes_per_pixel: int
     channels: int = 3
     precision: torch.dtype = torch.bfloat16
+    footprint: float = 0.0
 
 
 class Model(nn.Module, abc.ABC):
@@ -78,7 +81,17 @@ class Model(nn.Module, abc.ABC):
             ``(B, 3, rows, size[1])`` in float32, not clamped.
         """
         scale = (size[0] / picture[0], size[1] / picture[1])
-        return rasterize(field, (rows[1] - rows[0], size[1]), scale, (rows[0], 0))
+        return rasterize(self.seen(field, scale), (rows[1] - rows[0], size[1]), scale, (rows[0], 0))
+
+    def seen(self, field: Gaussians, scale: tuple[Extent, Extent]) -> Gaussians:
+        """The field as the pixels of an enlargement see it, by scales (y, x); see ``traits.footprint``."""
+        if not self.traits.footprint:
+            return field
+        return field.seen_through((self.traits.footprint / scale[0], self.traits.footprint / scale[1]))
+
+    def trunk_weights(self) -> list[nn.Parameter]:
+        """Weights from features to features, of two or more axes, for an optimizer that treats those by themselves."""
+        return []
 
     def __call__(self, image: Tensor, scale: Tensor) -> Gaussians:
         return super().__call__(image, scale)

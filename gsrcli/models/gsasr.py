@@ -13,6 +13,7 @@ places a pixel, only exist for a strip of the picture at a time.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, replace
 
 import torch
@@ -254,7 +255,9 @@ class GaussianPrimaryHead(nn.Module):
         padded = F.pad(grid, (0, 0, 0, 0, 1, 1))
         strips = [padded[:, top : top + rows + 2] for top in range(0, height, rows)]
         if torch.is_grad_enabled():
-            return torch.cat([checkpoint(self._strip, strip, use_reentrant=False) for strip in strips], dim=1)
+            # Nothing is drawn at random, and to ask for the generator's state would spoil a CUDA graph.
+            again = functools.partial(checkpoint, self._strip, use_reentrant=False, preserve_rng_state=False)
+            return torch.cat([again(strip) for strip in strips], dim=1)
         return torch.cat([self._strip(strip) for strip in strips], dim=1)
 
     def _strip(self, grid: Tensor) -> Tensor:

@@ -1,0 +1,56 @@
+"""How the learning rate changes over a run: a share of its highest, by step."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+from gsrcli.training.config import TrainConfig
+
+__all__ = ["Schedule"]
+
+_HALVINGS = (0.5, 0.8, 0.9, 0.95)
+"""At 250, 400, 450 and 475 thousand steps of 500 thousand (GSASR, arXiv:2501.06838, section 4.1)."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The steps at which the rate begins to fall, and the run ends.
+
+    Attributes:
+        kind: ``wsd`` ("warm-up, stable, decay"), ``cosine`` or ``halving``.
+        warmup: steps over which the rate grows from zero.
+        fall: the step at which a constant rate begins to fall, with wsd.
+        end: steps in all. NEVER, like ``fall``, in a run that is to end by time, before it knows.
+    """
+
+    kind: str
+    warmup: int
+    fall: int
+    end: int
+
+    NEVER: ClassVar[int] = 2**62
+
+    @staticmethod
+    def of(config: TrainConfig) -> Schedule:
+        """The schedule of a run from its beginning."""
+        if config.minutes:
+            return Schedule(config.schedule, config.warmup, Schedule.NEVER, Schedule.NEVER)
+        fall = max(config.warmup, round(config.steps * (1 - config.decay)))
+        return Schedule(config.schedule, config.warmup, min(fall, config.steps), config.steps)
+
+    def rate(self, step: int) -> float:
+        """The rate of the step that comes after ``step`` steps, in (0, 1]."""
+        if step < self.warmup:
+            return (step + 1) / self.warmup
+        if self.kind == "cosine":
+            done = (step - self.warmup) / max(1, self.end - self.warmup)
+            return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+        if self.kind == "halving":
+            return float(0.5 ** sum(step >= share * self.end for share in _HALVINGS))
+        return 1.0 if step < self.fall else max(self.end - step, 1) / max(self.end - self.fall, 1)
+
+    def falls_at(self, step: int) -> bool:
+        """Whether a constant rate has begun to fall before this step."""
+        return self.kind == "wsd" and step > self.fall
