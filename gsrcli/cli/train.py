@@ -26,13 +26,15 @@ __all__ = ["train"]
 EXAMPLES = """
 [bold]Examples[/bold]
 
-  gsr train pictures/ --run runs/mine                              from nothing; Ctrl-C saves
+  gsr train pictures/ --run runs/a                      Ctrl-C saves
 
-  gsr train pictures/ --run runs/mine --resume                     on from there, with the same settings
+  gsr train pictures/ --run runs/a --resume             on, settings as before
 
-  gsr train pictures/ --run runs/mine --resume --steps 80000       longer, also after its end
+  gsr train pictures/ --run runs/a --resume --steps 80000   longer than it was
 
-  gsr train mine/ --run runs/mine --from gsasr-lite --steps 5000   from weights that there are
+  gsr train mine/ --run runs/b --from gsasr-lite        begin with its weights
+
+  gsr train pictures/ --profile                         where the time goes
 """
 
 
@@ -105,11 +107,10 @@ def train(
         weights = None
         if start:
             config, weights = _start(config, start, partial, given)
-        with console.progress(config.steps, "training", "step") as bar:
+        with console.progress(None if config.minutes else config.steps, "training", "step") as bar:
 
             def report(progress: Progress) -> None:
-                if progress.steps < 10**12:  # known
-                    bar.total = progress.steps
+                bar.total = progress.steps
                 bar.set_postfix_str(f"loss {progress.loss:.5f}, {progress.samples_per_second:.0f}/s", refresh=False)
                 bar.update(progress.step - bar.n)
                 if progress.psnr:

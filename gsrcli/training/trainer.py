@@ -49,7 +49,7 @@ class Progress:
 
     Attributes:
         step: steps done.
-        steps: in all, as far as is known.
+        steps: in all; None in a run that ends by time, before that is known.
         loss: a running mean over steps, which a resumed run goes on with.
         seconds: spent in this process so far.
         samples_per_second: of these, without validations and checkpoints.
@@ -57,7 +57,7 @@ class Progress:
     """
 
     step: int
-    steps: int
+    steps: int | None
     loss: float
     learning_rate: float
     seconds: float
@@ -265,7 +265,8 @@ class Trainer:
             psnr = self._validate() if validates else None
             rate = self.config.learning_rate * self.schedule.rate(self.done - 1)
             seconds = time.monotonic() - self._began
-            progress = Progress(self.done, self.schedule.end, loss, rate, seconds, speed, psnr)
+            steps = None if self.schedule.end == Schedule.NEVER else self.schedule.end
+            progress = Progress(self.done, steps, loss, rate, seconds, speed, psnr)
             if validates or self._is_due(self.config.save_every):
                 self.save_state()
                 self._log(progress)
