@@ -31,10 +31,18 @@ def rates(**settings: object) -> list[float]:
 def test_rates_are_above_zero_and_fall_once_they_are_warm(kind: str, steps: int, warmup: int, decay: float) -> None:
     found = rates(schedule=kind, steps=steps, warmup=warmup, decay=decay)
     assert all(0 < rate <= 1 for rate in found)
-    assert found[:warmup] == pytest.approx([(step + 1) / warmup for step in range(min(warmup, steps))])
+    cold = rates(schedule=kind, steps=steps, warmup=0, decay=decay) if kind != "cosine" else [1.0] * steps
+    ramp = [(step + 1) / warmup for step in range(min(warmup, steps))]
+    assert found[:warmup] == pytest.approx([min(pair) for pair in zip(ramp, cold, strict=False)])
     assert found[warmup:] == sorted(found[warmup:], reverse=True)
-    if warmup < steps and (kind == "cosine" or (kind == "wsd" and decay < 1)):
+    if warmup < steps and kind == "cosine":
         assert found[warmup] == 1
+
+
+def test_a_run_shorter_than_its_warm_up_ends_with_its_rate_fallen() -> None:
+    found = rates(schedule="wsd", steps=100, warmup=300, decay=0.25)
+    assert max(found) == found[92] == pytest.approx(93 / 300)  # where what grows meets what falls
+    assert found[-1] == pytest.approx(1 / 25)
 
 
 def test_wsd_is_constant_and_then_falls_to_zero_in_a_line() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from PIL import Image
 from torch import Tensor
 from typer.testing import Result
 
-from gsrcli.checkpoints import save_model
+from gsrcli.checkpoints import save_model, write_checkpoint
 from gsrcli.errors import GsrError, ModelError, PictureError, UsageError
 from gsrcli.models import Model, build, config_of
 from gsrcli.training import state as states
@@ -90,7 +91,12 @@ def run(folder: Path, pictures: Path, config: TrainConfig = SHORT, resume: bool 
 
 
 def interrupted(
-    folder: Path, pictures: Path, at: int, resume: bool = False, config: TrainConfig = SHORT
+    folder: Path,
+    pictures: Path,
+    at: int,
+    resume: bool = False,
+    config: TrainConfig = SHORT,
+    validate_on: Path | None = None,
 ) -> list[Progress]:
     """Train until this step, then as if Ctrl-C was pressed."""
     told: list[Progress] = []
@@ -101,7 +107,7 @@ def interrupted(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(config, pictures, folder, report, resume)
+        train(config, pictures, folder, report, resume, validate_on=validate_on)
     return told
 
 
@@ -205,7 +211,7 @@ def test_runs_repeat(finished: Finished, pictures: Path, tmp_path: Path) -> None
     assert_same_state(tmp_path / "run", finished[0])
 
 
-@pytest.mark.parametrize("seed", [1, 20_240_101, 2**31 - 1, -3])
+@pytest.mark.parametrize("seed", [1, 20_240_101, 2**31 - 1, 2**63 - 1])
 def test_each_seed_draws_crops_of_its_own(pictures: Path, tmp_path: Path, finished: Finished, seed: int) -> None:
     """People like dates. A network begins as bicubic interpolation, so the first loss depends on the crops alone."""
     told = run(tmp_path, pictures, dataclasses.replace(SHORT, seed=seed, steps=1))
@@ -218,10 +224,10 @@ def test_the_loss_told_is_a_running_mean(pictures: Path, tmp_path: Path) -> None
     for _ in range(6):
         trainer.take_step()
         losses.append(trainer.step.read()[0])
-    expected, mean = [], losses[0]
-    for loss in losses:
-        mean = 0.98 * mean + 0.02 * loss
-        expected.append(mean)
+    expected = []
+    for count in range(1, 7):  # each step weighs 2 % less than the one after it
+        weights = [0.98 ** (count - 1 - step) for step in range(count)]
+        expected.append(sum(w * loss for w, loss in zip(weights, losses, strict=False)) / sum(weights))
     assert [p.loss for p in run(tmp_path / "run", pictures)] == pytest.approx(expected)
 
 
@@ -337,6 +343,84 @@ def test_starting_over_an_existing_run_is_refused(finished: Finished, pictures: 
         run(finished[0], pictures)
     assert "--resume" in str(caught.value.hint)
     assert (finished[0] / "state.json").read_bytes() == before
+
+
+def test_a_run_that_another_process_trains_is_refused(finished: Finished, pictures: Path, tmp_path: Path) -> None:
+    told: list[UsageError] = []
+
+    def report(progress: Progress) -> None:
+        with pytest.raises(UsageError, match="another process trains") as caught:
+            train(SHORT, pictures, tmp_path, lambda progress: None, resume=progress.step > 3)
+        told.append(caught.value)
+
+    train(SHORT, pictures, tmp_path, report)
+    assert len(told) == 6
+    assert_same_state(tmp_path, finished[0])
+
+
+def test_a_run_that_was_to_end_by_time_is_told_anew_when(pictures: Path, tmp_path: Path) -> None:
+    interrupted(tmp_path, pictures, 2, config=dataclasses.replace(SHORT, minutes=60.0))
+    with pytest.raises(UsageError, match="to end by time"):
+        resumed(tmp_path, {})
+    told = run(tmp_path, pictures, resumed(tmp_path, {"steps": 4}), resume=True)
+    assert [(p.step, p.steps) for p in told] == [(3, 4), (4, 4)]
+
+
+def test_a_run_that_goes_on_validates_on_what_it_did(pictures: Path, tmp_path: Path) -> None:
+    interrupted(tmp_path, pictures, 4, validate_on=pictures)
+    told = run(tmp_path, pictures, resume=True)
+    assert told[-1].psnr is not None
+    assert state(tmp_path).facts["pictures"]["validated_on"] == 4
+
+
+def test_a_run_that_goes_on_with_other_pictures_says_so(pictures: Path, tmp_path: Path) -> None:
+    shutil.copytree(pictures, tmp_path / "pictures")
+    interrupted(tmp_path / "run", tmp_path / "pictures", 3)
+    shutil.copy(tmp_path / "pictures" / "a.png", tmp_path / "pictures" / "z.png")
+    with pytest.warns(UserWarning, match="are not those"):
+        run(tmp_path / "run", tmp_path / "pictures", resume=True)
+
+
+def test_a_state_whose_index_is_in_place_survives_what_comes_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when Ctrl-C comes between the index's rename and the end of the writing."""
+    facts = {"step": 1, "config": {}, "schedule": {}, "model": {}}
+    write_state(tmp_path, "state", RunState(facts, {"a": torch.zeros(3)}))
+    real = write_checkpoint
+
+    def interrupted_after(path: Path, content: bytes) -> None:
+        real(path, content)
+        if path.suffix == ".json":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("gsrcli.training.state.write_checkpoint", interrupted_after)
+    with pytest.raises(KeyboardInterrupt):
+        write_state(tmp_path, "state", RunState({**facts, "step": 2}, {"a": torch.ones(3)}))
+    assert torch.equal(read_state(tmp_path, "state").tensors["a"], torch.ones(3))
+
+
+def test_a_model_of_another_kind_is_no_beginning(pictures: Path, tmp_path: Path) -> None:
+    other = build("gaussiansr-edsr", {"blocks": 1, "width": 16})
+    with pytest.raises(ModelError, match="is no gsasr-lite"):
+        train(SHORT, pictures, tmp_path, lambda progress: None, start=other)
+
+
+def test_the_model_that_training_begins_with_stays_as_it_is(pictures: Path, tmp_path: Path) -> None:
+    start = tiny_model()
+    before = {name: tensor.clone() for name, tensor in start.state_dict().items()}
+    train(SHORT, pictures, tmp_path, lambda progress: None, start=start)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in start.state_dict().items())
+    assert not start.training
+    assert not next(start.parameters()).requires_grad
+
+
+def test_a_picture_restored_exactly_does_not_spoil_the_log(pictures: Path, tmp_path: Path) -> None:
+    (tmp_path / "flat").mkdir()
+    Image.new("RGB", (96, 96), (90, 120, 30)).save(tmp_path / "flat" / "a.png")
+    train(SHORT, pictures, tmp_path / "run", lambda progress: None, validate_on=tmp_path / "flat")
+    for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines():
+        json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
 
 
 def test_resuming_nothing_is_refused(pictures: Path, tmp_path: Path) -> None:
@@ -895,7 +979,7 @@ def test_a_state_of_another_version_or_network_is_no_bug(gsr: Gsr, pictures: Pat
 def test_a_run_where_a_file_is(gsr: Gsr, pictures: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file", tmp_path / "file" / "run"):
-        _fails(gsr("train", pictures, "--run", path, *_options(SHORT)), 1, f"cannot make the folder {path}")
+        _fails(gsr("train", pictures, "--run", path, *_options(SHORT)), 1, f"cannot write to the folder {path}")
 
 
 @pytest.mark.parametrize(
@@ -907,6 +991,9 @@ def test_a_run_where_a_file_is(gsr: Gsr, pictures: Path, tmp_path: Path) -> None
         {"groups": 0},
         {"patch": -1},
         {"held_out": -1},
+        {"seed": -1},
+        {"seed": 2**64},
+        {"reduce": 0.5},
         {"ema": 1.0},
         {"scale_low": 0.5},
         {"scale_low": 5.0},

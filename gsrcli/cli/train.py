@@ -119,6 +119,9 @@ def train(
 
             try:
                 path = trainer.train(config, data, run, report, resume, validate_on=validate_on, start=weights)
+            except trainer.StoppedAtOnce:
+                console.error(f"stopped at once; the last checkpoint is in {run}", "go on with --resume")
+                raise SystemExit(INTERRUPTED) from None
             except KeyboardInterrupt:
                 if not (run / "state.json").exists():  # it came before the first step, and nothing is there to resume
                     raise

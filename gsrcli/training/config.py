@@ -75,6 +75,8 @@ class TrainConfig:
             raise UsageError("steps, batch, groups, patch, validate-every and save-every must be at least 1")
         if min(self.warmup, self.held_out, self.threads) < 0:
             raise UsageError("warmup, held-out and threads must be at least 0")
+        if not 0 <= self.seed < 2**63:
+            raise UsageError("seed must be at least 0 and below 2^63")
         if self.batch % self.groups:
             raise UsageError(f"a batch of {self.batch} does not part into {self.groups} groups")
         # The conditions below are put so that NaN fails them.

@@ -37,16 +37,16 @@ class Schedule:
         """The schedule of a run from its beginning."""
         if config.minutes:
             return Schedule(config.schedule, config.warmup, Schedule.NEVER, Schedule.NEVER)
-        fall = max(config.warmup, round(config.steps * (1 - config.decay)))
-        return Schedule(config.schedule, config.warmup, min(fall, config.steps), config.steps)
+        return Schedule(config.schedule, config.warmup, round(config.steps * (1 - config.decay)), config.steps)
 
     def rate(self, step: int) -> float:
         """The rate of the step that comes after ``step`` steps, in (0, 1]."""
-        if step < self.warmup:
-            return (step + 1) / self.warmup
+        return min((step + 1) / max(self.warmup, 1), self._after_warmup(step), 1.0)
+
+    def _after_warmup(self, step: int) -> float:
         if self.kind == "cosine":
             done = (step - self.warmup) / max(1, self.end - self.warmup)
-            return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+            return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(max(done, 0.0), 1.0)))
         if self.kind == "halving":
             return float(0.5 ** sum(step >= share * self.end for share in _HALVINGS))
         return 1.0 if step < self.fall else max(self.end - step, 1) / max(self.end - self.fall, 1)

@@ -62,8 +62,10 @@ def write_state(folder: Path, name: str, state: RunState) -> None:
         content = json.dumps({"format": _FORMAT, **state.facts, "parts": parts}, indent=1)
         write_checkpoint(index, content.encode())
     except BaseException:
+        named = _parts_named_in(index)  # all of them, if only what follows the index's rename was cut off
         for path in written:
-            path.unlink(missing_ok=True)
+            if path.name not in named:
+                path.unlink(missing_ok=True)
         raise
     for path in folder.glob(f"{name}-[0-9]*.safetensors"):  # the state's before, and of one whose writing was cut off
         if path.name not in parts:

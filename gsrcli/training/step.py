@@ -1,8 +1,9 @@
 """The step: from crops to better weights, whole on the device.
 
 Its stages follow each other without the host waiting: the network predicts a field; drawing it, and comparing, gives a
-loss and the field's gradient; the network learns from that; the weights are updated, and their average. On CUDA all
-but the drawing, whose size changes from step to step, is captured once and replayed as graphs.
+loss and the field's gradient; the network learns from that; the weights are updated, and their average. On CUDA the
+network, its learning and the update are captured once and replayed as graphs; the size of crops and drawings changes
+from step to step.
 """
 
 from __future__ import annotations
@@ -144,7 +145,7 @@ class Step:
             graphs.update()
 
     def _predict(self, low: Tensor, scale: Tensor) -> Gaussians:
-        """The field, as it is seen at the scale where no more than that is left to be drawn."""
+        """The field: seen at its scale already, where to rasterize it is all that is left."""
         with autocast(self.device, self._dtype):
             field = self.model(low, scale)
         return self.model.seen(field, (scale[:, :1], scale[:, 1:])) if self._only_rasterizes else field
@@ -214,7 +215,13 @@ class _Graphs:
         self._updating = _captured(step._update, pool)
 
     def predict(self, low: Tensor, scale: Tensor) -> Gaussians:
-        """The field; it is overwritten by the next."""
+        """The field; it is overwritten by the next.
+
+        Raises:
+            ValueError: the batch is of another shape than that of the graphs.
+        """
+        if low.shape != self._low.shape:
+            raise ValueError(f"captured for batches of {tuple(self._low.shape)}, not {tuple(low.shape)}")
         self._low.copy_(low)
         self._scale.copy_(scale)
         self._predicting.replay()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import hashlib
 import json
@@ -11,12 +12,13 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from torch import Tensor
 
 from gsrcli.checkpoints import save_model, writing
@@ -32,7 +34,7 @@ from gsrcli.training.state import RunState, read_state, write_state
 from gsrcli.training.step import STAGES, Step
 from gsrcli.training.validation import mean_psnr_y, smallest_side
 
-__all__ = ["Profile", "Progress", "Trainer", "profile", "resumed", "start_from", "train"]
+__all__ = ["Profile", "Progress", "StoppedAtOnce", "Trainer", "profile", "resumed", "start_from", "train"]
 
 _VALIDATION_SCALES = (2, 3, 4, 6)
 _VALIDATION_SIDE = 384
@@ -113,13 +115,16 @@ def train(
 
     Raises:
         UsageError: the folder holds a run and ``resume`` is not set, or the other way round, or configs differ, or
-            the pictures are too few.
+            the pictures are too few, or another process trains in that folder.
         ModelError: no such model.
         PictureError: the data cannot be read.
         GsrError: training diverged, or a file of the run is damaged or cannot be written.
     """
-    trainer = Trainer(config, data, run, resume, validate_on=validate_on, start=start)
-    trainer.run_to_end(report)
+    if resume:
+        _read_run(run)
+    with _held(run):
+        trainer = Trainer(config, data, run, resume, validate_on=validate_on, start=start)
+        trainer.run_to_end(report)
     return trainer.weights_path
 
 
@@ -148,8 +153,11 @@ def resumed(run: Path, changes: dict[str, Any]) -> TrainConfig:
         UsageError: there is no run, or what must not change would.
         GsrError: the run is damaged.
     """
-    stored = _config_in(_read_run(run), run)
+    state = _read_run(run)
+    stored = _config_in(state, run)
     _check_changes(run, stored, changes)
+    if _schedule_in(state, run).end == Schedule.NEVER and not changes.keys() & {"minutes", "steps"}:
+        raise UsageError(f"the run in {run} was to end by time", hint="say again when, by --minutes or --steps")
     return dataclasses.replace(stored, **{"minutes": 0.0, **changes})  # of the process that was
 
 
@@ -207,7 +215,7 @@ class Trainer:
         if run and not resume and (run / f"{_STATE}.json").exists():
             raise UsageError(f"{run} holds a run already", hint="continue it with --resume, or choose another folder")
         torch.manual_seed(config.seed)
-        model = build(config.model, state.facts["model"]) if state else start or _new_model(config)
+        model = self._model_in(state) if state else _beginning(config, start)
         if config.patch % model.traits.multiple:
             raise UsageError(f"the patch of {config.model} must be a multiple of {model.traits.multiple}")
         channels_last(model.to(self.device).train().requires_grad_(True))
@@ -215,12 +223,12 @@ class Trainer:
         self.step = Step(model, config, self.dtype)
         self.schedule = Schedule.of(config)
         self.done = 0
-        self._loss: float | None = None  # the running mean
+        self._loss = _RunningMean()
         if state:
             self._take_up(state)
-        self._load_pictures(data, validate_on)
-        if run:
-            _make_folder(run)
+        stored = state.facts if state else {}
+        self.validate_on = validate_on or (Path(stored["validate_on"]) if stored.get("validate_on") else None)
+        self._load_pictures(data, stored.get("pictures"))
 
     @property
     def weights_path(self) -> Path:
@@ -237,6 +245,7 @@ class Trainer:
     def run_to_end(self, report: Callable[[Progress], None]) -> None:
         """Take the remaining steps."""
         pace = _Pace(self.done)
+        read = self.done
         with _asked_to_stop() as asked:
             try:
                 while self.done < self.schedule.end:
@@ -245,28 +254,28 @@ class Trainer:
                     self.take_step()
                     if not (self._is_due(self._read_every) or asked()):
                         continue
-                    loss = self._loss_so_far()
-                    self._loss = loss if self._loss is None else 0.98 * self._loss + 0.02 * loss
+                    self._loss.add(self._loss_so_far(), self.done - read)
+                    read = self.done
+                    rate = self.config.learning_rate * self.schedule.rate(self.done - 1)
                     self._keep_to_time(pace)
-                    report(self._progress(self._loss, pace))
-                    if asked():
+                    report(self._progress(rate, pace))
+                    if asked() and self.done < self.schedule.end:
                         raise KeyboardInterrupt
-            except _StoppedAtOnce:  # perhaps within a step: what is on disk stays
+            except StoppedAtOnce:  # perhaps within a step: what is on disk stays
                 raise
             except KeyboardInterrupt:
                 self.save_state()
                 raise
 
-    def _progress(self, loss: float, pace: _Pace) -> Progress:
+    def _progress(self, rate: float, pace: _Pace) -> Progress:
         """What there is to tell, with what is due: a validation, a checkpoint and a line in the log."""
         speed = pace.at(self.done) * self.config.batch
         validates = self._is_due(self.config.validate_every)
         with pace.resting():
             psnr = self._validate() if validates else None
-            rate = self.config.learning_rate * self.schedule.rate(self.done - 1)
             seconds = time.monotonic() - self._began
             steps = None if self.schedule.end == Schedule.NEVER else self.schedule.end
-            progress = Progress(self.done, steps, loss, rate, seconds, speed, psnr)
+            progress = Progress(self.done, steps, self._loss.value, rate, seconds, speed, psnr)
             if validates or self._is_due(self.config.save_every):
                 self.save_state()
                 self._log(progress)
@@ -295,7 +304,7 @@ class Trainer:
         """Of a run that ends by time, find out when the rate must begin to fall, and when it must end."""
         if not self.config.minutes:
             return
-        seconds, limit = time.monotonic() - self._began, 60 * self.config.minutes - _ENDING
+        seconds, limit = time.monotonic() - self._began, 60 * self.config.minutes - _ENDING - pace.longest_rest
         if seconds >= limit:
             self._end_at(self.schedule.fall, self.done)
         elif self.schedule.fall == Schedule.NEVER and seconds >= (1 - self.config.decay) * limit:
@@ -314,7 +323,7 @@ class Trainer:
     def _log(self, progress: Progress) -> None:
         path = self.folder / "log.jsonl"
         with writing(path), path.open("a", encoding="utf-8") as log:
-            log.write(json.dumps(_plain(progress)) + "\n")
+            log.write(json.dumps(_plain(progress), allow_nan=False) + "\n")
 
     # ---- the state
 
@@ -335,14 +344,16 @@ class Trainer:
             "config": dataclasses.asdict(self.config),
             "schedule": dataclasses.asdict(self.schedule),
             "model": config_of(self.step.model),
-            "loss": self._loss,
+            "pictures": self.pictures,
+            "validate_on": str(self.validate_on.absolute()) if self.validate_on else None,
+            "loss": [self._loss.total, self._loss.weight],
         }
         write_state(self.folder, name, RunState(facts, tensors))
 
     def _stored_state(self) -> RunState:
         """Where the run goes on: where it stopped, or, made longer, where its rate began to fall."""
         state = _read_run(self.folder)
-        stored = Schedule(**state.facts["schedule"])
+        stored = _schedule_in(state, self.folder)
         _check_changes(self.folder, _config_in(state, self.folder), dataclasses.asdict(self.config))
         longer = not self._keeps_schedule(state) and Schedule.of(self.config).fall > stored.fall
         if longer and stored.falls_at(state.facts["step"]) and (self.folder / f"{_PLATEAU}.json").exists():
@@ -363,33 +374,51 @@ class Trainer:
         except (KeyError, RuntimeError) as error:
             raise GsrError(f"the state in {self.folder} does not fit its run: {error}") from error
         self.done = state.facts["step"]
-        self._loss = state.facts.get("loss")
-        stored = Schedule(**state.facts["schedule"])
+        self._loss = _RunningMean(*state.facts["loss"])
+        stored = _schedule_in(state, self.folder)
         if self._keeps_schedule(state):
             self.schedule = stored
         elif self.schedule.end <= self.done:
             raise UsageError(f"the run in {self.folder} has taken {self.done} steps: --steps must be more")
         elif not stored.falls_at(self.done):  # a rate that falls begins to do so where it is
             self.schedule = dataclasses.replace(self.schedule, fall=max(self.schedule.fall, self.done))
+        before, after = stored.rate(max(self.done - 1, 0)), self.schedule.rate(self.done)
+        if after > 1.5 * before and self.done >= stored.warmup:
+            warnings.warn(f"the rate rises from {before:.2g} to {after:.2g} of its highest", stacklevel=2)
 
     def _keeps_schedule(self, state: RunState) -> bool:
         """Whether the end is to be where it was, if that was known."""
         before = _config_in(state, self.folder)
         same = (self.config.steps, self.config.decay) == (before.steps, before.decay) and not self.config.minutes
-        return same and Schedule(**state.facts["schedule"]).end != Schedule.NEVER
+        return same and _schedule_in(state, self.folder).end != Schedule.NEVER
+
+    def _model_in(self, state: RunState) -> Model:
+        try:
+            return build(self.config.model, state.facts["model"])
+        except TypeError as error:
+            raise _of_another_version(self.folder) from error
 
     # ---- pictures
 
-    def _load_pictures(self, data: Path, validate_on: Path | None) -> None:
+    def _load_pictures(self, data: Path, before: dict[str, int] | None) -> None:
+        """Load them, and tell where they are others than a run had before."""
         config = self.config
         scored = smallest_side(self.step.model, max(_VALIDATION_SCALES))
         smallest = max(math.ceil(config.patch * config.scale_far), scored)
         pictures = _told(load_pictures(find_pictures(data), smallest), smallest)
-        if validate_on:
-            held_out = _told(load_pictures(find_pictures(validate_on), scored), scored)
+        if self.validate_on:
+            held_out = _told(load_pictures(find_pictures(self.validate_on), scored), scored)
         else:
             pictures, held_out = _split(pictures, config.held_out)
         self.held_out = [_centre(picture, _VALIDATION_SIDE) for picture in held_out]
+        self.pictures = {
+            "trained_on": len(pictures),
+            "pixels": sum(picture[0].numel() for picture in pictures),
+            "validated_on": len(held_out),
+            "validated_pixels": sum(picture[0].numel() for picture in held_out),
+        }
+        if before and before != self.pictures:
+            warnings.warn("the pictures are not those that the run had before: its scores do not compare", stacklevel=2)
         scales = Scales(config.scale_low, config.scale_high, config.scale_far, config.far_share, config.unequal_share)
         bank = PictureBank(pictures, self.device)
         self.crops = Crops(bank, config.patch, scales, config.groups, config.degradation, config.seed, config.reduce)
@@ -402,10 +431,16 @@ class _Pace:
         self._first = first
         self._began = time.monotonic()
         self._rested = 0.0
+        self._longest = 0.0
 
     def at(self, step: int) -> float:
         """Without validations and checkpoints."""
         return (step - self._first) / max(time.monotonic() - self._began - self._rested, 1e-9)
+
+    @property
+    def longest_rest(self) -> float:
+        """Seconds."""
+        return self._longest
 
     def with_rests_at(self, step: int) -> float:
         return (step - self._first) / max(time.monotonic() - self._began, 1e-9)
@@ -415,11 +450,32 @@ class _Pace:
         """Do something besides."""
         began = time.monotonic()
         yield
-        self._rested += time.monotonic() - began
+        rest = time.monotonic() - began
+        self._rested += rest
+        self._longest = max(self._longest, rest)
 
 
-class _StoppedAtOnce(KeyboardInterrupt):
-    """By a second Ctrl-C."""
+class _RunningMean:
+    """The mean of a loss over some fifty steps, those of its beginning weighing no more than others."""
+
+    _KEPT = 0.98  # a step
+
+    def __init__(self, total: float = 0.0, weight: float = 0.0) -> None:
+        self.total, self.weight = total, weight
+
+    @property
+    def value(self) -> float:
+        return self.total / self.weight
+
+    def add(self, mean: float, steps: int) -> None:
+        """The mean loss of so many further steps."""
+        kept = self._KEPT**steps
+        self.total = kept * self.total + (1 - kept) * mean
+        self.weight = kept * self.weight + (1 - kept)
+
+
+class StoppedAtOnce(KeyboardInterrupt):
+    """By a second Ctrl-C: what was done since the last checkpoint is lost."""
 
 
 @contextmanager
@@ -435,7 +491,7 @@ def _asked_to_stop() -> Iterator[Callable[[], bool]]:
 
     def ask(number: int, frame: Any) -> None:
         if asked.is_set():
-            raise _StoppedAtOnce
+            raise StoppedAtOnce
         asked.set()
 
     numbers = [signal.SIGTERM]
@@ -466,15 +522,51 @@ def _config_in(state: RunState, folder: Path) -> TrainConfig:
     try:
         return TrainConfig(**state.facts["config"])
     except TypeError as error:
-        hint = "train anew, in another folder; --from takes the weights that are there"
-        raise GsrError(f"the run in {folder} is another version's", hint=hint) from error
+        raise _of_another_version(folder) from error
 
 
-def _make_folder(folder: Path) -> None:
+def _schedule_in(state: RunState, folder: Path) -> Schedule:
+    try:
+        return Schedule(**state.facts["schedule"])
+    except TypeError as error:
+        raise _of_another_version(folder) from error
+
+
+def _of_another_version(folder: Path) -> GsrError:
+    hint = "train anew, in another folder; --from takes the weights that are there"
+    return GsrError(f"the run in {folder} is another version's", hint=hint)
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Make a run's folder, see that it can be written to, and keep other processes from training in it."""
+    lock = FileLock(folder / ".lock")
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise UsageError(f"another process trains in {folder}", hint="choose another folder by --run") from error
     except OSError as error:
-        raise GsrError(f"cannot make the folder {folder}: {error.strerror}", hint="choose another by --run") from error
+        hint = "choose another by --run"
+        raise GsrError(f"cannot write to the folder {folder}: {error.strerror}", hint=hint) from error
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            (folder / ".lock").unlink()
+        lock.release()
+        with suppress(OSError):
+            folder.rmdir()  # where nothing came of it
+
+
+def _beginning(config: TrainConfig, start: Model | None) -> Model:
+    """The model as training begins with it: fresh, or a copy of one that is given."""
+    fresh = _new_model(config)
+    if start is None:
+        return fresh
+    if type(start) is not type(fresh):
+        raise ModelError(f"a {type(start).__name__} is no {config.model}")
+    return copy.deepcopy(start)
 
 
 def _check_changes(folder: Path, stored: TrainConfig, changes: dict[str, Any]) -> None:
@@ -505,7 +597,10 @@ def _fits(own: Tensor | None, other: Tensor) -> bool:
 
 
 def _plain(progress: Progress) -> dict[str, Any]:
-    return {name: value for name, value in dataclasses.asdict(progress).items() if value is not None}
+    facts = {name: value for name, value in dataclasses.asdict(progress).items() if value is not None}
+    if progress.psnr:  # infinite where a flat picture is restored exactly, which JSON cannot say
+        facts["psnr"] = {scale: psnr if math.isfinite(psnr) else None for scale, psnr in progress.psnr.items()}
+    return facts
 
 
 def _split(pictures: list[Tensor], held_out: int) -> tuple[list[Tensor], list[Tensor]]:
