@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gsrcli.devices import send
+
 __all__ = ["keys", "resize", "resize_rows", "rows_needed", "shrink"]
 
 
@@ -40,16 +42,11 @@ def resize_rows(
         ``(B, C, rows, size[1])``, as :func:`resize` of the whole picture would give them.
     """
     taps, weights = _taps(height, size[0], *rows, antialias)
-    taps, weights = _sent(taps - top, image.device), _sent(weights.to(image.dtype), image.device)
+    taps, weights = send(taps - top, image.device), send(weights.to(image.dtype), image.device)
     blended = image[:, :, taps[0]] * weights[0, :, None]
     for k in range(1, 4):
         blended = torch.addcmul(blended, image[:, :, taps[k]], weights[k, :, None])
     return resize(blended, (rows[1] - rows[0], size[1]), antialias)
-
-
-def _sent(tensor: Tensor, device: torch.device) -> Tensor:
-    """A tensor of the host on a device, without waiting for a CUDA device's work so far."""
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def rows_needed(height: int, enlarged: int, rows: tuple[int, int], antialias: bool = True) -> tuple[int, int]:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TypeVar, get_args
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.backends import cudnn
 
 from gsrcli.errors import UsageError
@@ -15,7 +15,7 @@ from gsrcli.precision import Precision
 
 Module = TypeVar("Module", bound=nn.Module)
 
-__all__ = ["autocast", "channels_last", "pick_device", "pick_precision"]
+__all__ = ["autocast", "channels_last", "pick_device", "pick_precision", "send"]
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -89,6 +89,11 @@ def _full_convolutions() -> Iterator[None]:
         yield
     finally:
         setattr(settings, name, usual)
+
+
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """Put a tensor of the host on a device, without waiting for a CUDA device's work so far."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def channels_last(module: Module) -> Module:

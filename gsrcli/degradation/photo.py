@@ -21,6 +21,7 @@ from torch import Tensor
 
 from gsrcli import bicubic
 from gsrcli.degradation.jpeg import round_trip, tables
+from gsrcli.devices import send
 
 __all__ = ["PHOTOGRAPHS", "Strengths", "degrade"]
 
@@ -103,7 +104,7 @@ def degrade(high: Tensor, size: tuple[int, int], seed: int, odds: Strengths = PH
     """
     with torch.autocast(high.device.type, enabled=False):
         drawn = _draw(high.shape[0], seed, odds)
-        rows = _sent(drawn.rows, high.device)
+        rows = send(drawn.rows, high.device)
         order, place = rows[:, :2].long().unbind(1)
         ordered = high[order]
         made = []
@@ -266,11 +267,6 @@ def _gaussians(deviation: Array) -> Array:
     return kernels / kernels.sum((1, 2), keepdims=True)
 
 
-def _sent(tensor: Tensor, device: torch.device) -> Tensor:
-    """Put a tensor of the host on a device, without waiting for a CUDA device's work so far."""
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
-
-
 def _shrunk(high: Tensor, size: tuple[int, int], settings: _Settings) -> Tensor:
     """Blur along the axes and shrink, each sample by its own matrices; what overshoots is cut off, as in files."""
     along_y, along_x = (
@@ -286,7 +282,7 @@ def _weights(before: int, after: int, kernel: Tensor, inverse: Tensor) -> Tensor
     at = torch.arange(before, dtype=torch.float32, device=kernel.device) * (after / before)
     blur = ((at - at[:, None]).square_() * inverse[:, None, None]).clamp_(min=-60).exp_()
     blur /= blur.sum(2, keepdim=True)
-    return _sent(_kernels(before, after), kernel.device)[kernel] @ blur
+    return send(_kernels(before, after), kernel.device)[kernel] @ blur
 
 
 def _kernels(before: int, after: int) -> Tensor:

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gsrcli.devices import send
 from gsrcli.errors import GsrError, PictureError
 from gsrcli.images import INPUT_SUFFIXES, read_picture, to_eight_bits
 from gsrcli.memory import free_memory
@@ -143,10 +144,7 @@ class PictureBank:
 
     def send(self, array: NDArray[np.int64]) -> Tensor:
         """A small array where :meth:`crop` wants it, without waiting for the device."""
-        tensor = torch.from_numpy(array)
-        if self._pixels.device.type == "cuda":
-            return tensor.pin_memory().to(self._pixels.device, non_blocking=True)
-        return tensor.to(self._pixels.device)
+        return send(torch.from_numpy(array), self._pixels.device)
 
 
 def _packed(picture: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from gsrcli.clock import Seconds
-from gsrcli.devices import autocast
+from gsrcli.devices import autocast, send
 from gsrcli.errors import UsageError
 from gsrcli.gaussians import Gaussians
 from gsrcli.models import Model
@@ -274,7 +274,7 @@ def _optimizers(
 def _scales_of(groups: Sequence[Pairs], device: torch.device) -> Tensor:
     """``(B, 2)``, sent without waiting."""
     scale = torch.cat([torch.tensor([pairs.scale]).expand(pairs.low.shape[0], 2) for pairs in groups])
-    return scale.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else scale.to(device)
+    return send(scale, device)
 
 
 @contextmanager

@@ -121,7 +121,7 @@ def train(
         GsrError: training diverged, or a file of the run is damaged or cannot be written.
     """
     if resume:
-        _read_run(run)
+        _require_run(run)
     with _held(run):
         trainer = Trainer(config, data, run, resume, validate_on=validate_on, start=start)
         trainer.run_to_end(report)
@@ -512,9 +512,13 @@ def _new_model(config: TrainConfig) -> Model:
     return build(config.model)
 
 
-def _read_run(folder: Path) -> RunState:
+def _require_run(folder: Path) -> None:
     if not (folder / f"{_STATE}.json").exists():
         raise UsageError(f"{folder} holds no run to resume")
+
+
+def _read_run(folder: Path) -> RunState:
+    _require_run(folder)
     return read_state(folder, _STATE)
 
 
