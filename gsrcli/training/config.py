@@ -52,7 +52,7 @@ class TrainConfig:
     loss: Literal["l1", "l2"] = _setting("l1", "Mean absolute or mean squared difference.")
     degradation: Degradation = _setting("bicubic", "How pictures are made small: cleanly, or as photographs are.")
     reduce: float = _setting(
-        1.0, "Largest factor that pictures are reduced by before they are cropped, each group by another."
+        2.0, "Largest factor that pictures are reduced by before they are cropped, each group by another."
     )
     scale_low: float = _setting(1.1, "Smallest scale.")
     scale_high: float = _setting(4.4, "Largest scale of the common range, which is drawn from uniformly.")
