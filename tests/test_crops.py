@@ -414,13 +414,12 @@ def test_pictures_are_loaded_as_8_bit_rgb(folder: Path) -> None:
     assert (loaded.too_small, loaded.damaged) == ([], {})
 
 
-def test_small_pictures_are_left_out_and_named_unless_all_are(folder: Path) -> None:
+def test_small_pictures_are_left_out_and_named(folder: Path) -> None:
     paths = [folder / "a.tif", folder / "b.png"]
     loaded = load_pictures(paths, smallest=20)
     assert [tuple(picture.shape) for picture in loaded.pictures] == [(3, 20, 30)]
     assert loaded.too_small == [folder / "a.tif"]
-    with pytest.raises(PictureError, match="none of 2 pictures can be read and has 21 pixels"):
-        load_pictures(paths, smallest=21)
+    assert load_pictures(paths, smallest=21).too_small == paths
 
 
 def test_what_cannot_be_read_is_passed_by_and_told(folder: Path) -> None:

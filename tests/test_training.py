@@ -33,6 +33,7 @@ from gsrcli.training.crops import Crops, Pairs
 from gsrcli.training.muon import Muon
 from gsrcli.training.state import RunState, read_state, write_state
 from gsrcli.training.trainer import Progress, Trainer, resumed, start_from, train
+from gsrcli.training.validation import mean_psnr_y
 from gsrcli.weights import load_model
 
 Gsr = Callable[..., Result]
@@ -358,19 +359,76 @@ def test_a_run_that_another_process_trains_is_refused(finished: Finished, pictur
     assert_same_state(tmp_path, finished[0])
 
 
-def test_a_run_that_was_to_end_by_time_is_told_anew_when(pictures: Path, tmp_path: Path) -> None:
+def test_a_run_that_ends_by_time_goes_on_for_what_is_left_of_it(pictures: Path, tmp_path: Path) -> None:
+    began = time.monotonic()
     interrupted(tmp_path, pictures, 2, config=dataclasses.replace(SHORT, minutes=60.0))
-    with pytest.raises(UsageError, match="to end by time"):
-        resumed(tmp_path, {})
-    told = run(tmp_path, pictures, resumed(tmp_path, {"steps": 4}), resume=True)
-    assert [(p.step, p.steps) for p in told] == [(3, 4), (4, 4)]
+    first = resumed(tmp_path, {}).minutes
+    assert 60 - (time.monotonic() - began) / 60 < first < 60
+    interrupted(tmp_path, pictures, 3, resume=True, config=resumed(tmp_path, {}))
+    assert 0 < resumed(tmp_path, {}).minutes < first
+    assert resumed(tmp_path, {"minutes": 5.0}).minutes == 5
+    told = run(tmp_path, pictures, resumed(tmp_path, {"steps": 5}), resume=True)
+    assert [(p.step, p.steps) for p in told] == [(4, 5), (5, 5)]
+
+
+def test_a_run_whose_time_is_over_ends_when_it_goes_on(pictures: Path, tmp_path: Path) -> None:
+    interrupted(tmp_path, pictures, 2, config=dataclasses.replace(SHORT, minutes=60.0))
+    stored = state(tmp_path)
+    stored.facts["seconds"] = 3601.0
+    write_state(tmp_path, "state", stored)
+    told = run(tmp_path, pictures, resumed(tmp_path, {}), resume=True)
+    assert [(p.step, p.steps) for p in told] == [(3, 3)]
+
+
+def test_a_run_made_longer_keeps_the_weights_it_had(pictures: Path, tmp_path: Path) -> None:
+    """It goes back to where its rate began to fall, and may end, by time, before it is as far as it was."""
+    run(tmp_path, pictures)
+    ended = (tmp_path / "weights.safetensors").read_bytes()
+    with pytest.warns(UserWarning, match="made longer"):
+        run(tmp_path, pictures, resumed(tmp_path, {"minutes": 0.001}), resume=True)
+    assert state(tmp_path).facts["step"] < SHORT.steps
+    assert (tmp_path / "weights-6.safetensors").read_bytes() == ended
+    assert (tmp_path / "weights.safetensors").read_bytes() != ended
+
+
+def test_a_run_whose_weights_were_taken_away_can_be_made_longer(pictures: Path, tmp_path: Path) -> None:
+    run(tmp_path, pictures)
+    (tmp_path / "weights.safetensors").unlink()
+    with pytest.warns(UserWarning, match="made longer"):
+        run(tmp_path, pictures, resumed(tmp_path, {"steps": 8}), resume=True)
+    assert (tmp_path / "weights.safetensors").exists()
+
+
+def test_pictures_to_validate_on_are_not_trained_on(pictures: Path, tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="left out because they are validated on: 1"):
+        train(SHORT, pictures, tmp_path / "run", lambda progress: None, validate_on=pictures / "deeper")
+    facts = state(tmp_path / "run").facts["pictures"]
+    assert (facts["trained_on"], facts["validated_on"]) == (3, 1)
+    (tmp_path / "linked").symlink_to(pictures)
+    with (
+        pytest.warns(UserWarning, match="validated on: 4"),
+        pytest.raises(PictureError, match="no pictures to train on"),
+    ):
+        train(SHORT, tmp_path / "linked", tmp_path / "other", lambda progress: None, validate_on=pictures)
+    assert not (tmp_path / "other").exists()
+
+
+def test_flat_pictures_do_not_hide_the_score_of_others(pictures: Path) -> None:
+    """A fresh model interpolates, which restores them exactly."""
+    with Image.open(pictures / "a.png") as opened:
+        waves = torch.from_numpy(np.array(opened)).permute(2, 0, 1)
+    flat = torch.full_like(waves, 90)
+    model = tiny_build("gsasr-lite").eval()
+    assert mean_psnr_y(model, [flat, waves], 2) == mean_psnr_y(model, [waves], 2) < 40
+    assert mean_psnr_y(model, [flat], 2) == math.inf
 
 
 def test_a_run_that_goes_on_validates_on_what_it_did(pictures: Path, tmp_path: Path) -> None:
-    interrupted(tmp_path, pictures, 4, validate_on=pictures)
-    told = run(tmp_path, pictures, resume=True)
+    shutil.copytree(pictures, tmp_path / "others")
+    interrupted(tmp_path / "run", pictures, 4, validate_on=tmp_path / "others")
+    told = run(tmp_path / "run", pictures, resume=True)
     assert told[-1].psnr is not None
-    assert state(tmp_path).facts["pictures"]["validated_on"] == 4
+    assert state(tmp_path / "run").facts["pictures"]["validated_on"] == 4
 
 
 def test_a_run_that_goes_on_with_other_pictures_says_so(pictures: Path, tmp_path: Path) -> None:
@@ -834,8 +892,12 @@ def test_too_few_pictures(pictures: Path, tmp_path: Path) -> None:
 
 
 def test_pictures_that_are_all_too_small(pictures: Path, tmp_path: Path) -> None:
-    with pytest.raises(PictureError, match="192 pixels on its short side"):
+    with (
+        pytest.warns(UserWarning, match="below 192 pixels: 4"),
+        pytest.raises(PictureError, match="no pictures to train on") as caught,
+    ):
         run(tmp_path / "run", pictures, dataclasses.replace(SHORT, patch=48))
+    assert "lower --patch or --scale-far" in str(caught.value.hint)
     assert not (tmp_path / "run").exists()
 
 
@@ -898,7 +960,7 @@ def test_a_run_that_diverges_stops_and_its_last_good_state_can_be_resumed(
         patch.setattr(Crops, "batch", spoilt)
         with pytest.raises(GsrError, match="training diverged by step 5") as caught:
             run(tmp_path, pictures, dataclasses.replace(SHORT, save_every=2))
-    assert "--learning-rate" in str(caught.value.hint)
+    assert "by --resume, with a lower --learning-rate" in str(caught.value.hint)
     assert state(tmp_path).facts["step"] == 4
     assert all(bool(tensor.isfinite().all()) for tensor in state(tmp_path).tensors.values())
     assert all(bool(t.isfinite().all()) for t in load_model(tmp_path / "weights.safetensors").state_dict().values())
@@ -909,7 +971,7 @@ def test_a_run_that_diverges_stops_and_its_last_good_state_can_be_resumed(
 def test_too_high_a_rate_is_no_bug(gsr: Gsr, pictures: Path, tmp_path: Path) -> None:
     config = dataclasses.replace(SHORT, warmup=0, steps=30)
     result = gsr("train", pictures, "--run", tmp_path / "run", *_options(config), "--learning-rate", "1e30")
-    _fails(result, 1, "training diverged by step ", "lower --learning-rate or --muon-rate")
+    _fails(result, 1, "training diverged by step ", "begin anew, with a lower --learning-rate or --muon-rate")
 
 
 def test_a_full_disk_leaves_the_last_state_and_no_litter(
@@ -1146,7 +1208,9 @@ def test_the_command_trains(gsr: Gsr, pictures: Path, tmp_path: Path, finished: 
     result = gsr("train", pictures, "--run", tmp_path, *_options(SHORT))
     assert result.exit_code == 0, result.output
     assert result.stdout == f"{tmp_path / 'weights.safetensors'}\n"
-    assert [line.split(":")[0] for line in result.stderr.splitlines()] == ["step 3", "step 6"]
+    first, *others = result.stderr.splitlines()
+    assert first == "pictures: 3 (0.0432 MP), validated on: 1"
+    assert [line.split(":")[0] for line in others] == ["step 3", "step 6"]
     assert "held-out PSNR ×2 " in result.stderr
     assert_same_state(tmp_path, finished[0])
 

@@ -117,8 +117,14 @@ def train(
                     scores = ", ".join(f"×{scale} {psnr:.2f} dB" for scale, psnr in progress.psnr.items())
                     console.note(f"step {progress.step}: loss {progress.loss:.5f}, held-out PSNR {scores}")
 
+            def begun(pictures: dict[str, int]) -> None:
+                count, megapixels = pictures["trained_on"], pictures["pixels"] / 1e6
+                console.note(f"pictures: {count} ({megapixels:.3g} MP), validated on: {pictures['validated_on']}")
+
             try:
-                path = trainer.train(config, data, run, report, resume, validate_on=validate_on, start=weights)
+                path = trainer.train(
+                    config, data, run, report, resume, validate_on=validate_on, start=weights, begun=begun
+                )
             except trainer.StoppedAtOnce:
                 console.error(f"stopped at once; the last checkpoint is in {run}", "go on with --resume")
                 raise SystemExit(INTERRUPTED) from None

@@ -35,5 +35,5 @@ def _parse(text: str) -> Scale:
         raise UsageError(f"{text!r} is no scale", hint="--scales 2,3.4,2x3 (2x3: the height ×2, the width ×3)")
     scale = float(factors[1]), float(factors[2] or factors[1])
     if not (min(scale) >= 1 and max(scale) <= _LARGEST and scale != (1, 1)):
-        raise UsageError(f"×{text} cannot be scored: scales are from 1 to {_LARGEST}, and enlarge")
+        raise UsageError(f"×{text} cannot be scored: scales are from 1 to {_LARGEST}, and not 1 for both sides")
     return scale

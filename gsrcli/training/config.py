@@ -31,7 +31,7 @@ class TrainConfig:
     model: str = _setting("gsasr-lite", "Name of the model to train.")
     steps: int = _setting(40_000, "Optimizer steps in all.", fixed=False)
     minutes: float = _setting(
-        0.0, "End after so long, whatever the steps, the rate decayed in time; 0 sets no limit.", fixed=False
+        0.0, "End so long from now, whatever the steps, the rate decayed in time; 0 sets no limit.", fixed=False
     )
     batch: int = _setting(16, "Pairs a step.")
     groups: int = _setting(2, "Scales a step: each is that of an equal part of the batch.")
@@ -52,7 +52,7 @@ class TrainConfig:
     loss: Literal["l1", "l2"] = _setting("l1", "Mean absolute or mean squared difference.")
     degradation: Degradation = _setting("bicubic", "How pictures are made small: cleanly, or as photographs are.")
     reduce: float = _setting(
-        2.0, "Largest factor that pictures are reduced by before they are cropped, each group by another."
+        2.0, "Largest factor that pictures are reduced by before they are cropped, as far as the smallest allows."
     )
     scale_low: float = _setting(1.1, "Smallest scale.")
     scale_high: float = _setting(4.4, "Largest scale of the common range, which is drawn from uniformly.")
@@ -78,7 +78,8 @@ class TrainConfig:
         if not 0 <= self.seed < 2**63:
             raise UsageError("seed must be at least 0 and below 2^63")
         if self.batch % self.groups:
-            raise UsageError(f"a batch of {self.batch} does not part into {self.groups} groups")
+            hint = "choose a multiple, or other --groups"
+            raise UsageError(f"a batch of {self.batch} does not part into {self.groups} groups", hint=hint)
         # The conditions below are put so that NaN fails them.
         if not 1 <= self.scale_low <= self.scale_high <= self.scale_far < math.inf:
             raise UsageError("scales must satisfy 1 <= scale-low <= scale-high <= scale-far, and be finite")

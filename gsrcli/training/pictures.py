@@ -54,11 +54,7 @@ def find_pictures(folder: Path) -> list[Path]:
 
 
 def load_pictures(paths: Sequence[Path], smallest: int) -> Loaded:
-    """Decode pictures, passing by those that are damaged or have a side below ``smallest``.
-
-    Raises:
-        PictureError: none is left.
-    """
+    """Decode pictures, passing by those that are damaged or have a side below ``smallest``."""
     pictures: list[Tensor] = []
     too_small: list[Path] = []
     damaged: dict[Path, str] = {}
@@ -70,8 +66,6 @@ def load_pictures(paths: Sequence[Path], smallest: int) -> Loaded:
                 too_small.append(path)
             else:
                 pictures.append(picture)
-    if not pictures:
-        raise PictureError(f"none of {len(paths)} pictures can be read and has {smallest} pixels on its short side")
     return Loaded(pictures, too_small, damaged)
 
 

@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import shutil
 import signal
 import threading
 import time
@@ -24,7 +25,7 @@ from torch import Tensor
 from gsrcli.checkpoints import save_model, writing
 from gsrcli.clock import Seconds
 from gsrcli.devices import channels_last, pick_device, pick_precision
-from gsrcli.errors import GsrError, ModelError, UsageError, nearest
+from gsrcli.errors import GsrError, ModelError, PictureError, UsageError, nearest
 from gsrcli.models import MODEL_NAMES, Model, build, config_of
 from gsrcli.training.config import TrainConfig
 from gsrcli.training.crops import Crops, Scales
@@ -41,6 +42,7 @@ _VALIDATION_SIDE = 384
 _READ_EVERY = 20  # steps, where reading the loss means waiting for a device that could go on meanwhile
 _PROFILED = 20  # steps, after as many that do not count
 _ENDING = 3.0  # seconds kept of a run's time for its last checkpoint
+_LEAST_MINUTES = 0.01  # of a process that goes on though no time is left: none would be no limit
 
 _STATE, _PLATEAU = "state", "plateau"
 
@@ -93,6 +95,7 @@ def train(
     *,
     validate_on: Path | None = None,
     start: Model | None = None,
+    begun: Callable[[dict[str, int]], None] | None = None,
 ) -> Path:
     """Train, leaving in ``run`` weights.safetensors, log.jsonl, and state.json with its parts to resume from.
 
@@ -109,6 +112,7 @@ def train(
         resume: continue the run found there.
         validate_on: folder of pictures to validate on; else some of ``data`` are held out.
         start: begin with these weights; see :func:`start_from`.
+        begun: called once the pictures are there, with :attr:`Trainer.pictures`.
 
     Returns:
         The path of the weights.
@@ -124,6 +128,8 @@ def train(
         _require_run(run)
     with _held(run):
         trainer = Trainer(config, data, run, resume, validate_on=validate_on, start=start)
+        if begun:
+            begun(trainer.pictures)
         trainer.run_to_end(report)
     return trainer.weights_path
 
@@ -149,6 +155,8 @@ def profile(config: TrainConfig, data: Path) -> Profile:
 def resumed(run: Path, changes: dict[str, Any]) -> TrainConfig:
     """The config of the run in a folder, with changes to what may change.
 
+    Its minutes are those of the process that goes on: what is left of a run that ends by time.
+
     Raises:
         UsageError: there is no run, or what must not change would.
         GsrError: the run is damaged.
@@ -156,9 +164,9 @@ def resumed(run: Path, changes: dict[str, Any]) -> TrainConfig:
     state = _read_run(run)
     stored = _config_in(state, run)
     _check_changes(run, stored, changes)
-    if _schedule_in(state, run).end == Schedule.NEVER and not changes.keys() & {"minutes", "steps"}:
-        raise UsageError(f"the run in {run} was to end by time", hint="say again when, by --minutes or --steps")
-    return dataclasses.replace(stored, **{"minutes": 0.0, **changes})  # of the process that was
+    ends_by_time = _schedule_in(state, run).end == Schedule.NEVER and not changes.keys() & {"minutes", "steps"}
+    minutes = max(stored.minutes - state.facts.get("seconds", 0.0) / 60, _LEAST_MINUTES) if ends_by_time else 0.0
+    return dataclasses.replace(stored, **{"minutes": minutes, **changes})
 
 
 def start_from(config: TrainConfig, weights: Model, name: str, partial: bool) -> Model:
@@ -193,7 +201,12 @@ def start_from(config: TrainConfig, weights: Model, name: str, partial: bool) ->
 
 
 class Trainer:
-    """A run: pictures, the step and what it improves, the schedule, and the folder it lives in, if it is kept."""
+    """A run: pictures, the step and what it improves, the schedule, and the folder it lives in, if it is kept.
+
+    Attributes:
+        pictures: ``trained_on`` and ``validated_on``, how many they are, and how many ``pixels`` and
+            ``validated_pixels`` these have.
+    """
 
     def __init__(
         self,
@@ -294,9 +307,11 @@ class Trainer:
     def _loss_so_far(self) -> float:
         loss, finite = self.step.read()
         if not (finite and math.isfinite(loss)):
+            saved = (self.folder / f"{_STATE}.json").exists()
+            begin = "go on from the last checkpoint by --resume" if saved else "begin anew"
             raise GsrError(
                 f"training diverged by step {self.done}: its gradient is not finite",
-                hint="go on from the last checkpoint by --resume, with a lower --learning-rate or --muon-rate",
+                hint=f"{begin}, with a lower --learning-rate or --muon-rate",
             )
         return loss
 
@@ -347,6 +362,7 @@ class Trainer:
             "pictures": self.pictures,
             "validate_on": str(self.validate_on.absolute()) if self.validate_on else None,
             "loss": [self._loss.total, self._loss.weight],
+            "seconds": time.monotonic() - self._began,  # of this process
         }
         write_state(self.folder, name, RunState(facts, tensors))
 
@@ -357,10 +373,18 @@ class Trainer:
         _check_changes(self.folder, _config_in(state, self.folder), dataclasses.asdict(self.config))
         longer = not self._keeps_schedule(state) and Schedule.of(self.config).fall > stored.fall
         if longer and stored.falls_at(state.facts["step"]) and (self.folder / f"{_PLATEAU}.json").exists():
+            self._keep_weights(state.facts["step"])
             state = read_state(self.folder, _PLATEAU)
             step = state.facts["step"]
             warnings.warn(f"made longer, the run goes on from step {step}, where its rate began to fall", stacklevel=2)
         return state
+
+    def _keep_weights(self, step: int) -> None:
+        """Copy the weights of a run that goes back to an earlier step, and may end before it is where it was."""
+        kept = self.weights_path.with_stem(f"{self.weights_path.stem}-{step}")
+        if self.weights_path.exists():
+            with writing(kept):
+                shutil.copyfile(self.weights_path, kept)
 
     def _take_up(self, state: RunState) -> None:
         parts: dict[str, dict[str, Tensor]] = {"model": {}, "averaged": {}, "optimizer": {}}
@@ -405,9 +429,13 @@ class Trainer:
         config = self.config
         scored = smallest_side(self.step.model, max(_VALIDATION_SCALES))
         smallest = max(math.ceil(config.patch * config.scale_far), scored)
-        pictures = _told(load_pictures(find_pictures(data), smallest), smallest)
-        if self.validate_on:
-            held_out = _told(load_pictures(find_pictures(self.validate_on), scored), scored)
+        validating = find_pictures(self.validate_on) if self.validate_on else []
+        loaded = load_pictures(_apart(find_pictures(data), validating), smallest)
+        pictures = _told(
+            loaded, "train", smallest, hint="lower --patch or --scale-far: a crop has their product a side"
+        )
+        if validating:
+            held_out = _told(load_pictures(validating, scored), "validate", scored)
         else:
             pictures, held_out = _split(pictures, config.held_out)
         self.held_out = [_centre(picture, _VALIDATION_SIDE) for picture in held_out]
@@ -586,13 +614,28 @@ def _check_changes(folder: Path, stored: TrainConfig, changes: dict[str, Any]) -
         raise UsageError(f"{folder} was trained with {'; '.join(refused)}", hint=hint)
 
 
-def _told(loaded: Loaded, smallest: int) -> list[Tensor]:
-    """The pictures, once what was passed by is told."""
+def _apart(paths: list[Path], validating: list[Path]) -> list[Path]:
+    """The pictures to train on without those to validate on, which may lie in the same folder."""
+    others = {path.resolve() for path in validating}
+    apart = [path for path in paths if path.resolve() not in others]
+    if len(apart) < len(paths):
+        warnings.warn(f"pictures left out because they are validated on: {len(paths) - len(apart)}", stacklevel=2)
+    return apart
+
+
+def _told(loaded: Loaded, purpose: str, smallest: int, hint: str | None = None) -> list[Tensor]:
+    """The pictures, once what was passed by is told.
+
+    Raises:
+        PictureError: none is left; the hint is for where all are too small.
+    """
     for path, why in loaded.damaged.items():
         warnings.warn(f"{path} is left out: {why}", stacklevel=2)
     if loaded.too_small:
         count = len(loaded.too_small)
         warnings.warn(f"pictures left out because a side is below {smallest} pixels: {count}", stacklevel=2)
+    if not loaded.pictures:
+        raise PictureError(f"there are no pictures to {purpose} on", hint=hint if loaded.too_small else None)
     return loaded.pictures
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import torch
@@ -19,7 +20,8 @@ __all__ = ["crop_to_multiple", "enlarge", "mean_psnr_y", "smallest_side"]
 def mean_psnr_y(model: Model, pictures: Iterable[Tensor], scale: int, dtype: torch.dtype = torch.float32) -> float:
     """Mean PSNR on Y over pictures, uint8 ``(3, H, W)``, shrunk bicubically by an integer ``scale``; border = scale.
 
-    Pictures are cropped so that the shrunk ones' sides are multiples of the model's; see :func:`smallest_side`.
+    Pictures are cropped so that the shrunk ones' sides are multiples of the model's; see :func:`smallest_side`. Those
+    that are restored exactly, as flat ones are, do not count, unless all are.
     """
     scores = []
     for picture in pictures:
@@ -28,6 +30,7 @@ def mean_psnr_y(model: Model, pictures: Iterable[Tensor], scale: int, dtype: tor
         low = bicubic.shrink(high, (size[0] // scale, size[1] // scale))
         restored = (enlarge(model, low, size, dtype) * 255).round() / 255
         scores.append(psnr(luma(restored), luma(high), scale))
+    scores = list(filter(math.isfinite, scores)) or scores
     return sum(scores) / len(scores)
 
 
