@@ -129,7 +129,7 @@ def train(
                 console.error(f"stopped at once; the last checkpoint is in {run}", "go on with --resume")
                 raise SystemExit(INTERRUPTED) from None
             except KeyboardInterrupt:
-                if not (run / "state.json").exists():  # it came before the first step, and nothing is there to resume
+                if not trainer.holds_run(run):  # it came before the first step, and nothing is there to resume
                     raise
                 console.error(f"interrupted; the run is saved in {run}", "go on with --resume")
                 raise SystemExit(INTERRUPTED) from None

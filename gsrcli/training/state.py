@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from torch import Tensor
 from gsrcli.checkpoints import write_checkpoint
 from gsrcli.errors import GsrError
 
-__all__ = ["RunState", "read_state", "write_state"]
+__all__ = ["RunState", "read_facts", "read_state", "write_state"]
 
 _FORMAT = "gsrcli-run"
 _PART_BYTES = 15_000_000
@@ -79,20 +79,37 @@ def read_state(folder: Path, name: str) -> RunState:
     Raises:
         GsrError: a file is missing or damaged.
     """
-    index = folder / f"{name}.json"
+    facts, parts = _read_index(folder, name)
     tensors: dict[str, Tensor] = {}
-    path = index
-    try:
+    for part in parts:
+        with _whole(part):
+            tensors |= load_tensors(part.read_bytes())
+    return RunState(facts, tensors)
+
+
+def read_facts(folder: Path, name: str) -> dict[str, Any]:
+    """The facts of a state, without reading its tensors. For what is raised see :func:`read_state`."""
+    return _read_index(folder, name)[0]
+
+
+def _read_index(folder: Path, name: str) -> tuple[dict[str, Any], list[Path]]:
+    """The facts, and the files that hold the tensors."""
+    index = folder / f"{name}.json"
+    with _whole(index):
         facts = json.loads(index.read_text(encoding="utf-8"))
         if facts.pop("format") != _FORMAT or not facts.keys() >= {*_FACTS}:
             raise ValueError("it is of another kind")
-        for part in facts.pop("parts"):
-            path = folder / part
-            tensors |= load_tensors(path.read_bytes())
+        return facts, [folder / part for part in facts.pop("parts")]
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[None]:
+    """Tell of a file of a state that cannot be read."""
+    try:
+        yield
     except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         hint = "train anew, in another folder; --from takes the weights that are there"
         raise GsrError(f"{path} is damaged or missing", hint=hint) from error
-    return RunState(facts, tensors)
 
 
 def _parts_named_in(index: Path) -> list[str]:

@@ -7,7 +7,6 @@ import dataclasses
 import hashlib
 import json
 import math
-import shutil
 import signal
 import threading
 import time
@@ -22,7 +21,7 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from gsrcli.checkpoints import save_model, writing
+from gsrcli.checkpoints import save_model, write_checkpoint, writing
 from gsrcli.clock import Seconds
 from gsrcli.devices import channels_last, pick_device, pick_precision
 from gsrcli.errors import GsrError, ModelError, PictureError, UsageError, nearest
@@ -31,11 +30,21 @@ from gsrcli.training.config import TrainConfig
 from gsrcli.training.crops import Crops, Scales
 from gsrcli.training.pictures import Loaded, PictureBank, find_pictures, load_pictures
 from gsrcli.training.schedules import Schedule
-from gsrcli.training.state import RunState, read_state, write_state
+from gsrcli.training.state import RunState, read_facts, read_state, write_state
 from gsrcli.training.step import STAGES, Step
 from gsrcli.training.validation import mean_psnr_y, smallest_side
 
-__all__ = ["Profile", "Progress", "StoppedAtOnce", "Trainer", "profile", "resumed", "start_from", "train"]
+__all__ = [
+    "Profile",
+    "Progress",
+    "StoppedAtOnce",
+    "Trainer",
+    "holds_run",
+    "profile",
+    "resumed",
+    "start_from",
+    "train",
+]
 
 _VALIDATION_SCALES = (2, 3, 4, 6)
 _VALIDATION_SIDE = 384
@@ -161,12 +170,12 @@ def resumed(run: Path, changes: dict[str, Any]) -> TrainConfig:
         UsageError: there is no run, or what must not change would.
         GsrError: the run is damaged.
     """
-    state = _read_run(run)
-    stored = _config_in(state, run)
-    _check_changes(run, stored, changes)
-    ends_by_time = _schedule_in(state, run).end == Schedule.NEVER and not changes.keys() & {"minutes", "steps"}
-    minutes = max(stored.minutes - state.facts.get("seconds", 0.0) / 60, _LEAST_MINUTES) if ends_by_time else 0.0
-    return dataclasses.replace(stored, **{"minutes": minutes, **changes})
+    stored = _stored(run)
+    _check_changes(run, stored.config, changes)
+    ends_by_time = stored.schedule.end == Schedule.NEVER and not changes.keys() & {"minutes", "steps"}
+    left = stored.config.minutes - stored.facts.get("seconds", 0.0) / 60
+    minutes = max(left, _LEAST_MINUTES) if ends_by_time else 0.0
+    return dataclasses.replace(stored.config, **{"minutes": minutes, **changes})
 
 
 def start_from(config: TrainConfig, weights: Model, name: str, partial: bool) -> Model:
@@ -224,11 +233,11 @@ class Trainer:
         if config.threads:
             torch.set_num_threads(config.threads)
         self.device = pick_device(config.device)
-        state = self._stored_state() if resume else None
-        if run and not resume and (run / f"{_STATE}.json").exists():
+        stored = self._where_it_goes_on() if resume else None
+        if run and not resume and holds_run(run):
             raise UsageError(f"{run} holds a run already", hint="continue it with --resume, or choose another folder")
         torch.manual_seed(config.seed)
-        model = self._model_in(state) if state else _beginning(config, start)
+        model = self._model_in(stored) if stored else _beginning(config, start)
         if config.patch % model.traits.multiple:
             raise UsageError(f"the patch of {config.model} must be a multiple of {model.traits.multiple}")
         channels_last(model.to(self.device).train().requires_grad_(True))
@@ -237,15 +246,20 @@ class Trainer:
         self.schedule = Schedule.of(config)
         self.done = 0
         self._loss = _RunningMean()
-        if state:
-            self._take_up(state)
-        stored = state.facts if state else {}
-        self.validate_on = validate_on or (Path(stored["validate_on"]) if stored.get("validate_on") else None)
-        self._load_pictures(data, stored.get("pictures"))
+        if stored:
+            self._take_up(stored)
+        facts = stored.facts if stored else {}
+        self.validate_on = validate_on or (Path(facts["validate_on"]) if facts.get("validate_on") else None)
+        self._load_pictures(data, facts.get("pictures"))
 
     @property
     def weights_path(self) -> Path:
         return self.folder / "weights.safetensors"
+
+    @property
+    def _seconds(self) -> float:
+        """Spent in this process."""
+        return time.monotonic() - self._began
 
     def take_step(self) -> None:
         """Take one step; what it comes to is told by :meth:`Step.read`."""
@@ -286,9 +300,8 @@ class Trainer:
         validates = self._is_due(self.config.validate_every)
         with pace.resting():
             psnr = self._validate() if validates else None
-            seconds = time.monotonic() - self._began
             steps = None if self.schedule.end == Schedule.NEVER else self.schedule.end
-            progress = Progress(self.done, steps, self._loss.value, rate, seconds, speed, psnr)
+            progress = Progress(self.done, steps, self._loss.value, rate, self._seconds, speed, psnr)
             if validates or self._is_due(self.config.save_every):
                 self.save_state()
                 self._log(progress)
@@ -307,8 +320,7 @@ class Trainer:
     def _loss_so_far(self) -> float:
         loss, finite = self.step.read()
         if not (finite and math.isfinite(loss)):
-            saved = (self.folder / f"{_STATE}.json").exists()
-            begin = "go on from the last checkpoint by --resume" if saved else "begin anew"
+            begin = "go on from the last checkpoint by --resume" if holds_run(self.folder) else "begin anew"
             raise GsrError(
                 f"training diverged by step {self.done}: its gradient is not finite",
                 hint=f"{begin}, with a lower --learning-rate or --muon-rate",
@@ -319,7 +331,7 @@ class Trainer:
         """Of a run that ends by time, find out when the rate must begin to fall, and when it must end."""
         if not self.config.minutes:
             return
-        seconds, limit = time.monotonic() - self._began, 60 * self.config.minutes - _ENDING - pace.longest_rest
+        seconds, limit = self._seconds, 60 * self.config.minutes - _ENDING - pace.longest_rest
         if seconds >= limit:
             self._end_at(self.schedule.fall, self.done)
         elif self.schedule.fall == Schedule.NEVER and seconds >= (1 - self.config.decay) * limit:
@@ -362,34 +374,32 @@ class Trainer:
             "pictures": self.pictures,
             "validate_on": str(self.validate_on.absolute()) if self.validate_on else None,
             "loss": [self._loss.total, self._loss.weight],
-            "seconds": time.monotonic() - self._began,  # of this process
+            "seconds": self._seconds,
         }
         write_state(self.folder, name, RunState(facts, tensors))
 
-    def _stored_state(self) -> RunState:
-        """Where the run goes on: where it stopped, or, made longer, where its rate began to fall."""
-        state = _read_run(self.folder)
-        stored = _schedule_in(state, self.folder)
-        _check_changes(self.folder, _config_in(state, self.folder), dataclasses.asdict(self.config))
-        longer = not self._keeps_schedule(state) and Schedule.of(self.config).fall > stored.fall
-        if longer and stored.falls_at(state.facts["step"]) and (self.folder / f"{_PLATEAU}.json").exists():
-            self._keep_weights(state.facts["step"])
-            state = read_state(self.folder, _PLATEAU)
-            step = state.facts["step"]
-            warnings.warn(f"made longer, the run goes on from step {step}, where its rate began to fall", stacklevel=2)
-        return state
+    def _where_it_goes_on(self) -> _Stored:
+        """Where the run stopped, or, made longer, where its rate began to fall."""
+        stored = _stored(self.folder)
+        _check_changes(self.folder, stored.config, dataclasses.asdict(self.config))
+        longer = not self._keeps_schedule(stored) and Schedule.of(self.config).fall > stored.schedule.fall
+        if longer and stored.schedule.falls_at(stored.step) and (self.folder / f"{_PLATEAU}.json").exists():
+            self._keep_weights(stored.step)
+            stored = _stored(self.folder, _PLATEAU)
+            told = f"made longer, the run goes on from step {stored.step}, where its rate began to fall"
+            warnings.warn(told, stacklevel=2)
+        return stored
 
     def _keep_weights(self, step: int) -> None:
         """Copy the weights of a run that goes back to an earlier step, and may end before it is where it was."""
         kept = self.weights_path.with_stem(f"{self.weights_path.stem}-{step}")
         if self.weights_path.exists():
-            with writing(kept):
-                shutil.copyfile(self.weights_path, kept)
+            write_checkpoint(kept, self.weights_path.read_bytes())
 
-    def _take_up(self, state: RunState) -> None:
+    def _take_up(self, stored: _Stored) -> None:
         parts: dict[str, dict[str, Tensor]] = {"model": {}, "averaged": {}, "optimizer": {}}
         try:
-            for key, tensor in state.tensors.items():
+            for key, tensor in read_state(self.folder, stored.name).tensors.items():
                 owner, _, name = key.partition(".")
                 parts[owner][name] = tensor
             self.step.model.load_state_dict(parts["model"])
@@ -397,30 +407,28 @@ class Trainer:
             self.step.load_states(parts["optimizer"])
         except (KeyError, RuntimeError) as error:
             raise GsrError(f"the state in {self.folder} does not fit its run: {error}") from error
-        self.done = state.facts["step"]
-        self._loss = _RunningMean(*state.facts["loss"])
-        stored = _schedule_in(state, self.folder)
-        if self._keeps_schedule(state):
-            self.schedule = stored
+        self.done = stored.step
+        self._loss = _RunningMean(*stored.facts["loss"])
+        schedule = stored.schedule
+        if self._keeps_schedule(stored):
+            self.schedule = schedule
         elif self.schedule.end <= self.done:
             raise UsageError(f"the run in {self.folder} has taken {self.done} steps: --steps must be more")
-        elif not stored.falls_at(self.done):  # a rate that falls begins to do so where it is
+        elif not schedule.falls_at(self.done):  # a rate that falls begins to do so where it is
             self.schedule = dataclasses.replace(self.schedule, fall=max(self.schedule.fall, self.done))
-        before, after = stored.rate(max(self.done - 1, 0)), self.schedule.rate(self.done)
-        if after > 1.5 * before and self.done >= stored.warmup:
+        before, after = schedule.rate(max(self.done - 1, 0)), self.schedule.rate(self.done)
+        if after > 1.5 * before and self.done >= schedule.warmup:
             warnings.warn(f"the rate rises from {before:.2g} to {after:.2g} of its highest", stacklevel=2)
 
-    def _keeps_schedule(self, state: RunState) -> bool:
+    def _keeps_schedule(self, stored: _Stored) -> bool:
         """Whether the end is to be where it was, if that was known."""
-        before = _config_in(state, self.folder)
+        before = stored.config
         same = (self.config.steps, self.config.decay) == (before.steps, before.decay) and not self.config.minutes
-        return same and _schedule_in(state, self.folder).end != Schedule.NEVER
+        return same and stored.schedule.end != Schedule.NEVER
 
-    def _model_in(self, state: RunState) -> Model:
-        try:
-            return build(self.config.model, state.facts["model"])
-        except TypeError as error:
-            raise _of_another_version(self.folder) from error
+    def _model_in(self, stored: _Stored) -> Model:
+        with _of_this_version(self.folder):
+            return build(self.config.model, stored.facts["model"])
 
     # ---- pictures
 
@@ -453,22 +461,17 @@ class Trainer:
 
 
 class _Pace:
-    """Steps a second in this process, with and without what it does besides."""
+    """Steps a second in this process, with and without what it does besides; and the longest of that, in seconds."""
 
     def __init__(self, first: int) -> None:
         self._first = first
         self._began = time.monotonic()
         self._rested = 0.0
-        self._longest = 0.0
+        self.longest_rest = 0.0
 
     def at(self, step: int) -> float:
         """Without validations and checkpoints."""
         return (step - self._first) / max(time.monotonic() - self._began - self._rested, 1e-9)
-
-    @property
-    def longest_rest(self) -> float:
-        """Seconds."""
-        return self._longest
 
     def with_rests_at(self, step: int) -> float:
         return (step - self._first) / max(time.monotonic() - self._began, 1e-9)
@@ -480,7 +483,7 @@ class _Pace:
         yield
         rest = time.monotonic() - began
         self._rested += rest
-        self._longest = max(self._longest, rest)
+        self.longest_rest = max(self.longest_rest, rest)
 
 
 class _RunningMean:
@@ -540,33 +543,45 @@ def _new_model(config: TrainConfig) -> Model:
     return build(config.model)
 
 
+def holds_run(folder: Path) -> bool:
+    """Whether there is a run in a folder that can be resumed."""
+    return (folder / f"{_STATE}.json").exists()
+
+
 def _require_run(folder: Path) -> None:
-    if not (folder / f"{_STATE}.json").exists():
+    if not holds_run(folder):
         raise UsageError(f"{folder} holds no run to resume")
 
 
-def _read_run(folder: Path) -> RunState:
+@dataclass(frozen=True)
+class _Stored:
+    """A run as one of its states on disk tells of it, but for the tensors."""
+
+    name: str
+    facts: dict[str, Any]
+    config: TrainConfig
+    schedule: Schedule
+
+    @property
+    def step(self) -> int:
+        return int(self.facts["step"])
+
+
+def _stored(folder: Path, name: str = _STATE) -> _Stored:
     _require_run(folder)
-    return read_state(folder, _STATE)
+    facts = read_facts(folder, name)
+    with _of_this_version(folder):
+        return _Stored(name, facts, TrainConfig(**facts["config"]), Schedule(**facts["schedule"]))
 
 
-def _config_in(state: RunState, folder: Path) -> TrainConfig:
+@contextmanager
+def _of_this_version(folder: Path) -> Iterator[None]:
+    """Tell of settings of a run that are unknown here, or wanting."""
     try:
-        return TrainConfig(**state.facts["config"])
+        yield
     except TypeError as error:
-        raise _of_another_version(folder) from error
-
-
-def _schedule_in(state: RunState, folder: Path) -> Schedule:
-    try:
-        return Schedule(**state.facts["schedule"])
-    except TypeError as error:
-        raise _of_another_version(folder) from error
-
-
-def _of_another_version(folder: Path) -> GsrError:
-    hint = "train anew, in another folder; --from takes the weights that are there"
-    return GsrError(f"the run in {folder} is another version's", hint=hint)
+        hint = "train anew, in another folder; --from takes the weights that are there"
+        raise GsrError(f"the run in {folder} is another version's", hint=hint) from error
 
 
 @contextmanager
