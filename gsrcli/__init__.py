@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from gsrcli.api import upscale
     from gsrcli.gaussians import Gaussians
     from gsrcli.rasterizer import rasterize
-    from gsrcli.weights import load_model
+    from gsrcli.weights.load import load_model
 
 __all__ = ["Gaussians", "__version__", "load_model", "rasterize", "upscale"]
 
 _HOMES = {
     "Gaussians": "gsrcli.gaussians",
-    "load_model": "gsrcli.weights",
+    "load_model": "gsrcli.weights.load",
     "rasterize": "gsrcli.rasterizer",
     "upscale": "gsrcli.api",
 }

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gsrcli.devices import pick_device, pick_precision
 from gsrcli.images import Picture, from_unit, read_picture, to_unit
 from gsrcli.models import Model
-from gsrcli.precision import Precision
-from gsrcli.sizes import Target
-from gsrcli.upscaler import Upscaler
-from gsrcli.weights import DEFAULT_MODEL, load_model
+from gsrcli.runtime.devices import pick_device, pick_precision
+from gsrcli.runtime.precision import Precision
+from gsrcli.upscaling.target import Target
+from gsrcli.upscaling.upscaler import Upscaler
+from gsrcli.weights.load import DEFAULT_MODEL, load_model
 
 if TYPE_CHECKING:
     from PIL import Image

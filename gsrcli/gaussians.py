@@ -15,7 +15,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from gsrcli.files import write_whole
+from gsrcli.runtime.files import write_whole
 
 __all__ = ["Extent", "Gaussians"]
 

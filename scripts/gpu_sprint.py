@@ -25,7 +25,7 @@ from typing import IO, Any
 import sprint_train
 from sprint_record import Facts, Record
 
-from gsrcli import toml
+from gsrcli.runtime import toml
 
 SCRIPTS = Path(__file__).resolve().parent
 REPOSITORY = SCRIPTS.parent
@@ -148,7 +148,7 @@ def machine(device: str, commit: str) -> Facts | None:
     """What is measured, and on what; None where there is no such GPU."""
     import torch
 
-    from gsrcli.hardware import environment
+    from gsrcli.runtime.hardware import environment
 
     if device == "cpu":
         return {**environment(torch.device("cpu")), "commit": commit, "rehearsal": True}

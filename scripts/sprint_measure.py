@@ -18,10 +18,10 @@ from sprint_smoke import synthetic_pictures, tell
 from sprint_train import train_command
 
 from gsrcli.benchmark import measure
-from gsrcli.benchmark.machine import measure_ceilings
-from gsrcli.benchmark.protocol import SIDE, Case, Setting, Subject, What
+from gsrcli.benchmark.ceilings import measure_ceilings
+from gsrcli.benchmark.plan import SIDE, Case, Setting, Subject, What
 from gsrcli.benchmark.report import Report
-from gsrcli.devices import pick_device, pick_precision
+from gsrcli.runtime.devices import pick_device, pick_precision
 
 Facts = dict[str, Any]
 DRAWN, MODELS, SCALES = "gsasr-edsr", ("gsasr-edsr", "gsasr-lite"), (4.0, 2.0, 12.0, 3.0, 6.0, 8.0)

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-import numpy as np
 import pytest
-from checkpoints import save_tiny
 from PIL import Image
+from support.checkpoints import save_tiny
+from support.pictures import samples
 from typer.testing import CliRunner, Result
 
 import gsrcli
@@ -121,17 +121,3 @@ def photo(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
-
-
-def samples(size: tuple[int, int], mode: str, seed: int) -> np.ndarray:
-    """Eight-bit pixels of a synthetic photograph, in Pillow's layout; any alpha has all values."""
-    random = np.random.default_rng(seed)
-    width, height = size
-    channels = len(mode)
-    y, x = np.mgrid[:height, :width, :1][:2]
-    waves = np.sin(x / random.uniform(2, 9, channels) + y / random.uniform(2, 9, channels))
-    values = 0.5 + 0.3 * waves + 0.2 * (x > y) + random.normal(0, 0.03, waves.shape)
-    if mode.endswith("A"):
-        values[..., -1] = np.linspace(0, 1, width)[None]
-    pixels = (values.clip(0, 1) * 255).round().astype(np.uint8)
-    return pixels[..., 0] if channels == 1 else pixels

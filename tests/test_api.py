@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from checkpoints import save_tiny
 from PIL import Image
+from support.checkpoints import save_tiny
 from typer.testing import Result
 
 import gsrcli

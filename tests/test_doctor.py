@@ -18,12 +18,14 @@ import torch
 from typer.testing import Result
 
 import gsrcli
-from gsrcli import cache, diagnosis, nvrtc, rasterizer
+from gsrcli import rasterizer
+from gsrcli.doctor import _shareable, diagnose
 from gsrcli.gaussians import Gaussians
 from gsrcli.models.lite import Lite
-from gsrcli.rasterizer import cpu
-from gsrcli.registry import Bundled, registry
-from gsrcli.weights import DEFAULT_MODEL
+from gsrcli.rasterizer import cpu, nvrtc
+from gsrcli.weights import store
+from gsrcli.weights.catalog import Bundled, registry
+from gsrcli.weights.load import DEFAULT_MODEL
 
 Gsr = Callable[..., Result]
 Process = Callable[..., "subprocess.Popen[str]"]
@@ -79,7 +81,7 @@ def test_one_object_for_programs_and_no_secrets(gsr_process: Process) -> None:
     assert environment["HF_ENDPOINT"] == "https://mirror.example/"
     assert findings["weights"][DEFAULT_MODEL] == {
         "state": "verified",
-        "file": f"~/{cache.path_of(DEFAULT_MODEL).relative_to(SOURCES)}",
+        "file": f"~/{store.path_of(DEFAULT_MODEL).relative_to(SOURCES)}",
     }
     assert findings["processor"]["torch_threads"] == 2
 
@@ -128,7 +130,7 @@ def test_what_is_not_installed_is_said_to_be_missing(monkeypatch: pytest.MonkeyP
         return version(name)
 
     monkeypatch.setattr(metadata, "version", without_cuda)
-    versions = diagnosis.diagnose()["versions"]
+    versions = diagnose()["versions"]
     assert (versions["cuda-core"], versions["cuda-bindings"]) == (None, None)
     assert versions["torch"] == version("torch")
 
@@ -158,7 +160,7 @@ def test_the_size_of_the_kernel_cache(
 )
 def test_home_and_passwords_are_left_out(monkeypatch: pytest.MonkeyPatch, text: str, expected: str) -> None:
     monkeypatch.setenv("HOME", "/home/ann")
-    assert diagnosis._shareable({"a": [{"b": text}], "c": 1}) == {"a": [{"b": expected}], "c": 1}
+    assert _shareable({"a": [{"b": text}], "c": 1}) == {"a": [{"b": expected}], "c": 1}
 
 
 # torch that is broken
@@ -249,7 +251,7 @@ def _register(monkeypatch: pytest.MonkeyPatch, name: str, path: Path) -> None:
     assert isinstance(ours.source, Bundled)
     entry = dataclasses.replace(ours, name=name, source=dataclasses.replace(ours.source, path=path))
     entries = {**registry(), name: entry}
-    monkeypatch.setattr(cache, "registry", lambda: entries)
+    monkeypatch.setattr(store, "registry", lambda: entries)
 
 
 @pytest.mark.parametrize("state", ["damaged", "missing"])
@@ -264,7 +266,7 @@ def test_weights_that_are_not_what_they_should_be(
 ) -> None:
     path = tmp_path / "weights.safetensors"
     if state == "damaged":
-        content = bytearray(cache.path_of(DEFAULT_MODEL).read_bytes())
+        content = bytearray(store.path_of(DEFAULT_MODEL).read_bytes())
         content[-1] ^= 1
         path.write_bytes(content)
     _register(monkeypatch, name, path)

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fields import Array, draw, random_field, single
 from safetensors.torch import save_file
+from support.fields import Array, draw, random_field, single
 
 from gsrcli.gaussians import Gaussians
 

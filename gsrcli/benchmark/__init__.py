@@ -1,7 +1,7 @@
 """``gsr bench``: how fast the models and the rasterizers are here, and how fast they could be.
 
-``protocol`` says what is timed; ``pipeline`` times models from LR picture to enlargement, ``drawing`` the rasterizers
-alone; ``machine`` finds the ceilings, ``report`` tells.
+``plan`` says what is timed; ``pipeline`` times models from LR picture to enlargement, ``drawing`` the rasterizers
+alone; ``ceilings`` finds the ceilings, ``report`` tells.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from gsrcli.benchmark import drawing, pipeline
-from gsrcli.benchmark.protocol import Case, Setting, Subject, What
+from gsrcli.benchmark.plan import Case, Setting, Subject, What
 from gsrcli.benchmark.report import Row
 from gsrcli.errors import is_out_of_memory
 

@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 
 from gsrcli import rasterizer
-from gsrcli.benchmark import published
-from gsrcli.benchmark.protocol import Case, Setting, Subject
+from gsrcli.benchmark import paper_kernel
+from gsrcli.benchmark.plan import Case, Setting, Subject
 from gsrcli.benchmark.work import Floors, count_pairs, in_float64
-from gsrcli.clock import Clock, Span, Timing, seconds_between
-from gsrcli.devices import autocast
 from gsrcli.errors import UnavailableError
 from gsrcli.gaussians import Gaussians
 from gsrcli.rasterizer import EPSILON, reference
+from gsrcli.runtime.devices import autocast
+from gsrcli.runtime.timing import Clock, Span, Timing, seconds_between
 
 __all__ = ["DrawingRow", "measure"]
 
@@ -146,8 +146,8 @@ def _contenders(field: Gaussians, height: int, strip: int) -> list[_Contender]:
         ]
     if field.device.type == "cuda":
         try:
-            published.kernels(field.device)
-            contenders.append(_Contender("published", "picture", field, height, published.rasterize))
+            paper_kernel.kernels(field.device)
+            contenders.append(_Contender("published", "picture", field, height, paper_kernel.rasterize))
         except UnavailableError as error:
             warnings.warn(f"the published algorithm is not timed: {error}", RuntimeWarning, stacklevel=2)
     return [*contenders, _Contender("torch", "picture", field, strip, _plain)]

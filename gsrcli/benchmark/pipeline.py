@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-from gsrcli.benchmark.protocol import PAPER_A100, SIDE, Case, Setting, Subject
+from gsrcli.benchmark.plan import PAPER_A100, SIDE, Case, Setting, Subject
 from gsrcli.benchmark.work import Floors, count_pairs
-from gsrcli.clock import Clock, Mark, Span, Timing, seconds_between
-from gsrcli.devices import autocast
 from gsrcli.gaussians import Gaussians
-from gsrcli.memory import peak_memory
-from gsrcli.rendering import render
+from gsrcli.models.render import render
+from gsrcli.runtime.devices import autocast
+from gsrcli.runtime.memory import peak_memory
+from gsrcli.runtime.timing import Clock, Mark, Span, Timing, seconds_between
 
 __all__ = ["PipelineRow", "count_flop", "measure"]
 
@@ -41,7 +41,7 @@ class PipelineRow:
         total_ms: from picture to enlargement, measured by itself.
         graph_ms: the network's, replayed as a CUDA graph.
         graph_failure: why there is no such graph, where there should be one.
-        memory_bytes: the peak; see :func:`gsrcli.memory.peak_memory`.
+        memory_bytes: the peak; see :func:`gsrcli.runtime.memory.peak_memory`.
         gaussians: how many are drawn.
         pairs: (Gaussian, pixel) pairs that must be drawn; see :func:`gsrcli.benchmark.work.count_pairs`.
         pairs_per_s: drawn, by rasterizer_ms.

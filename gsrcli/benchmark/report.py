@@ -13,14 +13,14 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from gsrcli.benchmark.ceilings import Ceilings
 from gsrcli.benchmark.drawing import DrawingRow
-from gsrcli.benchmark.machine import Ceilings
 from gsrcli.benchmark.pipeline import PipelineRow
-from gsrcli.benchmark.protocol import Setting
-from gsrcli.clock import Clock, Timing
+from gsrcli.benchmark.plan import Setting
 from gsrcli.errors import GsrError
-from gsrcli.hardware import environment
 from gsrcli.rasterizer import EPSILON
+from gsrcli.runtime.hardware import environment
+from gsrcli.runtime.timing import Clock, Timing
 
 __all__ = ["Report", "Row"]
 
@@ -44,7 +44,7 @@ class Report:
     """A finished run.
 
     Attributes:
-        environment: see :func:`gsrcli.hardware.environment`.
+        environment: see :func:`gsrcli.runtime.hardware.environment`.
         protocol: what was measured how.
         ceilings: what the device does at best.
         rows: at least one, all of one type.

@@ -8,7 +8,7 @@ from operator import itemgetter
 
 import torch
 
-from gsrcli.benchmark.machine import Ceilings
+from gsrcli.benchmark.ceilings import Ceilings
 from gsrcli.gaussians import Gaussians
 from gsrcli.rasterizer import EPSILON
 

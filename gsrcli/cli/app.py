@@ -14,7 +14,7 @@ from gsrcli.cli.eval import evaluate
 from gsrcli.cli.train import train
 from gsrcli.cli.upscale import upscale
 from gsrcli.cli.weights import weights
-from gsrcli.memory import keep_freed_memory
+from gsrcli.runtime.memory import keep_freed_memory
 
 __all__ = ["app", "main"]
 

@@ -23,8 +23,8 @@ from gsrcli.images import (
     read_picture,
     write_picture,
 )
-from gsrcli.sizes import Target
-from gsrcli.upscaler import Upscaler
+from gsrcli.upscaling.target import Target
+from gsrcli.upscaling.upscaler import Upscaler
 
 __all__ = ["Batch", "Outcome"]
 

@@ -13,7 +13,7 @@ from gsrcli.cli.options import Arithmetic, Debug, Device, Json
 from gsrcli.cli.outputs import check_file, check_plot
 
 if TYPE_CHECKING:
-    from gsrcli.benchmark.protocol import What
+    from gsrcli.benchmark.plan import What
 
 __all__ = ["bench"]
 
@@ -62,10 +62,10 @@ def bench(
         import torch
 
         from gsrcli.benchmark import default_models, report, run
-        from gsrcli.benchmark.machine import measure_ceilings
-        from gsrcli.benchmark.protocol import Setting, Subject, parse_scales
-        from gsrcli.devices import pick_device, pick_precision
-        from gsrcli.files import write_whole
+        from gsrcli.benchmark.ceilings import measure_ceilings
+        from gsrcli.benchmark.plan import Setting, Subject, parse_scales
+        from gsrcli.runtime.devices import pick_device, pick_precision
+        from gsrcli.runtime.files import write_whole
 
         if csv:
             check_file(csv)

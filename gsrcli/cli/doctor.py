@@ -24,7 +24,7 @@ def doctor(
     """
     console = Console(json)
     with reporting(console, debug):
-        from gsrcli.diagnosis import diagnose
+        from gsrcli.doctor import diagnose
 
         findings = diagnose(debug)
         console.result("\n".join(_lines(findings)), findings)

@@ -14,17 +14,17 @@ from gsrcli.cli.console import Console
 from gsrcli.cli.failures import explain, reporting
 from gsrcli.cli.options import Arithmetic, Debug, Device, Json, Tile
 from gsrcli.cli.outputs import check_file, check_plot
-from gsrcli.weights import DEFAULT_MODEL
+from gsrcli.weights.load import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from gsrcli.cache import Report as Transfer
     from gsrcli.evaluation.datasets import Collection, Dataset
     from gsrcli.evaluation.gallery import Gallery
-    from gsrcli.evaluation.pictures import Shot
     from gsrcli.evaluation.report import Report
-    from gsrcli.evaluation.run import Failure
+    from gsrcli.evaluation.runner import Failure
+    from gsrcli.evaluation.versions import Shot
+    from gsrcli.weights.store import Report as Transfer
 
     _File = tuple[Path, Callable[[], bytes]]  # where a report goes, and what makes it
 
@@ -133,18 +133,18 @@ def evaluate(
     """
     console = Console(json)
     with reporting(console, debug):
-        from gsrcli.devices import pick_device
         from gsrcli.errors import UsageError
         from gsrcli.evaluation.datasets import check
         from gsrcli.evaluation.gallery import Gallery
-        from gsrcli.evaluation.pictures import Folder
+        from gsrcli.evaluation.methods import load
         from gsrcli.evaluation.protocols import PROTOCOLS
         from gsrcli.evaluation.report import Report, parse_metrics
-        from gsrcli.evaluation.restorers import load
-        from gsrcli.evaluation.run import Evaluation
+        from gsrcli.evaluation.runner import Evaluation
         from gsrcli.evaluation.scales import parse_scales
-        from gsrcli.hardware import environment
-        from gsrcli.perceptual import load_perceptual
+        from gsrcli.evaluation.versions import Folder
+        from gsrcli.metrics.perceptual import load_perceptual
+        from gsrcli.runtime.devices import pick_device
+        from gsrcli.runtime.hardware import environment
 
         for file in (csv, markdown, html):
             if file:
@@ -235,7 +235,7 @@ def _run(report: Report, gallery: Gallery | None, images: Path | None, console: 
 
 
 def _page(gallery: Gallery, report: Report) -> bytes:
-    from gsrcli.files import encoded
+    from gsrcli.runtime.files import encoded
 
     return encoded(gallery.page(report.data()))
 
@@ -251,7 +251,7 @@ def _tell(report: Report, files: Sequence[_File], console: Console, debug: bool)
 
 def _write(path: Path, content: Callable[[], bytes], console: Console, debug: bool) -> bool:
     from gsrcli.errors import GsrError
-    from gsrcli.files import write_whole
+    from gsrcli.runtime.files import write_whole
 
     try:
         write_whole(path, content())
@@ -268,8 +268,8 @@ def _write(path: Path, content: Callable[[], bytes], console: Console, debug: bo
 def _save(shot: Shot, folder: Path, console: Console) -> list[Failure]:
     """Write what was restored of a picture; gives what went wrong."""
     from gsrcli.errors import GsrError
-    from gsrcli.evaluation.pictures import save_shot
-    from gsrcli.evaluation.run import Failure
+    from gsrcli.evaluation.runner import Failure
+    from gsrcli.evaluation.versions import save_shot
 
     try:
         save_shot(shot, folder)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from gsrcli.precision import Precision
+from gsrcli.runtime.precision import Precision
 
 __all__ = ["Arithmetic", "Debug", "Device", "Json", "Tile"]
 

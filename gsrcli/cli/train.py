@@ -145,7 +145,7 @@ def _is_given(context: typer.Context, name: str) -> bool:
 def _start(config: TrainConfig, start: str, partial: bool, given: dict[str, Any]) -> tuple[TrainConfig, Model]:
     """What to train, and the model to train it from: that of the weights, where no other is named."""
     from gsrcli.training.trainer import start_from
-    from gsrcli.weights import load_named_model
+    from gsrcli.weights.load import load_named_model
 
     name, weights = load_named_model(start)
     if "model" not in given:

@@ -14,13 +14,13 @@ import typer
 from gsrcli.cli.console import Console
 from gsrcli.cli.failures import reporting
 from gsrcli.cli.options import Arithmetic, Debug, Device, Json, Tile
-from gsrcli.weights import DEFAULT_MODEL
+from gsrcli.weights.load import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from gsrcli.cli.batch import Outcome
     from gsrcli.cli.jobs import Job
-    from gsrcli.precision import Precision
-    from gsrcli.upscaler import Upscaler
+    from gsrcli.runtime.precision import Precision
+    from gsrcli.upscaling.upscaler import Upscaler
 
 __all__ = ["upscale"]
 
@@ -78,7 +78,7 @@ def upscale(
     again = "run the same command again to go on; what is done is not done twice"
     with reporting(console, debug, "run the same command without --overwrite to go on" if overwrite else again):
         from gsrcli.cli.jobs import plan_jobs
-        from gsrcli.sizes import Target
+        from gsrcli.upscaling.target import Target
 
         began = time.perf_counter()
         target = Target(scale, Target.parse_size(size) if size else None, width, height)
@@ -133,9 +133,9 @@ def _suffix(format: str | None) -> str | None:
 
 
 def _upscaler(model: str, device: str, precision: Precision, tile: int | None, console: Console) -> Upscaler:
-    from gsrcli.devices import pick_device, pick_precision
-    from gsrcli.upscaler import Upscaler
-    from gsrcli.weights import load_model
+    from gsrcli.runtime.devices import pick_device, pick_precision
+    from gsrcli.upscaling.upscaler import Upscaler
+    from gsrcli.weights.load import load_model
 
     where = pick_device(device)
     with console.transfers() as report:

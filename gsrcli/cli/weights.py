@@ -14,7 +14,7 @@ from gsrcli.cli.failures import reporting
 from gsrcli.cli.options import Debug, Json
 
 if TYPE_CHECKING:
-    from gsrcli.registry import Backbone, Weights
+    from gsrcli.weights.catalog import Backbone, Weights
 
 __all__ = ["weights"]
 
@@ -39,15 +39,15 @@ def list_weights(
     """Show all weights that there are. The size of those that are not here is about what would be downloaded."""
     console = Console(json)
     with reporting(console, debug):
-        from gsrcli import cache
+        from gsrcli.weights import store
 
-        facts = [*(_facts(entry) for entry in cache.listed().values()), *map(_facts_of_imported, cache.imported())]
+        facts = [*(_facts(entry) for entry in store.listed().values()), *map(_facts_of_imported, store.imported())]
         protocols = list(dict.fromkeys(fact["scores"]["protocol"] for fact in facts if "scores" in fact))
         console.table(
             ("name", "where", "size", "licence", "PSNR ×4 in dB"),
             [_row(fact, protocols) for fact in facts],
             ["", *(f"({i}) {protocol}" for i, protocol in enumerate(protocols, 1))],
-            {"weights": facts, "folder": str(cache.folder())},
+            {"weights": facts, "folder": str(store.folder())},
         )
 
 
@@ -60,12 +60,12 @@ def fetch(
     """Download weights. What is here is checked, and not downloaded again; what broke off is gone on with."""
     console = Console()
     with reporting(console, debug, "run the same command again to go on"), console.transfers() as report:
-        from gsrcli import cache
         from gsrcli.errors import UsageError
+        from gsrcli.weights import store
 
         if bool(names) == everything:
             raise UsageError("say which weights: NAME... or --all", hint="gsr weights list shows them")
-        _each(names or cache.listed(), lambda name: console.result(str(cache.fetch(name, report)), {}), console, debug)
+        _each(names or store.listed(), lambda name: console.result(str(store.fetch(name, report)), {}), console, debug)
 
 
 @weights.command()
@@ -75,9 +75,9 @@ def path(
     """Print where weights are kept, or the checkpoint of NAME."""
     console = Console()
     with reporting(console, debug):
-        from gsrcli import cache
+        from gsrcli.weights import store
 
-        console.result(str(cache.verified(name) if name else cache.folder()), {})
+        console.result(str(store.verified(name) if name else store.folder()), {})
 
 
 @weights.command()
@@ -85,10 +85,10 @@ def verify(names: SomeNames = None, debug: Debug = False) -> None:
     """Read weights through, and tell whether they are what they should be."""
     console = Console()
     with reporting(console, debug):
-        from gsrcli import cache
+        from gsrcli.weights import store
 
-        here = [name for name in (*cache.listed(), *cache.imported()) if cache.is_present(name)]
-        _each(names or here, lambda name: console.result(f"{cache.verified(name)}: intact", {}), console, debug)
+        here = [name for name in (*store.listed(), *store.imported()) if store.is_present(name)]
+        _each(names or here, lambda name: console.result(f"{store.verified(name)}: intact", {}), console, debug)
 
 
 @weights.command("import")
@@ -103,16 +103,16 @@ def import_weights(
     """Take in weights by hand: files that a model's authors released, or a checkpoint."""
     console = Console()
     with reporting(console, debug):
-        from gsrcli import cache
         from gsrcli.errors import UsageError
+        from gsrcli.weights import store
 
         for file in files:
             if not file.is_file():
                 raise UsageError(f"no such file: {file}")
         if [file.suffix for file in files] == [".safetensors"]:
-            console.result(str(cache.path_of(cache.import_checkpoint(files[0], name))), {})
+            console.result(str(store.path_of(store.import_checkpoint(files[0], name))), {})
         elif name:
-            console.result(str(cache.import_released(name, files)), {})
+            console.result(str(store.import_released(name, files)), {})
         else:
             raise UsageError("say whose weights these are: --name NAME", hint="gsr weights list shows the names")
 
@@ -122,9 +122,9 @@ def remove(names: Names, debug: Debug = False) -> None:
     """Delete weights from this machine, and forget which files they were made of."""
     console = Console()
     with reporting(console, debug):
-        from gsrcli import cache
+        from gsrcli.weights import store
 
-        _each(names, cache.remove, console, debug)
+        _each(names, store.remove, console, debug)
 
 
 def _each(names: Iterable[str], action: Callable[[str], None], console: Console, debug: bool) -> None:
@@ -146,10 +146,10 @@ def _each(names: Iterable[str], action: Callable[[str], None], console: Console,
 
 def _facts(entry: Weights | Backbone) -> dict[str, Any]:
     """What is known of released or bundled weights, and whether they are here."""
-    from gsrcli import cache
-    from gsrcli.registry import Backbone, Bundled
+    from gsrcli.weights import store
+    from gsrcli.weights.catalog import Backbone, Bundled
 
-    where = "bundled" if isinstance(entry.source, Bundled) else "cached" if cache.is_present(entry.name) else None
+    where = "bundled" if isinstance(entry.source, Bundled) else "cached" if store.is_present(entry.name) else None
     facts = {key: value for key, value in asdict(entry).items() if key not in ("source", "scores")}
     urls = {} if isinstance(entry.source, Bundled) else {file.name: file.urls for file in entry.source.values()}
     facts |= {"where": where, "bytes": _size(entry.name), "files": urls}
@@ -167,9 +167,9 @@ def _facts_of_imported(name: str) -> dict[str, Any]:
 
 
 def _size(name: str) -> int | None:
-    from gsrcli import cache
+    from gsrcli.weights import store
 
-    return cache.path_of(name).stat().st_size if cache.is_present(name) else None
+    return store.path_of(name).stat().st_size if store.is_present(name) else None
 
 
 def _row(facts: dict[str, Any], protocols: list[str]) -> list[str]:

@@ -19,9 +19,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gsrcli import bicubic
 from gsrcli.degradation.jpeg import round_trip, tables
-from gsrcli.devices import send
+from gsrcli.resize import bicubic
+from gsrcli.runtime.devices import send
 
 __all__ = ["PHOTOGRAPHS", "Strengths", "degrade"]
 
@@ -99,8 +99,8 @@ def degrade(high: Tensor, size: tuple[int, int], seed: int, odds: Strengths = PH
         odds: how often a sample meets what, and how strongly.
 
     Returns:
-        float32 ``(B, 3, h, w)`` in [0, 1], multiples of 1/255. Of clean samples, what :func:`gsrcli.bicubic.shrink`
-        gives.
+        float32 ``(B, 3, h, w)`` in [0, 1], multiples of 1/255. Of clean samples, what
+        :func:`gsrcli.resize.bicubic.shrink` gives.
     """
     with torch.autocast(high.device.type, enabled=False):
         drawn = _draw(high.shape[0], seed, odds)

@@ -19,14 +19,14 @@ from functools import cache, cached_property, partial
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from gsrcli import toml
-from gsrcli.cache import Report
-from gsrcli.digests import Digest, sha256_of
+from gsrcli.download.digest import Digest, sha256_of
+from gsrcli.download.provenance import Ledger, Record, Source
 from gsrcli.errors import DownloadError, GsrError, UsageError, nearest
-from gsrcli.evaluation.pictures import pictures_in
-from gsrcli.files import filling, locked, user_folder
+from gsrcli.evaluation.versions import pictures_in
 from gsrcli.images import INPUT_SUFFIXES
-from gsrcli.records import Ledger, Record, Source
+from gsrcli.runtime import toml
+from gsrcli.runtime.files import filling, locked, user_folder
+from gsrcli.weights.store import Report
 
 __all__ = ["Archive", "Collection", "Dataset", "check", "collect", "fetch", "find", "folder", "registry"]
 
@@ -210,7 +210,7 @@ def fetch(dataset: Dataset, report: Report | None = None) -> Path:
 
 def _fetch(dataset: Dataset, archive: Archive, report: Report | None) -> None:
     """Download an archive, unpack a data set and the others in it that are not here, and keep its digest alone."""
-    from gsrcli.download import download, forget
+    from gsrcli.download.http import download, forget
 
     part = folder() / f"{archive.name}.part"
     file = archive.urls[0].rpartition("/")[2]

@@ -27,12 +27,12 @@ import torch
 from PIL import Image
 
 from gsrcli.evaluation import scales
-from gsrcli.evaluation.pictures import Shot
+from gsrcli.evaluation.methods import INTERPOLATIONS
 from gsrcli.evaluation.report import METRICS, Metric
-from gsrcli.evaluation.restorers import INTERPOLATIONS
-from gsrcli.evaluation.run import Row
+from gsrcli.evaluation.runner import Row
+from gsrcli.evaluation.versions import Shot
 from gsrcli.images.picture import Pixels
-from gsrcli.metrics import psnr
+from gsrcli.metrics.psnr_ssim import psnr
 
 __all__ = ["Gallery"]
 

@@ -9,7 +9,7 @@ from typing import Literal
 from torch import Tensor
 
 from gsrcli.errors import PictureError
-from gsrcli.metrics import SSIM_WINDOW, from_integers, in_float64, luma, psnr, ssim
+from gsrcli.metrics.psnr_ssim import SSIM_WINDOW, from_integers, in_float64, luma, psnr, ssim
 
 __all__ = ["PROTOCOLS", "Measure", "Protocol"]
 

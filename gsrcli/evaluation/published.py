@@ -9,8 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from gsrcli import toml
 from gsrcli.evaluation.scales import Scale
+from gsrcli.runtime import toml
 
 __all__ = ["Published", "published"]
 

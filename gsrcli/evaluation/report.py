@@ -18,11 +18,11 @@ from rich.table import Table
 
 from gsrcli.errors import UsageError, nearest
 from gsrcli.evaluation.datasets import Collection
+from gsrcli.evaluation.methods import Network
 from gsrcli.evaluation.published import Published, published
-from gsrcli.evaluation.restorers import Network
-from gsrcli.evaluation.run import Evaluation, Failure, Outcome, Row
+from gsrcli.evaluation.runner import Evaluation, Failure, Outcome, Row
 from gsrcli.evaluation.scales import Scale, label
-from gsrcli.files import encoded
+from gsrcli.runtime.files import encoded
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -111,7 +111,7 @@ class Report:
     Attributes:
         evaluation: what is scored how.
         collections: on which pictures.
-        environment: see :func:`gsrcli.hardware.environment`.
+        environment: see :func:`gsrcli.runtime.hardware.environment`.
         others: whether methods that are only published are shown too.
         rows: what was scored.
         failures: what could not be.

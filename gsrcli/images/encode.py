@@ -12,13 +12,13 @@ from typing import Any
 from PIL import Image
 
 from gsrcli.errors import PictureError, UsageError
-from gsrcli.files import write_whole
 from gsrcli.images.formats import Format, check_output, output_format
 from gsrcli.images.metadata import exif_resized, xmp_resized
 from gsrcli.images.picture import Picture, to_eight_bits
 from gsrcli.images.png import encode_png
 from gsrcli.images.profile import to_srgb
 from gsrcli.images.tiff import encode_tiff
+from gsrcli.runtime.files import write_whole
 
 __all__ = ["losses", "make_folder", "write_picture"]
 

@@ -25,11 +25,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from gsrcli import bicubic
 from gsrcli.gaussians import Gaussians
 from gsrcli.models import encoders
 from gsrcli.models.base import Model, Traits
 from gsrcli.models.encoders.edsr import EDSR
+from gsrcli.resize import bicubic
 
 __all__ = ["GaussianSR", "GaussianSRConfig", "ReleasedGaussianSR"]
 

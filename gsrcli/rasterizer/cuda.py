@@ -9,8 +9,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from gsrcli import nvrtc
-from gsrcli.files import shipped
+from gsrcli.rasterizer import nvrtc
+from gsrcli.runtime.files import shipped
 
 __all__ = ["backward", "describe", "forward", "source"]
 

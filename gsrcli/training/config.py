@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from gsrcli.errors import UsageError
-from gsrcli.precision import Precision
+from gsrcli.runtime.precision import Precision
 
 __all__ = ["Degradation", "TrainConfig"]
 

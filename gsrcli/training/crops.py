@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gsrcli import bicubic
 from gsrcli.degradation import photo
+from gsrcli.resize import bicubic
 from gsrcli.training.config import Degradation
-from gsrcli.training.pictures import PictureBank
+from gsrcli.training.dataset import PictureBank
 
 __all__ = ["Crops", "Pairs", "Scales"]
 

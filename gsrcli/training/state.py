@@ -18,8 +18,8 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from gsrcli.checkpoints import write_checkpoint
 from gsrcli.errors import GsrError
+from gsrcli.weights.checkpoint import write_checkpoint
 
 __all__ = ["RunState", "read_facts", "read_state", "write_state"]
 

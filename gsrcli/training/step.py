@@ -18,13 +18,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from gsrcli.clock import Seconds
-from gsrcli.devices import autocast, send
 from gsrcli.errors import UsageError
 from gsrcli.gaussians import Gaussians
 from gsrcli.models import Model
+from gsrcli.models.render import with_base
 from gsrcli.rasterizer import rasterize
-from gsrcli.rendering import with_base
+from gsrcli.runtime.devices import autocast, send
+from gsrcli.runtime.timing import Seconds
 from gsrcli.training.config import TrainConfig
 from gsrcli.training.crops import Pairs
 from gsrcli.training.muon import Muon

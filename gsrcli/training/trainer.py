@@ -21,18 +21,18 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from gsrcli.checkpoints import save_model, write_checkpoint, writing
-from gsrcli.clock import Seconds
-from gsrcli.devices import channels_last, pick_device, pick_precision
 from gsrcli.errors import GsrError, ModelError, PictureError, UsageError, nearest
 from gsrcli.models import MODEL_NAMES, Model, build, config_of
+from gsrcli.runtime.devices import channels_last, pick_device, pick_precision
+from gsrcli.runtime.timing import Seconds
 from gsrcli.training.config import TrainConfig
 from gsrcli.training.crops import Crops, Scales
-from gsrcli.training.pictures import Loaded, PictureBank, find_pictures, load_pictures
+from gsrcli.training.dataset import Loaded, PictureBank, find_pictures, load_pictures
 from gsrcli.training.schedules import Schedule
 from gsrcli.training.state import RunState, read_facts, read_state, write_state
 from gsrcli.training.step import STAGES, Step
 from gsrcli.training.validation import mean_psnr_y, smallest_side
+from gsrcli.weights.checkpoint import save_model, write_checkpoint, writing
 
 __all__ = [
     "Profile",

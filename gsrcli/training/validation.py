@@ -8,11 +8,11 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from gsrcli import bicubic
-from gsrcli.devices import autocast
-from gsrcli.metrics import luma, psnr
+from gsrcli.metrics.psnr_ssim import luma, psnr
 from gsrcli.models.base import Model
-from gsrcli.rendering import render
+from gsrcli.models.render import render
+from gsrcli.resize import bicubic
+from gsrcli.runtime.devices import autocast
 
 __all__ = ["crop_to_multiple", "enlarge", "mean_psnr_y", "smallest_side"]
 

@@ -1,0 +1,82 @@
+"""The published rasterization as CUDA kernels of its own, to compare with; see ``paper_kernel.cu``."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gsrcli.gaussians import Gaussians
+from gsrcli.rasterizer import nvrtc
+
+__all__ = ["RATIO", "SOURCE", "kernels", "rasterize"]
+
+SOURCE = Path(__file__).with_name("paper_kernel.cu")
+
+RATIO = 0.1
+"""Of a window's half sides to half of the picture's: what the paper and the released programs enlarge with."""
+
+_BLOCK = 256
+
+
+def kernels(device: torch.device) -> nvrtc.Module:
+    """The kernels, compiled for a device.
+
+    Raises:
+        UnavailableError: they cannot be.
+    """
+    return nvrtc.load(_source(), device)
+
+
+@functools.cache  # a drawing that is timed reads no file
+def _source() -> str:
+    return SOURCE.read_text(encoding="utf-8")
+
+
+def rasterize(gaussians: Gaussians, size: tuple[int, int], scale: tuple[float, float]) -> Tensor:
+    """Draw one field of three channels in float32, on a GPU; differentiable. See :func:`gsrcli.rasterizer.rasterize`.
+
+    Raises:
+        UnavailableError: the kernels cannot be compiled.
+    """
+    window = (RATIO * (size[0] - 1) / 2, RATIO * (size[1] - 1) / 2)
+    parameters = (gaussians.centre, gaussians.sigma, gaussians.rho, gaussians.value)
+    fields = (tensor.contiguous() for tensor in parameters)
+    return _Rasterize.apply(*fields, size, (*scale, *window))  # type: ignore[no-untyped-call]
+
+
+class _Rasterize(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        centre: Tensor,
+        sigma: Tensor,
+        rho: Tensor,
+        value: Tensor,
+        size: tuple[int, int],
+        view: tuple[float, float, float, float],
+    ) -> Tensor:
+        ctx.save_for_backward(centre, sigma, rho, value)
+        ctx.view = view
+        image = value.new_zeros(1, 3, *size)
+        count = rho.shape[1]
+        grid = -(-count // _BLOCK)
+        kernels(value.device).launch(
+            "published_draw", grid, _BLOCK, centre, sigma, rho, value, image, count, *size, *view
+        )
+        return image
+
+    @staticmethod
+    def backward(ctx: Any, image_gradient: Tensor) -> tuple[Tensor | None, ...]:
+        fields = ctx.saved_tensors
+        gradients = tuple(torch.empty_like(tensor) for tensor in fields)
+        image_gradient = image_gradient.contiguous()
+        count, size = fields[2].shape[1], image_gradient.shape[2:]
+        grid = -(-count // _BLOCK)
+        kernels(image_gradient.device).launch(
+            "published_gather", grid, _BLOCK, image_gradient, *fields, *gradients, count, *size, *ctx.view
+        )
+        return (*gradients, None, None)

@@ -1,0 +1,183 @@
+"""What is timed: pictures, sizes and models, as the GSASR paper's comparison of costs has them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gsrcli.errors import ModelError, UsageError, nearest
+from gsrcli.images import read_picture, to_unit
+from gsrcli.models import MODEL_NAMES, Model, build
+from gsrcli.resize import bicubic
+from gsrcli.runtime.devices import channels_last
+from gsrcli.weights import store
+from gsrcli.weights.catalog import registry
+from gsrcli.weights.load import load_model, weight_names
+
+if TYPE_CHECKING:
+    from gsrcli.benchmark.ceilings import Ceilings
+
+__all__ = ["PAPER_A100", "SIDE", "Case", "Setting", "Subject", "What", "parse_scales", "synthetic_picture"]
+
+SIDE = 720
+
+PAPER_A100 = {
+    2.0: (1573, 13367),
+    3.0: (806, 6000),
+    4.0: (543, 3420),
+    6.0: (265, 1578),
+    8.0: (195, 1051),
+    12.0: (91, 472),
+}
+"""GSASR with the EDSR encoder on one A100, to 720x720: milliseconds and MB by scale (arXiv:2501.06838, table 3)."""
+
+
+What = Literal["pipeline", "rasterizer"]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is timed, and how.
+
+    Attributes:
+        what: models from LR picture to enlargement, or rasterizers alone.
+        device: where.
+        dtype: of the network's arithmetic.
+        repeats: how often each time is taken.
+        side: of the square output, in pixels.
+        picture: what is enlarged, of any size, or None for a synthetic one.
+        ceilings: what the device can do.
+    """
+
+    what: What
+    device: torch.device
+    dtype: torch.dtype
+    repeats: int
+    side: int
+    picture: Path | None
+    ceilings: Ceilings
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model to time, and whether its weights are trained or random."""
+
+    name: str
+    model: Model
+    weights: Literal["trained", "random"]
+
+    @staticmethod
+    def check(name: str) -> None:
+        """See that a name is that of weights or of a model, or the path of a checkpoint.
+
+        Raises:
+            ModelError: it is not.
+        """
+        known = dict.fromkeys((*weight_names(), *MODEL_NAMES))
+        if name not in known and not Path(name).is_file():
+            hint = f"try {nearest(name, known)}, or the path of a checkpoint"
+            raise ModelError(f"there is no model called {name!r}", hint=hint)
+
+    @staticmethod
+    def load(name: str, device: torch.device) -> Subject:
+        """A model by its name or the path of a checkpoint; where its weights are not on this machine, with random ones.
+
+        Raises:
+            ModelError: there is no such model, or its weights are damaged.
+        """
+        Subject.check(name)
+        if store.is_present(name) if name in weight_names() else name not in MODEL_NAMES:
+            return Subject(Path(name).name, load_model(name, device), "trained")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            model = build(registry()[name].model if name in registry() else name)
+        return Subject(name, channels_last(model.to(device)).eval().requires_grad_(False), "random")
+
+
+def parse_scales(text: str, side: int) -> tuple[float, ...]:
+    """The scales of a list such as "2,3,4.5".
+
+    Raises:
+        UsageError: one is no number from 1 up, or so large that nothing is left to enlarge.
+    """
+    scales = []
+    for entry in text.split(","):
+        try:
+            scale = float(entry)
+        except ValueError:
+            raise UsageError(f"{entry.strip()!r} is not a scale", hint="for instance --scales 2,3,4.5") from None
+        if not 1 <= scale < math.inf:
+            raise UsageError(f"a scale is a number from 1 up, not {scale:g}")
+        if round(side / scale) < 1:
+            raise UsageError(
+                f"at scale {scale:g} nothing is left of a side of {side} pixels", hint="try a larger --side"
+            )
+        scales.append(scale)
+    return tuple(scales)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A picture to enlarge, on the device.
+
+    Attributes:
+        scale: as asked for.
+        image: ``(1, 3, h, h)`` in [0, 1], h being side / scale, rounded.
+        padded: the same with sides that are multiples of the model's.
+        size: height and width of the output.
+    """
+
+    scale: float
+    image: Tensor
+    padded: Tensor
+    size: tuple[int, int]
+
+    @staticmethod
+    def of(scale: float, setting: Setting, multiple: int) -> Case:
+        """The LR picture that a square of ``setting.side`` pixels shrinks to.
+
+        Raises:
+            PictureError: the picture cannot be read.
+        """
+        low = round(setting.side / scale)
+        image = synthetic_picture(low) if setting.picture is None else _shrunk(setting.picture, low)
+        image = image.to(setting.device)
+        more = -low % multiple
+        padded = F.pad(image, (0, more, 0, more), mode="reflect" if more < low else "replicate")
+        padded = padded.contiguous(memory_format=torch.channels_last)
+        return Case(scale, image, padded, (setting.side, setting.side))
+
+    @property
+    def ratio(self) -> tuple[float, float]:
+        """Output pixels per LR pixel, along y and x."""
+        return self.size[0] / self.image.shape[2], self.size[1] / self.image.shape[3]
+
+
+def _shrunk(path: Path, side: int) -> Tensor:
+    """The middle square of a picture as ``(1, 3, side, side)``."""
+    pixels = torch.from_numpy(to_unit(read_picture(path).pixels)).permute(2, 0, 1)[None]
+    height, width = pixels.shape[2:]
+    square = min(height, width)
+    top, left = (height - square) // 2, (width - square) // 2
+    pixels = pixels[:, :, top : top + square, left : left + square].expand(-1, 3, -1, -1)
+    return bicubic.resize(pixels, (side, side)).clamp(0, 1)
+
+
+def synthetic_picture(side: int) -> Tensor:
+    """Gratings at several angles, edges and speckle like print: ``(1, 3, side, side)`` in [0, 1]."""
+    random = np.random.default_rng(0)
+    y, x = np.mgrid[:side, :side] / side
+    grey = np.full((side, side), 0.5)
+    for angle, cycles in zip(np.arange(8) * np.pi / 8, np.geomspace(3, side / 3, 8), strict=True):
+        grey += 0.06 * np.sin(2 * np.pi * cycles * (x * np.cos(angle) + y * np.sin(angle)))
+    grey += 0.2 * (x + 0.37 * y > 0.6) - 0.15 * (np.hypot(x - 0.3, y - 0.6) < 0.2)
+    grey[side // 8 : side // 4] *= np.where(random.random((side // 4 - side // 8, side)) < 0.3, 0.1, 1.2)
+    tint = 0.8 + 0.2 * np.stack((x, y, 1 - x))
+    return torch.from_numpy((grey * tint).clip(0, 1)).float()[None]

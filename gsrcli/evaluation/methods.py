@@ -1,0 +1,155 @@
+"""What makes large pictures of small ones: networks, and interpolation to compare them with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from gsrcli.images import Picture
+from gsrcli.images.picture import Pixels, from_unit
+from gsrcli.runtime.devices import pick_precision
+from gsrcli.runtime.precision import Precision
+from gsrcli.upscaling.upscaler import Upscaler
+from gsrcli.weights import store
+from gsrcli.weights.load import load_model
+
+__all__ = ["INTERPOLATIONS", "Interpolation", "Network", "Restorer", "load"]
+
+INTERPOLATIONS = {
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+    "nearest": Image.Resampling.NEAREST,
+}
+"""As Pillow does them, on the CPU."""
+
+
+class Restorer(Protocol):
+    """Enlarges pictures."""
+
+    @property
+    def name(self) -> str:
+        """What tables call it."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+
+    def restore(self, low: Pixels, size: tuple[int, int]) -> Pixels:
+        """``(h, w, 3)`` uint8 at another size: ``(*size, 3)``, uint8, or uint16 over its whole range."""
+
+
+@dataclass(frozen=True)
+class Interpolation:
+    """One of INTERPOLATIONS.
+
+    Attributes:
+        name: which.
+        rounded: give 8 bits, as Pillow does of 8 bits, and not 16, of what it computes in float32.
+    """
+
+    name: str
+    rounded: bool
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device("cpu")
+
+    def restore(self, low: Pixels, size: tuple[int, int]) -> Pixels:
+        if self.rounded:
+            return self._resize(low, size)
+        planes = [self._resize(plane, size) for plane in np.moveaxis(low.astype(np.float32), 2, 0)]
+        return from_unit(np.stack(planes, 2) / np.float32(255), np.uint16)
+
+    def _resize(self, pixels: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
+        """``(h, w, 3)`` uint8 or ``(h, w)`` float32 at another size, of the same type."""
+        return np.array(Image.fromarray(pixels).resize((size[1], size[0]), INTERPOLATIONS[self.name]))
+
+
+@dataclass(frozen=True)
+class Network:
+    """A model.
+
+    Attributes:
+        name: what tables call it.
+        upscaler: what runs it, in tiles.
+        rounded: give 8 bits, the bytes that ``gsr upscale`` gives, and not 16.
+        ensemble: give the mean over the eight symmetries of the square, each undone again (geometric self-ensemble:
+            Timofte, Rothe and Van Gool, CVPR 2016, section 3.5).
+    """
+
+    name: str
+    upscaler: Upscaler
+    rounded: bool
+    ensemble: bool = False
+
+    @property
+    def device(self) -> torch.device:
+        return self.upscaler.model.device
+
+    def restore(self, low: Pixels, size: tuple[int, int]) -> Pixels:
+        if self.ensemble:
+            return self._mean(low, size)
+        return self._enlarge(low if self.rounded else _in_sixteen_bits(low), size)
+
+    def _mean(self, low: Pixels, size: tuple[int, int]) -> Pixels:
+        total = np.zeros((*size, 3), np.uint32)
+        deep = _in_sixteen_bits(low)
+        for turns in range(4):
+            for flipped in (False, True):
+                turned = np.rot90(deep[:, ::-1] if flipped else deep, turns)
+                restored = self._enlarge(turned, size if turns % 2 == 0 else size[::-1])
+                upright = np.rot90(restored, -turns)
+                total += upright[:, ::-1] if flipped else upright
+        return ((total + 4) // 8).astype(np.uint16)
+
+    def _enlarge(self, pixels: Pixels, size: tuple[int, int]) -> Pixels:
+        return self.upscaler.enlarge(Picture(np.ascontiguousarray(pixels)), size).pixels
+
+
+def load(
+    names: Sequence[str],
+    device: torch.device,
+    precision: Precision = "auto",
+    tile: int | None = None,
+    rounded: bool = True,
+    ensemble: bool = False,
+    report: store.Report | None = None,
+) -> list[Restorer]:
+    """The restorers of these names: interpolations, names of weights, or paths of checkpoints, as ``NAME=PATH`` too.
+
+    Raises:
+        ModelError: there is no such model, or its weights are damaged.
+        DownloadError: its weights cannot be fetched.
+        UsageError: the precision or the tile makes no sense.
+    """
+    restorers: list[Restorer] = []
+    for name in dict.fromkeys(names):
+        if name in INTERPOLATIONS:
+            restorers.append(Interpolation(name, rounded))
+            continue
+        label, path = _labelled(name)
+        network = load_model(path, device, report)
+        upscaler = Upscaler(network, pick_precision(device, precision, network.traits.precision), tile)
+        restorers.append(Network(f"{label}+" if ensemble else label, upscaler, rounded, ensemble))
+    return restorers
+
+
+def _labelled(name: str) -> tuple[str, str]:
+    """What tables call a model, and its name or path."""
+    if Path(name).is_file():
+        return Path(name).stem, name
+    label, equals, path = name.partition("=")
+    return (label, path) if equals else (name, name)
+
+
+def _in_sixteen_bits(pixels: Pixels) -> Pixels:
+    """uint8 as the same values in uint16: what is made of them is rounded 257 times as finely."""
+    deep: Pixels = pixels.astype(np.uint16) * 257
+    return deep

@@ -1,0 +1,191 @@
+"""How alike two pictures look: LPIPS and DISTS, which compare what a network sees in them. 0 is the same.
+
+The networks' weights are kept as models' are (``gsr weights``). What the metrics themselves learned, a weight for each
+feature, comes with torchmetrics, of which nothing else is used: it would have the networks of torchvision.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gsrcli.errors import ModelError, PictureError, UsageError, nearest
+from gsrcli.models.feature_extractors import ARCHITECTURES, load_backbone
+from gsrcli.runtime.devices import autocast
+from gsrcli.weights import store
+
+__all__ = ["DISTS", "LPIPS", "METRICS", "Compare", "load_perceptual"]
+
+Compare = Callable[[Tensor, Tensor], dict[str, float]]
+"""Scores by metric of a restored and an original picture, both float ``(3, H, W)`` RGB in [0, 1].
+
+Raises PictureError where they are too small for the network.
+"""
+
+
+class LPIPS(nn.Module):
+    """Learned perceptual image patch similarity (arXiv:1801.03924), version 0.1, ``lin``.
+
+    Args:
+        backbone: the network.
+        architecture: its name.
+        heads: ``(C,)`` for each of its stages: how much each feature counts.
+    """
+
+    def __init__(self, backbone: nn.Sequential, architecture: str, heads: Sequence[Tensor]) -> None:
+        super().__init__()
+        self.smallest = ARCHITECTURES[architecture].smallest
+        self._stages = nn.ModuleList(ARCHITECTURES[architecture].split(backbone))
+        self._heads = nn.ParameterList([nn.Parameter(head, requires_grad=False) for head in heads])
+
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        """The distance of two pictures ``(3, H, W)`` in [0, 1], a scalar (equation 1)."""
+        distances = [
+            torch.einsum("c,chw->hw", head, (_unit(one) - _unit(other)).square()).mean()
+            for head, (one, other) in zip(self._heads, _features(self._stages, first, second), strict=True)
+        ]
+        return torch.stack(distances).sum()
+
+
+class DISTS(nn.Module):
+    """Deep image structure and texture similarity (arXiv:2004.07728), of the pictures at the size that they have.
+
+    Args:
+        backbone: VGG-16.
+        alpha: ``(3 + C…,)``, how much the likeness of textures counts of each channel, the picture's own three first.
+        beta: the same of structures.
+    """
+
+    smallest = 1
+
+    def __init__(self, backbone: nn.Sequential, alpha: Tensor, beta: Tensor) -> None:
+        super().__init__()
+        architecture = ARCHITECTURES["vgg16"]
+        first, *others = architecture.split(backbone)
+        self._stages = nn.ModuleList([first, *(nn.Sequential(_RootMeanSquare(), *list(stage)[1:]) for stage in others)])
+        self._weights = nn.Parameter(torch.stack((alpha, beta)), requires_grad=False)
+
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        """The distance of two pictures ``(3, H, W)`` in [0, 1], a scalar."""
+        pairs = itertools.chain([(first, second)], _features(self._stages, first, second))
+        unlikeness = torch.cat([_unlikeness(*pair) for pair in pairs], 1)
+        return (self._weights * unlikeness).sum() / self._weights.sum()
+
+
+class _RootMeanSquare(nn.Module):
+    """DISTS' pooling, in place of the largest value: the root of Hanning-weighted mean squares, every other pixel."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        channels = features.shape[-3]
+        window = features.new_tensor([0.25, 0.5, 0.25])
+        window = (window[:, None] * window).expand(channels, 1, 3, 3)
+        return (F.conv2d(features.square(), window, stride=2, padding=1, groups=channels) + 1e-12).sqrt()
+
+
+def load_perceptual(
+    names: Sequence[str], device: str | torch.device = "cpu", report: store.Report | None = None
+) -> Compare:
+    """What scores pictures by these metrics. Weights that are not on this machine yet are fetched, once.
+
+    Args:
+        names: of :data:`METRICS`.
+        device: where to compute.
+        report: is told of the progress of a download.
+
+    Raises:
+        UsageError: there is no such metric, or torchmetrics is missing.
+        ModelError: weights are damaged.
+        DownloadError: they cannot be fetched.
+    """
+    for name in names:
+        if name not in METRICS:
+            raise UsageError(f"there is no perceptual metric called {name!r}", hint=f"try {nearest(name, METRICS)}")
+    device = torch.device(device)
+    metrics = {name: METRICS[name](report).to(device).eval() for name in names}
+
+    @torch.inference_mode()
+    def compare(restored: Tensor, original: Tensor) -> dict[str, float]:
+        height, width = restored.shape[1:]
+        for name, metric in metrics.items():
+            if min(height, width) < metric.smallest:
+                size = f"{metric.smallest}x{metric.smallest}"
+                raise PictureError(f"{width}x{height} pixels are too few for {name}: it needs {size}")
+        pictures = restored.float().to(device), original.float().to(device)
+        with autocast(device, torch.float32):
+            return {name: metric(*pictures).item() for name, metric in metrics.items()}
+
+    return compare
+
+
+def _load_lpips(backbone: str, heads: str, report: store.Report | None) -> LPIPS:
+    stages = range(len(ARCHITECTURES[backbone].stages))
+    learned = _learned(f"lpips_models/{heads}.pth", [f"lin{stage}.model.1.weight" for stage in stages])
+    return LPIPS(_load(backbone, report), backbone, learned)
+
+
+def _load_dists(report: store.Report | None) -> DISTS:
+    alpha, beta = _learned("dists_models/weights.pt", ["alpha", "beta"])
+    return DISTS(_load("vgg16", report), alpha, beta)
+
+
+METRICS: dict[str, Callable[[store.Report | None], LPIPS | DISTS]] = {
+    "lpips": lambda report: _load_lpips("alexnet", "alex", report),
+    "lpips-vgg": lambda report: _load_lpips("vgg16", "vgg", report),
+    "dists": _load_dists,
+}
+"""By name, what loads them. Papers on super-resolution, GSASR's among them, mean LPIPS with AlexNet."""
+
+
+def _load(backbone: str, report: store.Report | None) -> nn.Sequential:
+    return load_backbone(backbone, store.locate(backbone, report))
+
+
+def _learned(file: str, names: Sequence[str]) -> list[Tensor]:
+    """What a metric learned, of one of torchmetrics' files: vectors, by their names there."""
+    package = importlib.util.find_spec("torchmetrics")  # to import it takes seconds, and is not needed
+    if package is None or package.origin is None:
+        raise UsageError("perceptual metrics need torchmetrics", hint="pip install 'gsrcli[metrics]'")
+    path = Path(package.origin).parent / "functional" / "image" / file
+    try:
+        learned = torch.load(path, map_location="cpu", weights_only=True)
+        return [learned[name].flatten() for name in names]
+    except Exception as error:  # of a damaged file, torch and pickle raise whatever they stumble over
+        hint = "pip install --force-reinstall --no-deps torchmetrics"
+        raise ModelError(f"torchmetrics is damaged, or too new: {path}: {error}", hint=hint) from error
+
+
+def _features(stages: nn.ModuleList, first: Tensor, second: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """What each stage finds in two pictures ``(3, H, W)`` in [0, 1]: pairs of ``(C, h, w)``."""
+    first, second = _normalised(first), _normalised(second)
+    for stage in stages:
+        first, second = stage(first), stage(second)
+        yield first, second
+
+
+def _normalised(picture: Tensor) -> Tensor:
+    """A picture in [0, 1] as networks trained on ImageNet expect it. LPIPS says the same, of [-1, 1]."""
+    mean, deviation = picture.new_tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])[..., None, None]
+    return (picture - mean) / deviation
+
+
+def _unit(features: Tensor) -> Tensor:
+    """Features of length 1 at each place; of nothing, nothing."""
+    return features / (features.norm(dim=0, keepdim=True) + 1e-10)
+
+
+def _unlikeness(first: Tensor, second: Tensor) -> Tensor:
+    """``(2, C)``: how unlike texture and structure of each channel are in two ``(C, h, w)``, from 0 to 2.
+
+    DISTS sums likenesses (2xy + c) / (x² + y² + c) and takes them from 1; as (x − y)² / (x² + y² + c), nothing cancels.
+    """
+    means = first.mean((1, 2)), second.mean((1, 2))
+    first, second = first - means[0][:, None, None], second - means[1][:, None, None]
+    variances = first.square().mean((1, 2)) + second.square().mean((1, 2))
+    texture = (means[0] - means[1]).square() / (means[0].square() + means[1].square() + 1e-6)
+    return torch.stack((texture, (first - second).square().mean((1, 2)) / (variances + 1e-6)))

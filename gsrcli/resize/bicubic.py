@@ -1,0 +1,73 @@
+"""Bicubic resampling (Keys' kernel with a = -1/2), as Pillow and MATLAB do it: antialiased when it shrinks.
+
+Both directions place pixel ``X`` of ``W`` at ``(X + 0.5)·w/W`` of the source; taps beyond the edge are dropped and
+the rest renormalised. With ``antialias=False`` it is done as torch and OpenCV do: with a = -3/4, never antialiased, and
+taps beyond the edge see the edge.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gsrcli.runtime.devices import send
+
+__all__ = ["keys", "resize", "resize_rows", "rows_needed", "shrink"]
+
+
+def resize(image: Tensor, size: tuple[int, int], antialias: bool = True) -> Tensor:
+    """Resample ``(B, C, h, w)`` to ``(B, C, *size)``. Overshoots are not clamped."""
+    if size[1] == 1:  # torch 2.13 gets one column of contiguous input wrong when the height changes too
+        image = image.contiguous(memory_format=torch.channels_last)
+    return F.interpolate(image, size, mode="bicubic", antialias=antialias, align_corners=False)
+
+
+def shrink(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """The LR picture of ``(B, C, H, W)`` in [0, 1]: resampled to ``size`` and rounded to 8 bits, as files are."""
+    return (resize(image, size).clamp(0, 1) * 255).round() / 255
+
+
+def resize_rows(
+    image: Tensor, size: tuple[int, int], rows: tuple[int, int], top: int, height: int, antialias: bool = True
+) -> Tensor:
+    """Some rows of an enlargement, from the rows of the source they need.
+
+    Args:
+        image: ``(B, C, n, w)``, rows ``[top, top + n)`` of a picture of ``height`` rows; see :func:`rows_needed`.
+        size: of the whole enlargement, not lower than the picture where it is antialiased.
+        rows: first and one-past-last row wanted.
+
+    Returns:
+        ``(B, C, rows, size[1])``, as :func:`resize` of the whole picture would give them.
+    """
+    taps, weights = _taps(height, size[0], *rows, antialias)
+    taps, weights = send(taps - top, image.device), send(weights.to(image.dtype), image.device)
+    blended = image[:, :, taps[0]] * weights[0, :, None]
+    for k in range(1, 4):
+        blended = torch.addcmul(blended, image[:, :, taps[k]], weights[k, :, None])
+    return resize(blended, (rows[1] - rows[0], size[1]), antialias)
+
+
+def rows_needed(height: int, enlarged: int, rows: tuple[int, int], antialias: bool = True) -> tuple[int, int]:
+    """First and one-past-last row of a picture of ``height`` rows that some rows of its enlargement depend on."""
+    taps, _ = _taps(height, enlarged, *rows, antialias)
+    return int(taps.min()), int(taps.max()) + 1
+
+
+def _taps(height: int, enlarged: int, begin: int, end: int, antialias: bool) -> tuple[Tensor, Tensor]:
+    """The four source rows of each output row, and their weights: both (4, end - begin)."""
+    position = (torch.arange(begin, end, dtype=torch.float64) + 0.5) * height / enlarged - 0.5
+    taps = position.floor().long() + torch.arange(-1, 3)[:, None]
+    distance = (taps - position).abs()
+    weights = keys(distance, -0.5 if antialias else -0.75)
+    if antialias:
+        weights = torch.where((taps >= 0) & (taps < height), weights, 0.0)
+    return taps.clamp(0, height - 1), weights / weights.sum(0)
+
+
+def keys(distance: Tensor, a: float) -> Tensor:
+    """Keys' cubic kernel at distances >= 0 (IEEE Trans. Acoustics, Speech and Signal Processing 29(6), 1981)."""
+    near = ((a + 2) * distance - (a + 3)) * distance * distance + 1
+    far = ((a * distance - 5 * a) * distance + 8 * a) * distance - 4 * a
+    return torch.where(distance <= 1, near, torch.where(distance < 2, far, 0.0))

@@ -1,0 +1,187 @@
+"""Training pictures: found, decoded and held as one block of pixels that crops are read from."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gsrcli.errors import GsrError, PictureError
+from gsrcli.images import INPUT_SUFFIXES, read_picture, to_eight_bits
+from gsrcli.runtime.devices import send
+from gsrcli.runtime.memory import free_memory
+
+__all__ = ["Loaded", "PictureBank", "find_pictures", "load_pictures"]
+
+_CELL = 16  # pixels a side of the cells that detail is known for
+_SHARE_OF_DEVICE = 0.5  # of its free memory, at most, for pictures
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What became of the files of a folder.
+
+    Attributes:
+        pictures: uint8 ``(3, H, W)``.
+        too_small: files whose short side is below what was asked for.
+        damaged: those that cannot be read, and why.
+    """
+
+    pictures: list[Tensor]
+    too_small: list[Path]
+    damaged: dict[Path, str]
+
+
+def find_pictures(folder: Path) -> list[Path]:
+    """The pictures below a folder, sorted.
+
+    Raises:
+        PictureError: there are none, or no such folder.
+    """
+    if not folder.is_dir():
+        raise PictureError(f"there is no folder {folder}")
+    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in INPUT_SUFFIXES and p.is_file())
+    if not found:
+        raise PictureError(f"no pictures found below {folder}")
+    return found
+
+
+def load_pictures(paths: Sequence[Path], smallest: int) -> Loaded:
+    """Decode pictures, passing by those that are damaged or have a side below ``smallest``."""
+    pictures: list[Tensor] = []
+    too_small: list[Path] = []
+    damaged: dict[Path, str] = {}
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for path, picture in zip(paths, pool.map(_load, paths), strict=True):
+            if isinstance(picture, str):
+                damaged[path] = picture
+            elif min(picture.shape[1:]) < smallest:
+                too_small.append(path)
+            else:
+                pictures.append(picture)
+    return Loaded(pictures, too_small, damaged)
+
+
+def _load(path: Path) -> Tensor | str:
+    """The pixels, or why there are none."""
+    try:
+        pixels = torch.from_numpy(to_eight_bits(read_picture(path).pixels))
+    except (GsrError, OSError) as error:
+        return str(error)
+    return pixels.permute(2, 0, 1).expand(3, -1, -1).contiguous()
+
+
+class PictureBank:
+    """Pictures as one row of pixels, on the device where they fit there, in the host's memory where not.
+
+    A pixel is 32 bits, red, green, blue and nothing, so that it is read at once.
+
+    Attributes:
+        heights: of each picture, in pixels.
+        widths: likewise.
+        starts: the index of each picture's first pixel.
+    """
+
+    def __init__(self, pictures: Sequence[Tensor], device: torch.device) -> None:
+        self.heights = np.array([picture.shape[1] for picture in pictures], np.int64)
+        self.widths = np.array([picture.shape[2] for picture in pictures], np.int64)
+        areas = self.heights * self.widths
+        self.starts = np.cumsum(areas) - areas
+        fits = 4 * int(areas.sum()) <= _SHARE_OF_DEVICE * free_memory(device)
+        self._device = device
+        self._pixels = torch.empty(int(areas.sum()), dtype=torch.int32, device=device if fits else "cpu")
+        for picture, start, area in zip(pictures, self.starts, areas, strict=True):
+            self._pixels[start : start + area] = _packed(picture)
+        self._detail = _Detail(pictures)
+
+    def __len__(self) -> int:
+        return len(self.heights)
+
+    @property
+    def shortest_side(self) -> int:
+        """Of all pictures."""
+        return int(min(self.heights.min(), self.widths.min()))
+
+    def crop(self, first: Tensor, down: Tensor, right: Tensor, size: tuple[int, int]) -> Tensor:
+        """Read crops.
+
+        Args:
+            first: ``(B,)`` int64, on the pictures' own device: the index of each crop's first pixel.
+            down: ``(B,)``, from a pixel of the crop to the one below it.
+            right: ``(B,)``, to the one beside it.
+            size: height and width of the crops.
+
+        Returns:
+            ``(B, 3, *size)`` float32 in [0, 1], on the device that the bank was made for.
+        """
+        device = self._pixels.device
+        y, x = (torch.arange(side, device=device) for side in size)
+        index = first[:, None, None] + down[:, None, None] * y[:, None] + right[:, None, None] * x
+        pixels = self._pixels[index]
+        if device != self._device:
+            pixels = pixels.to(self._device)
+        channels = pixels.view(torch.uint8).unflatten(-1, (size[1], 4))[..., :3]
+        return channels.permute(0, 3, 1, 2).float() / 255
+
+    def detail(
+        self, picture: NDArray[np.int64], top: NDArray[np.int64], left: NDArray[np.int64], size: tuple[int, int]
+    ) -> NDArray[np.float64]:
+        """How much there is to see in crops: the mean absolute difference of neighbouring pixels in green, roughly."""
+        return self._detail.mean(picture, top, left, size)
+
+    def send(self, array: NDArray[np.int64]) -> Tensor:
+        """A small array where :meth:`crop` wants it, without waiting for the device."""
+        return send(torch.from_numpy(array), self._pixels.device)
+
+
+def _packed(picture: Tensor) -> Tensor:
+    """``(3, H, W)`` uint8 as ``(H·W,)`` int32."""
+    filled = torch.cat((picture, picture[:1]))  # the fourth byte is never read
+    return filled.permute(1, 2, 0).contiguous().view(torch.int32).flatten()
+
+
+class _Detail:
+    """Sums of detail over the cells above and left of each corner of a grid: the mean of a box is four look-ups."""
+
+    def __init__(self, pictures: Sequence[Tensor]) -> None:
+        tables = [_summed(_cells(picture)) for picture in pictures]
+        self._strides = np.array([table.shape[1] for table in tables], np.int64)
+        sizes = np.array([table.size for table in tables], np.int64)
+        self._starts = np.cumsum(sizes) - sizes
+        self._sums = np.concatenate([table.ravel() for table in tables])
+        self._bounds = np.array([table.shape for table in tables], np.int64) - 1
+
+    def mean(
+        self, picture: NDArray[np.int64], top: NDArray[np.int64], left: NDArray[np.int64], size: tuple[int, int]
+    ) -> NDArray[np.float64]:
+        rows, columns = self._bounds[picture].T
+        y0, x0 = np.minimum(top // _CELL, rows - 1), np.minimum(left // _CELL, columns - 1)
+        y1 = np.minimum(np.maximum((top + size[0]) // _CELL, y0 + 1), rows)
+        x1 = np.minimum(np.maximum((left + size[1]) // _CELL, x0 + 1), columns)
+        start, stride = self._starts[picture], self._strides[picture]
+
+        def at(y: NDArray[np.int64], x: NDArray[np.int64]) -> NDArray[np.float64]:
+            return self._sums[start + y * stride + x]
+
+        return (at(y1, x1) - at(y0, x1) - at(y1, x0) + at(y0, x0)) / ((y1 - y0) * (x1 - x0))
+
+
+def _cells(picture: Tensor) -> NDArray[np.float64]:
+    """The detail of each cell of a picture, those at the right and bottom edge cut off where others are whole."""
+    green = picture[1].to(torch.int16)
+    change = torch.zeros(green.shape)
+    change[1:] += green.diff(dim=0).abs()
+    change[:, 1:] += green.diff(dim=1).abs()
+    cell = [min(_CELL, side) for side in green.shape]
+    return torch.nn.functional.avg_pool2d(change[None], cell, _CELL)[0].double().numpy()
+
+
+def _summed(cells: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.pad(cells.cumsum(0).cumsum(1), ((1, 0), (1, 0)))

@@ -1,0 +1,111 @@
+"""Released checkpoints, which are pickles, as models of ours."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gsrcli.errors import ModelError
+from gsrcli.models import Model, build
+from gsrcli.models.feature_extractors import ARCHITECTURES, state_of_features
+from gsrcli.models.gsasr import GSASR_CONFIGS
+from gsrcli.weights.checkpoint import require_finite
+from gsrcli.weights.released import convert, convert_gaussiansr
+
+__all__ = ["backbone_of_released", "model_of_released", "require_convertible"]
+
+_GSASR_FILES = {"encoder.pth", "decoder.pth"}
+_GAUSSIANSR_FILES = {"epoch-last.pth"}
+
+
+def require_convertible(model: str, files: Collection[str]) -> None:
+    """See that released files of these names can become this model.
+
+    Raises:
+        ModelError: they cannot.
+    """
+    _converter(model, files)
+
+
+def model_of_released(model: str, files: Mapping[str, Path]) -> Model:
+    """A model with the weights that released files hold.
+
+    Args:
+        model: the architecture.
+        files: where they are, by the names that they were released under.
+
+    Raises:
+        ModelError: a file is damaged, holds anything but tensors, or does not fit the model.
+        OSError: a file cannot be read.
+    """
+    converted = _converter(model, files)
+    contents = {name: _read_pickle(name, path) for name, path in files.items()}
+    ours = build(model)
+    _fill(ours, lambda: converted(contents), " and ".join(files), model)
+    return ours
+
+
+def backbone_of_released(name: str, files: Mapping[str, Path]) -> nn.Sequential:
+    """A metric's backbone with the weights of its one released file; raises as :func:`model_of_released` does."""
+    ((file, path),) = files.items()
+    content = _read_pickle(file, path)
+    backbone = ARCHITECTURES[name].build()
+    _fill(backbone, lambda: state_of_features(content), file, name)
+    return backbone
+
+
+def _fill(network: nn.Module, state: Callable[[], dict[str, Tensor]], files: str, name: str) -> None:
+    """Load a state dict, which may turn out to be none while it is made."""
+    try:
+        network.load_state_dict(state())
+    except (ValueError, RuntimeError, AttributeError, TypeError) as error:
+        raise ModelError(f"{files} do not fit {name}: {_first_lines(str(error))}") from error
+    require_finite(network, files)
+
+
+def _converter(model: str, files: Collection[str]) -> Callable[[dict[str, Any]], dict[str, Tensor]]:
+    """What makes a state dict of ours of the files' contents: one branch for each kind of release."""
+    if model in GSASR_CONFIGS and set(files) == _GSASR_FILES:
+        return lambda contents: convert(model, contents["encoder.pth"], contents["decoder.pth"])
+    if model == "gaussiansr-edsr-released" and set(files) == _GAUSSIANSR_FILES:
+        return lambda contents: convert_gaussiansr(contents["epoch-last.pth"])
+    raise ModelError(f"this version of gsrcli cannot run {model}", hint="install a newer gsrcli")
+
+
+def _read_pickle(name: str, path: Path) -> dict[str, Any]:
+    """The tensors in a pickle, in dictionaries; nothing else in it is carried out."""
+    try:
+        _require_checksums(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # of a damaged file, torch and pickle raise whatever they stumble over
+        if isinstance(error, pickle.UnpicklingError) and "GLOBAL" in str(error):
+            raise ModelError(
+                f"{name} holds more than tensors, which could run anything; it was not loaded",
+                hint="get it from its authors: a checkpoint needs no code",
+            ) from error
+        raise ModelError(f"{name} is damaged, or no checkpoint of torch: {_first_lines(str(error))}") from error
+    if not isinstance(content, dict):
+        raise ModelError(f"{name} holds no state dict")
+    return content
+
+
+def _require_checksums(path: Path) -> None:
+    """See that a zip archive's members are what its checksums say; torch does not look."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if (member := archive.testzip()) is not None:
+                raise ValueError(f"{member} differs from its checksum")
+
+
+def _first_lines(text: str, count: int = 8) -> str:
+    lines = text.splitlines() or ["it breaks off"]
+    more = [f"and {len(lines) - count} more"] if len(lines) > count else []
+    return "\n".join(lines[:count] + more)

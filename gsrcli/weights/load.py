@@ -1,0 +1,81 @@
+"""Models with their trained weights, by name or path."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gsrcli.errors import ModelError, nearest
+from gsrcli.weights import store
+from gsrcli.weights.catalog import registry
+
+if TYPE_CHECKING:
+    import torch
+
+    from gsrcli.models import Model
+
+__all__ = ["DEFAULT_MODEL", "load_model", "load_named_model", "weight_names"]
+
+DEFAULT_MODEL = "gsasr-lite"
+
+
+def load_model(
+    name: str | os.PathLike[str] = DEFAULT_MODEL,
+    device: str | torch.device = "cpu",
+    report: store.Report | None = None,
+) -> Model:
+    """A model with its trained weights, ready to use.
+
+    Weights that are not on this machine yet are fetched, once.
+
+    Args:
+        name: a name that ``gsr weights list`` shows, or the path of a checkpoint that ``gsr train`` wrote.
+        device: where to put it.
+        report: is told of the progress of a download: the file's name, bytes so far, and bytes in all where known.
+
+    Raises:
+        ModelError: no such model, or its weights are missing, damaged or do not fit.
+        DownloadError: its weights cannot be fetched.
+    """
+    from gsrcli.runtime.devices import channels_last
+
+    return channels_last(load_named_model(name, report)[1].to(device)).eval().requires_grad_(False)
+
+
+def load_named_model(
+    name: str | os.PathLike[str] = DEFAULT_MODEL, report: store.Report | None = None
+) -> tuple[str, Model]:
+    """The name of an architecture, and the model with trained weights; for the rest see :func:`load_model`."""
+    from gsrcli.weights.checkpoint import read_named_model
+
+    return read_named_model(_locate(name, report))
+
+
+def weight_names() -> list[str]:
+    """The names of weights: those that are published or come with gsrcli, and those that were imported here."""
+    return [*registry(), *store.imported()]
+
+
+def _locate(name: str | os.PathLike[str], report: store.Report | None) -> Path:
+    """The verified file of weights with a name, or the path itself."""
+    if name in weight_names():
+        return store.locate(str(name), report)
+    path = Path(name)
+    if path.is_file():
+        return path
+    if path.suffix or len(path.parts) > 1:
+        raise ModelError(f"no such checkpoint: {path}")
+    raise _unknown(str(name))
+
+
+def _unknown(name: str) -> ModelError:
+    from gsrcli.models import MODEL_NAMES
+
+    if name in MODEL_NAMES:
+        return ModelError(
+            f"gsrcli has no weights for {name}",
+            hint="give a checkpoint of it: --model PATH.safetensors",
+        )
+    hint = f"try {nearest(name, weight_names())}, or the path of a checkpoint"
+    return ModelError(f"there is no model called {name!r}", hint=hint)

@@ -1,0 +1,165 @@
+"""Pixels up to a device and down from it: the values of `gsrcli.images`, and every strip in its place."""
+
+from __future__ import annotations
+
+import random
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from gsrcli.images import from_unit, to_unit
+from gsrcli.upscaling.transfer import Download, SideStream, quantize, upload
+
+CPU = torch.device("cpu")
+DEPTHS = pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+def every(dtype: type) -> np.ndarray:
+    return np.arange(np.iinfo(dtype).max + 1).astype(dtype)
+
+
+def tricky(top: int) -> np.ndarray:
+    """Every step, what lies a float32 or two off it and off the halves between, and what lies outside."""
+    steps = np.arange(-2, top + 3, dtype=np.float64)
+    values = ((steps[:, None] + [0, 0.25, 0.5]) / top).astype(np.float32).ravel()
+    above, below = (np.nextafter(values, np.float32(towards)) for towards in (9, -9))
+    outside = np.array([np.inf, -np.inf, -0.0, 1e30, -1e30, 1e-45], np.float32)
+    return np.concatenate([values, above, below, outside])
+
+
+@DEPTHS
+def test_quantize_rounds_as_from_unit(dtype: type) -> None:
+    values = tricky(np.iinfo(dtype).max)
+    bits = quantize(torch.from_numpy(values), dtype).numpy()
+    np.testing.assert_array_equal(bits.view(dtype), from_unit(values, dtype))
+    assert len(np.unique(bits)) == np.iinfo(dtype).max + 1
+
+
+@DEPTHS
+def test_quantize_takes_halves_to_even(dtype: type) -> None:
+    """Another witness than from_unit: Python's rounding of what float32 makes of the products."""
+    top = np.iinfo(dtype).max
+    values = (np.arange(top) + 0.5).astype(np.float32) / np.float32(top)
+    scaled = [float(np.float32(value * top)) for value in values.tolist()]
+    assert sum(x % 2 == 0.5 for x in scaled) > 50
+    assert sum(x % 2 == 1.5 for x in scaled) > 50
+    expected = np.array([round(x) for x in scaled])
+    np.testing.assert_array_equal(quantize(torch.from_numpy(values), dtype).numpy().view(dtype), expected)
+
+
+@DEPTHS
+def test_what_is_no_number_is_black(dtype: type) -> None:
+    nan = np.full(100, np.nan, np.float32)
+    assert quantize(torch.from_numpy(nan), dtype).count_nonzero() == 0
+    with np.errstate(invalid="ignore"):
+        assert not from_unit(nan, dtype).any()
+
+
+@DEPTHS
+def test_quantize_leaves_its_argument_and_lays_out_pixels_one_after_another(dtype: type) -> None:
+    planes = torch.rand(3, 5, 7)
+    before = planes.clone()
+    bits = quantize(planes.permute(1, 2, 0), dtype)
+    assert bits.is_contiguous()
+    assert torch.equal(planes, before)
+    np.testing.assert_array_equal(bits.numpy().view(dtype), from_unit(before.permute(1, 2, 0).numpy(), dtype))
+
+
+@DEPTHS
+def test_upload_gives_the_values_of_to_unit(dtype: type) -> None:
+    np.testing.assert_array_equal(upload(every(dtype), CPU).numpy(), to_unit(every(dtype)))
+    back = quantize(upload(every(dtype), CPU), dtype).numpy().view(dtype)
+    np.testing.assert_array_equal(back, every(dtype))
+
+
+@DEPTHS
+def test_upload_takes_parts_and_what_cannot_be_written(dtype: type) -> None:
+    pixels = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (9, 8, 3), dtype, endpoint=True)
+    pixels.flags.writeable = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        part = upload(pixels[2:7, 1:5], CPU)
+    np.testing.assert_array_equal(part.numpy(), to_unit(pixels[2:7, 1:5]))
+
+
+class Slow:
+    """A copier whose copies are garbage until they are waited for, like those of a device."""
+
+    def __init__(self) -> None:
+        self.under_way = 0
+        self.most = 0
+
+    def __call__(self, strip: torch.Tensor) -> tuple[torch.Tensor, Callable[[], object]]:
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+        copy = torch.randint_like(strip, 100)
+
+        def wait() -> None:
+            self.under_way -= 1
+            copy.copy_(strip)
+
+        return copy, wait
+
+
+@DEPTHS
+@pytest.mark.parametrize("copier", [Slow(), None], ids=["slow", "direct"])
+@pytest.mark.parametrize("strips", [0, 1, 2, 3, 50])
+def test_every_strip_arrives_in_its_place(dtype: type, copier: Slow | None, strips: int) -> None:
+    sent = np.random.default_rng(1).integers(0, np.iinfo(dtype).max, (200 if strips else 0, 6, 3), dtype, endpoint=True)
+    cuts = sorted(random.Random(2).sample(range(1, 200), strips - 1)) if strips else []
+    output = np.zeros_like(sent)
+    download = Download(output, copier)
+    for rows in np.split(np.arange(len(sent)), cuts) if strips else []:
+        download.send(int(rows[0]), quantize(upload(sent[rows], CPU), dtype))
+    download.finish()
+    np.testing.assert_array_equal(output, sent)
+    if copier:
+        assert copier.under_way == 0
+        assert copier.most <= 2
+
+
+def test_one_strip_is_copied_while_the_next_is_drawn() -> None:
+    copier = Slow()
+    download = Download(np.zeros((8, 2, 3), np.uint8), copier)
+    seen = []
+    for begin in range(0, 8, 2):
+        download.send(begin, torch.ones(2, 2, 3, dtype=torch.uint8))
+        seen.append(copier.under_way)
+    assert seen == [1, 2, 2, 2]
+
+
+def test_only_cuda_copies_beside_its_work() -> None:
+    assert SideStream.of(CPU) is None
+    assert SideStream.of(torch.device("mps")) is None
+
+
+@pytest.mark.gpu
+@needs_gpu
+@DEPTHS
+def test_a_gpu_rounds_and_divides_as_the_host(dtype: type) -> None:
+    device = torch.device("cuda")
+    np.testing.assert_array_equal(upload(every(dtype), device).cpu().numpy(), to_unit(every(dtype)))
+    values = tricky(np.iinfo(dtype).max)
+    bits = quantize(torch.from_numpy(values).to(device), dtype).cpu().numpy()
+    np.testing.assert_array_equal(bits.view(dtype), from_unit(values, dtype))
+    assert quantize(torch.full((100,), torch.nan, device=device), dtype).count_nonzero() == 0
+
+
+@pytest.mark.gpu
+@needs_gpu
+def test_strips_of_a_gpu_arrive_whole_while_it_works_on() -> None:
+    """Each strip's memory is freed and written over as soon as it is sent, after work that keeps the device busy."""
+    device = torch.device("cuda")
+    busy = torch.rand(2048, 2048, device=device)
+    output = np.zeros((64 * 40, 512, 3), np.uint8)
+    download = Download(output, SideStream.of(device))
+    for i in range(40):
+        busy = (busy @ busy).clamp_(0, 1)
+        download.send(64 * i, torch.full((64, 512, 3), i + 1, dtype=torch.uint8, device=device))
+        torch.zeros(64, 512, 3, dtype=torch.uint8, device=device)
+    download.finish()
+    np.testing.assert_array_equal(output, np.repeat(np.arange(1, 41), 64)[:, None, None] + np.zeros_like(output))

@@ -1,0 +1,534 @@
+"""Tiles, strips and their seams: the picture must not know how it was cut."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import weakref
+from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from gsrcli.errors import LimitError
+from gsrcli.images import Picture
+from gsrcli.models import build
+from gsrcli.models.base import Model
+from gsrcli.rasterizer import rasterize
+from gsrcli.runtime.devices import autocast
+from gsrcli.runtime.timing import Seconds
+from gsrcli.training.validation import enlarge
+from gsrcli.upscaling.transfer import SideStream
+from gsrcli.upscaling.upscaler import Source, Upscaler, _cuts, _mirrored
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    """A small network with random weights, whose residual is as strong as a trained one's."""
+    torch.manual_seed(0)
+    model = build("gsasr-lite", {"width": 16, "blocks": 2, "head_width": 32})
+    torch.nn.init.normal_(model.head.weight, std=0.1)
+    return model.eval().requires_grad_(False)
+
+
+def photo(height: int, width: int, channels: int = 3, dtype: type = np.uint8, seed: int = 0) -> np.ndarray:
+    """Smooth shapes with edges and some noise."""
+    random = np.random.default_rng(seed)
+    y, x = np.mgrid[:height, :width, :1][:2]
+    waves = np.sin(x / random.uniform(2, 9, channels) + y / random.uniform(2, 9, channels))
+    values = np.clip(0.5 + 0.3 * waves + 0.2 * (x > y) + random.normal(0, 0.03, waves.shape), 0, 1)
+    return (values * np.iinfo(dtype).max).astype(dtype)
+
+
+def psnr(a: np.ndarray, b: np.ndarray) -> float:
+    error = np.mean((a.astype(np.float64) - b.astype(np.float64)) ** 2) / np.iinfo(a.dtype).max ** 2
+    return np.inf if error == 0 else -10 * np.log10(error)
+
+
+@pytest.mark.parametrize("scale", [1, 2, 3.3, 6.5])
+@pytest.mark.parametrize("tile", [24, 37])
+def test_tiled_equals_untiled(model: Model, scale: float, tile: int) -> None:
+    picture = Picture(photo(81, 70))
+    size = (round(81 * scale), round(70 * scale))
+    whole = Upscaler(model, tile=1000).enlarge(picture, size).pixels
+    assert model.traits.exact_halo is not None
+    tiled = Upscaler(model, tile=tile, halo=model.traits.exact_halo).enlarge(picture, size).pixels
+    # Convolutions of other shapes sum in another order, which may turn a rounding.
+    assert np.abs(tiled.astype(int) - whole).max() <= 1
+    assert np.mean(tiled != whole) < 1e-3
+
+
+def test_a_halo_too_small_shows(model: Model) -> None:
+    """The test above can fail."""
+    picture = Picture(photo(81, 70))
+    whole = Upscaler(model, tile=1000).enlarge(picture, (162, 140)).pixels
+    tiled = Upscaler(model, tile=24, halo=0).enlarge(picture, (162, 140)).pixels
+    assert np.abs(tiled.astype(int) - whole).max() > 1
+
+
+@pytest.mark.parametrize("size", [(50, 33), (171, 99), (60, 340)])
+def test_strips_equal_one_pass(model: Model, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]) -> None:
+    picture = Picture(photo(50, 33))
+    once = Upscaler(model).enlarge(picture, size).pixels
+    monkeypatch.setattr("gsrcli.upscaling.upscaler._STRIP_PIXELS", size[1] * 7)
+    assert np.array_equal(Upscaler(model).enlarge(picture, size).pixels, once)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_strips_copied_beside_the_work_equal_one_pass(
+    model: Model, monkeypatch: pytest.MonkeyPatch, dtype: type
+) -> None:
+    """The path of a GPU's strips, with a copier whose copies come late."""
+    picture = Picture(photo(50, 33, dtype=dtype), photo(50, 33, 1, dtype)[..., 0])
+    once = Upscaler(model).enlarge(picture, (171, 99))
+    begun: list[torch.Tensor] = []
+
+    def copier(strip: torch.Tensor):  # type: ignore[no-untyped-def]
+        begun.append(strip)
+        copy = torch.zeros_like(strip)
+        return copy, lambda: copy.copy_(strip)
+
+    monkeypatch.setattr(SideStream, "of", lambda device: copier)
+    monkeypatch.setattr("gsrcli.upscaling.upscaler._STRIP_PIXELS", 99 * 7)
+    late = Upscaler(model).enlarge(picture, (171, 99))
+    assert len(begun) == 2 * -(-171 // 7)
+    assert np.array_equal(late.pixels, once.pixels)
+    assert np.array_equal(late.alpha, once.alpha)
+
+
+def test_agrees_with_the_direct_rendering(model: Model) -> None:
+    """Against the few lines that training uses: network, rasterizer, bicubic base, no tiles and no strips."""
+    picture = Picture(photo(40, 52))
+    image = torch.from_numpy(picture.pixels).permute(2, 0, 1)[None].float() / 255
+    direct = enlarge(model, image, (131, 160))[0].permute(1, 2, 0).numpy() * 255
+    streamed = Upscaler(model, tile=20, halo=model.traits.exact_halo).enlarge(picture, (131, 160)).pixels
+    assert np.abs(streamed - direct).max() < 0.55  # a rounding, and another order of summing
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (2, 3), (17, 5)])
+def test_small_pictures(model: Model, shape: tuple[int, int]) -> None:
+    size = (shape[0] * 3 + 1, shape[1] * 5)
+    enlarged = Upscaler(model).enlarge(Picture(photo(*shape)), size)
+    assert enlarged.size == (size[1], size[0])
+
+
+def test_every_lr_pixel_is_reported_once(model: Model) -> None:
+    done: list[int] = []
+    picture = Picture(photo(50, 61), alpha=photo(50, 61, 1)[..., 0])
+    Upscaler(model, tile=16).enlarge(picture, (75, 92), done.append)
+    assert sum(done) == Upscaler.work(picture) == 2 * 50 * 61
+    assert min(done) > 0
+
+
+class Mirror(Model):
+    """A model that draws each LR pixel as one Gaussian, needing sides that are multiples of 8."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.anchor = torch.nn.Parameter(torch.zeros(()))
+        base = build("gsasr-lite", {"width": 8, "blocks": 1, "head_width": 8}).traits
+        self.traits = replace(base, density=1, base="none", multiple=8, halo=8, exact_halo=None, reach=4.0)
+        self.windows: list[tuple[int, int]] = []
+
+    def forward(self, image: torch.Tensor, scale: torch.Tensor):  # type: ignore[no-untyped-def]
+        from gsrcli.gaussians import Gaussians
+
+        _, _, height, width = image.shape
+        assert height % 8 == 0
+        assert width % 8 == 0
+        self.windows.append((height, width))
+        y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
+        count = height * width
+        return Gaussians(
+            centre=torch.stack((x, y), -1).reshape(1, count, 2),
+            sigma=torch.full((1, count, 2), 0.6),
+            rho=torch.zeros(1, count),
+            value=image.permute(0, 2, 3, 1).reshape(1, count, 3),
+        )
+
+
+@pytest.mark.parametrize("shape", [(13, 21), (40, 9), (8, 8), (3, 2)])
+@pytest.mark.parametrize("tile", [8, 16, None])
+def test_models_that_need_multiples(shape: tuple[int, int], tile: int | None) -> None:
+    """Padded Gaussians of a local model add exactly what mirroring the picture adds, however it is tiled."""
+    model = Mirror()
+    picture = Picture(photo(*shape))
+    size = (shape[0] * 2 + 1, shape[1] * 3)
+    tiled = Upscaler(model, tile=tile).enlarge(picture, size).pixels
+    whole = Upscaler(model, tile=10_000).enlarge(picture, size).pixels
+    assert model.windows[-1] == (-(-shape[0] // 8) * 8, -(-shape[1] // 8) * 8)
+    assert np.array_equal(tiled, whole)
+
+
+def test_padding_mirrors_then_repeats() -> None:
+    assert list(np.arange(5)[_mirrored(2, 8, 5)]) == [2, 3, 4, 3, 2, 1]
+    assert list(np.arange(2)[_mirrored(0, 6, 2)]) == [0, 1, 0, 1, 1, 1]
+    model = Mirror()
+    window = Source(photo(3, 5), model).window(0, 8, 0, 8)
+    expected = np.pad(photo(3, 5), ((0, 2), (0, 3), (0, 0)), mode="reflect")
+    np.testing.assert_allclose(window[0, :, :5].permute(1, 2, 0).numpy() * 255, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(("length", "tile", "multiple"), [(100, 30, 1), (96, 40, 12), (12, 5, 12), (1, 512, 1)])
+def test_cuts_cover_once_at_multiples(length: int, tile: int, multiple: int) -> None:
+    cuts = _cuts(length, tile, multiple)
+    assert [c[0] for c in cuts[1:]] == [c[1] for c in cuts[:-1]]
+    assert (cuts[0][0], cuts[-1][1]) == (0, length)
+    assert all(begin % multiple == 0 and begin < end for begin, end in cuts)
+    assert all(end - begin <= max(tile, multiple) for begin, end in cuts)
+
+
+def test_grey_stays_grey_and_agrees_with_grey_as_colour(model: Model) -> None:
+    grey = photo(30, 31, 1)
+    alone = Upscaler(model).enlarge(Picture(grey), (75, 80)).pixels
+    colour = Upscaler(model).enlarge(Picture(np.repeat(grey, 3, axis=2)), (75, 80)).pixels
+    assert alone.shape == (75, 80, 1)
+    luma = colour @ np.array([0.299, 0.587, 0.114])
+    unclipped = ((colour > 0) & (colour < 255)).all(-1)
+    assert unclipped.mean() > 0.5
+    assert np.abs(alone[..., 0] - luma)[unclipped].max() < 1.1
+
+
+def test_sixteen_bits_are_more_than_eight(model: Model) -> None:
+    deep = photo(30, 31, dtype=np.uint16)
+    enlarged = Upscaler(model).enlarge(Picture(deep), (60, 62)).pixels
+    assert enlarged.dtype == np.uint16
+    assert len(np.unique(enlarged % 257)) > 100
+    shallow = Upscaler(model).enlarge(Picture((deep // 257).astype(np.uint8)), (60, 62)).pixels
+    assert psnr((enlarged // 257).astype(np.uint8), shallow) > 40
+
+
+def test_alpha_is_enlarged_and_hidden_colours_do_not_show(model: Model) -> None:
+    alpha = np.zeros((40, 40), np.uint8)
+    alpha[:, 20:] = 255
+    pixels = np.full((40, 40, 3), 200, np.uint8)
+    pixels[:, :20] = 0  # black under full transparency
+    enlarged = Upscaler(model).enlarge(Picture(pixels, alpha), (120, 120))
+    plain = Upscaler(model).enlarge(Picture(np.full((40, 40, 3), 200, np.uint8)), (120, 120))
+    assert np.array_equal(enlarged.pixels, plain.pixels)
+    assert enlarged.alpha is not None
+    assert enlarged.alpha.shape == (120, 120)
+    expected = Upscaler(model).enlarge(Picture(alpha[..., None]), (120, 120)).pixels[..., 0]
+    assert np.array_equal(enlarged.alpha, expected)
+
+
+def test_opaque_alpha_is_kept_and_costs_nothing(model: Model) -> None:
+    picture = Picture(photo(20, 20), np.full((20, 20), 255, np.uint8))
+    enlarged = Upscaler(model).enlarge(picture, (40, 40))
+    assert Upscaler.work(picture) == 400
+    assert enlarged.alpha is not None
+    assert enlarged.alpha.min() == 255
+
+
+# Memory
+
+
+def _limit_strips(monkeypatch: pytest.MonkeyPatch, most: int) -> list[int]:
+    """Let strips of more rows fail to be drawn. Gives the rows of all that are tried, as they are."""
+    tried: list[int] = []
+
+    def limited(gaussians, size, scale, origin):  # type: ignore[no-untyped-def]
+        tried.append(size[0])
+        if size[0] > most:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return rasterize(gaussians, size, scale, origin)
+
+    monkeypatch.setattr("gsrcli.models.base.rasterize", limited)
+    return tried
+
+
+def test_strips_are_halved_until_they_fit(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture = Picture(photo(150, 33))
+    untroubled = Upscaler(model).enlarge(picture, (900, 70)).pixels
+    tried = _limit_strips(monkeypatch, 130)
+    assert np.array_equal(Upscaler(model).enlarge(picture, (900, 70)).pixels, untroubled)
+    assert tried == [900, 450, 225, *[112] * 8, 4]
+
+
+def test_strips_are_halved_down_to_a_floor(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = _limit_strips(monkeypatch, 20)
+    with pytest.raises(LimitError, match="smallest strip") as raised:
+        Upscaler(model).enlarge(Picture(photo(150, 33)), (900, 70))
+    assert tried == [900, 450, 225, 112, 64]
+    assert raised.value.hint is not None
+    assert "--tile" in raised.value.hint
+
+
+def test_memory_is_free_again_before_less_is_tried(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the function that failed held, its traceback would keep."""
+    held: list[weakref.ref[torch.Tensor]] = []
+    predict = Upscaler._predict
+
+    def greedy(self: Upscaler, source: Source, core: tuple[int, int, int, int], scale: tuple[float, float]):  # type: ignore[no-untyped-def]
+        assert not any(reference() is not None for reference in held)
+        if core[1] - core[0] > 60:
+            activations = torch.zeros(1000)
+            held.append(weakref.ref(activations))
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return predict(self, source, core, scale)
+
+    monkeypatch.setattr(Upscaler, "_predict", greedy)
+    Upscaler(model).enlarge(Picture(photo(200, 210)), (300, 315))
+    assert len(held) == 2  # the whole and its first quarter
+
+
+def test_tiles_after_one_that_was_too_large_are_computed_in_parts_at_once(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predict = Upscaler._predict
+    tried: list[int] = []
+
+    def limited(self: Upscaler, source: Source, core: tuple[int, int, int, int], scale: tuple[float, float]):  # type: ignore[no-untyped-def]
+        tried.append(core[1] - core[0])
+        if tried[-1] > 64:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return predict(self, source, core, scale)
+
+    picture = Picture(photo(384, 256))
+    untroubled = Upscaler(model, tile=64).enlarge(picture, (500, 300)).pixels
+    monkeypatch.setattr(Upscaler, "_predict", limited)
+    done = 0
+
+    def advance(pixels: int) -> None:
+        nonlocal done
+        done += pixels
+
+    assert np.array_equal(Upscaler(model, tile=128).enlarge(picture, (500, 300), advance).pixels, untroubled)
+    assert tried == [128, *[64] * 24]
+    assert done == 384 * 256
+
+
+@pytest.mark.parametrize("free", [2**36, 2**32, 2**30, 2**27, 2**20])
+def test_tiles_and_strips_follow_the_free_memory(model: Model, monkeypatch: pytest.MonkeyPatch, free: int) -> None:
+    monkeypatch.setattr("gsrcli.upscaling.upscaler.free_memory", lambda device: float(free))
+    source = Source(np.zeros((3000, 4000, 3), np.uint8), model)
+    tile, rows = Upscaler(model)._plan(source, (12000, 16000))
+    halo, traits = Upscaler(model)._halo(), model.traits
+    network = (tile + 2 * halo) ** 2 * traits.bytes_per_pixel
+    field = 4000 * tile * traits.density**2 * 128
+    strip = rows * 16000 * 64
+    if tile > 32:
+        assert network + field <= free * 2 / 3
+    if rows > 1:
+        assert strip <= free / 3
+    if free == 2**36:
+        assert (tile, rows) == (512, 2**23 // 16000)
+    if free == 2**20:
+        assert (tile, rows) == (32, 1)
+
+
+def test_a_tile_as_asked_for_and_a_strip_as_there_is_room(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gsrcli.upscaling.upscaler.free_memory", lambda device: 3.0 * 64 * 200 * 50)
+    source = Source(np.zeros((100, 100, 3), np.uint8), model)
+    assert Upscaler(model, tile=700)._plan(source, (200, 200)) == (700, 50)
+
+
+def test_scarce_memory_cuts_small_pictures_no_smaller_than_they_need(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needed = 60 * 60 * model.traits.bytes_per_pixel
+    monkeypatch.setattr("gsrcli.upscaling.upscaler.free_memory", lambda device: 3.0 * needed)
+    assert Upscaler(model)._plan(Source(np.zeros((60, 60, 3), np.uint8), model), (60, 60))[0] == 512
+
+
+# Where the time went
+
+
+@dataclass
+class Stream:
+    """A device that does the work it is given when it is told to, and notes its clock at the events in between."""
+
+    clock: float = 0.0
+    queue: list[object] = field(default_factory=list)
+    waited: int = 0
+
+    def event(self, device: torch.device) -> StreamEvent:
+        event = StreamEvent(self)
+        self.queue.append(event)
+        return event
+
+    def run(self, entries: int) -> None:
+        for entry in self.queue[:entries]:
+            if isinstance(entry, StreamEvent):
+                entry.passed = self.clock
+            else:
+                self.clock += entry  # type: ignore[operator]
+        del self.queue[:entries]
+
+
+@dataclass(eq=False)
+class StreamEvent:
+    stream: Stream
+    passed: float | None = None
+
+    def query(self) -> bool:
+        return self.passed is not None
+
+    def synchronize(self) -> None:
+        self.stream.waited += 1
+        while self.passed is None:
+            self.stream.run(1)
+
+    def elapsed_time(self, end: StreamEvent) -> float:
+        assert self.passed is not None
+        assert end.passed is not None
+        return end.passed - self.passed
+
+
+def test_stages_are_timed_by_events_and_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = Stream()
+    monkeypatch.setattr("gsrcli.runtime.timing.mark", stream.event)
+    seconds, device = Seconds(), torch.device("cuda")
+    for stage, milliseconds in (("network", 30), ("rasterizer", 2), ("network", 50)):
+        with seconds.of(stage, device):
+            stream.queue.append(milliseconds)
+        stream.queue.append(1000)  # work of no stage
+    assert stream.clock == stream.waited == 0
+    assert seconds.read() == pytest.approx({"network": 0.08, "rasterizer": 0.002})
+    assert seconds.read() == pytest.approx({"network": 0.08, "rasterizer": 0.002})
+
+
+def test_events_that_have_passed_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = Stream()
+    monkeypatch.setattr("gsrcli.runtime.timing.mark", stream.event)
+    seconds = Seconds()
+    for _ in range(100):
+        with seconds.of("network", torch.device("cuda")):
+            stream.queue.append(7)
+        stream.run(3)
+    assert len(seconds._under_way) == 1
+    assert seconds.read()["network"] == pytest.approx(0.7)
+
+
+def test_a_stage_that_fails_takes_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = Stream()
+    monkeypatch.setattr("gsrcli.runtime.timing.mark", stream.event)
+    seconds = Seconds()
+    with pytest.raises(MemoryError), seconds.of("network", torch.device("cuda")):
+        raise MemoryError
+    assert seconds.read() == {"network": 0, "rasterizer": 0}
+
+
+def test_stages_are_those_that_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([1.0, 3.5])
+    monkeypatch.setattr("gsrcli.runtime.timing.time.perf_counter", lambda: next(times))
+    seconds = Seconds(("drawing", "update"))
+    with seconds.of("update", torch.device("cpu")):
+        pass
+    assert seconds.read() == {"drawing": 0, "update": 2.5}
+
+
+def test_the_host_is_timed_by_its_clock(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter(range(100))
+    monkeypatch.setattr("gsrcli.runtime.timing.time.perf_counter", lambda: float(next(times)))
+    upscaler = Upscaler(model, tile=20)
+    upscaler.enlarge(Picture(photo(40, 40)), (80, 80))
+    assert upscaler.seconds.read() == {"network": 4.0, "rasterizer": 2.0}  # 4 tiles in 2 rows
+
+
+# Float32 that is float32
+
+
+def test_convolutions_in_float32_are_not_rounded_to_tf32() -> None:
+    settings = getattr(torch.backends.cudnn, "conv", None)
+    if settings is None:
+        pytest.skip("torch before 2.9 has no setting for convolutions alone")
+    before = settings.fp32_precision
+    for dtype in (torch.float32, torch.bfloat16):
+        with autocast(torch.device("cpu"), dtype):
+            assert settings.fp32_precision == "ieee"
+            assert torch.is_autocast_enabled("cpu") == (dtype == torch.bfloat16)
+        assert settings.fp32_precision == before
+    with pytest.raises(ZeroDivisionError), autocast(torch.device("cpu"), torch.float32):
+        _ = 1 / 0
+    assert settings.fp32_precision == before
+
+
+def test_convolutions_in_float32_on_older_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    cudnn = SimpleNamespace(allow_tf32=True)
+    monkeypatch.setattr("gsrcli.runtime.devices.cudnn", cudnn)
+    with autocast(torch.device("cpu"), torch.float32):
+        assert not cudnn.allow_tf32
+    assert cudnn.allow_tf32
+
+
+# On a GPU
+
+
+@pytest.fixture
+def on_gpu(model: Model) -> Model:
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    twin = build("gsasr-lite", {"width": 16, "blocks": 2, "head_width": 32})
+    twin.load_state_dict(model.state_dict())
+    return twin.to("cuda").eval().requires_grad_(False)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_gpu_agrees_with_the_cpu(
+    model: Model, on_gpu: Model, monkeypatch: pytest.MonkeyPatch, dtype: type, channels: int
+) -> None:
+    picture = Picture(photo(90, 133, channels, dtype), photo(90, 133, 1, dtype)[..., 0])
+    expected = Upscaler(model).enlarge(picture, (297, 399))
+    once = Upscaler(on_gpu).enlarge(picture, (297, 399))
+    step = 1 if dtype is np.uint8 else 32
+    for ours, theirs in ((once.pixels, expected.pixels), (once.alpha, expected.alpha)):
+        difference = np.abs(ours.astype(int) - theirs)
+        assert difference.max() <= step
+        assert difference.mean() < step / 20
+    monkeypatch.setattr("gsrcli.upscaling.upscaler._STRIP_PIXELS", 399 * 13)
+    again = Upscaler(on_gpu)
+    in_strips = again.enlarge(picture, (297, 399))
+    assert np.array_equal(in_strips.pixels, once.pixels)
+    assert np.array_equal(in_strips.alpha, once.alpha)
+    assert all(0 < spent < 60 for spent in again.seconds.read().values())
+
+
+@pytest.mark.gpu
+def test_a_gpu_that_runs_out_of_memory_goes_on_with_less(on_gpu: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its allocator refuses in earnest: a strip of 8 megapixels does not fit, a fraction of it does."""
+    picture = Picture(photo(500, 500))
+    expected = Upscaler(on_gpu).enlarge(picture, (3000, 3000)).pixels
+    failed: list[int] = []
+    fewer_rows = Upscaler._fewer_rows
+    monkeypatch.setattr(Upscaler, "_fewer_rows", lambda self, rows: failed.append(rows) or fewer_rows(self, rows))
+    torch.cuda.empty_cache()
+    total = torch.cuda.mem_get_info()[1]
+    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + 256 * 2**20) / total)
+    try:
+        scarce = Upscaler(on_gpu).enlarge(picture, (3000, 3000)).pixels
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert failed
+    difference = np.abs(scarce.astype(int) - expected)
+    assert difference.max() <= 1
+    assert difference.mean() < 1e-2
+
+
+@pytest.mark.slow
+def test_memory_is_bounded_by_tiles_not_by_the_picture() -> None:
+    """Eight times the rows may cost the rows themselves, in and out, and no more."""
+    script = (
+        "import sys, resource, numpy as np, torch\n"
+        "from gsrcli.images import Picture\n"
+        "from gsrcli.models import build\n"
+        "from gsrcli.upscaling.upscaler import Upscaler\n"
+        "torch.set_num_threads(1)\n"
+        "model = build('gsasr-lite', {'width': 16, 'blocks': 1, 'head_width': 32}).eval()\n"
+        "rows = int(sys.argv[1])\n"
+        "picture = Picture(np.zeros((rows, 400, 3), np.uint8))\n"
+        "Upscaler(model, tile=128).enlarge(picture, (rows * 2, 800))\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)\n"
+    )
+
+    def peak(rows: int) -> int:
+        done = subprocess.run([sys.executable, "-c", script, str(rows)], capture_output=True, text=True, check=True)
+        return int(done.stdout)
+
+    few, many = 400, 3200
+    pictures = (many - few) * 400 * 3 * (1 + 4)
+    assert peak(many) - peak(few) < pictures + 48 * 2**20

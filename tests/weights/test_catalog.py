@@ -1,0 +1,243 @@
+"""weights.toml: it is as its schema has it, and what it says is so."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated, Literal, NoReturn
+
+import pytest
+from pydantic import (
+    AfterValidator,
+    AnyUrl,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    TypeAdapter,
+    UrlConstraints,
+    ValidationError,
+)
+from support.authors import SHAPES
+
+import gsrcli
+from gsrcli.download.digest import Digest, sha256_of
+from gsrcli.models import MODEL_NAMES
+from gsrcli.runtime import toml
+from gsrcli.runtime.files import shipped
+from gsrcli.weights.catalog import Bundled, Weights, backbones, is_name, registry
+from gsrcli.weights.load import DEFAULT_MODEL, load_model
+
+LARGEST_FILE = 5_000_000
+TABLES = ("rope_t_x", "rope_t_y", "attn_mask", "_index", "_index_SA", "_index_OCA")
+ENTRIES = [pytest.param(entry, id=name) for name, entry in registry().items()]
+
+
+def test_every_released_model_is_there() -> None:
+    enhanced = [f"gsasr-{encoder}{data}" for encoder in ("edsr", "rdn", "swinir") for data in ("", "-div2k")]
+    paper = [f"gsasr-{encoder}-paper" for encoder in ("edsr", "rdn", "swinir")]
+    assert list(registry()) == [DEFAULT_MODEL, *enhanced, "gsasr-hatl", *paper, "gaussiansr-edsr-released"]
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_its_model_can_be_built(entry: Weights) -> None:
+    assert entry.model in MODEL_NAMES
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_its_files_can_be_converted(entry: Weights) -> None:
+    from gsrcli.weights.convert import require_convertible
+
+    if not isinstance(entry.source, Bundled):
+        require_convertible(entry.model, entry.source)
+
+
+@pytest.mark.parametrize("entry", [entry for entry in ENTRIES if entry.id != DEFAULT_MODEL])
+def test_its_parameters_are_those_of_the_released_files(entry: Weights) -> None:
+    released = SHAPES[entry.model.removesuffix("-released")]
+    numbers = [math.prod(s) for file in released.values() for name, s in file.items() if not name.endswith(TABLES)]
+    assert entry.parameters == sum(numbers)
+
+
+@pytest.mark.parametrize("entry", [entry for entry in ENTRIES if entry.id != DEFAULT_MODEL])
+def test_its_files_are_where_its_authors_put_them(entry: Weights) -> None:
+    assert not isinstance(entry.source, Bundled)
+    for file, released in entry.source.items():
+        assert released.name == file
+        assert all(url.endswith(f"/{file}") for url in released.urls)
+    assert entry.paper is not None
+    assert entry.code is not None
+
+
+def test_each_address_belongs_to_one_entry() -> None:
+    sources = [entry.source for entry in registry().values() if not isinstance(entry.source, Bundled)]
+    urls = [url for source in sources for released in source.values() for url in released.urls]
+    assert len(urls) == len(set(urls)) == 2 * (9 + 2) + 1  # HAT-L's folder is spelled two ways
+
+
+def test_the_bundled_weights_are_what_the_registry_says() -> None:
+    source = registry()[DEFAULT_MODEL].source
+    assert isinstance(source, Bundled)
+    assert sha256_of(source.path) == source.digest.value
+    assert source.path.stat().st_size <= LARGEST_FILE
+    assert source.path.is_relative_to(Path(gsrcli.__file__).parent / "weights")  # what the wheel takes in
+
+
+def test_scores_are_as_published() -> None:
+    psnr = {name: entry.scores.psnr for name, entry in registry().items()}
+    assert psnr["gsasr-edsr-paper"]["DIV2K"] == {2: 36.65, 3: 32.89, 4: 30.89, 6: 28.60, 8: 27.22, 12: 25.50}
+    assert psnr["gsasr-hatl"]["Urban100"] == {4: 28.44}
+    assert psnr["gsasr-edsr"]["DIV2K"][4] > psnr["gsasr-edsr-div2k"]["DIV2K"][4]
+    assert all(20 < db < 45 for scores in psnr.values() for by_scale in scores.values() for db in by_scale.values())
+
+
+def test_the_bundled_weights_hold_as_many_parameters_as_they_say() -> None:
+    assert registry()[DEFAULT_MODEL].parameters == sum(p.numel() for p in load_model().parameters())
+
+
+def test_every_entry_tells_what_it_is() -> None:
+    for entry in (*registry().values(), *backbones().values()):
+        assert entry.license in ("Apache-2.0", "BSD-3-Clause")
+        assert entry.training
+        assert entry.parameters > 100_000
+
+
+# The schema
+
+Line = Annotated[str, StringConstraints(pattern=r"^[^\n]+$")]
+Name = Annotated[str, AfterValidator(lambda name: name if is_name(name) else _wrong(f"{name!r} is no name"))]
+FileName = Annotated[str, AfterValidator(lambda name: name if Path(name).name == name else _wrong("is no file name"))]
+Https = Annotated[AnyUrl, UrlConstraints(allowed_schemes=["https"], host_required=True)]
+Hash = Annotated[str, AfterValidator(lambda text: str(Digest.parse(text)))]
+Scale = Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)?$")]
+Decibels = Annotated[float, Field(gt=10, lt=60)]
+
+
+def _wrong(message: str) -> NoReturn:
+    raise ValueError(message)
+
+
+class Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class FileTable(Table):
+    urls: list[Https] = Field(min_length=1)
+    digest: Hash | None = None
+
+
+class ScoresTable(Table):
+    protocol: Line
+    psnr: dict[Line, dict[Scale, Decibels]]
+
+
+class BackboneTable(Table):
+    description: Line
+    license: Line
+    parameters: int = Field(ge=1)
+    training: Line
+    released: dict[FileName, FileTable] = Field(min_length=1)
+
+
+class ReleasedTable(BackboneTable):
+    model: Line
+    rendering: Literal["field", "released"] = "field"
+    paper: Https
+    code: Https
+    scores: ScoresTable
+
+
+class BundledTable(Table):
+    model: Line
+    description: Line
+    license: Line
+    parameters: int = Field(ge=1)
+    training: Line
+    bundled: Line
+    digest: Hash
+    scores: ScoresTable
+
+
+SCHEMA = TypeAdapter(dict[Name, ReleasedTable | BundledTable])
+BACKBONES = TypeAdapter(dict[Name, BackboneTable])
+
+
+def test_weights_toml_is_as_its_schema_has_it() -> None:
+    content = toml.loads(shipped("weights.toml").read_text(encoding="utf-8"))
+    assert BACKBONES.validate_python(content.pop("backbone")).keys() == backbones().keys()
+    assert SCHEMA.validate_python(content).keys() == registry().keys()
+
+
+GOOD = """
+[mine]
+model = "gsasr-edsr"
+description = "For a test."
+license = "Apache-2.0"
+parameters = 7
+training = "noise"
+paper = "https://a.example/paper"
+code = "https://a.example/code"
+released."a.pth".urls = ["https://a.example/a.pth", "https://b.example/a.pth"]
+released."a.pth".digest = "sha256:%s"
+scores.protocol = "on Y"
+scores.psnr.Set5 = { 2 = 37.5, "3.5" = 33 }
+""".replace("%s", "0" * 64)
+
+
+def test_the_schema_accepts_what_is_right() -> None:
+    SCHEMA.validate_python(toml.loads(GOOD))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("[mine]", '["../mine"]'),
+        ("[mine]", "mine = 1\n[other]"),
+        ('model = "gsasr-edsr"', ""),
+        ('license = "Apache-2.0"', 'licence = "Apache-2.0"'),
+        ('training = "noise"', 'training = "noise"\ntested = true'),
+        ("parameters = 7", 'parameters = "7"'),
+        ("parameters = 7", "parameters = true"),
+        ("parameters = 7", "parameters = 0"),
+        ('"For a test."', '"Two\\nlines"'),
+        ('"For a test."', '""'),
+        ("https://b.example", "http://b.example"),
+        ("https://b.example/a.pth", "file:///a.pth"),
+        ('["https://a.example/a.pth", "https://b.example/a.pth"]', "[]"),
+        ('["https://a.example/a.pth", "https://b.example/a.pth"]', '"https://a.example"'),
+        ("sha256:", "sha512:"),
+        ("sha256:0", "sha256:"),
+        ("sha256:0", "sha256:F"),
+        ("sha256:", "git-blob-sha1:"),
+        ("sha256:", ""),
+        ('"a.pth".', '"../a.pth".'),
+        ("[mine]", '[mine]\nbundled = "a"'),
+        ("[mine]", '[mine]\nrendering = "splat"'),
+        ("37.5", '"37.5"'),
+        ("2 = 37.5", "two = 37.5"),
+        ('scores.protocol = "on Y"', ""),
+    ],
+)
+def test_the_schema_refuses_what_is_wrong(old: str, new: str) -> None:
+    assert old in GOOD
+    with pytest.raises(ValidationError):
+        SCHEMA.validate_python(toml.loads(GOOD.replace(old, new)))
+
+
+@pytest.mark.parametrize(
+    ("name", "good"),
+    [("gsasr-edsr", True), ("my_2nd", True), ("a.b", False), ("../a", False), ("-a", False), ("", False)],
+)
+def test_names(name: str, good: bool) -> None:
+    assert is_name(name) == good
+
+
+# Digests
+
+
+def test_digests_are_those_of_other_programs(tmp_path: Path) -> None:
+    path = tmp_path / "hello"
+    path.write_bytes(b"hello\n")
+    assert str(Digest.of(path)) == "sha256:5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03"
+    assert str(Digest.of(path, "git-blob-sha1")) == "git-blob-sha1:ce013625030ba8dba906f756967f9e9ca394464a"
+    assert Digest.parse(str(Digest.of(path))) == Digest.of(path)

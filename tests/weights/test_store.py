@@ -1,0 +1,745 @@
+"""Weights on this machine: fetched once from a real server or brought by hand, verified, and never half there."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from support.checkpoints import save_tiny, tiny_model
+from support.released_files import SMALL, released_states, write_released
+from support.server import Answer, Server, serving, status, whole
+from typer.testing import Result
+
+from gsrcli.cli.console import Console
+from gsrcli.download import http
+from gsrcli.download.digest import Digest, sha256_of
+from gsrcli.errors import DownloadError, GsrError, ModelError, UsageError
+from gsrcli.models.feature_extractors import ARCHITECTURES, backbone_bytes
+from gsrcli.models.gsasr import GSASR_CONFIGS
+from gsrcli.weights import store
+from gsrcli.weights.catalog import Bundled, Released, Weights, backbones, registry
+from gsrcli.weights.checkpoint import save_model
+from gsrcli.weights.convert import model_of_released
+from gsrcli.weights.load import load_model
+
+Gsr = Callable[..., Result]
+
+NAME = "gsasr-small"
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*trying again")
+
+
+class Fixture:
+    """A release of small weights on a server, under the name NAME in the registry."""
+
+    def __init__(self, server: Server, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.server = server
+        self.files = write_released(folder)
+        self.monkeypatch = monkeypatch
+        self.contents = {name: path.read_bytes() for name, path in self.files.items()}
+        self.urls = {name: server.give(f"/{name}", whole(content)) for name, content in self.contents.items()}
+        self.publish()
+
+    def publish(self, **digests: Digest) -> None:
+        """List the release in the registry, with what is known of its encoder and decoder."""
+        source = {file: Released(file, (url,), digests.get(file.partition(".")[0])) for file, url in self.urls.items()}
+        entry = Weights(NAME, "gsasr-edsr", "For a test.", "Apache-2.0", 7, "noise", source)
+        self.monkeypatch.setitem(registry(), NAME, entry)
+
+    def answer(self, file: str, *answers: Answer) -> None:
+        self.server.give(f"/{file}", *answers)
+
+    def process(self, code: str) -> subprocess.Popen[str]:
+        """Run code in a process that knows the release."""
+        script = f"""
+import sys, warnings
+from gsrcli.weights import store
+from gsrcli.download import http
+from gsrcli.models.gsasr import GSASR_CONFIGS, GSASRConfig
+from gsrcli.weights.catalog import Bundled, Released, Weights, registry
+GSASR_CONFIGS["gsasr-edsr"] = {SMALL!r}
+source = {{file: Released(file, (url,)) for file, url in {self.urls!r}.items()}}
+registry()[{NAME!r}] = Weights({NAME!r}, "gsasr-edsr", "For a test.", "Apache-2.0", 7, "noise", source)
+{code}
+"""
+        command = [sys.executable, "-c", script]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder that weights are in."""
+    monkeypatch.setenv("GSRCLI_HOME", str(tmp_path / "home"))
+    return tmp_path / "home" / "weights"
+
+
+@pytest.fixture
+def release(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fixture]:
+    monkeypatch.setitem(GSASR_CONFIGS, "gsasr-edsr", SMALL)
+    monkeypatch.setattr(http, "PAUSES", (0.01,))
+    monkeypatch.delenv("GSRCLI_OFFLINE")
+    with serving() as server:
+        yield Fixture(server, tmp_path / "release", monkeypatch)
+
+
+def names(folder: Path) -> set[str]:
+    """What is kept, locks aside."""
+    return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.suffix != ".lock"}
+
+
+def wait_until(happened: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 60
+    while not happened():
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+
+
+READY = {f"{NAME}.safetensors", f"{NAME}.json"}
+
+
+# Where
+
+
+def test_the_cache_is_where_the_user_wants_it(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert store.folder() == home
+    monkeypatch.setenv("GSRCLI_HOME", "~/mine")
+    assert store.folder() == Path.home() / "mine" / "weights"
+    monkeypatch.setenv("GSRCLI_HOME", "")
+    monkeypatch.setenv("XDG_DATA_HOME", "/data")
+    if sys.platform == "linux":
+        assert store.folder() == Path("/data/gsrcli/weights")
+
+
+# Fetching
+
+
+def test_weights_are_fetched_once_and_are_the_released_ones(release: Fixture, home: Path) -> None:
+    told: list[tuple[str, int, int | None]] = []
+    model = load_model(NAME, report=lambda *args: told.append(args))
+    expected = model_of_released("gsasr-edsr", release.files).state_dict()
+    assert model.state_dict().keys() == expected.keys()
+    assert all(torch.equal(tensor, expected[key]) for key, tensor in model.state_dict().items())
+    assert {file for file, *_ in told} == {f"{NAME}/encoder.pth", f"{NAME}/decoder.pth"}
+    assert names(home) == READY
+    load_model(NAME)
+    assert [path for path, _ in release.server.requests] == ["/encoder.pth", "/decoder.pth"]
+
+
+def test_the_record_says_where_they_come_from(release: Fixture, home: Path) -> None:
+    path = store.fetch(NAME)
+    record = json.loads((home / f"{NAME}.json").read_text())
+    assert record["sha256"] == sha256_of(path)
+    for file, source in record["sources"].items():
+        assert source == {"sha256": sha256_of(release.files[file]), "origin": release.urls[file]}
+
+
+@pytest.mark.parametrize("kind", ["sha256", "git-blob-sha1"])
+def test_published_digests_are_demanded(release: Fixture, home: Path, kind: str) -> None:
+    digest = Digest.of(release.files["encoder.pth"], kind)
+    wrong = Digest(kind, "0" * len(digest.value))
+    release.publish(encoder=digest, decoder=wrong)
+    with pytest.raises(DownloadError, match=r"decoder\.pth is not the published file: its digest is") as caught:
+        store.fetch(NAME)
+    assert str(wrong) in str(caught.value)
+    assert not READY & names(home)
+    release.publish(encoder=digest)
+    assert store.fetch(NAME).exists()
+    assert len(release.server.asked("/encoder.pth")) == 1  # it was right, and kept
+
+
+def test_what_was_fetched_first_is_held_to(release: Fixture, home: Path, tmp_path: Path) -> None:
+    path = store.fetch(NAME)
+    path.write_bytes(path.read_bytes()[:-1])
+    release.answer("decoder.pth", whole(write_released(tmp_path / "changed", seed=1)["decoder.pth"].read_bytes()))
+    with pytest.raises(DownloadError, match=r"decoder\.pth has changed since .* gave it first: its SHA") as caught:
+        store.fetch(NAME)
+    assert caught.value.hint == f"if the change is meant: gsr weights remove {NAME}, then fetch again"
+    store.remove(NAME)
+    assert load_model(NAME)
+
+
+def test_what_does_not_fit_is_not_held_to(release: Fixture, home: Path) -> None:
+    """A wrong file at first use is no reason to refuse the right one later."""
+    release.answer("decoder.pth", whole(release.contents["encoder.pth"]))
+    with pytest.raises(ModelError, match="do not fit gsasr-edsr"):
+        store.fetch(NAME)
+    assert names(home) == set()
+    release.answer("decoder.pth", whole(release.contents["decoder.pth"]))
+    assert load_model(NAME)
+
+
+class Evil:
+    """What a pickle can do when it is loaded."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (self.path,)
+
+
+def _pickled(content: object, tmp_path: Path) -> bytes:
+    torch.save(content, tmp_path / "file.pth")
+    return (tmp_path / "file.pth").read_bytes()
+
+
+def _bad_file(kind: str, good: bytes, tmp_path: Path) -> bytes:
+    state = released_states()["encoder.pth"]
+    first = next(iter(state))
+    flipped = bytearray(good)
+    flipped[len(good) // 2] ^= 1
+    return {
+        "code": lambda: _pickled({"params_ema": Evil(tmp_path / "pwned")}, tmp_path),
+        "a bare pickle": lambda: pickle.dumps(Evil(tmp_path / "pwned"), protocol=2),
+        "truncated": lambda: good[: len(good) // 2],
+        "a flipped bit": lambda: bytes(flipped),
+        "noise": lambda: b"\x80\x02" + os.urandom(5000),
+        "a list": lambda: _pickled([1, 2], tmp_path),
+        "no tensors": lambda: _pickled({"params_ema": {"conv_first.weight": 3}}, tmp_path),
+        "a missing name": lambda: _pickled({k: v for k, v in state.items() if k != first}, tmp_path),
+        "an unknown name": lambda: _pickled({**state, "more": torch.ones(1)}, tmp_path),
+        "another shape": lambda: _pickled({**state, first: state[first][:1]}, tmp_path),
+        "not finite": lambda: _pickled({**state, first: state[first] * torch.nan}, tmp_path),
+    }[kind]()
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("by_hand", [False, True], ids=["fetched", "imported"])
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("code", "encoder.pth holds more than tensors, which could run anything; it was not loaded"),
+        ("a bare pickle", "encoder.pth (holds more than tensors|is damaged)"),
+        ("truncated", "encoder.pth is damaged"),
+        ("a flipped bit", "encoder.pth is damaged.* differs from its checksum"),
+        ("noise", "encoder.pth is damaged"),
+        ("a list", "encoder.pth holds no state dict"),
+        ("no tensors", "do not fit gsasr-edsr"),
+        ("a missing name", "missing: encoder.conv_first.weight"),
+        ("an unknown name", "unexpected: encoder.more"),
+        ("another shape", "encoder.conv_first.weight has shape"),
+        ("not finite", "holds weights that are not finite"),
+    ],
+)
+def test_bad_files_are_refused(
+    release: Fixture, home: Path, tmp_path: Path, kind: str, message: str, by_hand: bool
+) -> None:
+    bad = _bad_file(kind, release.contents["encoder.pth"], tmp_path)
+    release.answer("encoder.pth", whole(bad))
+    release.files["encoder.pth"].write_bytes(bad)
+    with pytest.raises(ModelError, match=message):
+        store.import_released(NAME, list(release.files.values())) if by_hand else store.fetch(NAME)
+    assert names(home) == set()
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_a_wrong_model_s_tensors_are_not_all_listed(release: Fixture) -> None:
+    release.answer("decoder.pth", whole(release.contents["encoder.pth"]))
+    with pytest.raises(ModelError, match=r"and \d+ more$") as caught:
+        store.fetch(NAME)
+    assert len(str(caught.value).splitlines()) < 12
+
+
+# Interruptions
+
+
+def test_a_killed_fetch_is_gone_on_with(release: Fixture, home: Path) -> None:
+    content = release.contents["encoder.pth"]
+    release.answer("encoder.pth", whole(content, pace=0.2), whole(content))
+    process = release.process(f"store.fetch({NAME!r})")
+    part = home / f"{NAME}.parts" / "encoder.pth.part"
+    wait_until(lambda: part.exists() and part.stat().st_size > 0, process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    size = part.stat().st_size
+    assert not READY & names(home)
+    assert load_model(NAME)
+    assert release.server.asked("/encoder.pth")[-1]["Range"] == f"bytes={size}-"
+    assert names(home) == READY
+
+
+def test_two_processes_fetch_once(release: Fixture, home: Path) -> None:
+    gate = threading.Event()
+    encoder = whole(release.contents["encoder.pth"])
+    release.answer("encoder.pth", lambda handler: (gate.wait(60), encoder(handler))[1])
+    first = release.process(f"http.TIMEOUT = 60; print(store.fetch({NAME!r}))")
+    wait_until(lambda: bool(release.server.requests), first)
+    second = release.process(f"print(store.fetch({NAME!r}))")
+    assert second.stderr is not None
+    assert "another process is at work on the weights of gsasr-small; waiting for it" in second.stderr.readline()
+    gate.set()
+    for process in (first, second):
+        output, error = process.communicate(timeout=60)
+        assert output.strip() == str(home / f"{NAME}.safetensors"), error
+    assert [path for path, _ in release.server.requests] == ["/encoder.pth", "/decoder.pth"]
+    assert names(home) == READY
+
+
+def test_a_full_disk(release: Fixture, home: Path, full_disk: Callable[[int], AbstractContextManager[None]]) -> None:
+    with full_disk(1_000_000), pytest.raises(ModelError, match=r"cannot write to .*: File too large") as caught:
+        store.fetch(NAME)
+    assert caught.value.hint is not None
+    assert "GSRCLI_HOME" in caught.value.hint
+    assert names(home) == set()
+
+
+def test_a_disk_that_is_full_once_all_is_fetched(
+    release: Fixture, home: Path, full_disk: Callable[[int], AbstractContextManager[None]]
+) -> None:
+    with full_disk(5_000_000), pytest.raises(GsrError, match="cannot write"):
+        store.fetch(NAME)
+    assert f"{NAME}.safetensors" not in names(home)
+    assert load_model(NAME)
+    assert len(release.server.requests) == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_is_read_only(release: Fixture, home: Path) -> None:
+    home.mkdir(parents=True)
+    home.chmod(0o555)
+    try:
+        with pytest.raises(ModelError, match="Permission denied"):
+            store.fetch(NAME)
+    finally:
+        home.chmod(0o755)
+
+
+def test_a_file_where_the_folder_should_be(release: Fixture, home: Path) -> None:
+    home.parent.mkdir()
+    home.write_text("mine")
+    with pytest.raises(ModelError, match="cannot write to"):
+        store.fetch(NAME)
+    assert home.read_text() == "mine"
+
+
+def test_the_record_is_damaged(release: Fixture, home: Path) -> None:
+    store.fetch(NAME)
+    (home / f"{NAME}.json").write_text("{}")
+    release.server.requests.clear()
+    for action in (store.locate, store.fetch):
+        with pytest.raises(ModelError, match=r"the record .*gsasr-small\.json is damaged") as caught:
+            action(NAME)
+        assert caught.value.hint == f"to forget it: gsr weights remove {NAME}"
+    assert release.server.requests == []
+    store.remove(NAME)
+    assert load_model(NAME)
+
+
+def test_a_record_that_cannot_be_read_is_not_called_damaged(release: Fixture, home: Path) -> None:
+    store.fetch(NAME)
+    record = home / f"{NAME}.json"
+    record.unlink()
+    record.mkdir()
+    release.server.requests.clear()
+    for action in (store.locate, store.fetch):
+        with pytest.raises(ModelError, match=r"cannot read the record .*gsasr-small\.json: Is a directory"):
+            action(NAME)
+    assert release.server.requests == []
+
+
+# Between the record and the checkpoint
+
+PAUSED = """
+import gsrcli.weights.checkpoint, pathlib, time
+write = gsrcli.weights.checkpoint.write_checkpoint
+def paused(path, content):
+    pathlib.Path(REACHED).touch()
+    while not pathlib.Path(GO).exists():
+        time.sleep(0.01)
+    write(path, content)
+gsrcli.weights.checkpoint.write_checkpoint = paused
+"""
+
+
+@pytest.fixture
+def paused(release: Fixture, tmp_path: Path) -> Callable[[str], subprocess.Popen[str]]:
+    """Run code in a process that stops when it is about to put a checkpoint in its place."""
+
+    def run(code: str) -> subprocess.Popen[str]:
+        reached = tmp_path / "reached"
+        names = f"REACHED, GO = {str(reached)!r}, {str(tmp_path / 'go')!r}"
+        process = release.process(f"{names}\n{PAUSED}\n{code}")
+        wait_until(reached.exists, process)
+        return process
+
+    return run
+
+
+def test_a_fetch_that_is_killed_before_its_checkpoint_is_there(
+    release: Fixture, home: Path, paused: Callable[[str], subprocess.Popen[str]]
+) -> None:
+    process = paused(f"store.fetch({NAME!r})")
+    process.kill()
+    process.communicate()
+    assert READY & names(home) == {f"{NAME}.json"}
+    assert load_model(NAME)
+    assert names(home) == READY
+    assert len(release.server.requests) == 2  # what was there was gone on with
+
+
+def test_who_looks_before_the_checkpoint_is_there_waits_for_it(
+    release: Fixture, home: Path, tmp_path: Path, paused: Callable[[str], subprocess.Popen[str]]
+) -> None:
+    first = paused(f"store.fetch({NAME!r})")
+    second = release.process(f"print(store.locate({NAME!r}))")
+    assert second.stderr is not None
+    assert "waiting for it" in second.stderr.readline()
+    (tmp_path / "go").touch()
+    for process in (first, second):
+        _, error = process.communicate(timeout=60)
+        assert process.returncode == 0, error
+    assert len(release.server.requests) == 2
+
+
+def test_an_import_that_is_killed_before_its_checkpoint_is_there(
+    home: Path, tmp_path: Path, gsr: Gsr, paused: Callable[[str], subprocess.Popen[str]]
+) -> None:
+    path = save_tiny(tmp_path / "mine.safetensors", seed=1)
+    process = paused(f"import pathlib; store.import_checkpoint(pathlib.Path({str(path)!r}))")
+    process.kill()
+    process.communicate()
+    assert names(home) == {"mine.json"}
+    assert store.imported() == []
+    assert gsr("weights", "verify").exit_code == 0
+    store.import_checkpoint(save_tiny(path, seed=2))  # which may have been trained on meanwhile
+    assert load_model("mine")
+
+
+# A folder that cannot be looked into
+
+
+@pytest.fixture(params=["too long", "forbidden"])
+def unreadable(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    folder = tmp_path / ("x" * 300 if request.param == "too long" else "forbidden")
+    if request.param == "forbidden":
+        if not hasattr(os, "geteuid") or os.geteuid() == 0:
+            pytest.skip("root may look anywhere")
+        folder.mkdir(mode=0o000)
+    monkeypatch.setenv("GSRCLI_HOME", str(folder / "home"))
+    yield
+    if request.param == "forbidden":
+        folder.chmod(0o755)
+
+
+@pytest.mark.usefixtures("unreadable")
+def test_what_is_in_the_package_needs_no_folder(gsr: Gsr, photo: Callable[..., Path], tmp_path: Path) -> None:
+    assert gsr("upscale", photo(), "--scale", 2).exit_code == 0
+    assert (tmp_path / "photo_x2.png").exists()
+    assert "bundled" in gsr("weights", "list").stdout
+    assert gsr("weights", "verify").stdout == f"{store.path_of('gsasr-lite')}: intact\n"
+    for arguments in (["weights", "verify", "mine"], ["upscale", photo(), "--scale", 3, "--model", "mine"]):
+        result = gsr(*arguments)
+        assert result.exit_code == 1
+        assert "called 'mine'" in result.stderr
+    result = gsr("weights", "fetch", "gsasr-edsr")
+    assert result.exit_code == 1
+    assert "error: cannot write to" in result.stderr
+    assert "GSRCLI_HOME" in result.stderr
+
+
+# Verification
+
+
+@pytest.mark.parametrize("damage", [lambda c: c[:-1], lambda c: c[:-9] + b"\0" + c[-8:], lambda c: b""])
+def test_damage_is_noticed_on_every_load(release: Fixture, damage: Callable[[bytes], bytes]) -> None:
+    path = store.fetch(NAME)
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(ModelError, match=f"the weights of {NAME} are damaged: {path}") as caught:
+        load_model(NAME)
+    assert caught.value.hint == f"gsr weights fetch {NAME}"
+    store.fetch(NAME)
+    assert load_model(NAME)
+
+
+def test_a_checkpoint_without_a_record_is_not_trusted(release: Fixture, home: Path) -> None:
+    path = store.fetch(NAME)
+    (home / f"{NAME}.json").unlink()
+    with pytest.raises(ModelError, match="are damaged"):
+        load_model(NAME)
+    assert path.exists()
+
+
+def test_the_bundled_weights_are_verified(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = save_tiny(tmp_path / "tiny.safetensors")
+    entry = replace(registry()["gsasr-lite"], source=Bundled(path, Digest("sha256", "0" * 64)))
+    monkeypatch.setitem(registry(), "gsasr-lite", entry)
+    with pytest.raises(ModelError, match="the weights of gsasr-lite are damaged") as caught:
+        load_model("gsasr-lite")
+    assert str(path) in str(caught.value)
+    assert caught.value.hint == "reinstall gsrcli"
+    path.unlink()
+    with pytest.raises(ModelError, match="the weights of gsasr-lite are missing"):
+        load_model("gsasr-lite")
+
+
+# Without a network
+
+
+def test_offline_nothing_is_asked(release: Fixture, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GSRCLI_OFFLINE", "1")
+    monkeypatch.setattr(socket, "socket", None)
+    with pytest.raises(DownloadError, match="GSRCLI_OFFLINE is set") as caught:
+        load_model(NAME)
+    assert caught.value.hint == f"to bring it by hand: gsr weights import encoder.pth decoder.pth --name {NAME}"
+    assert release.server.requests == []
+    assert names(home) == set()
+    store.import_released(NAME, list(release.files.values()))
+    assert load_model(NAME)
+
+
+def test_imported_files_are_the_fetched_ones(release: Fixture, home: Path) -> None:
+    store.import_released(NAME, list(release.files.values()))
+    imported = load_file(store.path_of(NAME))
+    store.remove(NAME)
+    fetched = load_file(store.fetch(NAME))
+    assert fetched.keys() == imported.keys()
+    assert all(torch.equal(tensor, imported[key]) for key, tensor in fetched.items())
+
+
+def test_imported_files_are_held_to_what_is_known(release: Fixture, home: Path, tmp_path: Path) -> None:
+    store.fetch(NAME)
+    others = list(write_released(tmp_path / "changed", seed=1).values())
+    with pytest.raises(DownloadError, match=r"encoder\.pth has changed since"):
+        store.import_released(NAME, others)
+    store.remove(NAME)
+    release.publish(decoder=Digest.of(release.files["decoder.pth"]))
+    with pytest.raises(DownloadError, match=r"decoder\.pth is not the published file"):
+        store.import_released(NAME, others)
+    assert names(home) == set()
+
+
+@pytest.mark.parametrize("given", [["encoder.pth"], ["encoder.pth", "encoder.pth"], ["encoder.pth", "other.pth"]])
+def test_exactly_the_released_files_are_imported(release: Fixture, given: list[str]) -> None:
+    files = [release.files["encoder.pth"].with_name(name) for name in given]
+    with pytest.raises(UsageError, match=f"{NAME} is made of encoder.pth and decoder.pth"):
+        store.import_released(NAME, files)
+
+
+def test_what_is_here_is_not_made_again(release: Fixture, home: Path) -> None:
+    store.import_released(NAME, list(release.files.values()))
+    before = [(home / name).stat().st_ino for name in sorted(READY)]
+    store.import_released(NAME, list(release.files.values()))
+    assert [(home / name).stat().st_ino for name in sorted(READY)] == before
+    store.path_of(NAME).write_bytes(b"")
+    store.import_released(NAME, list(release.files.values()))
+    assert load_model(NAME)
+
+
+def test_own_weights_get_a_name(home: Path, tmp_path: Path) -> None:
+    path = save_tiny(tmp_path / "mine.safetensors", seed=1)
+    assert store.import_checkpoint(path) == "mine"
+    assert store.import_checkpoint(path, "other") == "other"
+    assert store.imported() == ["mine", "other"]
+    assert store.import_checkpoint(path) == "mine"  # again is no harm
+    path.unlink()
+    assert load_model("mine")
+    (home / "mine.safetensors").write_bytes(b"")
+    with pytest.raises(ModelError, match="the weights of mine are damaged") as caught:
+        load_model("mine")
+    assert caught.value.hint == "gsr weights remove mine, and import it again"
+
+
+def test_names_are_not_taken_twice(release: Fixture, home: Path, tmp_path: Path) -> None:
+    mine, other = save_tiny(tmp_path / "mine.safetensors", seed=1), save_tiny(tmp_path / "other.safetensors", seed=2)
+    store.import_checkpoint(mine)
+    with pytest.raises(ModelError, match="there are other weights called mine"):
+        store.import_checkpoint(other, "mine")
+    for name in ("../mine", "a b", "x.safetensors"):
+        with pytest.raises(UsageError, match="is no name"):
+            store.import_checkpoint(other, name)
+    assert names(home) == {"mine.safetensors", "mine.json"}
+
+
+def test_a_file_that_was_put_there_is_not_replaced(home: Path, tmp_path: Path) -> None:
+    home.mkdir(parents=True)
+    path = save_tiny(home / "mine.safetensors", seed=1)
+    with pytest.raises(ModelError, match="the weights of mine are damaged"):
+        load_model("mine")  # of which nothing is recorded
+    with pytest.raises(ModelError, match="there are other weights called mine"):
+        store.import_checkpoint(save_tiny(tmp_path / "other.safetensors", seed=2), "mine")
+    assert store.import_checkpoint(path) == "mine"
+    assert load_model("mine")
+
+
+@pytest.mark.parametrize("name", [NAME, "gsasr-lite", "gsasr-edsr", "alexnet"])
+@pytest.mark.parametrize("by", ["--name", "file", "note"])
+def test_names_that_are_known_are_not_given_away(
+    release: Fixture, home: Path, tmp_path: Path, gsr: Gsr, name: str, by: str
+) -> None:
+    """Whatever a checkpoint says of itself: only the released files themselves become released weights."""
+    bundled = store.path_of("gsasr-lite").read_bytes()
+    path = tmp_path / f"{name if by == 'file' else 'mine'}.safetensors"
+    save_model(tiny_model(), "gsasr-lite", path, {"released": {"name": name, "files": {}}})
+    result = gsr("weights", "import", path, *(["--name", name] if by == "--name" else []))
+    if by == "note":
+        assert names(home) == {"mine.safetensors", "mine.json"}
+    else:
+        assert result.exit_code == 1
+        assert f"{name} is the name of weights that gsrcli knows" in result.stderr
+        assert "--name of your own" in result.stderr
+        assert not home.exists()
+    assert store.path_of("gsasr-lite").read_bytes() == bundled
+
+
+def test_a_backbone_is_no_model(home: Path, tmp_path: Path, gsr: Gsr) -> None:
+    path = tmp_path / "mine.safetensors"
+    path.write_bytes(backbone_bytes(ARCHITECTURES["alexnet"].build(), "alexnet"))
+    result = gsr("weights", "import", path)
+    assert result.exit_code == 1
+    assert "is not a checkpoint of gsrcli" in result.stderr
+    assert "it is a backbone of metrics: gsr weights fetch" in result.stderr
+    assert not home.exists()
+
+
+def test_removed_weights_leave_nothing(release: Fixture, home: Path) -> None:
+    store.fetch(NAME)
+    store.remove(NAME)
+    assert names(home) == set()
+    with pytest.raises(ModelError, match=f"there are no weights of {NAME} on this machine"):
+        store.remove(NAME)
+    with pytest.raises(ModelError, match="gsasr-lite is a part of gsrcli"):
+        store.remove("gsasr-lite")
+
+
+@pytest.mark.parametrize("action", [store.remove, store.verified, store.fetch])
+def test_names_are_no_paths(home: Path, tmp_path: Path, action: Callable[[str], object]) -> None:
+    home.mkdir(parents=True)
+    for path in (home.parent / "x.safetensors", home.parent / "x.json"):
+        path.write_text("mine")
+    with pytest.raises(ModelError, match=r"there are no (released )?weights called '\.\./x'"):
+        action("../x")
+    assert (home.parent / "x.safetensors").read_text() == "mine"
+
+
+# The command
+
+
+def test_weights_are_listed(gsr: Gsr, release: Fixture, home: Path, tmp_path: Path) -> None:
+    store.import_checkpoint(save_tiny(tmp_path / "mine.safetensors"))
+    table, _, notes = gsr("weights", "list").stdout.partition("\n\n")
+    lines = {line.split()[0]: line for line in table.splitlines()}
+    assert lines.keys() == {"name", "mine", *registry(), *backbones()}
+    assert lines["gsasr-lite"].split()[1:5] == ["bundled", "4", "MB", "Apache-2.0"]
+    assert "DIV2K 31.04, LSDIR 26.82, Urban100 27.45 (2)" in lines["gsasr-edsr"]
+    assert "(1) on Y, border = scale, Pillow's bicubic shrinking\n" in notes
+    assert "(2) on Y, border = min(scale, 8), bicubic shrinking; by its authors\n" in notes
+    assert lines["gsasr-edsr"].split()[1:5] == ["—", "≈", "102", "MB"]
+    assert lines["vgg16"].split()[1:] == ["—", "≈", "553", "MB", "BSD-3-Clause", "for", "metrics"]
+    assert lines[NAME].split()[1] == "—"
+    assert lines["mine"].split()[1] == "imported"
+    assert gsr("weights", "fetch", NAME).exit_code == 0
+    facts = json.loads(gsr("weights", "list", "--json").stdout)
+    assert facts["folder"] == str(home)
+    by_name = {fact["name"]: fact for fact in facts["weights"]}
+    assert by_name[NAME]["where"] == "cached"
+    assert by_name[NAME]["bytes"] == store.path_of(NAME).stat().st_size
+    assert by_name["gsasr-edsr-paper"]["scores"]["psnr"]["DIV2K"]["12"] == 25.5
+    assert by_name["gsasr-hatl"]["license"] == "Apache-2.0"
+
+
+def test_names_are_whole_on_a_narrow_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes this for a terminal
+    monkeypatch.setenv("COLUMNS", "40")
+    Console().table(("name", "what"), [("gaussiansr-edsr-released", "a long story " * 5)], [], {})
+    assert "gaussiansr-edsr-released" in capsys.readouterr().out
+
+
+def test_fetch_verify_path_remove(gsr: Gsr, release: Fixture, home: Path) -> None:
+    checkpoint = str(home / f"{NAME}.safetensors")
+    result = gsr("weights", "fetch", NAME)
+    assert (result.exit_code, result.stdout) == (0, f"{checkpoint}\n")
+    assert f"fetching {NAME}/encoder.pth" in result.stderr
+    assert gsr("weights", "fetch", NAME).stderr == ""
+    assert gsr("weights", "path", NAME).stdout == f"{checkpoint}\n"
+    assert gsr("weights", "path").stdout == f"{home}\n"
+    assert gsr("weights", "verify").stdout.splitlines() == [
+        f"{store.path_of('gsasr-lite')}: intact",
+        f"{checkpoint}: intact",
+    ]
+    Path(checkpoint).write_bytes(b"")
+    result = gsr("weights", "verify", NAME, "gsasr-lite")
+    assert result.exit_code == 1
+    assert f"the weights of {NAME} are damaged" in result.stderr
+    assert "intact" in result.stdout  # the rest goes on
+    assert gsr("weights", "remove", NAME).exit_code == 0
+    assert names(home) == set()
+    result = gsr("weights", "path", NAME)
+    assert result.exit_code == 1
+    assert f"gsr weights fetch {NAME}" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["fetch"], 2, "say which weights"),
+        (["fetch", "gsasr-lite", "--all"], 2, "say which weights"),
+        (["fetch", "gsasr-edrs"], 1, "try gsasr-edsr"),
+        (["verify", "nothing"], 1, "there are no weights called 'nothing'"),
+        (["remove", "gsasr-edsr"], 1, "there are no weights of gsasr-edsr on this machine"),
+        (["import", "gone.pth"], 2, "no such file: gone.pth"),
+        (["import", "here.pth"], 2, "say whose weights these are"),
+        (["import", "here.pth", "--name", "gsasr-edsr"], 2, "gsasr-edsr is made of encoder.pth and decoder.pth"),
+        (["import", "here.pth", "--name", "gsasr-lite"], 1, "come with gsrcli"),
+        (["import", "here.safetensors"], 1, "no safetensors file"),
+    ],
+)
+def test_mistakes_are_answered(
+    gsr: Gsr, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], code: int, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("here.pth", "here.safetensors"):
+        (tmp_path / name).write_bytes(b"nothing")
+    result = gsr("weights", *arguments)
+    assert result.exit_code == code, result.output
+    assert result.stderr.startswith("error: ")
+    assert message in result.stderr
+    assert names(home) == set()
+
+
+def test_one_failure_does_not_keep_the_rest(gsr: Gsr, release: Fixture) -> None:
+    release.answer("encoder.pth", status(404))
+    result = gsr("weights", "fetch", NAME, "gsasr-lite")
+    assert result.exit_code == 1
+    assert "there is no such file (404)" in result.stderr
+    assert f"gsr weights import encoder.pth decoder.pth --name {NAME}" in result.stderr
+    assert result.stdout == f"{store.path_of('gsasr-lite')}\n"
+
+
+def test_import_by_command(gsr: Gsr, release: Fixture, home: Path, tmp_path: Path) -> None:
+    result = gsr("weights", "import", *release.files.values(), "--name", NAME)
+    assert (result.exit_code, result.stdout) == (0, f"{home / NAME}.safetensors\n")
+    result = gsr("weights", "import", save_tiny(tmp_path / "mine.safetensors"))
+    assert (result.exit_code, result.stdout) == (0, f"{home / 'mine'}.safetensors\n")
+    assert release.server.requests == []
+
+
+def test_upscale_fetches_on_first_use(gsr: Gsr, release: Fixture, photo: Callable[..., Path], tmp_path: Path) -> None:
+    for number in range(2):
+        result = gsr("upscale", photo(), "--scale", 2, "--model", NAME, "--json", "-o", tmp_path / f"{number}.png")
+        assert result.exit_code == 0, result.output
+        assert json.loads(result.stdout)["model"] == NAME
+    assert len(release.server.requests) == 2
+    assert (tmp_path / "0.png").read_bytes() == (tmp_path / "1.png").read_bytes()
+
+
+def test_upscale_takes_imported_names(gsr: Gsr, home: Path, tmp_path: Path, photo: Callable[..., Path]) -> None:
+    store.import_checkpoint(save_tiny(tmp_path / "mine.safetensors"))
+    assert gsr("upscale", photo(), "--scale", 2, "--model", "mine").exit_code == 0
+    assert (tmp_path / "photo_x2.png").exists()
