@@ -14,6 +14,7 @@ import sys
 import tempfile
 import threading
 import time
+import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -24,8 +25,6 @@ from typing import IO, Any
 
 import sprint_train
 from sprint_record import Facts, Record
-
-from gsrcli.runtime import toml
 
 SCRIPTS = Path(__file__).resolve().parent
 REPOSITORY = SCRIPTS.parent
@@ -167,7 +166,7 @@ def lacking() -> tuple[list[str], list[str]]:
         from packaging.requirements import Requirement
     except ImportError:
         return ["packaging"], []
-    project = toml.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     waiting, seen = [*project["dependencies"], *_of_cuda()], set()
     missing, old = [], []
     while waiting:

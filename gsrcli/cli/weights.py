@@ -135,7 +135,7 @@ def _each(names: Iterable[str], action: Callable[[str], None], console: Console,
     for name in names:
         try:
             action(name)
-        except GsrError as error:  # noqa: PERF203 (of a few)
+        except GsrError as error:
             if debug:
                 raise
             console.error(str(error), error.hint)

@@ -99,7 +99,7 @@ def download(urls: Sequence[str], part: Path, check: Check, report: Report) -> s
         try:
             _fetch(url, part, report)
             _examine(url, part, check)
-        except DownloadError as failure:  # noqa: PERF203 (of a few)
+        except DownloadError as failure:
             failures.append(failure)
         except OSError:
             forget(part)
@@ -123,7 +123,7 @@ def _fetch(url: str, part: Path, report: Report) -> None:
     while True:
         try:
             return _try(url, part, report)
-        except _InterruptionError as interruption:  # noqa: PERF203 (of a few)
+        except _InterruptionError as interruption:
             if _size_of(part) >= most + _PROGRESS:
                 pauses = iter(PAUSES)
             most = max(most, _size_of(part))

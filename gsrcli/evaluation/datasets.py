@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 import tarfile
+import tomllib
 import zipfile
 import zlib
 from collections import Counter
@@ -24,7 +25,6 @@ from gsrcli.download.provenance import Ledger, Record, Source
 from gsrcli.errors import DownloadError, GsrError, UsageError, nearest
 from gsrcli.evaluation.versions import pictures_in
 from gsrcli.images import INPUT_SUFFIXES
-from gsrcli.runtime import toml
 from gsrcli.runtime.files import filling, locked, user_folder
 from gsrcli.weights.store import Report
 
@@ -122,7 +122,7 @@ class Collection:
 @cache
 def registry() -> dict[str, Dataset]:
     """The data sets that datasets.toml lists, by name."""
-    content = toml.loads(Path(__file__).with_name("datasets.toml").read_text(encoding="utf-8"))
+    content = tomllib.loads(Path(__file__).with_name("datasets.toml").read_text(encoding="utf-8"))
     archives = {name: _archive(name, **entry) for name, entry in content["archives"].items()}
     return {name: _dataset(name, archives, **entry) for name, entry in content["datasets"].items()}
 

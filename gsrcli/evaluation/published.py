@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tomllib
 from collections.abc import Container, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
@@ -10,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from gsrcli.evaluation.scales import Scale
-from gsrcli.runtime import toml
 
 __all__ = ["Published", "published"]
 
@@ -45,7 +45,7 @@ class Published:
 @cache
 def published() -> tuple[Published, ...]:
     """All that published.toml lists."""
-    content = toml.loads(Path(__file__).with_name("published.toml").read_text(encoding="utf-8"))
+    content = tomllib.loads(Path(__file__).with_name("published.toml").read_text(encoding="utf-8"))
     return tuple(entry for table in content["table"] for entry in _entries(**table))
 
 

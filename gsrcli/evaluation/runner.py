@@ -186,7 +186,7 @@ class Evaluation:
                 for scale in self.scales:
                     try:
                         yield self._evaluate(self._case(original, decoded, pixels, scale))
-                    except GsrError as error:  # noqa: PERF203 (of a few)
+                    except GsrError as error:
                         yield original.failed(error, scale)
 
     def _decode(self, original: _Original) -> _Decoded:
@@ -197,7 +197,7 @@ class Evaluation:
             for scale in self.scales:
                 try:
                     given[folder, scale] = folder.read(original.path, original.collection.names, scale)
-                except GsrError as error:  # noqa: PERF203 (of a few)
+                except GsrError as error:
                     given[folder, scale] = error
         return _Decoded(pixels, given)
 

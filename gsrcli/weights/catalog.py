@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -10,7 +11,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gsrcli.download.digest import Digest
-from gsrcli.runtime import toml
 from gsrcli.runtime.files import shipped
 
 __all__ = ["Backbone", "Bundled", "Released", "Scores", "Weights", "backbones", "is_name", "registry"]
@@ -126,7 +126,7 @@ def is_name(text: str) -> bool:
 
 
 def _tables() -> dict[str, Any]:
-    return toml.loads(shipped("weights.toml").read_text(encoding="utf-8"))
+    return tomllib.loads(shipped("weights.toml").read_text(encoding="utf-8"))
 
 
 def _weights(

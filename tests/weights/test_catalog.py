@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tomllib
 from pathlib import Path
 from typing import Annotated, Literal, NoReturn
 
@@ -23,7 +24,6 @@ from support.authors import SHAPES
 import gsrcli
 from gsrcli.download.digest import Digest, sha256_of
 from gsrcli.models import MODEL_NAMES
-from gsrcli.runtime import toml
 from gsrcli.runtime.files import shipped
 from gsrcli.weights.catalog import Bundled, Weights, backbones, is_name, registry
 from gsrcli.weights.load import DEFAULT_MODEL, load_model
@@ -163,7 +163,7 @@ BACKBONES = TypeAdapter(dict[Name, BackboneTable])
 
 
 def test_weights_toml_is_as_its_schema_has_it() -> None:
-    content = toml.loads(shipped("weights.toml").read_text(encoding="utf-8"))
+    content = tomllib.loads(shipped("weights.toml").read_text(encoding="utf-8"))
     assert BACKBONES.validate_python(content.pop("backbone")).keys() == backbones().keys()
     assert SCHEMA.validate_python(content).keys() == registry().keys()
 
@@ -185,7 +185,7 @@ scores.psnr.Set5 = { 2 = 37.5, "3.5" = 33 }
 
 
 def test_the_schema_accepts_what_is_right() -> None:
-    SCHEMA.validate_python(toml.loads(GOOD))
+    SCHEMA.validate_python(tomllib.loads(GOOD))
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ def test_the_schema_accepts_what_is_right() -> None:
 def test_the_schema_refuses_what_is_wrong(old: str, new: str) -> None:
     assert old in GOOD
     with pytest.raises(ValidationError):
-        SCHEMA.validate_python(toml.loads(GOOD.replace(old, new)))
+        SCHEMA.validate_python(tomllib.loads(GOOD.replace(old, new)))
 
 
 @pytest.mark.parametrize(
