@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from gsrcli.images import Picture, from_unit, read_picture, to_unit
 from gsrcli.models import Model
-from gsrcli.runtime.devices import pick_device, pick_precision
+from gsrcli.runtime.devices import pick_device
 from gsrcli.runtime.precision import Precision
+from gsrcli.size import Size
 from gsrcli.upscaling.target import Target
 from gsrcli.upscaling.upscaler import Upscaler
 from gsrcli.weights.load import DEFAULT_MODEL, load_model
@@ -61,14 +62,13 @@ def upscale(
         TypeError: the image is of no kind listed above.
         ValueError: an array holds NaN.
     """
-    target = Target(scale, size, width, height)
+    target = Target(scale, Size(*size) if size else None, width, height)
     if not isinstance(model, Model):
         model = _cached_model(os.fspath(model), pick_device(device), _stamp(model))
-    upscaler = Upscaler(model, pick_precision(model.device, precision, model.traits.precision), tile)
+    upscaler = Upscaler.load(model, precision=precision, tile=tile)
 
     def enlarge(picture: Picture) -> Picture:
-        columns, rows = picture.size
-        return upscaler.enlarge(picture, target.of(rows, columns))
+        return upscaler.enlarge(picture, target.of(picture.size))
 
     if isinstance(image, Picture):
         return enlarge(image)

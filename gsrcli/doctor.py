@@ -23,7 +23,7 @@ from gsrcli.errors import GsrError, ModelError
 from gsrcli.runtime.hardware import nvidia_driver, processor_name
 from gsrcli.weights import store
 from gsrcli.weights.catalog import Bundled
-from gsrcli.weights.load import DEFAULT_MODEL, load_model
+from gsrcli.weights.load import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from gsrcli.gaussians import Gaussians
@@ -368,15 +368,14 @@ def _upscale(facts: Facts) -> None:
     Raises:
         GsrError: what comes out is another picture.
     """
-    from gsrcli.runtime.devices import pick_device, pick_precision
+    from gsrcli.size import Size
     from gsrcli.upscaling.upscaler import Upscaler
 
-    device = pick_device()
-    dtype = pick_precision(device)
-    facts |= {"device": str(device), "precision": str(dtype).removeprefix("torch.")}
     picture = _smooth_picture()
     began = time.perf_counter()
-    enlarged = Upscaler(load_model(DEFAULT_MODEL, device), dtype).enlarge(picture, (32, 32))
+    upscaler = Upscaler.load()
+    facts |= {"device": str(upscaler.device), "precision": upscaler.precision}
+    enlarged = upscaler.enlarge(picture, Size(32, 32))
     facts["seconds"] = round(time.perf_counter() - began, 3)
     shrunk = enlarged.pixels.reshape(16, 2, 16, 2, 3).mean((1, 3))
     facts["deviation"] = round(float(abs(shrunk - picture.pixels).mean()), 3)

@@ -72,19 +72,18 @@ class _Timing:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self.dtype = pick_precision(device, "auto")
         self.repeats, self.side = (2, 24) if device.type == "cpu" else (10, SIDE)
 
     @functools.cached_property
     def ceilings(self) -> Any:
-        return measure_ceilings(self.device, self.dtype)
+        return measure_ceilings(self.device, pick_precision(self.device))
 
     @functools.cache  # noqa: B019 (one object, as long as the process)
     def subject(self, model: str) -> Subject:
         return Subject.load(model, self.device)
 
     def rows(self, what: What, model: str, scale: float) -> list[Facts]:
-        setting = Setting(what, self.device, self.dtype, self.repeats, self.side, None, self.ceilings)
+        setting = Setting(what, self.device, "auto", self.repeats, self.side, None, self.ceilings)
         subject = self.subject(model)
         rows = measure(subject, Case.of(scale, setting, subject.model.traits.multiple), setting)
         report = Report.of([model], [scale], setting, rows).data()

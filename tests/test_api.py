@@ -16,6 +16,7 @@ import gsrcli
 from gsrcli.errors import ModelError, PictureError, UsageError
 from gsrcli.images import Picture, read_picture, write_picture
 from gsrcli.models import Model
+from gsrcli.size import Size
 
 Photo = Callable[..., Path]
 
@@ -36,7 +37,7 @@ def noise(shape: tuple[int, ...], dtype: Any = np.uint8) -> np.ndarray:
 def test_a_path_gives_a_picture(model: Model, photo: Photo, give: type) -> None:
     enlarged = gsrcli.upscale(give(photo()), 2.5, model=model)
     assert isinstance(enlarged, Picture)
-    assert enlarged.size == (60, 45)
+    assert enlarged.size == Size(45, 60)
 
 
 def test_the_example_of_the_package(model: Model, photo: Photo, tmp_path: Path) -> None:
@@ -61,7 +62,7 @@ def test_a_picture_keeps_its_metadata(model: Model) -> None:
     picture = Picture(noise((6, 5, 3)), icc=b"profile", exif=b"II*\0\x08\0\0\0\0\0\0\0\0\0", dpi=(300.0, 300.0))
     enlarged = gsrcli.upscale(picture, 2, model=model)
     assert (enlarged.icc, enlarged.exif, enlarged.dpi) == (picture.icc, picture.exif, picture.dpi)
-    assert enlarged.size == (10, 12)
+    assert enlarged.size == Size(12, 10)
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
@@ -154,7 +155,7 @@ def test_a_checkpoint_that_was_trained_further_is_read_again(tmp_path: Path) -> 
 
 
 def test_the_default_model_works(photo: Photo) -> None:
-    assert gsrcli.upscale(photo(), 2).size == (48, 36)
+    assert gsrcli.upscale(photo(), 2).size == Size(36, 48)
 
 
 @pytest.mark.parametrize(
@@ -199,7 +200,7 @@ def test_errors_are_those_of_the_package(model: Model, tmp_path: Path) -> None:
         gsrcli.upscale(array, 0.5, model=model)
     with pytest.raises(UsageError, match="would shrink"):
         gsrcli.upscale(array, width=3, model=model)
-    with pytest.raises(UsageError, match="how large"):
+    with pytest.raises(UsageError, match="no scale or size"):
         gsrcli.upscale(array, model=model)
     with pytest.raises(UsageError, match="abacus"):
         gsrcli.upscale(array, 2, device="abacus")

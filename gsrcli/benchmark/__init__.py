@@ -37,7 +37,7 @@ def run(names: Sequence[str], scales: Sequence[float], setting: Setting) -> Iter
         PictureError: the picture to enlarge cannot be read.
     """
     for name in names:
-        subject = Subject.load(name, setting.device)
+        subject = Subject.load(name, setting.device, setting.precision)
         for scale in scales:
             case = Case.of(scale, setting, subject.model.traits.multiple)
             try:

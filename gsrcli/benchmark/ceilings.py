@@ -18,11 +18,13 @@ class Ceilings:
     """What a device does at best.
 
     Attributes:
-        matmul_flop_per_s: of a large matrix product in the network's dtype, measured.
+        precision: the arithmetic of the matrix product, such as bfloat16.
+        matmul_flop_per_s: of a large matrix product, measured.
         copy_bytes_per_s: of a large copy, read and written, measured.
         fp32_instructions_per_s: multiprocessors x lanes x highest clock, or None where they are not known.
     """
 
+    precision: str
     matmul_flop_per_s: float
     copy_bytes_per_s: float
     fp32_instructions_per_s: float | None
@@ -39,7 +41,8 @@ def measure_ceilings(device: torch.device, dtype: torch.dtype) -> Ceilings:
     source = torch.zeros(length, dtype=torch.uint8, device=device)
     target = torch.ones_like(source)
     copying = min(clock.samples(lambda: target.copy_(source), _TRIES))
-    return Ceilings(2 * side**3 / multiplying, 2 * length / copying, _fp32_rate(device))
+    precision = str(dtype).removeprefix("torch.")
+    return Ceilings(precision, 2 * side**3 / multiplying, 2 * length / copying, _fp32_rate(device))
 
 
 def _fp32_rate(device: torch.device) -> float | None:

@@ -21,6 +21,7 @@ from gsrcli.gaussians import Gaussians
 from gsrcli.rasterizer import EPSILON, reference
 from gsrcli.runtime.devices import autocast
 from gsrcli.runtime.timing import Clock, Span, Timing, seconds_between
+from gsrcli.size import Size
 
 __all__ = ["DrawingRow", "measure"]
 
@@ -93,13 +94,13 @@ class _Contender:
     order: str
     field: Gaussians
     height: int
-    draw: Callable[[Gaussians, tuple[int, int], tuple[float, float]], Tensor]
+    draw: Callable[[Gaussians, Size, tuple[float, float]], Tensor]
 
 
 def measure(subject: Subject, case: Case, setting: Setting) -> list[DrawingRow]:
     """Time all that can draw the field of one picture, as it is seen, here; the published algorithm needs CUDA."""
     scale = torch.tensor([case.ratio], device=setting.device)
-    with torch.no_grad(), autocast(setting.device, setting.dtype):
+    with torch.no_grad(), autocast(setting.device, subject.dtype):
         field = subject.model.seen(subject.model(case.padded, scale), case.ratio).map(Tensor.contiguous)
     height, width = case.size
     pairs = count_pairs(field, case.ratio, case.size)
@@ -108,8 +109,9 @@ def measure(subject: Subject, case: Case, setting: Setting) -> list[DrawingRow]:
     contenders = _contenders(field, height, strip)
     rows = []
     for contender, (forward, backward, error) in zip(contenders, _race(contenders, case, setting), strict=True):
-        drawn = count_pairs(field, case.ratio, (contender.height, width))
-        floors = Floors.of(field, drawn, (contender.height, width), setting.ceilings)
+        part = Size(contender.height, width)
+        drawn = count_pairs(field, case.ratio, part)
+        floors = Floors.of(field, drawn, part, setting.ceilings)
         rows.append(
             DrawingRow(
                 model=subject.name,
@@ -153,7 +155,7 @@ def _contenders(field: Gaussians, height: int, strip: int) -> list[_Contender]:
     return [*contenders, _Contender("torch", "picture", field, strip, _plain)]
 
 
-def _plain(field: Gaussians, size: tuple[int, int], scale: tuple[float, float]) -> Tensor:
+def _plain(field: Gaussians, size: Size, scale: tuple[float, float]) -> Tensor:
     """Plain torch, skipping what :func:`gsrcli.rasterizer.rasterize` skips."""
     return reference.rasterize(field, size, scale, q_max=-2 * math.log(EPSILON))
 
@@ -164,7 +166,7 @@ def _race(contenders: list[_Contender], case: Case, setting: Setting) -> list[tu
     They take turns in random order: what ran before matters to the caches.
     """
     clock = Clock(setting.device, processor=True)
-    width = case.size[1]
+    width = case.size.width
     with torch.no_grad():
         exact = reference.rasterize(in_float64(contenders[0].field), case.size, case.ratio, q_max=_Q_EXACT)
     noise = torch.randn(exact.shape, generator=torch.Generator().manual_seed(0)).to(setting.device)
@@ -178,7 +180,7 @@ def _race(contenders: list[_Contender], case: Case, setting: Setting) -> list[tu
             by_image = noise[:, :, : contender.height].contiguous()
             clock.head_start()
             began = clock.mark()
-            drawn = contender.draw(leaves, (contender.height, width), case.ratio)
+            drawn = contender.draw(leaves, Size(contender.height, width), case.ratio)
             between = clock.mark()
             torch.autograd.grad(drawn, (leaves.centre, leaves.sigma, leaves.rho, leaves.value), by_image)
             spans[i].append(((began, between), (between, clock.mark())))

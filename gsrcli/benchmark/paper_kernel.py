@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gsrcli.gaussians import Gaussians
 from gsrcli.rasterizer import nvrtc
+from gsrcli.size import Size
 
 __all__ = ["RATIO", "SOURCE", "kernels", "rasterize"]
 
@@ -36,13 +37,13 @@ def _source() -> str:
     return SOURCE.read_text(encoding="utf-8")
 
 
-def rasterize(gaussians: Gaussians, size: tuple[int, int], scale: tuple[float, float]) -> Tensor:
+def rasterize(gaussians: Gaussians, size: Size, scale: tuple[float, float]) -> Tensor:
     """Draw one field of three channels in float32, on a GPU; differentiable. See :func:`gsrcli.rasterizer.rasterize`.
 
     Raises:
         UnavailableError: the kernels cannot be compiled.
     """
-    window = (RATIO * (size[0] - 1) / 2, RATIO * (size[1] - 1) / 2)
+    window = (RATIO * (size.height - 1) / 2, RATIO * (size.width - 1) / 2)
     parameters = (gaussians.centre, gaussians.sigma, gaussians.rho, gaussians.value)
     fields = (tensor.contiguous() for tensor in parameters)
     return _Rasterize.apply(*fields, size, (*scale, *window))  # type: ignore[no-untyped-call]
@@ -56,7 +57,7 @@ class _Rasterize(torch.autograd.Function):
         sigma: Tensor,
         rho: Tensor,
         value: Tensor,
-        size: tuple[int, int],
+        size: Size,
         view: tuple[float, float, float, float],
     ) -> Tensor:
         ctx.save_for_backward(centre, sigma, rho, value)

@@ -31,6 +31,7 @@ class PipelineRow:
     Attributes:
         model: its name.
         weights: trained or random.
+        precision: of the network's arithmetic.
         scale: as asked for.
         input: side of the LR picture in pixels, padded to the model's multiple.
         output: side of the enlargement.
@@ -46,7 +47,7 @@ class PipelineRow:
         pairs: (Gaussian, pixel) pairs that must be drawn; see :func:`gsrcli.benchmark.work.count_pairs`.
         pairs_per_s: drawn, by rasterizer_ms.
         flop: of the network, multiplications and additions counted apart.
-        network_efficiency: FLOP a second of the network over those of a large matrix product.
+        network_efficiency: FLOP a second of the network over those of a large matrix product, in the same arithmetic.
         traffic_floor_ms: the least that drawing can take; see :class:`gsrcli.benchmark.work.Floors`.
         arithmetic_floor_ms: likewise.
         paper_a100_ms: the paper's own time for this model, on an A100.
@@ -55,6 +56,7 @@ class PipelineRow:
 
     model: str
     weights: str
+    precision: str
     scale: float
     input: int
     output: int
@@ -70,7 +72,7 @@ class PipelineRow:
     pairs: int
     pairs_per_s: float
     flop: int
-    network_efficiency: float
+    network_efficiency: float | None
     traffic_floor_ms: float
     arithmetic_floor_ms: float | None
     paper_a100_ms: int | None
@@ -88,11 +90,11 @@ def measure(subject: Subject, case: Case, setting: Setting) -> PipelineRow:
     scale = torch.tensor([case.ratio], device=setting.device)
 
     def network() -> Gaussians:
-        with autocast(setting.device, setting.dtype):
+        with autocast(setting.device, subject.dtype):
             return model(case.padded, scale)
 
     def draw(field: Gaussians) -> Tensor:
-        with autocast(setting.device, setting.dtype):
+        with autocast(setting.device, subject.dtype):
             return render(model, field, case.image, case.size)
 
     field, flop = count_flop(network)
@@ -103,13 +105,15 @@ def measure(subject: Subject, case: Case, setting: Setting) -> PipelineRow:
     stages, total = _take_turns(model, network, draw, clock, setting.repeats)
     graph, failure = _replayed(network, clock, setting.repeats) if setting.device.type == "cuda" else (None, None)
     network_s, rasterizer_s = (stages[name].median / 1e3 for name in ("network", "rasterizer"))
+    comparable = subject.upscaler.precision == setting.ceilings.precision
     paper = PAPER_A100.get(case.scale) if _is_published(subject, case) else None
     return PipelineRow(
         model=subject.name,
         weights=subject.weights,
+        precision=subject.upscaler.precision,
         scale=case.scale,
         input=case.padded.shape[-1],
-        output=case.size[0],
+        output=case.size.height,
         encoder_ms=stages.get("encoder"),
         decoder_ms=stages.get("decoder"),
         network_ms=stages["network"],
@@ -122,7 +126,7 @@ def measure(subject: Subject, case: Case, setting: Setting) -> PipelineRow:
         pairs=pairs,
         pairs_per_s=pairs / rasterizer_s,
         flop=flop,
-        network_efficiency=flop / network_s / setting.ceilings.matmul_flop_per_s,
+        network_efficiency=flop / network_s / setting.ceilings.matmul_flop_per_s if comparable else None,
         traffic_floor_ms=floors.traffic,
         arithmetic_floor_ms=floors.arithmetic,
         paper_a100_ms=paper[0] if paper else None,

@@ -17,9 +17,12 @@ from gsrcli.images import read_picture, to_unit
 from gsrcli.models import MODEL_NAMES, Model, build
 from gsrcli.resize import bicubic
 from gsrcli.runtime.devices import channels_last
+from gsrcli.runtime.precision import Precision
+from gsrcli.size import Size
+from gsrcli.upscaling.upscaler import Upscaler
 from gsrcli.weights import store
 from gsrcli.weights.catalog import registry
-from gsrcli.weights.load import load_model, weight_names
+from gsrcli.weights.load import weight_names
 
 if TYPE_CHECKING:
     from gsrcli.benchmark.ceilings import Ceilings
@@ -49,7 +52,7 @@ class Setting:
     Attributes:
         what: models from LR picture to enlargement, or rasterizers alone.
         device: where.
-        dtype: of the network's arithmetic.
+        precision: of the networks' arithmetic; "auto" is what suits each model and the device.
         repeats: how often each time is taken.
         side: of the square output, in pixels.
         picture: what is enlarged, of any size, or None for a synthetic one.
@@ -58,7 +61,7 @@ class Setting:
 
     what: What
     device: torch.device
-    dtype: torch.dtype
+    precision: Precision
     repeats: int
     side: int
     picture: Path | None
@@ -67,11 +70,20 @@ class Setting:
 
 @dataclass(frozen=True)
 class Subject:
-    """A model to time, and whether its weights are trained or random."""
+    """A model to time, as it is run, and whether its weights are trained or random."""
 
     name: str
-    model: Model
+    upscaler: Upscaler
     weights: Literal["trained", "random"]
+
+    @property
+    def model(self) -> Model:
+        return self.upscaler.model
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the network's arithmetic, as ``gsr upscale`` computes it."""
+        return self.upscaler.dtype
 
     @staticmethod
     def check(name: str) -> None:
@@ -86,19 +98,20 @@ class Subject:
             raise ModelError(f"there is no model called {name!r}", hint=hint)
 
     @staticmethod
-    def load(name: str, device: torch.device) -> Subject:
-        """A model by its name or the path of a checkpoint; where its weights are not on this machine, with random ones.
+    def load(name: str, device: torch.device, precision: Precision = "auto") -> Subject:
+        """Load a model by its name or path, with random weights where its own are not on this machine.
 
         Raises:
             ModelError: there is no such model, or its weights are damaged.
         """
         Subject.check(name)
         if store.is_present(name) if name in weight_names() else name not in MODEL_NAMES:
-            return Subject(Path(name).name, load_model(name, device), "trained")
+            return Subject(Path(name).name, Upscaler.load(name, device, precision), "trained")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             model = build(registry()[name].model if name in registry() else name)
-        return Subject(name, channels_last(model.to(device)).eval().requires_grad_(False), "random")
+        model = channels_last(model.to(device)).eval().requires_grad_(False)
+        return Subject(name, Upscaler.load(model, precision=precision), "random")
 
 
 def parse_scales(text: str, side: int) -> tuple[float, ...]:
@@ -131,13 +144,13 @@ class Case:
         scale: as asked for.
         image: ``(1, 3, h, h)`` in [0, 1], h being side / scale, rounded.
         padded: the same with sides that are multiples of the model's.
-        size: height and width of the output.
+        size: of the output.
     """
 
     scale: float
     image: Tensor
     padded: Tensor
-    size: tuple[int, int]
+    size: Size
 
     @staticmethod
     def of(scale: float, setting: Setting, multiple: int) -> Case:
@@ -152,12 +165,12 @@ class Case:
         more = -low % multiple
         padded = F.pad(image, (0, more, 0, more), mode="reflect" if more < low else "replicate")
         padded = padded.contiguous(memory_format=torch.channels_last)
-        return Case(scale, image, padded, (setting.side, setting.side))
+        return Case(scale, image, padded, Size(setting.side, setting.side))
 
     @property
     def ratio(self) -> tuple[float, float]:
         """Output pixels per LR pixel, along y and x."""
-        return self.size[0] / self.image.shape[2], self.size[1] / self.image.shape[3]
+        return self.size.scale_from(Size.of_tensor(self.image))
 
 
 def _shrunk(path: Path, side: int) -> Tensor:
@@ -167,7 +180,7 @@ def _shrunk(path: Path, side: int) -> Tensor:
     square = min(height, width)
     top, left = (height - square) // 2, (width - square) // 2
     pixels = pixels[:, :, top : top + square, left : left + square].expand(-1, 3, -1, -1)
-    return bicubic.resize(pixels, (side, side)).clamp(0, 1)
+    return bicubic.resize(pixels, Size(side, side)).clamp(0, 1)
 
 
 def synthetic_picture(side: int) -> Tensor:

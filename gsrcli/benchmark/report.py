@@ -72,7 +72,7 @@ class Report:
             "output": [setting.side, setting.side],
             "batch": 1,
             "picture": "synthetic" if setting.picture is None else setting.picture.name,
-            "precision": str(setting.dtype).removeprefix("torch."),
+            "precision": setting.precision,
             "repeats": setting.repeats,
             "clock": Clock(setting.device, processor=drawing).name,
             "pair": f"a Gaussian and a pixel with exp(-q/2) >= 1/{1 / EPSILON:g}",
@@ -93,14 +93,14 @@ class Report:
 
     def text(self) -> str:
         """The table, and what to know about it."""
-        facts, protocol = self.environment, self.protocol
+        facts, protocol, precision = self.environment, self.protocol, self.ceilings.precision
         ceilings = [
-            f"a matrix product reaches {self.ceilings.matmul_flop_per_s / 1e12:.3g} TFLOP/s in {protocol['precision']}",
+            f"a matrix product reaches {self.ceilings.matmul_flop_per_s / 1e12:.3g} TFLOP/s in {precision}",
             f"a copy {self.ceilings.copy_bytes_per_s / 1e9:.3g} GB/s",
         ]
         return "\n".join(
             (
-                f"{facts['device']}, torch {facts['torch']}, {facts['threads']} CPU threads, {protocol['precision']}: "
+                f"{facts['device']}, torch {facts['torch']}, {facts['threads']} CPU threads, {precision}: "
                 f"medians of {protocol['repeats']} by {protocol['clock']}, spread: their interquartile range",
                 f"\n{_table(self.rows)}\n",
                 f"{', '.join(ceilings)}.",
@@ -115,6 +115,12 @@ class Report:
             f"{name} *: random weights. The network takes as long as a trained one, but its Gaussians are of other "
             "sizes: pairs and drawing times differ."
             for name in random
+        ]
+        others = {(row.model, row.precision) for row in self.rows if isinstance(row, PipelineRow)}
+        notes += [
+            f"{name}: its network is computed in {precision}."
+            for name, precision in sorted(others)
+            if precision != self.ceilings.precision
         ]
         if "memory" in self.protocol:
             notes.append(f"memory: {self.protocol['memory']}.")
@@ -152,7 +158,7 @@ class Report:
         height, width = self.protocol["output"]
         drawing = isinstance(self.rows[0], DrawingRow)
         axes.set_ylabel("G pairs/s, forward" if drawing else f"ms to {width}×{height} pixels")
-        axes.set_title(f"{self.environment['device']}, {self.protocol['precision']}", fontsize="medium")
+        axes.set_title(f"{self.environment['device']}, {self.ceilings.precision}", fontsize="medium")
         axes.grid(alpha=0.3, which="both")
         axes.legend(fontsize="small")
         content = io.BytesIO()
@@ -233,7 +239,7 @@ _PIPELINE: tuple[Column, ...] = (
     ("decoder\nms", lambda row: _ms(row.decoder_ms)),
     ("network\nms", lambda row: _ms(row.network_ms)),
     ("as a CUDA\ngraph ms", lambda row: _ms(row.graph_ms)),
-    ("of matrix\nproduct", lambda row: f"{row.network_efficiency:.0%}"),
+    ("of matrix\nproduct", lambda row: None if row.network_efficiency is None else f"{row.network_efficiency:.0%}"),
     ("rasterizer\nms", lambda row: _ms(row.rasterizer_ms)),
     ("times its\nfloor", lambda row: _over_floor(row, row.rasterizer_ms)),
     ("M pairs", lambda row: _number(row.pairs / 1e6)),

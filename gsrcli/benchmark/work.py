@@ -11,6 +11,7 @@ import torch
 from gsrcli.benchmark.ceilings import Ceilings
 from gsrcli.gaussians import Gaussians
 from gsrcli.rasterizer import EPSILON
+from gsrcli.size import Size
 
 __all__ = ["Floors", "count_pairs", "in_float64"]
 
@@ -18,7 +19,7 @@ _INSTRUCTIONS = 12  # a pair, about: its place, the exponent, the exponential, a
 _GAUSSIANS_AT_ONCE = 1 << 20
 
 
-def count_pairs(field: Gaussians, scale: tuple[float, float], size: tuple[int, int]) -> int:
+def count_pairs(field: Gaussians, scale: tuple[float, float], size: Size) -> int:
     """The (Gaussian, pixel) pairs that must be drawn, whatever a rasterizer visits: those with exp(-q/2) >= EPSILON.
 
     They are counted exactly, by where each ellipse begins and ends on each row of pixels.
@@ -35,19 +36,19 @@ def count_pairs(field: Gaussians, scale: tuple[float, float], size: tuple[int, i
     return total
 
 
-def _pairs(field: Gaussians, scale: tuple[float, float], size: tuple[int, int]) -> int:
+def _pairs(field: Gaussians, scale: tuple[float, float], size: Size) -> int:
     q_max = -2 * math.log(EPSILON)
     factor = field.centre.new_tensor([scale[1], scale[0]])
     (x, y), (sx, sy), rho = (field.centre[0] * factor - 0.5).T, (field.sigma[0] * factor).T, field.rho[0]
     reach = math.sqrt(q_max) * sy
-    row, last = (y - reach).ceil().clamp(min=0), (y + reach).floor().clamp(max=size[0] - 1)
+    row, last = (y - reach).ceil().clamp(min=0), (y + reach).floor().clamp(max=size.height - 1)
     ellipses = torch.stack((row, last, x, y, sx, sy, rho))
     total = 0
     while ellipses.shape[1]:  # the ellipses' first rows, their second ones, ...
         row, last, x, y, sx, sy, rho = ellipses
         v = (row - y) / sy
         middle, half = x + rho * sx * v, sx * ((1 - rho * rho) * (q_max - v * v)).clamp(min=0).sqrt()
-        columns = (middle + half).floor().clamp(max=size[1] - 1) - (middle - half).ceil().clamp(min=0) + 1
+        columns = (middle + half).floor().clamp(max=size.width - 1) - (middle - half).ceil().clamp(min=0) + 1
         total += int(columns[row <= last].clamp(min=0).sum())
         row += 1
         ellipses = ellipses[:, row <= last]
@@ -67,9 +68,9 @@ class Floors:
     arithmetic: float | None
 
     @staticmethod
-    def of(field: Gaussians, pairs: int, size: tuple[int, int], ceilings: Ceilings) -> Floors:
+    def of(field: Gaussians, pairs: int, size: Size, ceilings: Ceilings) -> Floors:
         numbers = sum(tensor.numel() for tensor in (field.centre, field.sigma, field.rho, field.value))
-        traffic = 4 * (numbers + field.channels * size[0] * size[1]) / ceilings.copy_bytes_per_s
+        traffic = 4 * (numbers + field.channels * size.height * size.width) / ceilings.copy_bytes_per_s
         rate = ceilings.fp32_instructions_per_s
         return Floors(1e3 * traffic, 1e3 * pairs * _INSTRUCTIONS / rate if rate else None)
 

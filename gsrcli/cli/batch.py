@@ -23,8 +23,10 @@ from gsrcli.images import (
     read_picture,
     write_picture,
 )
+from gsrcli.runtime.timing import Seconds
+from gsrcli.size import Size
 from gsrcli.upscaling.target import Target
-from gsrcli.upscaling.upscaler import Upscaler
+from gsrcli.upscaling.upscaler import STAGES, Upscaler
 
 __all__ = ["Batch", "Outcome"]
 
@@ -57,6 +59,7 @@ class Batch:
         strip_metadata: whether EXIF and XMP are dropped.
         max_pixels: largest input taken.
         debug: whether unexpected exceptions pass.
+        seconds: spent in the enlargements, by stage.
         decoding: seconds spent decoding, some of them while another picture was computed.
         encoding: seconds spent encoding and writing, likewise.
     """
@@ -69,6 +72,7 @@ class Batch:
     strip_metadata: bool = False
     max_pixels: int = DEFAULT_MAX_PIXELS
     debug: bool = False
+    seconds: Seconds = field(default_factory=lambda: Seconds(STAGES), init=False)
     decoding: float = field(default=0.0, init=False)
     encoding: float = field(default=0.0, init=False)
 
@@ -105,12 +109,11 @@ class Batch:
         self.decoding += time.perf_counter() - began
         return picture.without_metadata() if self.strip_metadata else picture
 
-    def _foresee(self, job: Job, picture: Picture) -> tuple[tuple[int, int], list[str]]:
-        """The enlargement's size, and what its format does not keep; raises what can be known to forbid it."""
-        width, height = picture.size
-        size = self.target.of(height, width)
+    def _foresee(self, job: Job, picture: Picture) -> tuple[Size, list[str]]:
+        """Return the enlargement's size, and what its format does not keep; raises what can be known to forbid it."""
+        size = self.target.of(picture.size)
         _prepare_folder(job)
-        check_output(job.target, (size[1], size[0]), alpha=not picture.opaque, bytes_per_pixel=picture.bytes_per_pixel)
+        check_output(job.target, size, alpha=not picture.opaque, bytes_per_pixel=picture.bytes_per_pixel)
         form = output_format(job.target)
         lost = losses(picture, form)
         warnings = [f"{job.target}: {form.name} does not keep {', '.join(lost)}"] if lost else []
@@ -118,9 +121,9 @@ class Batch:
             self.console.warn(warning)
         return size, warnings
 
-    def _enlarge(self, picture: Picture, size: tuple[int, int], advance: Callable[[float], object]) -> Picture:
+    def _enlarge(self, picture: Picture, size: Size, advance: Callable[[float], object]) -> Picture:
         work = self.upscaler.work(picture)
-        return self.upscaler.enlarge(picture, size, lambda pixels: advance(pixels / work))
+        return self.upscaler.enlarge(picture, size, lambda pixels: advance(pixels / work), self.seconds)
 
     def _write(self, job: Job, picture: Picture, began: float, warnings: list[str]) -> Outcome:
         try:
@@ -129,7 +132,7 @@ class Batch:
             self.encoding += time.perf_counter() - writing
         except Exception as error:
             return self._failure(job, error)
-        width, height = picture.size
+        height, width = picture.size
         seconds = round(time.perf_counter() - began, 3)
         return Outcome(str(job.source), str(job.target), "done", width, height, seconds, warnings=warnings or None)
 

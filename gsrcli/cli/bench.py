@@ -74,13 +74,13 @@ def bench(
         if threads:
             torch.set_num_threads(threads)
         where = pick_device(device)
-        dtype = pick_precision(where, precision)
         what: What = "rasterizer" if rasterizer else "pipeline"
         names = tuple(name.strip() for name in models.split(",")) if models else default_models(what, where)
         for name in names:
             Subject.check(name)
         enlargements = parse_scales(scales, side)
-        setting = Setting(what, where, dtype, repeats, side, image, measure_ceilings(where, dtype))
+        ceilings = measure_ceilings(where, pick_precision(where, precision))
+        setting = Setting(what, where, precision, repeats, side, image, ceilings)
         rows: list[report.Row] = []
         with console.progress(len(names) * len(enlargements), "timing") as bar:
             for described, measured in run(names, enlargements, setting):

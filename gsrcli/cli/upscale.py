@@ -78,10 +78,11 @@ def upscale(
     again = "run the same command again to go on; what is done is not done twice"
     with reporting(console, debug, "run the same command without --overwrite to go on" if overwrite else again):
         from gsrcli.cli.jobs import plan_jobs
+        from gsrcli.size import Size
         from gsrcli.upscaling.target import Target
 
         began = time.perf_counter()
-        target = Target(scale, Target.parse_size(size) if size else None, width, height)
+        target = Target(scale, Size.parse(size) if size else None, width, height)
         jobs = plan_jobs(inputs, _path(output), target.label, _suffix(format), recursive)
         todo = [job for job in jobs if overwrite or not os.path.exists(job.target)]  # noqa: PTH110 (names too long)
         outcomes, facts = [], {}
@@ -95,7 +96,7 @@ def upscale(
                 upscaler, target, console, quality, overwrite, strip_metadata, max_pixels or DEFAULT_MAX_PIXELS, debug
             )
             outcomes = batch.run(todo)
-            facts["seconds"] = {**upscaler.seconds.read(), "decode": batch.decoding, "encode": batch.encoding}
+            facts["seconds"] = {**batch.seconds.read(), "decode": batch.decoding, "encode": batch.encoding}
         _finish(jobs, outcomes, facts, time.perf_counter() - began, console, verbose)
 
 
@@ -133,26 +134,22 @@ def _suffix(format: str | None) -> str | None:
 
 
 def _upscaler(model: str, device: str, precision: Precision, tile: int | None, console: Console) -> Upscaler:
-    from gsrcli.runtime.devices import pick_device, pick_precision
     from gsrcli.upscaling.upscaler import Upscaler
-    from gsrcli.weights.load import load_model
 
-    where = pick_device(device)
     with console.transfers() as report:
-        network = load_model(model, where, report)
-    return Upscaler(network, pick_precision(where, precision, network.traits.precision), tile)
+        return Upscaler.load(model, device, precision, tile, report)
 
 
 def _facts(model: str, upscaler: Upscaler) -> dict[str, Any]:
     """What ran where."""
     from gsrcli.rasterizer import backend
 
-    device = upscaler.model.device
+    device = upscaler.device
     rasterizer, note = backend(device)
     return {
         "model": model,
         "device": str(device),
-        "precision": str(upscaler.dtype).removeprefix("torch."),
+        "precision": upscaler.precision,
         "rasterizer": rasterizer,
         "rasterizer_note": note,
     }

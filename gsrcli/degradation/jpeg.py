@@ -17,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gsrcli.size import Size
+
 __all__ = ["jpeg", "round_trip", "tables"]
 
 _LUMA = (
@@ -86,14 +88,14 @@ def round_trip(images: Tensor, tables: Tensor, subsampled: Tensor) -> Tensor:
         float32 ``(B, 3, h, w)``: integers in [0, 255].
     """
     with torch.autocast(images.device.type, enabled=False):
-        height, width = images.shape[2:]
+        size = Size.of_tensor(images)
         constants = _constants(images.device)
         planes = _coded(_planes(images, constants), tables, constants)
         luma, chroma, halves = planes[:, :1], planes[:, 1:3], planes[:, 3]
-        enlarged = _enlarged(halves, (height, width), constants)
-        whole = chroma[..., :height, :width]
+        enlarged = _enlarged(halves, size, constants)
+        whole = chroma[..., : size.height, : size.width]
         chroma = torch.where(subsampled[:, None, None, None], enlarged, whole)
-        centred = torch.cat((luma[..., :height, :width], chroma), 1)
+        centred = torch.cat((luma[..., : size.height, : size.width], chroma), 1)
         # The middle of the range, and a half, because what follows cuts off rather than rounds.
         colours = _by_channel(constants.to_rgb, centred, constants.rgb_offset)
         return colours.floor_().clamp_(0, 255)
@@ -226,7 +228,7 @@ def _along_columns(matrix: Tensor, planes: Tensor, half: Tensor) -> Tensor:
     return torch.baddbmm(half, matrix.expand(len(eights), 8, 8), eights).floor_().view(planes.shape)
 
 
-def _enlarged(halves: Tensor, size: tuple[int, int], constants: _Constants) -> Tensor:
+def _enlarged(halves: Tensor, size: Size, constants: _Constants) -> Tensor:
     """Enlarge chroma that was halved, with weights 3/4 and 1/4, cutting off by turns as libjpeg does.
 
     Args:
@@ -237,7 +239,7 @@ def _enlarged(halves: Tensor, size: tuple[int, int], constants: _Constants) -> T
     apart = halves[:, :rows].unflatten(-1, (2, -1)).transpose(1, 2)[..., :columns]
     doubled = F.interpolate(apart, scale_factor=2, mode="bilinear", align_corners=False)
     cut = (doubled.unflatten(-1, (-1, 2)) + constants.bias_up).floor_().flatten(-2)
-    return cut[..., : size[0], : size[1]]
+    return cut[..., : size.height, : size.width]
 
 
 def _by_channel(matrix: Tensor, images: Tensor, offset: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from torch import Tensor
 from gsrcli.degradation.jpeg import round_trip, tables
 from gsrcli.resize import bicubic
 from gsrcli.runtime.devices import send
+from gsrcli.size import Size
 
 __all__ = ["PHOTOGRAPHS", "Strengths", "degrade"]
 
@@ -85,7 +86,7 @@ _RADIUS = 3
 
 
 @torch.no_grad()
-def degrade(high: Tensor, size: tuple[int, int], seed: int, odds: Strengths = PHOTOGRAPHS) -> Tensor:
+def degrade(high: Tensor, size: Size, seed: int, odds: Strengths = PHOTOGRAPHS) -> Tensor:
     """Make small pictures of large ones, and do to each a random share of what happens to photographs.
 
     The same arguments on the same device give the same result. What a sample meets follows from the seed and its place
@@ -116,9 +117,7 @@ def degrade(high: Tensor, size: tuple[int, int], seed: int, odds: Strengths = PH
         return torch.cat(made)[place]
 
 
-def _degraded(
-    high: Tensor, size: tuple[int, int], settings: _Settings, drawn: _Drawn, generator: torch.Generator
-) -> Tensor:
+def _degraded(high: Tensor, size: Size, settings: _Settings, drawn: _Drawn, generator: torch.Generator) -> Tensor:
     """Do to samples, none of them clean, what their settings say: the chain itself."""
     low = _blurred_along_diagonals(_shrunk(high, size, settings), settings)
     low = _sharpened(_noisy(low, settings, generator), settings)
@@ -267,7 +266,7 @@ def _gaussians(deviation: Array) -> Array:
     return kernels / kernels.sum((1, 2), keepdims=True)
 
 
-def _shrunk(high: Tensor, size: tuple[int, int], settings: _Settings) -> Tensor:
+def _shrunk(high: Tensor, size: Size, settings: _Settings) -> Tensor:
     """Blur along the axes and shrink, each sample by its own matrices; what overshoots is cut off, as in files."""
     along_y, along_x = (
         _weights(before, after, settings.kernel, inverse)

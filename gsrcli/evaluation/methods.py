@@ -14,11 +14,10 @@ from PIL import Image
 
 from gsrcli.images import Picture
 from gsrcli.images.picture import Pixels, from_unit
-from gsrcli.runtime.devices import pick_precision
 from gsrcli.runtime.precision import Precision
+from gsrcli.size import Size
 from gsrcli.upscaling.upscaler import Upscaler
 from gsrcli.weights import store
-from gsrcli.weights.load import load_model
 
 __all__ = ["INTERPOLATIONS", "Interpolation", "Network", "Restorer", "load"]
 
@@ -41,7 +40,7 @@ class Restorer(Protocol):
     def device(self) -> torch.device:
         """Where it computes."""
 
-    def restore(self, low: Pixels, size: tuple[int, int]) -> Pixels:
+    def restore(self, low: Pixels, size: Size) -> Pixels:
         """``(h, w, 3)`` uint8 at another size: ``(*size, 3)``, uint8, or uint16 over its whole range."""
 
 
@@ -61,15 +60,15 @@ class Interpolation:
     def device(self) -> torch.device:
         return torch.device("cpu")
 
-    def restore(self, low: Pixels, size: tuple[int, int]) -> Pixels:
+    def restore(self, low: Pixels, size: Size) -> Pixels:
         if self.rounded:
             return self._resize(low, size)
         planes = [self._resize(plane, size) for plane in np.moveaxis(low.astype(np.float32), 2, 0)]
         return from_unit(np.stack(planes, 2) / np.float32(255), np.uint16)
 
-    def _resize(self, pixels: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
+    def _resize(self, pixels: NDArray[Any], size: Size) -> NDArray[Any]:
         """``(h, w, 3)`` uint8 or ``(h, w)`` float32 at another size, of the same type."""
-        return np.array(Image.fromarray(pixels).resize((size[1], size[0]), INTERPOLATIONS[self.name]))
+        return np.array(Image.fromarray(pixels).resize(size.for_pillow, INTERPOLATIONS[self.name]))
 
 
 @dataclass(frozen=True)
@@ -91,25 +90,25 @@ class Network:
 
     @property
     def device(self) -> torch.device:
-        return self.upscaler.model.device
+        return self.upscaler.device
 
-    def restore(self, low: Pixels, size: tuple[int, int]) -> Pixels:
+    def restore(self, low: Pixels, size: Size) -> Pixels:
         if self.ensemble:
             return self._mean(low, size)
         return self._enlarge(low if self.rounded else _in_sixteen_bits(low), size)
 
-    def _mean(self, low: Pixels, size: tuple[int, int]) -> Pixels:
+    def _mean(self, low: Pixels, size: Size) -> Pixels:
         total = np.zeros((*size, 3), np.uint32)
         deep = _in_sixteen_bits(low)
         for turns in range(4):
             for flipped in (False, True):
                 turned = np.rot90(deep[:, ::-1] if flipped else deep, turns)
-                restored = self._enlarge(turned, size if turns % 2 == 0 else size[::-1])
+                restored = self._enlarge(turned, size if turns % 2 == 0 else size.transposed)
                 upright = np.rot90(restored, -turns)
                 total += upright[:, ::-1] if flipped else upright
         return ((total + 4) // 8).astype(np.uint16)
 
-    def _enlarge(self, pixels: Pixels, size: tuple[int, int]) -> Pixels:
+    def _enlarge(self, pixels: Pixels, size: Size) -> Pixels:
         return self.upscaler.enlarge(Picture(np.ascontiguousarray(pixels)), size).pixels
 
 
@@ -135,8 +134,7 @@ def load(
             restorers.append(Interpolation(name, rounded))
             continue
         label, path = _labelled(name)
-        network = load_model(path, device, report)
-        upscaler = Upscaler(network, pick_precision(device, precision, network.traits.precision), tile)
+        upscaler = Upscaler.load(path, device, precision, tile, report)
         restorers.append(Network(f"{label}+" if ensemble else label, upscaler, rounded, ensemble))
     return restorers
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gsrcli.errors import PictureError
 from gsrcli.metrics.psnr_ssim import SSIM_WINDOW, from_integers, in_float64, luma, psnr, ssim
+from gsrcli.size import Size
 
 __all__ = ["PROTOCOLS", "Measure", "Protocol"]
 
@@ -68,7 +69,7 @@ class Protocol:
         measure = self._measure_of(dataset)
         return f"{measure.channels}, border {_border_text(*map(measure.border, scale))}"
 
-    def low_size(self, size: tuple[int, int], scale: tuple[float, float]) -> tuple[int, int]:
+    def low_size(self, size: Size, scale: tuple[float, float]) -> Size:
         """(h, w) that an original of (H, W) is shrunk to.
 
         Raises:
@@ -76,16 +77,15 @@ class Protocol:
         """
         height, width = (math.floor(side / s + 1e-9) for side, s in zip(size, scale, strict=True))
         if 0 in (height, width):
-            raise PictureError(f"nothing is left of {size[1]}x{size[0]} pixels, shrunk by {_text(scale)}")
-        return height, width
+            raise PictureError(f"nothing is left of {size} pixels, shrunk by {_text(scale)}")
+        return Size(height, width)
 
-    def high_size(self, low: tuple[int, int], scale: tuple[float, float]) -> tuple[int, int]:
+    def high_size(self, low: Size, scale: tuple[float, float]) -> Size:
         """(H, W) that an LR picture of (h, w) is enlarged to; the original's top left of this size is compared.
 
         Never larger than what :meth:`low_size` was given. Halves are rounded up, as ``gsr upscale --scale`` does.
         """
-        height, width = (math.floor(side * s + 0.5) for side, s in zip(low, scale, strict=True))
-        return height, width
+        return Size(*(math.floor(side * s + 0.5) for side, s in zip(low, scale, strict=True)))
 
     def compared(
         self, restored: Tensor, original: Tensor, scale: tuple[float, float], dataset: str

@@ -180,7 +180,7 @@ class Report:
     @property
     def _precisions(self) -> dict[str, str]:
         """By model; interpolations have none."""
-        return {network.name: str(network.upscaler.dtype).removeprefix("torch.") for network in self._networks}
+        return {network.name: network.upscaler.precision for network in self._networks}
 
     @property
     def setup(self) -> str:

@@ -33,6 +33,7 @@ from gsrcli.metrics.perceptual import Compare
 from gsrcli.metrics.psnr_ssim import from_integers
 from gsrcli.resize.downscale import Shrinking, shrink
 from gsrcli.runtime.memory import peak_memory
+from gsrcli.size import Size
 
 __all__ = ["Evaluation", "Failure", "Outcome", "Row"]
 
@@ -63,8 +64,8 @@ class Row:
     picture: str
     model: str
     scale: Scale
-    low_size: tuple[int, int]
-    size: tuple[int, int]
+    low_size: Size
+    size: Size
     scores: Mapping[str, float]
     seconds: float | None = None
     memory_bytes: int | None = None
@@ -169,7 +170,7 @@ class Evaluation:
             if count > 1:
                 raise UsageError(f"{count} data sets are called {name}", hint="score them one after the other")
         for restorer in self.restorers:
-            restorer.restore(np.zeros((48, 48, 3), np.uint8), (96, 96))  # what is done once is not timed
+            restorer.restore(np.zeros((48, 48, 3), np.uint8), Size(96, 96))  # what is done once is not timed
         originals = (
             _Original(collection, picture, path)
             for collection in collections
@@ -207,9 +208,9 @@ class Evaluation:
         Raises:
             PictureError: the original is too small for the scale, or the small picture that is given is not of it.
         """
-        low_size = self.protocol.low_size((pixels.shape[1], pixels.shape[2]), scale)
+        low_size = self.protocol.low_size(Size.of_tensor(pixels), scale)
         size = self.protocol.high_size(low_size, scale)
-        cropped = pixels[:, : size[0], : size[1]]
+        cropped = pixels[:, : size.height, : size.width]
         if self.lows:
             low = decoded.take(self.lows, scale)
             _require_size(low, low_size, f"{self.lows.path}: the small picture of {original.path.name}")
@@ -239,7 +240,7 @@ class Evaluation:
                 failures.append(Failure.of(error, dataset, picture, case.scale, model))
                 continue
             restored[model] = to_eight_bits(made.pixels)
-            low_size, size = _size(case.low), _size(made.pixels)
+            low_size, size = Size.of(case.low), Size.of(made.pixels)
             rows.append(
                 Row(dataset, picture, model, case.scale, low_size, size, scores, made.seconds, made.memory_bytes)
             )
@@ -293,9 +294,8 @@ class _Case:
     low: Pixels
 
     @property
-    def size(self) -> tuple[int, int]:
-        height, width = self.cropped.shape[1:]
-        return height, width
+    def size(self) -> Size:
+        return Size.of_tensor(self.cropped)
 
 
 @dataclass(frozen=True, eq=False)
@@ -307,7 +307,7 @@ class _Made:
     memory_bytes: int | None = None
 
 
-def _photographed(picture: Tensor, size: tuple[int, int], name: str) -> Tensor:
+def _photographed(picture: Tensor, size: Size, name: str) -> Tensor:
     """Shrink uint8 ``(3, H, W)`` with faults that a name decides, on the host, so that it is the same on any device."""
     seed = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=4).digest(), "little")
     low = degrade(picture.cpu()[None] / 255, size, seed)[0]
@@ -341,14 +341,9 @@ def _take(folder: Folder, case: _Case) -> _Made:
     return _Made(pixels)
 
 
-def _require_size(pixels: Pixels, size: tuple[int, int], what: str) -> None:
-    height, width = pixels.shape[:2]
-    if (height, width) != size:
-        raise PictureError(f"{what} is {width}x{height}, and should be {size[1]}x{size[0]}")
-
-
-def _size(pixels: Pixels) -> tuple[int, int]:
-    return pixels.shape[0], pixels.shape[1]
+def _require_size(pixels: Pixels, size: Size, what: str) -> None:
+    if Size.of(pixels) != size:
+        raise PictureError(f"{what} is {Size.of(pixels)}, and should be {size}")
 
 
 def _on_host(picture: Tensor) -> Pixels:

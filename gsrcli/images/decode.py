@@ -19,6 +19,7 @@ from gsrcli.images import metadata
 from gsrcli.images.opencv import load_cv2
 from gsrcli.images.picture import Picture, Pixels
 from gsrcli.images.profile import to_srgb
+from gsrcli.size import Size
 
 __all__ = ["DEFAULT_MAX_PIXELS", "probe", "read_picture"]
 
@@ -85,8 +86,8 @@ def read_picture(path: str | os.PathLike[str], *, max_pixels: int | None = DEFAU
         )
 
 
-def probe(path: str | os.PathLike[str], *, max_pixels: int | None = DEFAULT_MAX_PIXELS) -> tuple[int, int]:
-    """Width and height of the upright picture, from the header alone. Raises as `read_picture` does."""
+def probe(path: str | os.PathLike[str], *, max_pixels: int | None = DEFAULT_MAX_PIXELS) -> Size:
+    """Return the size of the upright picture, from the header alone. Raises as `read_picture` does."""
     with (
         _reading(path),
         Path(path).open("rb") as file,
@@ -94,8 +95,8 @@ def probe(path: str | os.PathLike[str], *, max_pixels: int | None = DEFAULT_MAX_
         _open(path, file, max_pixels) as image,
     ):
         _refuse_several_frames(path, image)
-        width, height = _stored_size(image)
-        return (height, width) if _orientation(image) > 4 else (width, height)
+        size = _stored_size(image)
+        return size.transposed if _orientation(image) > 4 else size
 
 
 @contextmanager
@@ -148,28 +149,28 @@ def _open(path: str | os.PathLike[str], file: BinaryIO, max_pixels: int | None) 
         image = Image.open(file, formats=_READERS)
     except UnidentifiedImageError as error:
         raise PictureError(f"cannot read {path}: {_why_unidentified(start, file)}") from error
-    _check_pixels(path, image.size, max_pixels)
+    _check_pixels(path, Size.from_pillow(image.size), max_pixels)
     if image.format == "PNG":
         _add_late_metadata(image, file)
     return image
 
 
-def _check_pixels(path: str | os.PathLike[str], size: tuple[int, int], max_pixels: int | None) -> None:
-    width, height = size
-    if max_pixels is not None and width * height > max_pixels:
+def _check_pixels(path: str | os.PathLike[str], size: Size, max_pixels: int | None) -> None:
+    if max_pixels is not None and size.area > max_pixels:
         raise LimitError(
-            f"cannot read {path}: {width}x{height} is more than {max_pixels / 1e6:g} megapixels",
-            hint=f"if you trust the file, add --max-pixels {width * height}",
+            f"cannot read {path}: {size} is more than {max_pixels / 1e6:g} megapixels",
+            hint=f"if you trust the file, add --max-pixels {size.area}",
         )
 
 
-def _webp_canvas(file: BinaryIO) -> tuple[int, int]:
-    """The canvas that the extended header of a WebP file claims; (0, 0) without it, when 16383 is the limit."""
+def _webp_canvas(file: BinaryIO) -> Size:
+    """Return the canvas that the extended header of a WebP file claims; (0, 0) without it, when 16383 is the limit."""
     head = file.read(30)
     file.seek(0)
     if head[12:16] != b"VP8X" or len(head) < 30:
-        return 0, 0
-    return 1 + int.from_bytes(head[24:27], "little"), 1 + int.from_bytes(head[27:30], "little")
+        return Size(0, 0)
+    width, height = (1 + int.from_bytes(head[at : at + 3], "little") for at in (24, 27))
+    return Size(height, width)
 
 
 def _why_unidentified(start: bytes, file: BinaryIO) -> str:
@@ -231,10 +232,11 @@ def _refuse_several_frames(path: str | os.PathLike[str], image: Image.Image) -> 
         raise PictureError(f"cannot read {path}: it is animated", hint="extract its frames first")
 
 
-def _stored_size(image: Image.Image) -> tuple[int, int]:
+def _stored_size(image: Image.Image) -> Size:
     if isinstance(image, TiffImagePlugin.TiffImageFile):  # its .size is already turned
-        return int(image.tag_v2[TiffImagePlugin.IMAGEWIDTH]), int(image.tag_v2[TiffImagePlugin.IMAGELENGTH])
-    return image.size
+        tags = image.tag_v2
+        return Size(int(tags[TiffImagePlugin.IMAGELENGTH]), int(tags[TiffImagePlugin.IMAGEWIDTH]))
+    return Size.from_pillow(image.size)
 
 
 def _exif_block(image: Image.Image) -> bytes | None:

@@ -30,7 +30,6 @@ def write_picture(
     path: str | os.PathLike[str],
     *,
     quality: int | None = None,
-    png_level: int = 1,
     overwrite: bool = True,
 ) -> None:
     """Write a picture in the format of the file's suffix; the file appears complete or not at all.
@@ -42,25 +41,22 @@ def write_picture(
         path: the file; where it is a link, what it points to is replaced.
         quality: of JPEG, WebP and AVIF, 1 to 100, or None for the default (95, 95 and 90); JPEG and AVIF
             keep full colour resolution. The other formats are lossless and do not use it.
-        png_level: compression of PNG and TIFF, 0 to 9.
         overwrite: whether to replace an existing file.
 
     Raises:
         LimitError: the picture is too large for the format.
         PictureError: the file exists and may not be replaced, cannot be written, or the format has no
             transparency, which the picture has.
-        UsageError: the suffix is unknown, or ``quality`` or ``png_level`` out of range.
+        UsageError: the suffix is unknown, or ``quality`` is out of range.
     """
     check_output(path, picture.size, alpha=not picture.opaque, bytes_per_pixel=picture.bytes_per_pixel)
     if quality is not None and not 1 <= quality <= 100:
         raise UsageError(f"quality is 1 to 100, not {quality}")
-    if not 0 <= png_level <= 9:
-        raise UsageError(f"the compression level is 0 to 9, not {png_level}")
     exists = PictureError(f"cannot write {path}: it exists", hint="add --overwrite to replace it")
     if not overwrite and os.path.lexists(path):
         raise exists
     try:
-        data = _encode(picture, output_format(path), quality=quality, level=png_level)
+        data = _encode(picture, output_format(path), quality)
     except PictureError as error:
         raise PictureError(f"cannot write {path}: {error}", hint=error.hint) from error
     except (OSError, ValueError, TypeError, RuntimeError) as error:  # what Pillow's encoders raise
@@ -102,12 +98,12 @@ def losses(picture: Picture, form: Format) -> list[str]:
     return lost
 
 
-def _encode(picture: Picture, form: Format, *, quality: int | None, level: int) -> bytes:
+def _encode(picture: Picture, form: Format, quality: int | None) -> bytes:
     picture = _with_stated_size(picture)
     if form.name == "PNG":
-        return encode_png(picture, level=level)
+        return encode_png(picture)
     if form.name == "TIFF":
-        return encode_tiff(picture, level=level)
+        return encode_tiff(picture)
     return _encode_with_pillow(picture, form, quality or form.quality)
 
 
@@ -115,8 +111,8 @@ def _with_stated_size(picture: Picture) -> Picture:
     """The picture with metadata that state its own size."""
     return replace(
         picture,
-        exif=picture.exif and exif_resized(picture.exif, *picture.size),
-        xmp=picture.xmp and xmp_resized(picture.xmp, *picture.size),
+        exif=picture.exif and exif_resized(picture.exif, picture.size),
+        xmp=picture.xmp and xmp_resized(picture.xmp, picture.size),
     )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from PIL import features
 
 from gsrcli.errors import LimitError, PictureError, UsageError
+from gsrcli.size import Size
 
 __all__ = [
     "INPUT_SUFFIXES",
@@ -90,11 +91,11 @@ def output_format(path: str | os.PathLike[str]) -> Format:
     raise UsageError(f"cannot write {path}: {what}", hint=f"use one of {' '.join(OUTPUT_SUFFIXES)}")
 
 
-def check_limits(size: tuple[int, int], path: str | os.PathLike[str], *, bytes_per_pixel: int = 3) -> None:
+def check_limits(size: Size, path: str | os.PathLike[str], *, bytes_per_pixel: int = 3) -> None:
     """Refuse, before any computation, a picture that its format could not hold.
 
     Args:
-        size: width and height of the output.
+        size: of the output.
         path: the output file; its suffix decides the format.
         bytes_per_pixel: of the output before compression, for the formats that stop at 4 GiB.
 
@@ -103,27 +104,24 @@ def check_limits(size: tuple[int, int], path: str | os.PathLike[str], *, bytes_p
         UsageError: the suffix is missing or unknown.
     """
     form = output_format(path)
-    width, height = size
     hint = "choose a smaller size, or a .png file"
     if max(size) > form.max_side:
         reason = f"{form.name} ends at {form.max_side} pixels a side"
-    elif form.max_pixels is not None and width * height > form.max_pixels:
+    elif form.max_pixels is not None and size.area > form.max_pixels:
         reason = f"{form.name} ends at {form.max_pixels / 1e6:.0f} megapixels"
-    elif form.max_bytes is not None and width * height * bytes_per_pixel > form.max_bytes:
+    elif form.max_bytes is not None and size.area * bytes_per_pixel > form.max_bytes:
         reason = f"{form.name} ends at 4 GiB"
     else:
         return
-    raise LimitError(f"cannot write {path}: {width}x{height} is too large, {reason}", hint=hint)
+    raise LimitError(f"cannot write {path}: {size} is too large, {reason}", hint=hint)
 
 
-def check_output(
-    path: str | os.PathLike[str], size: tuple[int, int], *, alpha: bool = False, bytes_per_pixel: int = 3
-) -> None:
+def check_output(path: str | os.PathLike[str], size: Size, *, alpha: bool = False, bytes_per_pixel: int = 3) -> None:
     """All that can be known beforehand about writing a picture: its format, size, transparency and folder.
 
     Args:
         path: the output file.
-        size: width and height of the output.
+        size: of the output.
         alpha: whether it has transparency to keep (``not picture.opaque``).
         bytes_per_pixel: of the output before compression.
 

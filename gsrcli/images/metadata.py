@@ -15,6 +15,8 @@ from typing import TypeAlias, Union
 
 import numpy as np
 
+from gsrcli.size import Size
+
 __all__ = [
     "Tags",
     "exif_from_tiff",
@@ -173,7 +175,7 @@ def _thumbnail_start(tiff: _Tiff, link_at: int) -> int:
     return start if start >= link_at and start + size == end else end
 
 
-def exif_resized(block: bytes, width: int, height: int) -> bytes:
+def exif_resized(block: bytes, size: Size) -> bytes:
     """The block with its picture size, where it states one, changed."""
     try:
         tiff = _Tiff(block)
@@ -186,10 +188,10 @@ def exif_resized(block: bytes, width: int, height: int) -> bytes:
     patched = bytearray(block)
     for tag in (_IMAGE_WIDTH, _PIXEL_WIDTH):
         if tag in entries:
-            tiff.put_number(patched, entries[tag], LONG, width)
+            tiff.put_number(patched, entries[tag], LONG, size.width)
     for tag in (_IMAGE_HEIGHT, _PIXEL_HEIGHT):
         if tag in entries:
-            tiff.put_number(patched, entries[tag], LONG, height)
+            tiff.put_number(patched, entries[tag], LONG, size.height)
     return bytes(patched)
 
 
@@ -261,7 +263,7 @@ def xmp_upright(packet: bytes) -> bytes:
     return _XMP_ORIENTATION.sub(rb"\g<1>1", packet)
 
 
-def xmp_resized(packet: bytes, width: int, height: int) -> bytes:
+def xmp_resized(packet: bytes, size: Size) -> bytes:
     """The packet with its picture size, where it states one, changed."""
-    packet = _XMP_WIDTH.sub(rb"\g<1>%d" % width, packet)
-    return _XMP_HEIGHT.sub(rb"\g<1>%d" % height, packet)
+    packet = _XMP_WIDTH.sub(rb"\g<1>%d" % size.width, packet)
+    return _XMP_HEIGHT.sub(rb"\g<1>%d" % size.height, packet)

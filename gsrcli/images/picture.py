@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from gsrcli.images.opencv import load_cv2
+from gsrcli.size import Size
 
 __all__ = ["Picture", "Pixels", "bleed_alpha", "from_unit", "to_eight_bits", "to_unit"]
 
@@ -49,10 +50,8 @@ class Picture:
             raise ValueError(f"expected alpha {shape[:2]} {dtype}, got {self.alpha.shape} {self.alpha.dtype}")
 
     @property
-    def size(self) -> tuple[int, int]:
-        """Width and height."""
-        height, width, _ = self.pixels.shape
-        return width, height
+    def size(self) -> Size:
+        return Size.of(self.pixels)
 
     @property
     def channels(self) -> int:

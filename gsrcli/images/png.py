@@ -13,7 +13,7 @@ import zlib
 import numpy as np
 from numpy.typing import NDArray
 
-from gsrcli.images.blocks import interleaved, map_blocks
+from gsrcli.images.blocks import DEFLATE_LEVEL, interleaved, map_blocks
 from gsrcli.images.picture import Picture
 
 __all__ = ["encode_png"]
@@ -24,7 +24,7 @@ _ADLER = 65521
 _MAX_CHUNK = 2**31 - 1
 
 
-def encode_png(picture: Picture, *, level: int) -> bytes:
+def encode_png(picture: Picture) -> bytes:
     """The picture as a PNG file.
 
     Args:
@@ -32,13 +32,13 @@ def encode_png(picture: Picture, *, level: int) -> bytes:
         level: of compression, 0 (none) to 9. Level 6 takes about seven times as long as level 1 and saves a
             tenth of the bytes.
     """
-    width, height = picture.size
+    height, width = picture.size
     colour_type = _COLOUR_TYPES[picture.channels, picture.alpha is not None]
     header = struct.pack(">IIBBBBB", width, height, picture.bits, colour_type, 0, 0, 0)
 
     def compress(start: int, stop: int) -> tuple[bytes, int, int]:
         rows = _filtered(picture, start, stop)
-        stream = zlib.compressobj(level, zlib.DEFLATED, -15, 9)
+        stream = zlib.compressobj(DEFLATE_LEVEL, zlib.DEFLATED, -15, 9)
         flush = zlib.Z_FINISH if stop == height else zlib.Z_SYNC_FLUSH
         deflated = stream.compress(rows.data) + stream.flush(flush)
         return _chunk(b"IDAT", deflated), zlib.adler32(rows.data), rows.size

@@ -9,7 +9,7 @@ import struct
 import zlib
 from collections.abc import Sequence
 
-from gsrcli.images.blocks import interleaved, map_blocks, rows_per_block
+from gsrcli.images.blocks import DEFLATE_LEVEL, interleaved, map_blocks, rows_per_block
 from gsrcli.images.metadata import Tags, exif_tags, pack_directory
 from gsrcli.images.picture import Picture
 
@@ -19,7 +19,7 @@ _DEFLATE, _HORIZONTAL_DIFFERENCE = 8, 2
 _BLACK_IS_ZERO, _RGB, _STRAIGHT_ALPHA, _INCH = 1, 2, 2, 2
 
 
-def encode_tiff(picture: Picture, *, level: int) -> bytes:
+def encode_tiff(picture: Picture) -> bytes:
     """The picture as a TIFF file: little-endian, one page, deflated strips of differences along the row.
 
     Args:
@@ -37,7 +37,7 @@ def encode_tiff(picture: Picture, *, level: int) -> bytes:
             rows = rows[..., [0, 0, 0, 1]]
         differences = rows.astype(f"<u{picture.bits // 8}")
         differences[:, 1:] -= rows[:, :-1]
-        return zlib.compress(differences.tobytes(), level)
+        return zlib.compress(differences.tobytes(), DEFLATE_LEVEL)
 
     strips = list(map_blocks(compress, picture))
     starts, end = [], 8
@@ -45,7 +45,7 @@ def encode_tiff(picture: Picture, *, level: int) -> bytes:
         starts.append(end)
         end += len(strip)
     end += end % 2  # directories start at even offsets
-    width, height = picture.size
+    height, width = picture.size
     tags: Tags = {
         **exif_tags(picture.exif or b""),
         256: _longs([width]),

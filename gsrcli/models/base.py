@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from gsrcli.gaussians import Extent, Gaussians
 from gsrcli.rasterizer import rasterize
+from gsrcli.size import Size
 
 __all__ = ["Model", "Traits"]
 
@@ -66,22 +67,22 @@ class Model(nn.Module, abc.ABC):
             position of grid place ``(i, j)`` is ``((j + 0.5)/density, (i + 0.5)/density)``.
         """
 
-    def draw(self, field: Gaussians, picture: tuple[int, int], size: tuple[int, int], rows: tuple[int, int]) -> Tensor:
+    def draw(self, field: Gaussians, picture: Size, size: Size, rows: tuple[int, int]) -> Tensor:
         """Draw some rows of an enlargement, without its base.
 
         The values of most models are colours, and are rasterized. Where they are features, this decodes them too.
 
         Args:
             field: the picture's Gaussians in any order, at least those within ``traits.reach`` of the rows.
-            picture: height and width of the LR picture, without padding.
-            size: height and width of the whole enlargement.
+            picture: size of the LR picture, without padding.
+            size: of the whole enlargement.
             rows: first and one-past-last row wanted.
 
         Returns:
-            ``(B, 3, rows, size[1])`` in float32, not clamped.
+            ``(B, 3, rows, size.width)`` in float32, not clamped.
         """
-        scale = (size[0] / picture[0], size[1] / picture[1])
-        return rasterize(self.seen(field, scale), (rows[1] - rows[0], size[1]), scale, (rows[0], 0))
+        scale = size.scale_from(picture)
+        return rasterize(self.seen(field, scale), (rows[1] - rows[0], size.width), scale, (rows[0], 0))
 
     def seen(self, field: Gaussians, scale: tuple[Extent, Extent]) -> Gaussians:
         """The field as the pixels of an enlargement see it, by scales (y, x); see ``traits.footprint``."""

@@ -30,6 +30,7 @@ from gsrcli.models import encoders
 from gsrcli.models.base import Model, Traits
 from gsrcli.models.encoders.edsr import EDSR
 from gsrcli.resize import bicubic
+from gsrcli.size import Size
 
 __all__ = ["GaussianSR", "GaussianSRConfig", "ReleasedGaussianSR"]
 
@@ -116,24 +117,24 @@ class GaussianSR(Model):
                 return torch.einsum("fk,bkhw->bfhw", self.bank, F.gumbel_softmax(logits, tau=1.0, dim=1))
         return self.bank[:, logits.argmax(1)].transpose(0, 1)
 
-    def draw(self, field: Gaussians, picture: tuple[int, int], size: tuple[int, int], rows: tuple[int, int]) -> Tensor:
+    def draw(self, field: Gaussians, picture: Size, size: Size, rows: tuple[int, int]) -> Tensor:
         """Draw features and decode them, a strip at a time; see :meth:`Model.draw`.
 
         Raises:
             ValueError: the field lacks Gaussians that the rows depend on.
         """
         height, width = picture
-        context = max(0, rows[0] - 1), min(size[0], rows[1] + 1)
-        top, bottom = bicubic.rows_needed(height, size[0], context, self.antialias)
+        context = max(0, rows[0] - 1), min(size.height, rows[1] + 1)
+        top, bottom = bicubic.rows_needed(height, size.height, context, self.antialias)
         order = _order(field, width, (top, bottom))
         with torch.autocast(field.device.type, enabled=False):
             splatted = self._splat(field, picture, size, context)
         down, across = (_offsets(*sides).to(field.device) for sides in zip(picture, size, strict=True))
-        cell = torch.tensor([2 * height / size[0], 2 * width / size[1]], device=field.device)
+        cell = torch.tensor([2 * height / size.height, 2 * width / size.width], device=field.device)
 
         def strip(begin: int, end: int) -> Tensor:
-            seen = max(0, begin - 1), min(size[0], end + 1)
-            first, last = bicubic.rows_needed(height, size[0], seen, self.antialias)
+            seen = max(0, begin - 1), min(size.height, end + 1)
+            first, last = bicubic.rows_needed(height, size.height, seen, self.antialias)
             with torch.autocast(field.device.type, enabled=False):
                 smooth = _as_picture(field.value[..., _SPLATTED:-1], order[first - top : last - top])
                 smooth = bicubic.resize_rows(smooth, size, seen, first, height, self.antialias)
@@ -141,16 +142,14 @@ class GaussianSR(Model):
             features = F.pad(features, (0, 0, seen[0] - begin + 1, end + 1 - seen[1]))  # zeros beyond the picture
             return self.decoder(features, down[begin:end], across, cell)
 
-        step = max(1, STRIP_PIXELS.get(field.device.type, 1 << 17) // (field.batch * size[1]))
+        step = max(1, STRIP_PIXELS.get(field.device.type, 1 << 17) // (field.batch * size.width))
         strips = [(begin, min(begin + step, rows[1])) for begin in range(*rows, step)]
         if torch.is_grad_enabled():
             return torch.cat([checkpoint(strip, *bounds, use_reentrant=False) for bounds in strips], dim=2)
         return torch.cat([strip(*bounds) for bounds in strips], dim=2)
 
-    def _splat(
-        self, field: Gaussians, picture: tuple[int, int], size: tuple[int, int], rows: tuple[int, int]
-    ) -> Tensor:
-        """Rows of the splatted features: ``(B, 8, rows, size[1])``."""
+    def _splat(self, field: Gaussians, picture: Size, size: Size, rows: tuple[int, int]) -> Tensor:
+        """Rows of the splatted features: ``(B, 8, rows, size.width)``."""
         visible = Gaussians(
             centre=field.centre,
             sigma=_bounded(field.sigma, _SIGMA_MIN, _SIGMA_MAX),
@@ -173,31 +172,29 @@ class ReleasedGaussianSR(GaussianSR):
         super().__init__(config)
         self.traits = replace(self.traits, reach=math.inf)
 
-    def _splat(
-        self, field: Gaussians, picture: tuple[int, int], size: tuple[int, int], rows: tuple[int, int]
-    ) -> Tensor:
+    def _splat(self, field: Gaussians, picture: Size, size: Size, rows: tuple[int, int]) -> Tensor:
         (height, width), (down, across) = picture, (-(-side // _PATCH) for side in picture)
         side_y, side_x = (round(_PATCH * large / small) for small, large in zip(picture, size, strict=True))
         # From the rows wanted back to those of the drawn patches, the patches themselves, and the picture.
-        begin, end = bicubic.rows_needed(down * side_y, size[0], rows, self.antialias)
+        begin, end = bicubic.rows_needed(down * side_y, size.height, rows, self.antialias)
         patches = begin // side_y, -(-end // side_y)
         places = patches[0] * _PATCH, patches[1] * _PATCH
         top, bottom = bicubic.rows_needed(height, down * _PATCH, places, self.antialias)
 
         features = _as_picture(field.value[..., :_SPLATTED], _order(field, width, (top, bottom)))
-        padded = (down * _PATCH, across * _PATCH)
+        padded = Size(down * _PATCH, across * _PATCH)
         features = bicubic.resize_rows(features, padded, places, top, height, self.antialias)
         features = features.unflatten(3, (-1, _PATCH)).unflatten(2, (-1, _PATCH))
-        stamps = _stamps(self._mean_kernels(field, picture), (side_y, side_x))
+        stamps = _stamps(self._mean_kernels(field, picture), Size(side_y, side_x))
         drawn = torch.einsum("bcyixj,bijuv->bcyuxv", features, stamps).flatten(4, 5).flatten(2, 3).clamp(0, 1)
         return bicubic.resize_rows(drawn, size, rows, patches[0] * side_y, down * side_y, self.antialias)
 
-    def _mean_kernels(self, field: Gaussians, picture: tuple[int, int]) -> Tensor:
+    def _mean_kernels(self, field: Gaussians, picture: Size) -> Tensor:
         """σx, σy, ρ and opacity at each place of a patch, the mean over all patches: ``(B, 4, 7, 7)``."""
         kernels = torch.cat((field.sigma, field.rho[..., None], field.value[..., -1:]), dim=-1)
-        kernels = _as_picture(kernels, _order(field, picture[1], (0, picture[0])))
-        height, width = (-(-side // _PATCH) * _PATCH for side in picture)
-        kernels = bicubic.resize(kernels, (height, width), self.antialias)
+        kernels = _as_picture(kernels, _order(field, picture.width, (0, picture.height)))
+        padded = Size(*(-(-side // _PATCH) * _PATCH for side in picture))
+        kernels = bicubic.resize(kernels, padded, self.antialias)
         return kernels.unflatten(3, (-1, _PATCH)).unflatten(2, (-1, _PATCH)).mean((2, 4))
 
 
@@ -286,7 +283,7 @@ def _bounded(value: Tensor, low: float, high: float) -> Tensor:
     return value + (value.clamp(low, high) - value).detach()
 
 
-def _stamps(kernels: Tensor, size: tuple[int, int]) -> Tensor:
+def _stamps(kernels: Tensor, size: Size) -> Tensor:
     """What the feature at each place of a patch adds to the drawn patch: ``(B, 7, 7, *size)``.
 
     Args:

@@ -12,24 +12,25 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gsrcli.runtime.devices import send
+from gsrcli.size import Size
 
 __all__ = ["keys", "resize", "resize_rows", "rows_needed", "shrink"]
 
 
-def resize(image: Tensor, size: tuple[int, int], antialias: bool = True) -> Tensor:
+def resize(image: Tensor, size: Size, antialias: bool = True) -> Tensor:
     """Resample ``(B, C, h, w)`` to ``(B, C, *size)``. Overshoots are not clamped."""
-    if size[1] == 1:  # torch 2.13 gets one column of contiguous input wrong when the height changes too
+    if size.width == 1:  # torch 2.13 gets one column of contiguous input wrong when the height changes too
         image = image.contiguous(memory_format=torch.channels_last)
     return F.interpolate(image, size, mode="bicubic", antialias=antialias, align_corners=False)
 
 
-def shrink(image: Tensor, size: tuple[int, int]) -> Tensor:
+def shrink(image: Tensor, size: Size) -> Tensor:
     """The LR picture of ``(B, C, H, W)`` in [0, 1]: resampled to ``size`` and rounded to 8 bits, as files are."""
     return (resize(image, size).clamp(0, 1) * 255).round() / 255
 
 
 def resize_rows(
-    image: Tensor, size: tuple[int, int], rows: tuple[int, int], top: int, height: int, antialias: bool = True
+    image: Tensor, size: Size, rows: tuple[int, int], top: int, height: int, antialias: bool = True
 ) -> Tensor:
     """Some rows of an enlargement, from the rows of the source they need.
 
@@ -39,14 +40,14 @@ def resize_rows(
         rows: first and one-past-last row wanted.
 
     Returns:
-        ``(B, C, rows, size[1])``, as :func:`resize` of the whole picture would give them.
+        ``(B, C, rows, size.width)``, as :func:`resize` of the whole picture would give them.
     """
-    taps, weights = _taps(height, size[0], *rows, antialias)
+    taps, weights = _taps(height, size.height, *rows, antialias)
     taps, weights = send(taps - top, image.device), send(weights.to(image.dtype), image.device)
     blended = image[:, :, taps[0]] * weights[0, :, None]
     for k in range(1, 4):
         blended = torch.addcmul(blended, image[:, :, taps[k]], weights[k, :, None])
-    return resize(blended, (rows[1] - rows[0], size[1]), antialias)
+    return resize(blended, Size(rows[1] - rows[0], size.width), antialias)
 
 
 def rows_needed(height: int, enlarged: int, rows: tuple[int, int], antialias: bool = True) -> tuple[int, int]:

@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 
 from gsrcli.resize.bicubic import keys
+from gsrcli.size import Size
 
 __all__ = ["Shrinking", "imresize", "shrink"]
 
 Shrinking = Literal["matlab", "pillow"]
 
 
-def shrink(picture: Tensor, size: tuple[int, int], kind: Shrinking) -> Tensor:
+def shrink(picture: Tensor, size: Size, kind: Shrinking) -> Tensor:
     """The LR picture of a picture.
 
     It is made on the host, so that it is the same one whatever the device.
@@ -46,7 +47,7 @@ def shrink(picture: Tensor, size: tuple[int, int], kind: Shrinking) -> Tensor:
     return shrunk.to(picture.device)
 
 
-def imresize(picture: Tensor, size: tuple[int, int]) -> Tensor:
+def imresize(picture: Tensor, size: Size) -> Tensor:
     """Resample bicubically as MATLAB's imresize with an output size does, antialiased along axes that shrink.
 
     Args:
@@ -77,10 +78,10 @@ def _weights(before: int, after: int) -> Tensor:
     return torch.zeros(after, before, dtype=torch.float64).scatter_add_(1, mirrored, weights)
 
 
-def _shrink_with_pillow(picture: Tensor, size: tuple[int, int]) -> Tensor:
+def _shrink_with_pillow(picture: Tensor, size: Size) -> Tensor:
     import numpy as np
     from PIL import Image
 
     image = Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy())
-    resized = np.array(image.resize((size[1], size[0]), Image.Resampling.BICUBIC))
+    resized = np.array(image.resize(size.for_pillow, Image.Resampling.BICUBIC))
     return torch.from_numpy(resized).permute(2, 0, 1).contiguous()

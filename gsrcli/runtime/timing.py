@@ -74,11 +74,10 @@ class Seconds:
     costs little, as every tile's check and every strip's copy wait for them anyway.
 
     Args:
-        stages: their names. Of an enlargement, the network takes tiles to Gaussians, and the rasterizer Gaussians to
-            integers, the bicubic base included.
+        stages: their names.
     """
 
-    def __init__(self, stages: Sequence[str] = ("network", "rasterizer")) -> None:
+    def __init__(self, stages: Sequence[str]) -> None:
         self._spent = dict.fromkeys(stages, 0.0)
         self._under_way: deque[tuple[str, Mark, Mark]] = deque()
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from gsrcli.degradation import photo
 from gsrcli.resize import bicubic
+from gsrcli.size import Size
 from gsrcli.training.config import Degradation
 from gsrcli.training.dataset import PictureBank
 
@@ -112,38 +113,38 @@ class Crops:
         return groups
 
     def _pairs(self, scale: tuple[float, float], count: int, generator: np.random.Generator) -> Pairs:
-        size = (round(self.patch * scale[0]), round(self.patch * scale[1]))
+        size = Size(round(self.patch * scale[0]), round(self.patch * scale[1]))
         read = self._read_size(size, generator)
         first, down, right = map(self.bank.send, self._places(read, count, generator))
         high = self.bank.crop(first, down, right, read)
         if read != size:
             high = bicubic.shrink(high, size)
-        low_size = (self.patch, self.patch)
+        low_size = Size(self.patch, self.patch)
         if self.degradation == "photo":
             return Pairs(photo.degrade(high, low_size, int(generator.integers(2**32))), high)
         return Pairs(bicubic.shrink(high, low_size), high)
 
-    def _read_size(self, size: tuple[int, int], generator: np.random.Generator) -> tuple[int, int]:
+    def _read_size(self, size: Size, generator: np.random.Generator) -> Size:
         """The size of the crops to read for HR crops of a size, which they are reduced to."""
         if self.reduce == 1:
             return size
         largest = max(1.0, min(self.reduce, self.bank.shortest_side / max(size)))
         factor = 1 + (largest - 1) * generator.random()
-        return int(size[0] * factor), int(size[1] * factor)
+        return Size(int(size.height * factor), int(size.width * factor))
 
     def _places(
-        self, size: tuple[int, int], count: int, generator: np.random.Generator
+        self, size: Size, count: int, generator: np.random.Generator
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
         """Where crops begin in the bank, and the steps down and right: each has one of the square's symmetries."""
         bank = self.bank
         picture = generator.integers(len(bank), size=(2, count))
         turned, flipped, mirrored = generator.integers(2, size=(3, 1, count)).astype(bool)
-        height, width = (np.where(turned, *sides) for sides in (size[::-1], size))  # as it lies in the picture
+        height, width = (np.where(turned, *sides) for sides in (size.transposed, size))  # as it lies in the picture
         top, left = (
             (generator.random((2, count)) * (sides[picture] - side + 1)).astype(np.int64)
             for sides, side in ((bank.heights, height), (bank.widths, width))
         )
-        detail = bank.detail(picture.ravel(), top.ravel(), left.ravel(), (min(size), min(size)))
+        detail = bank.detail(picture.ravel(), top.ravel(), left.ravel(), Size(min(size), min(size)))
         chosen = detail.reshape(2, count).argmax(0), np.arange(count)
         picture, top, left = picture[chosen], top[chosen], left[chosen]
         turned, flipped, mirrored, height, width = (part[0] for part in (turned, flipped, mirrored, height, width))

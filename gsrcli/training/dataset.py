@@ -17,6 +17,7 @@ from gsrcli.errors import GsrError, PictureError
 from gsrcli.images import INPUT_SUFFIXES, read_picture, to_eight_bits
 from gsrcli.runtime.devices import send
 from gsrcli.runtime.memory import free_memory
+from gsrcli.size import Size
 
 __all__ = ["Loaded", "PictureBank", "find_pictures", "load_pictures"]
 
@@ -109,7 +110,7 @@ class PictureBank:
         """Of all pictures."""
         return int(min(self.heights.min(), self.widths.min()))
 
-    def crop(self, first: Tensor, down: Tensor, right: Tensor, size: tuple[int, int]) -> Tensor:
+    def crop(self, first: Tensor, down: Tensor, right: Tensor, size: Size) -> Tensor:
         """Read crops.
 
         Args:
@@ -127,11 +128,11 @@ class PictureBank:
         pixels = self._pixels[index]
         if device != self._device:
             pixels = pixels.to(self._device)
-        channels = pixels.view(torch.uint8).unflatten(-1, (size[1], 4))[..., :3]
+        channels = pixels.view(torch.uint8).unflatten(-1, (size.width, 4))[..., :3]
         return channels.permute(0, 3, 1, 2).float() / 255
 
     def detail(
-        self, picture: NDArray[np.int64], top: NDArray[np.int64], left: NDArray[np.int64], size: tuple[int, int]
+        self, picture: NDArray[np.int64], top: NDArray[np.int64], left: NDArray[np.int64], size: Size
     ) -> NDArray[np.float64]:
         """How much there is to see in crops: the mean absolute difference of neighbouring pixels in green, roughly."""
         return self._detail.mean(picture, top, left, size)
@@ -159,12 +160,12 @@ class _Detail:
         self._bounds = np.array([table.shape for table in tables], np.int64) - 1
 
     def mean(
-        self, picture: NDArray[np.int64], top: NDArray[np.int64], left: NDArray[np.int64], size: tuple[int, int]
+        self, picture: NDArray[np.int64], top: NDArray[np.int64], left: NDArray[np.int64], size: Size
     ) -> NDArray[np.float64]:
         rows, columns = self._bounds[picture].T
         y0, x0 = np.minimum(top // _CELL, rows - 1), np.minimum(left // _CELL, columns - 1)
-        y1 = np.minimum(np.maximum((top + size[0]) // _CELL, y0 + 1), rows)
-        x1 = np.minimum(np.maximum((left + size[1]) // _CELL, x0 + 1), columns)
+        y1 = np.minimum(np.maximum((top + size.height) // _CELL, y0 + 1), rows)
+        x1 = np.minimum(np.maximum((left + size.width) // _CELL, x0 + 1), columns)
         start, stride = self._starts[picture], self._strides[picture]
 
         def at(y: NDArray[np.int64], x: NDArray[np.int64]) -> NDArray[np.float64]:

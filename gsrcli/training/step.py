@@ -25,6 +25,7 @@ from gsrcli.models.render import with_base
 from gsrcli.rasterizer import rasterize
 from gsrcli.runtime.devices import autocast, send
 from gsrcli.runtime.timing import Seconds
+from gsrcli.size import Size
 from gsrcli.training.config import TrainConfig
 from gsrcli.training.crops import Pairs
 from gsrcli.training.muon import Muon
@@ -167,10 +168,10 @@ class Step:
         return [torch.cat(parts) for parts in zip(*gradients, strict=True)]
 
     def _draw(self, field: Gaussians, pairs: Pairs) -> Tensor:
-        size = (pairs.high.shape[2], pairs.high.shape[3])
+        size = Size.of_tensor(pairs.high)
         if self._only_rasterizes:
             return rasterize(field, size, pairs.scale)
-        return self.model.draw(field, (pairs.low.shape[2], pairs.low.shape[3]), size, (0, size[0]))
+        return self.model.draw(field, Size.of_tensor(pairs.low), size, (0, size.height))
 
     def _learn(self, field: Gaussians, gradient: Sequence[Tensor]) -> None:
         """Carry the field's gradient on to the weights, added to what drawing left there."""

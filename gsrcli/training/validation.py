@@ -13,6 +13,7 @@ from gsrcli.models.base import Model
 from gsrcli.models.render import render
 from gsrcli.resize import bicubic
 from gsrcli.runtime.devices import autocast
+from gsrcli.size import Size
 
 __all__ = ["crop_to_multiple", "enlarge", "mean_psnr_y", "smallest_side"]
 
@@ -26,8 +27,8 @@ def mean_psnr_y(model: Model, pictures: Iterable[Tensor], scale: int, dtype: tor
     scores = []
     for picture in pictures:
         high = crop_to_multiple(picture, scale * model.traits.multiple).to(model.device).float()[None] / 255
-        size = (high.shape[2], high.shape[3])
-        low = bicubic.shrink(high, (size[0] // scale, size[1] // scale))
+        size = Size.of_tensor(high)
+        low = bicubic.shrink(high, Size(size.height // scale, size.width // scale))
         restored = (enlarge(model, low, size, dtype) * 255).round() / 255
         scores.append(psnr(luma(restored), luma(high), scale))
     scores = list(filter(math.isfinite, scores)) or scores
@@ -40,9 +41,9 @@ def smallest_side(model: Model, scale: int) -> int:
 
 
 @torch.inference_mode()
-def enlarge(model: Model, image: Tensor, size: tuple[int, int], dtype: torch.dtype = torch.float32) -> Tensor:
+def enlarge(model: Model, image: Tensor, size: Size, dtype: torch.dtype = torch.float32) -> Tensor:
     """``(B, 3, h, w)`` in [0, 1], sides multiples of ``model.traits.multiple``, enlarged whole to size; in [0, 1]."""
-    scale = image.new_tensor([[size[0] / image.shape[2], size[1] / image.shape[3]]]).expand(image.shape[0], 2)
+    scale = image.new_tensor([size.scale_from(Size.of_tensor(image))]).expand(image.shape[0], 2)
     with autocast(image.device, dtype):
         field = model(image.contiguous(memory_format=torch.channels_last), scale)
         return render(model, field, image, size).clamp(0, 1)

@@ -38,6 +38,8 @@ from gsrcli.runtime import memory
 from gsrcli.runtime.hardware import environment
 from gsrcli.runtime.memory import peak_memory
 from gsrcli.runtime.timing import Clock, Timing
+from gsrcli.size import Size
+from gsrcli.upscaling.upscaler import Upscaler
 from gsrcli.weights import store
 from gsrcli.weights.load import load_model
 
@@ -45,7 +47,7 @@ Bench = Callable[..., Result]
 Photo = Callable[..., Path]
 Process = Callable[..., "subprocess.Popen[str]"]
 
-SETTING = Setting("pipeline", torch.device("cpu"), torch.float32, 2, 48, None, Ceilings(1e11, 1e10, None))
+SETTING = Setting("pipeline", torch.device("cpu"), "float32", 2, 48, None, Ceilings("float32", 1e11, 1e10, None))
 SMALL_GSASR = {"width": 12, "heads": 2, "self_blocks": 1, "self_layers": 1}
 TINY_FLOP = 2 * (3 * 9 * 8 + 2 * 8 * 9 * 8 + 8 * 16 + 16 * 32)  # a pixel, by checkpoints.TINY's layers
 
@@ -65,7 +67,7 @@ def bench(gsr: Callable[..., Result], tiny_path: Path) -> Iterator[Bench]:
 
 def small_gsasr() -> Subject:
     model = build("gsasr-edsr", SMALL_GSASR).eval().requires_grad_(False)
-    return Subject("gsasr-edsr", model, "random")
+    return Subject("gsasr-edsr", Upscaler(model), "random")
 
 
 # What is counted
@@ -81,21 +83,21 @@ def test_pairs_are_counted_as_one_by_one(
     field = random_field(60, sigma=sigma, rho=0.99, seed=3)
     expected = sum(int((weight >= EPSILON).sum()) for _, _, weight, _ in paper_weights(field, size, scale))
     assert expected > 100
-    assert work.count_pairs(field, scale, size) == expected
+    assert work.count_pairs(field, scale, Size(*size)) == expected
     monkeypatch.setattr(work, "_GAUSSIANS_AT_ONCE", 7)
-    assert work.count_pairs(field, scale, size) == expected
+    assert work.count_pairs(field, scale, Size(*size)) == expected
 
 
 def test_a_field_of_nothing_has_no_pairs() -> None:
-    assert work.count_pairs(random_field(0), (2.0, 2.0), (8, 8)) == 0
+    assert work.count_pairs(random_field(0), (2.0, 2.0), Size(8, 8)) == 0
 
 
 def test_floors_follow_from_the_ceilings() -> None:
     field = random_field(100)
-    known = work.Floors.of(field, 5000, (10, 20), Ceilings(1.0, 1e6, 3e6))
+    known = work.Floors.of(field, 5000, Size(10, 20), Ceilings("float32", 1.0, 1e6, 3e6))
     assert known.traffic == pytest.approx(4 * (100 * 8 + 3 * 200) / 1e6 * 1e3)
     assert known.arithmetic == pytest.approx(5000 * 12 / 3e6 * 1e3)
-    assert work.Floors.of(field, 5000, (10, 20), Ceilings(1.0, 1e6, None)).arithmetic is None
+    assert work.Floors.of(field, 5000, Size(10, 20), Ceilings("float32", 1.0, 1e6, None)).arithmetic is None
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -233,7 +235,7 @@ def test_rasterizers_draw_the_same_field(tiny_path: Path) -> None:
 
 def test_pairs_are_those_of_the_field_as_pixels_see_it(tiny_path: Path) -> None:
     """A pixel's footprint widens Gaussians, and with them what there is to draw."""
-    subject, case = Subject.load(str(tiny_path), SETTING.device), Case.of(2, SETTING, 1)
+    subject, case = Subject.load(str(tiny_path), SETTING.device, "float32"), Case.of(2, SETTING, 1)
     assert case.ratio == (2, 2)
     field = subject.model(case.padded, torch.tensor([[2.0, 2.0]]))
     points, pairs = (
@@ -246,7 +248,7 @@ def test_pairs_are_those_of_the_field_as_pixels_see_it(tiny_path: Path) -> None:
 
 
 def test_plain_torch_draws_a_strip_of_what_is_much(tiny_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    subject = Subject.load(str(tiny_path), SETTING.device)
+    subject = Subject.load(str(tiny_path), SETTING.device, "float32")
     rows = drawing.measure(subject, Case.of(3, SETTING, 1), SETTING)
     whole = rows[-1]
     monkeypatch.setattr(drawing, "_PLAIN_PAIRS", whole.pairs / 3)
@@ -405,6 +407,15 @@ def test_imported_weights_are_trained_ones(tiny_path: Path, tmp_path: Path, monk
     with pytest.raises(ModelError, match="'mein'") as raised:
         Subject.check("mein")
     assert "mine" in str(raised.value.hint)
+
+
+def test_each_model_is_timed_in_the_arithmetic_that_gsr_upscale_computes_it_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gsrcli.runtime.devices._has_bfloat16", lambda device: True)
+    config = {"encoder": {"blocks": 1}, "width": 8}
+    monkeypatch.setattr("gsrcli.benchmark.plan.build", lambda name: build(name, config))
+    subject = Subject.load("gaussiansr-edsr", SETTING.device)
+    assert subject.dtype == Upscaler.load(subject.model).dtype == torch.float32
+    assert Subject.load("gsasr-lite", SETTING.device).dtype == torch.bfloat16
 
 
 def test_the_same_random_weights_every_time() -> None:

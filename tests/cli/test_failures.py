@@ -28,7 +28,9 @@ from gsrcli.errors import LimitError, ModelError
 from gsrcli.gaussians import Gaussians
 from gsrcli.images import Picture
 from gsrcli.models.lite import Lite
-from gsrcli.upscaling.upscaler import Upscaler
+from gsrcli.size import Size
+from gsrcli.upscaling.tiling import Box
+from gsrcli.upscaling.upscaler import Upscaler, _Enlargement
 
 Upscale = Callable[..., Result]
 Photo = Callable[..., Path]
@@ -574,7 +576,7 @@ def test_a_network_that_is_not_finite_at_all_is_refused(
     failed(result, 1, tmp_path / "photo.png", "not finite")
     assert names(tmp_path) == {"photo.png"}
     with pytest.raises(ModelError, match="not finite"):
-        Upscaler(tiny_model()).enlarge(Picture(np.zeros((5, 5, 3), np.uint8)), (10, 10))
+        Upscaler(tiny_model()).enlarge(Picture(np.zeros((5, 5, 3), np.uint8)), Size(10, 10))
 
 
 # Memory that runs out
@@ -599,17 +601,16 @@ OUT_OF_MEMORY = [
 
 def _limit_tiles(monkeypatch: pytest.MonkeyPatch, side: int, error: BaseException) -> list[int]:
     """Let tiles of more pixels than a square of this side fail. Gives the areas of those that pass, as they do."""
-    predict = Upscaler._predict
+    predict = _Enlargement._predict
     passed: list[int] = []
 
-    def limited(self: Upscaler, source: Any, core: tuple[int, int, int, int], scale: tuple[float, float]) -> Gaussians:
-        top, bottom, left, right = core
-        if (bottom - top) * (right - left) > side**2:
+    def limited(self: _Enlargement, core: Box) -> Gaussians:
+        if core.size.area > side**2:
             raise error
-        passed.append((bottom - top) * (right - left))
-        return predict(self, source, core, scale)
+        passed.append(core.size.area)
+        return predict(self, core)
 
-    monkeypatch.setattr(Upscaler, "_predict", limited)
+    monkeypatch.setattr(_Enlargement, "_predict", limited)
     return passed
 
 
@@ -618,10 +619,10 @@ def test_tiles_are_split_until_they_fit(monkeypatch: pytest.MonkeyPatch, error: 
     model = tiny_model()
     upscaler = Upscaler(model, halo=model.traits.exact_halo)
     picture = Picture(np.random.default_rng(0).integers(0, 256, (230, 250, 3), np.uint8))
-    whole = upscaler.enlarge(picture, (345, 375)).pixels
+    whole = upscaler.enlarge(picture, Size(345, 375)).pixels
     passed = _limit_tiles(monkeypatch, 70, error)
     reported: list[int] = []
-    split = upscaler.enlarge(picture, (345, 375), reported.append).pixels
+    split = upscaler.enlarge(picture, Size(345, 375), reported.append).pixels
     assert len(passed) == 16
     assert sum(passed) == sum(reported) == 230 * 250
     # Convolutions of other shapes sum in another order, which may turn a rounding.
@@ -640,7 +641,7 @@ def test_no_memory_for_the_smallest_tile(
     assert "--device cpu" not in result.stderr  # it is there already
     assert names(tmp_path) == {"photo.png"}
     with pytest.raises(LimitError):
-        Upscaler(tiny_model()).enlarge(Picture(np.zeros((5, 5, 3), np.uint8)), (10, 10))
+        Upscaler(tiny_model()).enlarge(Picture(np.zeros((5, 5, 3), np.uint8)), Size(10, 10))
 
 
 @pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=lambda e: type(e).__name__)
@@ -659,7 +660,7 @@ def test_no_memory_for_drawing_is_no_bug(
 def test_other_errors_are_not_taken_for_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     passed = _limit_tiles(monkeypatch, 0, RuntimeError("shapes do not match"))
     with pytest.raises(RuntimeError, match="shapes"):
-        Upscaler(tiny_model()).enlarge(Picture(np.zeros((110, 110, 3), np.uint8)), (220, 220))
+        Upscaler(tiny_model()).enlarge(Picture(np.zeros((110, 110, 3), np.uint8)), Size(220, 220))
     assert passed == []
 
 

@@ -13,6 +13,7 @@ from scipy import ndimage
 
 from gsrcli.degradation.photo import PHOTOGRAPHS, _draw, _parted, degrade
 from gsrcli.resize import bicubic
+from gsrcli.size import Size
 
 NOTHING = replace(PHOTOGRAPHS, clean=0, kernels=(1, 0, 0), blurred=0, sensor=0, gaussian=0, sharpened=0, compressed=0)
 STEP = 1 / 255
@@ -45,7 +46,7 @@ def assert_eight_bits(low: torch.Tensor) -> None:
 def test_shapes_and_ranges(before: tuple[int, int], after: tuple[int, int], count: int) -> None:
     high = pictures(count, *before)
     for seed in range(6):  # of one picture, each fate is met alone
-        low = degrade(high, after, seed)
+        low = degrade(high, Size(*after), seed)
         assert low.shape == (count, 3, *after)
         assert_eight_bits(low)
 
@@ -53,21 +54,21 @@ def test_shapes_and_ranges(before: tuple[int, int], after: tuple[int, int], coun
 def test_a_seed_repeats_and_leaves_the_global_generators_alone() -> None:
     high = pictures(12, 60, 60)
     state = torch.get_rng_state()
-    first = degrade(high, (20, 20), 7)
+    first = degrade(high, Size(20, 20), 7)
     assert torch.equal(state, torch.get_rng_state())
     torch.manual_seed(1)
-    assert torch.equal(degrade(high, (20, 20), 7), first)
-    other = degrade(high, (20, 20), 8)
+    assert torch.equal(degrade(high, Size(20, 20), 7), first)
+    other = degrade(high, Size(20, 20), 8)
     assert (other != first).flatten(1).any(1).sum() >= 8
 
 
 def test_what_a_sample_becomes_does_not_depend_on_the_others() -> None:
     """Neither the other pictures nor their order: of place and seed alone."""
     high = pictures(12, 60, 60)
-    low = degrade(high, (20, 20), 3)
+    low = degrade(high, Size(20, 20), 3)
     changed = high.flip(0)
     changed[5] = high[5]
-    assert torch.equal(degrade(changed, (20, 20), 3)[5], low[5])
+    assert torch.equal(degrade(changed, Size(20, 20), 3)[5], low[5])
 
 
 def test_settings_do_not_depend_on_how_many_follow() -> None:
@@ -78,19 +79,19 @@ def test_settings_do_not_depend_on_how_many_follow() -> None:
 
 def test_clean_samples_are_shrunk_and_nothing_else() -> None:
     high = pictures(200, 36, 45)
-    low, shrunk = degrade(high, (12, 20), 5), bicubic.shrink(high, (12, 20))
+    low, shrunk = degrade(high, Size(12, 20), 5), bicubic.shrink(high, Size(12, 20))
     same = (low == shrunk).flatten(1).all(1)
     drawn = _draw(200, 5, PHOTOGRAPHS)
     assert same[drawn.rows[: drawn.clean, 0].long()].all()
     assert 0.12 < drawn.clean / 200 < 0.24
     assert same.float().mean() < 0.3
     all_clean = replace(PHOTOGRAPHS, clean=1)
-    assert torch.equal(degrade(high[:3], (12, 20), 5, all_clean), shrunk[:3])
+    assert torch.equal(degrade(high[:3], Size(12, 20), 5, all_clean), shrunk[:3])
 
 
 def test_it_is_mild_and_each_sample_stays_the_picture_it_was() -> None:
     high = pictures(64, 96, 96, detail=4)
-    low, shrunk = degrade(high, (32, 32), 2), bicubic.shrink(high, (32, 32))
+    low, shrunk = degrade(high, Size(32, 32), 2), bicubic.shrink(high, Size(32, 32))
     error = (low - shrunk).square().mean((1, 2, 3)).sqrt()
     assert 0.005 < error.median() < 0.05
     assert error.max() < 0.15
@@ -112,18 +113,18 @@ def test_shares_are_as_told() -> None:
 
 def test_shrinking_alone_is_bicubic() -> None:
     high = pictures(3, 61, 90)
-    low = degrade(high, (23, 31), 0, NOTHING)
-    difference = (low - bicubic.shrink(high, (23, 31))).abs()
+    low = degrade(high, Size(23, 31), 0, NOTHING)
+    difference = (low - bicubic.shrink(high, Size(23, 31))).abs()
     assert difference.max() < 1.5 * STEP
     assert (difference == 0).float().mean() > 0.99
 
 
 def test_other_kernels() -> None:
     high = pictures(2, 60, 90)
-    box = degrade(high, (20, 30), 0, replace(NOTHING, kernels=(0, 1, 0)))
+    box = degrade(high, Size(20, 30), 0, replace(NOTHING, kernels=(0, 1, 0)))
     means = high.unfold(2, 3, 3).unfold(3, 3, 3).mean((-1, -2))
     assert (box - means).abs().max() < 0.51 * STEP
-    triangle = degrade(high, (23, 31), 0, replace(NOTHING, kernels=(0, 0, 1)))
+    triangle = degrade(high, Size(23, 31), 0, replace(NOTHING, kernels=(0, 0, 1)))
     for plane, ours in zip(high.flatten(0, 1), triangle.flatten(0, 1), strict=True):
         theirs = np.asarray(Image.fromarray(plane.numpy()).resize((31, 23), Image.Resampling.BILINEAR))
         np.testing.assert_allclose(ours, theirs, atol=0.51 * STEP)
@@ -131,7 +132,7 @@ def test_other_kernels() -> None:
 
 def test_a_box_counts_parts_of_samples() -> None:
     high = pictures(1, 5, 5)
-    box = degrade(high, (2, 2), 0, replace(NOTHING, kernels=(0, 1, 0)))
+    box = degrade(high, Size(2, 2), 0, replace(NOTHING, kernels=(0, 1, 0)))
     parts = torch.tensor([[1, 1, 0.5, 0, 0], [0, 0, 0.5, 1, 1]]) / 2.5
     assert (box - parts @ high @ parts.mT).abs().max() < 0.51 * STEP
 
@@ -141,12 +142,12 @@ def test_it_blurs_before_it_shrinks(elongated: float) -> None:
     """As Gaussians of the large picture do, by a convolution that knows nothing of axes and diagonals."""
     odds = replace(NOTHING, blurred=1, elongated=elongated)
     high = pictures(10, 180, 240, seed=2, detail=2.5)
-    low = degrade(high, (60, 80), 9, odds)
-    plain = bicubic.shrink(high, (60, 80))
+    low = degrade(high, Size(60, 80), 9, odds)
+    plain = bicubic.shrink(high, Size(60, 80))
     for sample, covariance in enumerate(drawn_covariances(10, 9, odds)):
         kernel = gaussian(9 * covariance)  # three times as wide
         blurred = np.stack([ndimage.convolve(plane, kernel, mode="nearest") for plane in high[sample].numpy()])
-        expected = bicubic.shrink(torch.from_numpy(blurred)[None], (60, 80))[0]
+        expected = bicubic.shrink(torch.from_numpy(blurred)[None], Size(60, 80))[0]
         difference, effect = (
             (picture[sample] - expected)[:, 3:-3, 3:-3].square().mean().sqrt().item() for picture in (low, plain)
         )
@@ -192,7 +193,7 @@ def test_blur_widens_an_edge() -> None:
     high[..., 45:] = 0.6
     widths = []
     for odds in (NOTHING, replace(NOTHING, blurred=1, elongated=0)):
-        slope = degrade(high, (30, 30), 4, odds)[:, 0, 15].diff(dim=1).clamp(min=0)
+        slope = degrade(high, Size(30, 30), 4, odds)[:, 0, 15].diff(dim=1).clamp(min=0)
         at = torch.arange(29.0)
         centre = (slope * at).sum(1) / slope.sum(1)
         widths.append((slope * (at - centre[:, None]) ** 2).sum(1) / slope.sum(1))
@@ -213,7 +214,7 @@ def test_a_sensors_noise_grows_with_light() -> None:
     shot, read = 1e-3, 4e-3
     odds = replace(NOTHING, sensor=1, shot=(shot, shot), read=(read, read), smoothed=0)
     values = [0.3, 0.45, 0.6, 0.75, 0.9]
-    light = to_light(degrade(flat(values), (96, 96), 0, odds).double().numpy())
+    light = to_light(degrade(flat(values), Size(96, 96), 0, odds).double().numpy())
     deviations = light.std((1, 2, 3))
     levels = to_light(np.array(values))
     assert (np.diff(deviations) > 0).all()
@@ -223,7 +224,7 @@ def test_a_sensors_noise_grows_with_light() -> None:
 
 def test_other_noise_is_as_strong_everywhere() -> None:
     odds = replace(NOTHING, gaussian=1, strength=(0.03, 0.03), grey=0, smoothed=0)
-    low = degrade(flat([0.3, 0.5, 0.7]), (96, 96), 0, odds).double().numpy()
+    low = degrade(flat([0.3, 0.5, 0.7]), Size(96, 96), 0, odds).double().numpy()
     np.testing.assert_allclose(low.std((1, 2, 3)), 0.03, rtol=0.03)
     np.testing.assert_allclose(low.mean((1, 2, 3)), [0.3, 0.5, 0.7], atol=0.002)
     channels = np.corrcoef(low[0].reshape(3, -1))
@@ -233,7 +234,7 @@ def test_other_noise_is_as_strong_everywhere() -> None:
 
 def test_noise_may_be_grey_or_blotches() -> None:
     odds = replace(NOTHING, gaussian=1, strength=(0.03, 0.03), grey=1, smoothed=1, grain=(0.8, 0.8))
-    low = degrade(flat([0.5, 0.5]), (96, 96), 0, odds).double().numpy()
+    low = degrade(flat([0.5, 0.5]), Size(96, 96), 0, odds).double().numpy()
     assert (low == low[:, :1]).all()
     assert (low[0] != low[1]).mean() > 0.8
     np.testing.assert_allclose(low.std((1, 2, 3)), 0.03, rtol=0.08)  # as strong as it was
@@ -248,7 +249,7 @@ def neighbours(picture: np.ndarray) -> float:
 def test_sharpening_is_an_unsharp_mask() -> None:
     high = pictures(2, 60, 60, seed=5) * 0.6 + 0.2
     odds = replace(NOTHING, sharpened=1, amount=(0.5, 0.5), radius=(1.0, 1.0))
-    sharpened = degrade(high, (60, 60), 0, odds).numpy()
+    sharpened = degrade(high, Size(60, 60), 0, odds).numpy()
     smooth = ndimage.gaussian_filter(high.numpy(), (0, 0, 1, 1), mode="nearest", radius=(0, 0, 3, 3))
     expected = high.numpy() + 0.5 * (high.numpy() - smooth)
     np.testing.assert_allclose(sharpened, expected.clip(0, 1), atol=0.51 * STEP)
@@ -265,7 +266,7 @@ def test_files_are_jpeg_and_their_blocks_may_lie_elsewhere(again: float) -> None
     """By libjpeg: the second time without the rows and columns that were cut off."""
     odds = replace(NOTHING, compressed=1, quality=(40, 40), subsampled=1, again=again)
     high = pictures(2, 64, 80)
-    low = degrade(high, (64, 80), 6, odds)
+    low = degrade(high, Size(64, 80), 6, odds)
     top, left = _draw(2, 6, odds).shift
     assert 1 <= top <= 7
     assert 1 <= left <= 7
@@ -284,15 +285,15 @@ def test_files_are_jpeg_and_their_blocks_may_lie_elsewhere(again: float) -> None
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_a_gpu_repeats_and_is_not_waited_for() -> None:
     high = pictures(24, 96, 96).cuda()
-    first = degrade(high, (32, 32), 4)
+    first = degrade(high, Size(32, 32), 4)
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     try:
-        second = degrade(high, (32, 32), 4)
+        second = degrade(high, Size(32, 32), 4)
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert torch.equal(first, second)
     assert_eight_bits(first.cpu())
     quiet = replace(PHOTOGRAPHS, sensor=0, gaussian=0, compressed=0)
-    difference = (degrade(high, (32, 32), 4, quiet).cpu() - degrade(high.cpu(), (32, 32), 4, quiet)).abs()
+    difference = (degrade(high, Size(32, 32), 4, quiet).cpu() - degrade(high.cpu(), Size(32, 32), 4, quiet)).abs()
     assert difference.max() < 1.5 * STEP

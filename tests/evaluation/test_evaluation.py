@@ -48,6 +48,7 @@ from gsrcli.images import Picture
 from gsrcli.metrics.perceptual import METRICS as PERCEPTUAL
 from gsrcli.metrics.perceptual import load_perceptual
 from gsrcli.models.feature_extractors import ARCHITECTURES
+from gsrcli.size import Size
 from gsrcli.upscaling.upscaler import Upscaler
 from gsrcli.weights import store
 from gsrcli.weights.catalog import backbones
@@ -178,8 +179,8 @@ def test_saved_pictures_are_told_apart_by_their_suffix(gsr: Gsr, photo: Photo, t
     assert [row["scores"] for row in again["rows"]] == [row["scores"] for row in first["rows"]]
 
 
-@pytest.mark.parametrize("size", [(26, 34), (39, 51)])
-def test_the_self_ensemble_is_the_mean_over_the_symmetries(size: tuple[int, int]) -> None:
+@pytest.mark.parametrize("size", [Size(26, 34), Size(39, 51)])
+def test_the_self_ensemble_is_the_mean_over_the_symmetries(size: Size) -> None:
     low = samples((17, 13), "RGB", 0)
     upscaler = Upscaler(tiny_model())
     total = np.zeros((*size, 3))
@@ -189,7 +190,7 @@ def test_the_self_ensemble_is_the_mean_over_the_symmetries(size: tuple[int, int]
                 turned = low[::rows, ::columns]
                 turned = turned.transpose(1, 0, 2) if transposed else turned
                 deep = Picture(np.ascontiguousarray(turned).astype(np.uint16) * 257)
-                large = upscaler.enlarge(deep, size[::-1] if transposed else size).pixels
+                large = upscaler.enlarge(deep, size.transposed if transposed else size).pixels
                 large = large.transpose(1, 0, 2) if transposed else large
                 total += large[::rows, ::columns]
     ensemble = Network("tiny+", upscaler, rounded=True, ensemble=True).restore(low, size)
@@ -200,8 +201,8 @@ def test_the_self_ensemble_is_the_mean_over_the_symmetries(size: tuple[int, int]
 
 def test_a_network_gives_what_upscale_gives_or_finer() -> None:
     low, upscaler = samples((17, 13), "RGB", 0), Upscaler(tiny_model())
-    rounded, finer = (Network("tiny", upscaler, rounded).restore(low, (26, 34)) for rounded in (True, False))
-    np.testing.assert_array_equal(rounded, upscaler.enlarge(Picture(low), (26, 34)).pixels)
+    rounded, finer = (Network("tiny", upscaler, rounded).restore(low, Size(26, 34)) for rounded in (True, False))
+    np.testing.assert_array_equal(rounded, upscaler.enlarge(Picture(low), Size(26, 34)).pixels)
     assert (rounded.dtype, finer.dtype) == (np.uint8, np.uint16)
     np.testing.assert_allclose(finer / 257, rounded, atol=0.51)
     assert (finer % 257).any()
@@ -244,7 +245,7 @@ def test_liif_does_not_round(evaluate: Callable[..., dict[str, Any]], tiny_path:
 def test_interpolation_gives_what_pillow_gives_or_finer(name: str) -> None:
     low = samples((17, 13), "RGB", 0)
     low[2:6, 2:6] = [0, 255, 0]  # where it overshoots
-    rounded, finer = (Interpolation(name, rounded).restore(low, (26, 51)) for rounded in (True, False))
+    rounded, finer = (Interpolation(name, rounded).restore(low, Size(26, 51)) for rounded in (True, False))
     np.testing.assert_array_equal(rounded, Image.fromarray(low).resize((51, 26), INTERPOLATIONS[name]))
     assert (rounded.dtype, finer.dtype) == (np.uint8, np.uint16)
     # Of bytes Pillow rounds and cuts off what overshoots between rows and columns too.

@@ -14,6 +14,7 @@ from skimage.metrics import structural_similarity
 
 from gsrcli.errors import PictureError
 from gsrcli.evaluation.protocols import PROTOCOLS
+from gsrcli.size import Size
 from gsrcli.upscaling.target import Target
 
 NAMES = pytest.mark.parametrize("name", PROTOCOLS)
@@ -139,23 +140,23 @@ def test_pictures_of_other_sizes_are_told_of() -> None:
 )
 def test_sizes(size: tuple[int, int], scale: tuple[float, float], low: tuple[int, int], high: tuple[int, int]) -> None:
     protocol = PROTOCOLS["gsasr"]
-    assert protocol.low_size(size, scale) == low
-    assert protocol.high_size(low, scale) == high
+    assert protocol.low_size(Size(*size), scale) == low
+    assert protocol.high_size(Size(*low), scale) == high
 
 
 @given(size=st.tuples(st.integers(64, 5000), st.integers(64, 5000)), scale=st.floats(1, 32))
 def test_what_is_enlarged_again_is_within_the_original(size: tuple[int, int], scale: float) -> None:
-    low = PROTOCOLS["gsasr"].low_size(size, (scale, scale))
-    high = PROTOCOLS["gsasr"].high_size(low, (scale, scale))
+    low = PROTOCOLS["gsasr"].low_size(Size(*size), (scale, scale))
+    high = PROTOCOLS["gsasr"].high_size(Size(*low), (scale, scale))
     assert all(side - scale - 0.5 <= restored <= side for restored, side in zip(high, size, strict=True))
     assert high == Target(scale=scale).of(*low)  # what gsr upscale --scale makes of it
 
 
 def test_nothing_is_left_of_a_small_picture() -> None:
     with pytest.raises(PictureError, match="nothing is left of 40x20 pixels, shrunk by ×30"):
-        PROTOCOLS["gsasr"].low_size((20, 40), (30, 30))
+        PROTOCOLS["gsasr"].low_size(Size(20, 40), (30, 30))
     with pytest.raises(PictureError, match="shrunk by ×2 in width and ×30 in height"):
-        PROTOCOLS["gsasr"].low_size((20, 40), (30, 2))
+        PROTOCOLS["gsasr"].low_size(Size(20, 40), (30, 2))
 
 
 @pytest.mark.parametrize(

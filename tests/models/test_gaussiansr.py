@@ -25,6 +25,7 @@ from gsrcli.models.gaussiansr import GaussianSR, GaussianSRConfig, LocalFourierD
 from gsrcli.models.render import render
 from gsrcli.rasterizer import EPSILON
 from gsrcli.resize import bicubic
+from gsrcli.size import Size
 from gsrcli.training.config import TrainConfig
 from gsrcli.training.trainer import train
 from gsrcli.training.validation import enlarge
@@ -102,7 +103,7 @@ def test_every_stage_equals_the_released(
     # Both round in float32, by kernels that the processor chooses: up to 1.8e-6 without AVX-512's.
     assert error(features[0, :8], theirs["features"]) < 4e-6
     assert torch.equal(released.logits(features).argmax(1)[0], theirs["class"].long())
-    drawn = render(released, released(image, theirs["scale"].expand(1, 2).float()), image, size)
+    drawn = render(released, released(image, theirs["scale"].expand(1, 2).float()), image, Size(*size))
     relative = error(drawn[0].permute(1, 2, 0), theirs["rgb"])
     record_property("told", f"parity, gaussiansr-edsr-released, {case}: rgb {relative:.1e}")
     assert relative < 5e-5
@@ -223,9 +224,9 @@ def test_kernels_that_cannot_be_drawn_are_bounded_and_may_come_back() -> None:
     model = tiny()
     model.bank[0], model.bank[1], model.bank[2] = -2.0, 60.0, 3.0
     image = picture_of(1, 3, 5, 5)
-    drawn = render(model, field_of(model, image), image, (11, 13))
+    drawn = render(model, field_of(model, image), image, Size(11, 13))
     model.bank[0], model.bank[1], model.bank[2] = 0.1, 4.0, 0.99
-    torch.testing.assert_close(drawn, render(model, field_of(model, image), image, (11, 13)))
+    torch.testing.assert_close(drawn, render(model, field_of(model, image), image, Size(11, 13)))
 
 
 def fourier(decoder: LocalFourierDecoder, features: np.ndarray, picture: tuple[int, int]) -> np.ndarray:
@@ -261,9 +262,9 @@ def test_drawing_is_the_two_streams_decoded(size: tuple[int, int], strip: int, m
     image = picture_of(1, 3, *picture)
     field = field_of(model, image)
     splats = draw(splatted(field), size, (size[0] / 5, size[1] / 7), epsilon=EPSILON)[0]
-    smooth = bicubic.resize(model.features(image)[:, 8:].double(), size)[0].numpy()
+    smooth = bicubic.resize(model.features(image)[:, 8:].double(), Size(*size))[0].numpy()
     expected = fourier(model.decoder, np.concatenate((splats, smooth)), picture)
-    drawn = render(model, field, image, size)[0]
+    drawn = render(model, field, image, Size(*size))[0]
     np.testing.assert_allclose(drawn.numpy(), expected, atol=1e-3 * abs(expected).max())
 
 
@@ -282,12 +283,12 @@ def test_offsets_are_from_the_nearest_centre(length: int, enlarged: int) -> None
 def test_rows_depend_on_gaussians_within_reach_alone(name: str) -> None:
     model, image, size = tiny(name), picture_of(1, 3, 50, 6), (125, 20)
     field = field_of(model, image)
-    whole = render(model, field, image, size)
+    whole = render(model, field, image, Size(*size))
     for rows in [(0, 7), (60, 61), (100, 125)]:
         above, below = ((row + shift) / 2.5 for row, shift in zip(rows, (0.5, -0.5), strict=True))
         y, reach = field.centre[0, :, 1], model.traits.reach
         near = field.select((y >= above - reach) & (y <= below + reach))
-        torch.testing.assert_close(model.draw(near, (50, 6), size, rows), whole[:, :, rows[0] : rows[1]])
+        torch.testing.assert_close(model.draw(near, Size(50, 6), Size(*size), rows), whole[:, :, rows[0] : rows[1]])
         assert (len(near) < len(field)) == math.isfinite(reach)
 
 
@@ -295,17 +296,19 @@ def test_gaussians_may_come_in_any_order_but_must_not_be_missing() -> None:
     model, image = tiny(), picture_of(1, 3, 6, 7)
     field = field_of(model, image)
     shuffled = field.select(torch.randperm(42, generator=torch.Generator().manual_seed(0)))
-    torch.testing.assert_close(render(model, shuffled, image, (15, 20)), render(model, field, image, (15, 20)))
+    torch.testing.assert_close(render(model, shuffled, image, Size(15, 20)), render(model, field, image, Size(15, 20)))
     with pytest.raises(ValueError, match="lacks Gaussians of rows 0 to 6"):
-        render(model, field.select(torch.arange(41)), image, (15, 20))
+        render(model, field.select(torch.arange(41)), image, Size(15, 20))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_pictures_of_a_batch_do_not_mix(name: str) -> None:
     model, images = tiny(name), picture_of(2, 3, 9, 15)
-    together = enlarge(model, images, (20, 40))
+    together = enlarge(model, images, Size(20, 40))
     for i in range(2):
-        torch.testing.assert_close(together[i : i + 1], enlarge(model, images[i : i + 1], (20, 40)), atol=1e-5, rtol=0)
+        torch.testing.assert_close(
+            together[i : i + 1], enlarge(model, images[i : i + 1], Size(20, 40)), atol=1e-5, rtol=0
+        )
     assert error(together[0], together[1]) > 0.01
 
 
@@ -314,11 +317,11 @@ def test_pictures_of_a_batch_do_not_mix(name: str) -> None:
 def test_any_size_to_any_size(name: str, shape: tuple[int, int]) -> None:
     model = tiny(name)
     for size in [shape, (shape[0] * 3 + 1, shape[1] * 5), (shape[0], shape[1] + 2)]:
-        drawn = enlarge(model, picture_of(1, 3, *shape), size)
+        drawn = enlarge(model, picture_of(1, 3, *shape), Size(*size))
         assert drawn.shape == (1, 3, *size)
         assert drawn.isfinite().all()
         pixels = (picture_of(*shape, 3) * 255).to(torch.uint8).numpy()
-        assert Upscaler(model).enlarge(Picture(pixels), size).size == size[::-1]
+        assert Upscaler(model).enlarge(Picture(pixels), Size(*size)).size == Size(*size)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -326,8 +329,8 @@ def test_bfloat16_comes_close(name: str) -> None:
     model, image = tiny(name), picture_of(1, 3, 14, 14)
     # One kernel, as choices near a tie go either way.
     model.bank[:] = model.bank[:, 33:34].clone()
-    expected = enlarge(model, image, (30, 33))
-    drawn = enlarge(model, image, (30, 33), torch.bfloat16)
+    expected = enlarge(model, image, Size(30, 33))
+    drawn = enlarge(model, image, Size(30, 33), torch.bfloat16)
     assert drawn.dtype == torch.float32
     assert not torch.equal(drawn, expected)
     assert error(drawn, expected) < 0.1
@@ -345,16 +348,16 @@ def test_bfloat16_comes_close(name: str) -> None:
 def test_tiled_equals_untiled(name: str, size: tuple[int, int], tile: int, monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny(name)
     pixels = (picture_of(47, 41, 3) * 255).to(torch.uint8).numpy()
-    whole = Upscaler(model, tile=1000).enlarge(Picture(pixels), size).pixels
+    whole = Upscaler(model, tile=1000).enlarge(Picture(pixels), Size(*size)).pixels
     assert whole.std() > 20
     image = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
-    direct = enlarge(model, image, size)[0].permute(1, 2, 0).numpy() * 255
+    direct = enlarge(model, image, Size(*size))[0].permute(1, 2, 0).numpy() * 255
     assert np.abs(whole - direct).max() < 0.51
-    monkeypatch.setattr("gsrcli.upscaling.upscaler._STRIP_PIXELS", size[1] * 13)
-    tiled = Upscaler(model, tile=tile, halo=model.traits.exact_halo).enlarge(Picture(pixels), size).pixels
+    monkeypatch.setattr("gsrcli.upscaling.budget._STRIP_PIXELS", size[1] * 13)
+    tiled = Upscaler(model, tile=tile, halo=model.traits.exact_halo).enlarge(Picture(pixels), Size(*size)).pixels
     assert np.abs(tiled.astype(int) - whole).max() <= 1
     assert np.mean(tiled != whole) < 1e-3
-    cut = Upscaler(model, tile=tile, halo=0).enlarge(Picture(pixels), size).pixels
+    cut = Upscaler(model, tile=tile, halo=0).enlarge(Picture(pixels), Size(*size)).pixels
     assert np.abs(cut.astype(int) - whole).max() > 1, "the test can fail"
 
 
@@ -380,12 +383,14 @@ def test_checkpoints_keep_the_rendering(name: str, tmp_path: Path) -> None:
     save_model(model, name, tmp_path / "model.safetensors", {})
     loaded = load_model(tmp_path / "model.safetensors")
     assert type(loaded) is type(model)
-    torch.testing.assert_close(enlarge(loaded, image, (20, 30)), enlarge(model, image, (20, 30)), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        enlarge(loaded, image, Size(20, 30)), enlarge(model, image, Size(20, 30)), atol=1e-5, rtol=0
+    )
 
 
 def test_the_renderings_differ() -> None:
     image = picture_of(1, 3, 14, 14)
-    field, other = (enlarge(tiny(name), image, (30, 30)) for name in NAMES)
+    field, other = (enlarge(tiny(name), image, Size(30, 30)) for name in NAMES)
     assert error(field, other) > 0.05
 
 
@@ -393,7 +398,7 @@ def test_the_renderings_differ() -> None:
 def test_every_parameter_learns(name: str) -> None:
     model = tiny(name).requires_grad_(True).train()
     image, target = picture_of(2, 3, 8, 8), picture_of(2, 3, 18, 21, seed=2)
-    F.l1_loss(render(model, field_of(model, image), image, (18, 21)), target).backward()
+    F.l1_loss(render(model, field_of(model, image), image, Size(18, 21)), target).backward()
     idle = [key for key, parameter in model.named_parameters() if parameter.grad is None or not parameter.grad.any()]
     assert idle == []
     assert model.bank.grad is not None
@@ -408,7 +413,7 @@ def test_gradients_are_those_of_the_plain_sum(monkeypatch: pytest.MonkeyPatch) -
 
     def gradients() -> list[Tensor]:
         torch.manual_seed(3)
-        loss = F.mse_loss(render(model, field_of(model, image), image, (16, 18)), target)
+        loss = F.mse_loss(render(model, field_of(model, image), image, Size(16, 18)), target)
         return list(torch.autograd.grad(loss, list(model.parameters())))
 
     whole = gradients()
@@ -426,7 +431,7 @@ def test_the_bank_follows_its_gradient() -> None:
     model.bank.requires_grad_(True)
 
     def loss() -> Tensor:
-        return F.mse_loss(render(model, field_of(model, image), image, (16, 18)), target)
+        return F.mse_loss(render(model, field_of(model, image), image, Size(16, 18)), target)
 
     (gradient,) = torch.autograd.grad(loss(), model.bank)
     with torch.no_grad():

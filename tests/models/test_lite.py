@@ -19,6 +19,7 @@ from gsrcli.models.lite import Lite, LiteConfig
 from gsrcli.models.render import render
 from gsrcli.rasterizer import EPSILON, rasterize
 from gsrcli.resize import bicubic
+from gsrcli.size import Size
 from gsrcli.weights.checkpoint import save_model
 
 _NAMES = ("centre", "sigma", "rho", "value")
@@ -110,8 +111,8 @@ def test_it_begins_as_the_bicubic_enlargement() -> None:
     field = model(image, scales((2, 2), (2, 2)))
     assert not field.value.any()
     assert field.sigma.std() > 0  # the rest is not degenerate, so that gradients can break the symmetry
-    drawn = render(model, field, image, (23, 31))
-    assert torch.equal(drawn, bicubic.resize(image, (23, 31)))
+    drawn = render(model, field, image, Size(23, 31))
+    assert torch.equal(drawn, bicubic.resize(image, Size(23, 31)))
     drawn.square().mean().backward()
     assert model.head.weight.grad is not None
     assert model.head.weight.grad.any()
@@ -121,10 +122,10 @@ def test_the_base_is_left_out_for_a_model_without_one() -> None:
     model = model_of(_SMALL)
     image = noise(1, 3, 6, 7)
     field = model(image, scales((2, 2)))
-    whole = render(model, field, image, (12, 14))
+    whole = render(model, field, image, Size(12, 14))
     model.traits = dataclasses.replace(model.traits, base="none")
-    alone = render(model, field, image, (12, 14))
-    torch.testing.assert_close(alone + bicubic.resize(image, (12, 14)), whole)
+    alone = render(model, field, image, Size(12, 14))
+    torch.testing.assert_close(alone + bicubic.resize(image, Size(12, 14)), whole)
     torch.testing.assert_close(alone, rasterize(field.seen_through((0.15, 0.15)), (12, 14), 2.0))
 
 
@@ -144,7 +145,7 @@ def test_a_pixel_sees_the_mean_of_the_field_over_its_footprint(scale: tuple[int,
     model, fine, around = model_of(_SMALL), 10, 3
     field = model(noise(1, 3, 6, 7), scales(scale)).to(dtype=torch.float64)
     size = (6 * scale[0], 7 * scale[1])
-    drawn = model.draw(field, (6, 7), size, (0, size[0]))
+    drawn = model.draw(field, Size(6, 7), Size(*size), (0, size[0]))
     points = draw(
         field,
         tuple(fine * (side + 2 * around) for side in size),
@@ -208,13 +209,15 @@ def test_a_strip_of_the_gaussians_within_reach_is_the_wholes(scale: tuple[float,
     picture = (24, 10)
     field = model(noise(1, 3, *picture), scales(scale))
     size = (round(picture[0] * scale[0]), round(picture[1] * scale[1]))
-    whole = model.draw(field, picture, size, (0, size[0]))
+    whole = model.draw(field, Size(*picture), Size(*size), (0, size[0]))
     at = reference_positions(*picture, _SMALL.density)[:, 1]
     top, bottom = size[0] // 3, size[0] // 3 + 2
 
     def strip(reach: float) -> Tensor:
         first, last = ((row + 0.5) * picture[0] / size[0] for row in (top, bottom - 1))
-        return model.draw(field.select((at > first - reach) & (at < last + reach)), picture, size, (top, bottom))
+        return model.draw(
+            field.select((at > first - reach) & (at < last + reach)), Size(*picture), Size(*size), (top, bottom)
+        )
 
     expected = whole[:, :, top:bottom]
     torch.testing.assert_close(strip(model.traits.reach), expected, atol=1e-5, rtol=1e-5)

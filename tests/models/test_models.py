@@ -13,6 +13,7 @@ from gsrcli.gaussians import Gaussians
 from gsrcli.images import Picture
 from gsrcli.models import MODEL_NAMES, Model, build, config_of
 from gsrcli.models.gsasr import GSASR, HEADS
+from gsrcli.size import Size
 from gsrcli.upscaling.upscaler import Upscaler
 
 each_model = pytest.mark.parametrize("name", MODEL_NAMES)
@@ -39,7 +40,7 @@ def small(name: str) -> Model:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_pictures_from_one_pixel_up_at_any_scale(name: str, size: tuple[int, int], dtype: torch.dtype) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
-    wanted = (round(2.3 * size[0]), round(3.7 * size[1]))
+    wanted = Size(round(2.3 * size[0]), round(3.7 * size[1]))
     enlarged = Upscaler(small(name), dtype).enlarge(Picture(pixels), wanted)
     assert enlarged.pixels.shape == (*wanted, 3)
     assert enlarged.pixels.dtype == np.uint8
@@ -92,8 +93,8 @@ def test_tiles_give_the_picture_that_the_whole_gives(name: str) -> None:
     side = max(16, model.traits.multiple)
     pixels = np.random.default_rng(0).integers(0, 256, (4 * side, 2 * side + 1, 3), np.uint8)
     size = (round(6.8 * side), round(2.7 * side))
-    whole = Upscaler(model, tile=4 * side).enlarge(Picture(pixels), size).pixels.astype(float)
-    tiled = Upscaler(model, tile=side, halo=side).enlarge(Picture(pixels), size).pixels
+    whole = Upscaler(model, tile=4 * side).enlarge(Picture(pixels), Size(*size)).pixels.astype(float)
+    tiled = Upscaler(model, tile=side, halo=side).enlarge(Picture(pixels), Size(*size)).pixels
     assert whole.shape == tiled.shape == (*size, 3)
     assert whole.std() > 2
     assert 10 * np.log10(255**2 / max(np.square(whole - tiled).mean(), 1e-9)) > 70

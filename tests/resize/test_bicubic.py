@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from gsrcli.resize import bicubic
+from gsrcli.size import Size
 
 
 def noise(height: int, width: int, batch: int = 1) -> torch.Tensor:
@@ -46,13 +47,13 @@ def resize_with_pillow(picture: torch.Tensor, size: tuple[int, int]) -> np.ndarr
 def test_it_resizes_as_pillow_does(before: tuple[int, int], after: tuple[int, int]) -> None:
     picture = noise(*before)
     expected = resize_with_pillow(picture[0], after)
-    np.testing.assert_allclose(bicubic.resize(picture, after)[0].numpy(), expected, atol=1e-4)
+    np.testing.assert_allclose(bicubic.resize(picture, Size(*after))[0].numpy(), expected, atol=1e-4)
 
 
 def test_overshoots_are_kept() -> None:
     step = torch.zeros(1, 1, 8, 8)
     step[..., 4:] = 1
-    resized = bicubic.resize(step, (16, 16))
+    resized = bicubic.resize(step, Size(16, 16))
     assert resized.min() < -0.02
     assert resized.max() > 1.02
 
@@ -61,7 +62,7 @@ def test_overshoots_are_kept() -> None:
 def test_without_antialiasing_it_resizes_as_opencv_does(after: tuple[int, int]) -> None:
     picture = noise(12, 17)
     expected = cv2.resize(picture[0].permute(1, 2, 0).numpy(), after[::-1], interpolation=cv2.INTER_CUBIC)
-    actual = bicubic.resize(picture, after, antialias=False)[0].permute(1, 2, 0).numpy()
+    actual = bicubic.resize(picture, Size(*after), antialias=False)[0].permute(1, 2, 0).numpy()
     np.testing.assert_allclose(actual, expected, atol=1e-5)
 
 
@@ -72,7 +73,7 @@ def rows_of(
     height = picture.shape[2]
     top, bottom = bicubic.rows_needed(height, size[0], rows, antialias)
     assert 0 <= top < bottom <= height
-    return bicubic.resize_rows(picture[:, :, top:bottom], size, rows, top, height, antialias)
+    return bicubic.resize_rows(picture[:, :, top:bottom], Size(*size), rows, top, height, antialias)
 
 
 @settings(max_examples=40, deadline=None)
@@ -90,7 +91,7 @@ def test_strips_of_rows_join_to_the_whole(
     picture, size = noise(height, width, batch=2), (int(height * grown), after)
     edges = sorted({0, *(cut for cut in cuts if cut < size[0]), size[0]})
     strips = [rows_of(picture, size, rows, antialias) for rows in itertools.pairwise(edges)]
-    torch.testing.assert_close(torch.cat(strips, 2), bicubic.resize(picture, size, antialias), atol=1e-5, rtol=0)
+    torch.testing.assert_close(torch.cat(strips, 2), bicubic.resize(picture, Size(*size), antialias), atol=1e-5, rtol=0)
 
 
 def test_the_strips_do_not_depend_on_where_they_are_cut() -> None:
@@ -106,7 +107,9 @@ def test_a_strip_far_down_a_high_picture_is_as_exact_as_any() -> None:
     picture = (torch.arange(height) % 7).float()[:, None].expand(1, 1, height, 3)
     rows = (91_900, 91_950)
     top, bottom = bicubic.rows_needed(height, enlarged, rows)
-    strip = bicubic.resize_rows(picture[:, :, top:bottom], (enlarged, 3), rows, top, height)
+    strip = bicubic.resize_rows(picture[:, :, top:bottom], Size(enlarged, 3), rows, top, height)
     # The last 5000 rows look the same by themselves: 35000 rows are 5000 periods, and 80500 rows of the enlargement.
-    expected = bicubic.resize(picture[:, :, 35_000:].double(), (11_500, 3))[:, :, rows[0] - 80_500 : rows[1] - 80_500]
+    expected = bicubic.resize(picture[:, :, 35_000:].double(), Size(11_500, 3))[
+        :, :, rows[0] - 80_500 : rows[1] - 80_500
+    ]
     torch.testing.assert_close(strip.double(), expected, atol=1e-5, rtol=0)

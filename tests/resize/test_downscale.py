@@ -17,6 +17,7 @@ from PIL import Image
 
 from gsrcli.metrics.psnr_ssim import luma, psnr
 from gsrcli.resize.downscale import imresize, shrink
+from gsrcli.size import Size
 
 
 def picture(height: int, width: int, seed: int = 0) -> torch.Tensor:
@@ -35,7 +36,7 @@ def test_an_impulse_halved() -> None:
     for at in range(8):
         row = torch.zeros(1, 24, dtype=torch.float64)
         row[0, 8 + at] = 1
-        halved = imresize(row.expand(3, 4, 24), (4, 12))
+        halved = imresize(row.expand(3, 4, 24), Size(4, 12))
         expected = np.zeros(12)
         for out in range(12):  # sees samples 2·out − 3 to 2·out + 4
             if 0 <= (tap := 8 + at - (2 * out - 3)) < 8:
@@ -47,20 +48,20 @@ def test_the_edge_is_mirrored_with_the_edge() -> None:
     row = torch.tensor([[200.0, 10, 30, 50, 70, 90, 110, 130]], dtype=torch.float64)
     mirrored = [30, 10, 200, 200, 10, 30, 50, 70]  # what the first sample of the halved row sees
     expected = sum(weight * value for weight, value in zip(HALVING, mirrored, strict=True))
-    assert imresize(row, (1, 4))[0, 0].item() == float(expected)
+    assert imresize(row, Size(1, 4))[0, 0].item() == float(expected)
 
 
 def test_halves_are_rounded_upwards() -> None:
     pair = torch.tensor([[[80, 81], [81, 82]]], dtype=torch.uint8).expand(3, 2, 2)
-    assert shrink(pair, (2, 1), "matlab")[0].tolist() == [[81], [82]]
+    assert shrink(pair, Size(2, 1), "matlab")[0].tolist() == [[81], [82]]
 
 
 def test_smaller_than_the_kernel() -> None:
     """A tenth of three samples is seen through 40 of them: mirrored again and again."""
     row = torch.tensor([[0.0, 60, 120]], dtype=torch.float64)
-    assert imresize(row, (1, 1)).item() == pytest.approx(60)
+    assert imresize(row, Size(1, 1)).item() == pytest.approx(60)
     single = torch.full((1, 1), 7.0, dtype=torch.float64)
-    np.testing.assert_allclose(imresize(single, (2, 3)), np.full((2, 3), 7.0), atol=1e-14)
+    np.testing.assert_allclose(imresize(single, Size(2, 3)), np.full((2, 3), 7.0), atol=1e-14)
 
 
 def keys(x: Fraction) -> Fraction:
@@ -102,7 +103,7 @@ def test_it_shrinks_as_exact_arithmetic_does(before: tuple[int, int], parts: tup
     after = tuple(max(1, round(side * part)) for side, part in zip(before, parts, strict=True))
     plane = picture(*before, seed)[0].tolist()
     along_y, along_x = (exact_weights(b, a) for b, a in zip(before, after, strict=True))
-    shrunk = shrink(torch.tensor(plane, dtype=torch.uint8).expand(3, *before), (after[0], after[1]), "matlab")
+    shrunk = shrink(torch.tensor(plane, dtype=torch.uint8).expand(3, *before), Size(after[0], after[1]), "matlab")
     assert shrunk.shape == (3, *after)
     for y, x in itertools.product(*map(range, after)):
         value = sum(
@@ -139,16 +140,16 @@ HALVED_BY_MATLAB = [
 def test_it_halves_as_matlab_does() -> None:
     """Of 8-bit pictures MATLAB rounds after each axis, rows first; data sets are made of im2double, which does not."""
     samples = torch.tensor(SAMPLES, dtype=torch.uint8).expand(3, 8, 10)
-    axis_by_axis = shrink(shrink(samples, (4, 10), "matlab"), (4, 5), "matlab")
+    axis_by_axis = shrink(shrink(samples, Size(4, 10), "matlab"), Size(4, 5), "matlab")
     assert axis_by_axis[0].tolist() == HALVED_BY_MATLAB
-    at_once = shrink(samples, (4, 5), "matlab")
+    at_once = shrink(samples, Size(4, 5), "matlab")
     assert (at_once.int() - axis_by_axis.int()).abs().max() <= 1
 
 
 def test_it_enlarges_as_matlab_does() -> None:
     row = torch.tensor([[10.0, 6.0]], dtype=torch.float64)
     expected = [[10.27777777777777, 8, 5.72222222222222]] * 3
-    np.testing.assert_allclose(imresize(row, (3, 3)).numpy(), expected, atol=1e-13)
+    np.testing.assert_allclose(imresize(row, Size(3, 3)).numpy(), expected, atol=1e-13)
 
 
 # Pillow, and what both have in common
@@ -158,24 +159,24 @@ def test_it_enlarges_as_matlab_does() -> None:
 def test_pillow_is_pillow(after: tuple[int, int]) -> None:
     original = picture(40, 55)
     image = Image.fromarray(original.permute(1, 2, 0).numpy()).resize(after[::-1], Image.Resampling.BICUBIC)
-    np.testing.assert_array_equal(shrink(original, after, "pillow").permute(1, 2, 0).numpy(), np.asarray(image))
+    np.testing.assert_array_equal(shrink(original, Size(*after), "pillow").permute(1, 2, 0).numpy(), np.asarray(image))
 
 
 @pytest.mark.parametrize("kind", ["matlab", "pillow"])
 def test_away_from_the_edge_both_agree_but_for_rounding(kind: str) -> None:
     original = picture(60, 90)
-    shrunk = shrink(original, (20, 30), kind)  # type: ignore[arg-type]
+    shrunk = shrink(original, Size(20, 30), kind)  # type: ignore[arg-type]
     assert (shrunk.dtype, shrunk.shape, shrunk.is_contiguous()) == (torch.uint8, (3, 20, 30), True)
-    other = shrink(original, (20, 30), "pillow" if kind == "matlab" else "matlab")
+    other = shrink(original, Size(20, 30), "pillow" if kind == "matlab" else "matlab")
     difference = (shrunk.int() - other.int()).abs()
     assert difference[:, 2:-2, 2:-2].max() <= 1
     assert difference.max() > 1
-    assert torch.equal(shrink(original, (60, 90), kind), original)  # type: ignore[arg-type]
+    assert torch.equal(shrink(original, Size(60, 90), kind), original)  # type: ignore[arg-type]
 
 
 def test_other_ways_are_refused() -> None:
     with pytest.raises(ValueError, match="no way of shrinking called 'nearest'"):
-        shrink(picture(8, 8), (4, 4), "nearest")  # type: ignore[arg-type]
+        shrink(picture(8, 8), Size(4, 4), "nearest")  # type: ignore[arg-type]
 
 
 @pytest.mark.gpu
@@ -183,9 +184,9 @@ def test_other_ways_are_refused() -> None:
 @pytest.mark.parametrize("kind", ["matlab", "pillow"])
 def test_a_gpu_gives_the_same_bytes(kind: str) -> None:
     original = picture(61, 83)
-    shrunk = shrink(original.cuda(), (17, 20), kind)  # type: ignore[arg-type]
+    shrunk = shrink(original.cuda(), Size(17, 20), kind)  # type: ignore[arg-type]
     assert shrunk.device.type == "cuda"
-    assert torch.equal(shrunk.cpu(), shrink(original, (17, 20), kind))  # type: ignore[arg-type]
+    assert torch.equal(shrunk.cpu(), shrink(original, Size(17, 20), kind))  # type: ignore[arg-type]
 
 
 # The test sets of the papers, where they are at hand
@@ -217,7 +218,7 @@ def test_there_and_back(dataset: str, scale: int) -> None:
         low_size = (pixels.shape[1] // scale, pixels.shape[2] // scale)
         size = (low_size[0] * scale, low_size[1] * scale)
         original = pixels[:, : size[0], : size[1]]
-        low = shrink(original, low_size, "matlab")
-        restored = (imresize(low.double(), size).clamp(0, 255) + 0.5).floor()
+        low = shrink(original, Size(*low_size), "matlab")
+        restored = (imresize(low.double(), Size(*size)).clamp(0, 255) + 0.5).floor()
         scores.append(psnr(luma(restored / 255), luma(original.double() / 255), scale))
     assert sum(scores) / len(scores) == pytest.approx(FLOOR[dataset, scale], abs=0.005)

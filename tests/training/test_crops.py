@@ -16,6 +16,7 @@ from torch import Tensor
 
 from gsrcli.errors import PictureError
 from gsrcli.resize import bicubic
+from gsrcli.size import Size
 from gsrcli.training.crops import Crops, Pairs, Scales
 from gsrcli.training.dataset import PictureBank, find_pictures, load_pictures
 
@@ -150,7 +151,7 @@ def test_detail_is_the_mean_over_the_cells_that_a_crop_covers() -> None:
             i : max(i + 1, (top + size[0]) // 16),
             j : max(j + 1, (left + size[1]) // 16),
         ]
-        found = bank.detail(np.array([number]), np.array([top]), np.array([left]), size)
+        found = bank.detail(np.array([number]), np.array([top]), np.array([left]), Size(*size))
         assert found == pytest.approx([covered.mean()], rel=1e-5, abs=1e-6)
 
 
@@ -272,7 +273,7 @@ def test_low_is_each_crop_shrunk_by_itself() -> None:
         for pairs in stream.batch(step, 16):
             torch.testing.assert_close(pairs.low * 255, (pairs.low * 255).round(), atol=1e-4, rtol=0)
             assert 0 <= pairs.low.min() <= pairs.low.max() <= 1
-            alone = torch.cat([bicubic.shrink(high[None].contiguous(), (12, 12)) for high in pairs.high])
+            alone = torch.cat([bicubic.shrink(high[None].contiguous(), Size(12, 12)) for high in pairs.high])
             apart = ((pairs.low - alone) * 255).round().abs()
             assert apart.max() <= 1
             different += int((apart > 0).sum())
@@ -288,7 +289,7 @@ def test_reduced_pictures_are_cropped_as_ever() -> None:
     for step in range(60):
         (pairs,) = stream.batch(step, 2)
         assert pairs.high.shape == (2, 3, 32, 32)
-        assert torch.equal(pairs.low, bicubic.shrink(pairs.high, (16, 16)))
+        assert torch.equal(pairs.low, bicubic.shrink(pairs.high, Size(16, 16)))
         inner = (pairs.high * 255)[:, :2, 4:-4, 4:-4]
         steps = [inner.diff(dim=dim).abs().mean((2, 3)).max(1).values for dim in (2, 3)]
         factors += torch.stack(steps).mean(0).tolist()

@@ -22,6 +22,7 @@ from gsrcli.models.render import render
 from gsrcli.rasterizer import EPSILON, reference
 from gsrcli.resize import bicubic
 from gsrcli.runtime.devices import channels_last
+from gsrcli.size import Size
 from gsrcli.training.config import TrainConfig
 from gsrcli.training.crops import Crops, Pairs, Scales
 from gsrcli.training.dataset import PictureBank
@@ -71,7 +72,7 @@ def batch(seed: int = 0, sizes: Sequence[tuple[int, int]] = SIZES, counts: Seque
     groups = []
     for count, size in zip(counts, sizes, strict=True):
         high = F.interpolate(torch.rand(count, 3, 5, 5, generator=generator), size, mode="bicubic").clamp(0, 1)
-        groups.append(Pairs(bicubic.shrink(high, (PATCH, PATCH)), high))
+        groups.append(Pairs(bicubic.shrink(high, Size(PATCH, PATCH)), high))
     return groups
 
 
@@ -90,7 +91,7 @@ def plain_loss(model: Model, groups: Sequence[Pairs], loss: str = "l1", seed: in
     begin = 0
     for pairs in groups:
         end = begin + len(pairs.low)
-        drawn = render(model, field[begin:end], pairs.low, (pairs.high.shape[2], pairs.high.shape[3]))
+        drawn = render(model, field[begin:end], pairs.low, Size(pairs.high.shape[2], pairs.high.shape[3]))
         difference = drawn - pairs.high
         total = total + (difference.abs() if loss == "l1" else difference.square()).mean() / len(groups)
         begin = end
@@ -153,7 +154,7 @@ def _gradients_in_float64(model: Model, groups: Sequence[Pairs], loss: str) -> d
         seen = model.seen(field[begin:end], pairs.scale)
         size = (pairs.high.shape[2], pairs.high.shape[3])
         drawn = reference.rasterize(seen, size, pairs.scale, q_max=-2 * math.log(EPSILON))
-        difference = drawn + bicubic.resize(pairs.low, size) - pairs.high
+        difference = drawn + bicubic.resize(pairs.low, Size(*size)) - pairs.high
         total = (difference.abs() if loss == "l1" else difference.square()).mean() / len(groups)
         total.backward(retain_graph=end < len(low))
         begin = end

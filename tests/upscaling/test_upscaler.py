@@ -19,9 +19,12 @@ from gsrcli.models.base import Model
 from gsrcli.rasterizer import rasterize
 from gsrcli.runtime.devices import autocast
 from gsrcli.runtime.timing import Seconds
+from gsrcli.size import Size
 from gsrcli.training.validation import enlarge
+from gsrcli.upscaling.budget import plan
+from gsrcli.upscaling.tiling import Box, PaddedPicture, _mirrored, cuts
 from gsrcli.upscaling.transfer import SideStream
-from gsrcli.upscaling.upscaler import Source, Upscaler, _cuts, _mirrored
+from gsrcli.upscaling.upscaler import STAGES, Upscaler, _Enlargement
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +54,7 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
 @pytest.mark.parametrize("tile", [24, 37])
 def test_tiled_equals_untiled(model: Model, scale: float, tile: int) -> None:
     picture = Picture(photo(81, 70))
-    size = (round(81 * scale), round(70 * scale))
+    size = Size(round(81 * scale), round(70 * scale))
     whole = Upscaler(model, tile=1000).enlarge(picture, size).pixels
     assert model.traits.exact_halo is not None
     tiled = Upscaler(model, tile=tile, halo=model.traits.exact_halo).enlarge(picture, size).pixels
@@ -63,16 +66,16 @@ def test_tiled_equals_untiled(model: Model, scale: float, tile: int) -> None:
 def test_a_halo_too_small_shows(model: Model) -> None:
     """The test above can fail."""
     picture = Picture(photo(81, 70))
-    whole = Upscaler(model, tile=1000).enlarge(picture, (162, 140)).pixels
-    tiled = Upscaler(model, tile=24, halo=0).enlarge(picture, (162, 140)).pixels
+    whole = Upscaler(model, tile=1000).enlarge(picture, Size(162, 140)).pixels
+    tiled = Upscaler(model, tile=24, halo=0).enlarge(picture, Size(162, 140)).pixels
     assert np.abs(tiled.astype(int) - whole).max() > 1
 
 
-@pytest.mark.parametrize("size", [(50, 33), (171, 99), (60, 340)])
-def test_strips_equal_one_pass(model: Model, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]) -> None:
+@pytest.mark.parametrize("size", [Size(50, 33), Size(171, 99), Size(60, 340)])
+def test_strips_equal_one_pass(model: Model, monkeypatch: pytest.MonkeyPatch, size: Size) -> None:
     picture = Picture(photo(50, 33))
     once = Upscaler(model).enlarge(picture, size).pixels
-    monkeypatch.setattr("gsrcli.upscaling.upscaler._STRIP_PIXELS", size[1] * 7)
+    monkeypatch.setattr("gsrcli.upscaling.budget._STRIP_PIXELS", size.width * 7)
     assert np.array_equal(Upscaler(model).enlarge(picture, size).pixels, once)
 
 
@@ -82,7 +85,7 @@ def test_strips_copied_beside_the_work_equal_one_pass(
 ) -> None:
     """The path of a GPU's strips, with a copier whose copies come late."""
     picture = Picture(photo(50, 33, dtype=dtype), photo(50, 33, 1, dtype)[..., 0])
-    once = Upscaler(model).enlarge(picture, (171, 99))
+    once = Upscaler(model).enlarge(picture, Size(171, 99))
     begun: list[torch.Tensor] = []
 
     def copier(strip: torch.Tensor):  # type: ignore[no-untyped-def]
@@ -91,8 +94,8 @@ def test_strips_copied_beside_the_work_equal_one_pass(
         return copy, lambda: copy.copy_(strip)
 
     monkeypatch.setattr(SideStream, "of", lambda device: copier)
-    monkeypatch.setattr("gsrcli.upscaling.upscaler._STRIP_PIXELS", 99 * 7)
-    late = Upscaler(model).enlarge(picture, (171, 99))
+    monkeypatch.setattr("gsrcli.upscaling.budget._STRIP_PIXELS", 99 * 7)
+    late = Upscaler(model).enlarge(picture, Size(171, 99))
     assert len(begun) == 2 * -(-171 // 7)
     assert np.array_equal(late.pixels, once.pixels)
     assert np.array_equal(late.alpha, once.alpha)
@@ -102,22 +105,22 @@ def test_agrees_with_the_direct_rendering(model: Model) -> None:
     """Against the few lines that training uses: network, rasterizer, bicubic base, no tiles and no strips."""
     picture = Picture(photo(40, 52))
     image = torch.from_numpy(picture.pixels).permute(2, 0, 1)[None].float() / 255
-    direct = enlarge(model, image, (131, 160))[0].permute(1, 2, 0).numpy() * 255
-    streamed = Upscaler(model, tile=20, halo=model.traits.exact_halo).enlarge(picture, (131, 160)).pixels
+    direct = enlarge(model, image, Size(131, 160))[0].permute(1, 2, 0).numpy() * 255
+    streamed = Upscaler(model, tile=20, halo=model.traits.exact_halo).enlarge(picture, Size(131, 160)).pixels
     assert np.abs(streamed - direct).max() < 0.55  # a rounding, and another order of summing
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (2, 3), (17, 5)])
 def test_small_pictures(model: Model, shape: tuple[int, int]) -> None:
-    size = (shape[0] * 3 + 1, shape[1] * 5)
+    size = Size(shape[0] * 3 + 1, shape[1] * 5)
     enlarged = Upscaler(model).enlarge(Picture(photo(*shape)), size)
-    assert enlarged.size == (size[1], size[0])
+    assert enlarged.size == size
 
 
 def test_every_lr_pixel_is_reported_once(model: Model) -> None:
     done: list[int] = []
     picture = Picture(photo(50, 61), alpha=photo(50, 61, 1)[..., 0])
-    Upscaler(model, tile=16).enlarge(picture, (75, 92), done.append)
+    Upscaler(model, tile=16).enlarge(picture, Size(75, 92), done.append)
     assert sum(done) == Upscaler.work(picture) == 2 * 50 * 61
     assert min(done) > 0
 
@@ -155,7 +158,7 @@ def test_models_that_need_multiples(shape: tuple[int, int], tile: int | None) ->
     """Padded Gaussians of a local model add exactly what mirroring the picture adds, however it is tiled."""
     model = Mirror()
     picture = Picture(photo(*shape))
-    size = (shape[0] * 2 + 1, shape[1] * 3)
+    size = Size(shape[0] * 2 + 1, shape[1] * 3)
     tiled = Upscaler(model, tile=tile).enlarge(picture, size).pixels
     whole = Upscaler(model, tile=10_000).enlarge(picture, size).pixels
     assert model.windows[-1] == (-(-shape[0] // 8) * 8, -(-shape[1] // 8) * 8)
@@ -166,24 +169,24 @@ def test_padding_mirrors_then_repeats() -> None:
     assert list(np.arange(5)[_mirrored(2, 8, 5)]) == [2, 3, 4, 3, 2, 1]
     assert list(np.arange(2)[_mirrored(0, 6, 2)]) == [0, 1, 0, 1, 1, 1]
     model = Mirror()
-    window = Source(photo(3, 5), model).window(0, 8, 0, 8)
+    window = PaddedPicture(photo(3, 5), model).window(Box(0, 8, 0, 8))
     expected = np.pad(photo(3, 5), ((0, 2), (0, 3), (0, 0)), mode="reflect")
     np.testing.assert_allclose(window[0, :, :5].permute(1, 2, 0).numpy() * 255, expected, atol=1e-4)
 
 
 @pytest.mark.parametrize(("length", "tile", "multiple"), [(100, 30, 1), (96, 40, 12), (12, 5, 12), (1, 512, 1)])
 def test_cuts_cover_once_at_multiples(length: int, tile: int, multiple: int) -> None:
-    cuts = _cuts(length, tile, multiple)
-    assert [c[0] for c in cuts[1:]] == [c[1] for c in cuts[:-1]]
-    assert (cuts[0][0], cuts[-1][1]) == (0, length)
-    assert all(begin % multiple == 0 and begin < end for begin, end in cuts)
-    assert all(end - begin <= max(tile, multiple) for begin, end in cuts)
+    parts = cuts(length, tile, multiple)
+    assert [begin for begin, _ in parts[1:]] == [end for _, end in parts[:-1]]
+    assert (parts[0][0], parts[-1][1]) == (0, length)
+    assert all(begin % multiple == 0 and begin < end for begin, end in parts)
+    assert all(end - begin <= max(tile, multiple) for begin, end in parts)
 
 
 def test_grey_stays_grey_and_agrees_with_grey_as_colour(model: Model) -> None:
     grey = photo(30, 31, 1)
-    alone = Upscaler(model).enlarge(Picture(grey), (75, 80)).pixels
-    colour = Upscaler(model).enlarge(Picture(np.repeat(grey, 3, axis=2)), (75, 80)).pixels
+    alone = Upscaler(model).enlarge(Picture(grey), Size(75, 80)).pixels
+    colour = Upscaler(model).enlarge(Picture(np.repeat(grey, 3, axis=2)), Size(75, 80)).pixels
     assert alone.shape == (75, 80, 1)
     luma = colour @ np.array([0.299, 0.587, 0.114])
     unclipped = ((colour > 0) & (colour < 255)).all(-1)
@@ -193,10 +196,10 @@ def test_grey_stays_grey_and_agrees_with_grey_as_colour(model: Model) -> None:
 
 def test_sixteen_bits_are_more_than_eight(model: Model) -> None:
     deep = photo(30, 31, dtype=np.uint16)
-    enlarged = Upscaler(model).enlarge(Picture(deep), (60, 62)).pixels
+    enlarged = Upscaler(model).enlarge(Picture(deep), Size(60, 62)).pixels
     assert enlarged.dtype == np.uint16
     assert len(np.unique(enlarged % 257)) > 100
-    shallow = Upscaler(model).enlarge(Picture((deep // 257).astype(np.uint8)), (60, 62)).pixels
+    shallow = Upscaler(model).enlarge(Picture((deep // 257).astype(np.uint8)), Size(60, 62)).pixels
     assert psnr((enlarged // 257).astype(np.uint8), shallow) > 40
 
 
@@ -205,18 +208,18 @@ def test_alpha_is_enlarged_and_hidden_colours_do_not_show(model: Model) -> None:
     alpha[:, 20:] = 255
     pixels = np.full((40, 40, 3), 200, np.uint8)
     pixels[:, :20] = 0  # black under full transparency
-    enlarged = Upscaler(model).enlarge(Picture(pixels, alpha), (120, 120))
-    plain = Upscaler(model).enlarge(Picture(np.full((40, 40, 3), 200, np.uint8)), (120, 120))
+    enlarged = Upscaler(model).enlarge(Picture(pixels, alpha), Size(120, 120))
+    plain = Upscaler(model).enlarge(Picture(np.full((40, 40, 3), 200, np.uint8)), Size(120, 120))
     assert np.array_equal(enlarged.pixels, plain.pixels)
     assert enlarged.alpha is not None
     assert enlarged.alpha.shape == (120, 120)
-    expected = Upscaler(model).enlarge(Picture(alpha[..., None]), (120, 120)).pixels[..., 0]
+    expected = Upscaler(model).enlarge(Picture(alpha[..., None]), Size(120, 120)).pixels[..., 0]
     assert np.array_equal(enlarged.alpha, expected)
 
 
 def test_opaque_alpha_is_kept_and_costs_nothing(model: Model) -> None:
     picture = Picture(photo(20, 20), np.full((20, 20), 255, np.uint8))
-    enlarged = Upscaler(model).enlarge(picture, (40, 40))
+    enlarged = Upscaler(model).enlarge(picture, Size(40, 40))
     assert Upscaler.work(picture) == 400
     assert enlarged.alpha is not None
     assert enlarged.alpha.min() == 255
@@ -241,16 +244,16 @@ def _limit_strips(monkeypatch: pytest.MonkeyPatch, most: int) -> list[int]:
 
 def test_strips_are_halved_until_they_fit(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     picture = Picture(photo(150, 33))
-    untroubled = Upscaler(model).enlarge(picture, (900, 70)).pixels
+    untroubled = Upscaler(model).enlarge(picture, Size(900, 70)).pixels
     tried = _limit_strips(monkeypatch, 130)
-    assert np.array_equal(Upscaler(model).enlarge(picture, (900, 70)).pixels, untroubled)
+    assert np.array_equal(Upscaler(model).enlarge(picture, Size(900, 70)).pixels, untroubled)
     assert tried == [900, 450, 225, *[112] * 8, 4]
 
 
 def test_strips_are_halved_down_to_a_floor(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     tried = _limit_strips(monkeypatch, 20)
     with pytest.raises(LimitError, match="smallest strip") as raised:
-        Upscaler(model).enlarge(Picture(photo(150, 33)), (900, 70))
+        Upscaler(model).enlarge(Picture(photo(150, 33)), Size(900, 70))
     assert tried == [900, 450, 225, 112, 64]
     assert raised.value.hint is not None
     assert "--tile" in raised.value.hint
@@ -259,53 +262,52 @@ def test_strips_are_halved_down_to_a_floor(model: Model, monkeypatch: pytest.Mon
 def test_memory_is_free_again_before_less_is_tried(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the function that failed held, its traceback would keep."""
     held: list[weakref.ref[torch.Tensor]] = []
-    predict = Upscaler._predict
+    predict = _Enlargement._predict
 
-    def greedy(self: Upscaler, source: Source, core: tuple[int, int, int, int], scale: tuple[float, float]):  # type: ignore[no-untyped-def]
+    def greedy(self: _Enlargement, core: Box):  # type: ignore[no-untyped-def]
         assert not any(reference() is not None for reference in held)
-        if core[1] - core[0] > 60:
+        if core.size.height > 60:
             activations = torch.zeros(1000)
             held.append(weakref.ref(activations))
             raise torch.OutOfMemoryError("CUDA out of memory.")
-        return predict(self, source, core, scale)
+        return predict(self, core)
 
-    monkeypatch.setattr(Upscaler, "_predict", greedy)
-    Upscaler(model).enlarge(Picture(photo(200, 210)), (300, 315))
+    monkeypatch.setattr(_Enlargement, "_predict", greedy)
+    Upscaler(model).enlarge(Picture(photo(200, 210)), Size(300, 315))
     assert len(held) == 2  # the whole and its first quarter
 
 
 def test_tiles_after_one_that_was_too_large_are_computed_in_parts_at_once(
     model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    predict = Upscaler._predict
+    predict = _Enlargement._predict
     tried: list[int] = []
 
-    def limited(self: Upscaler, source: Source, core: tuple[int, int, int, int], scale: tuple[float, float]):  # type: ignore[no-untyped-def]
-        tried.append(core[1] - core[0])
+    def limited(self: _Enlargement, core: Box):  # type: ignore[no-untyped-def]
+        tried.append(core.size.height)
         if tried[-1] > 64:
             raise torch.OutOfMemoryError("CUDA out of memory.")
-        return predict(self, source, core, scale)
+        return predict(self, core)
 
     picture = Picture(photo(384, 256))
-    untroubled = Upscaler(model, tile=64).enlarge(picture, (500, 300)).pixels
-    monkeypatch.setattr(Upscaler, "_predict", limited)
+    untroubled = Upscaler(model, tile=64).enlarge(picture, Size(500, 300)).pixels
+    monkeypatch.setattr(_Enlargement, "_predict", limited)
     done = 0
 
     def advance(pixels: int) -> None:
         nonlocal done
         done += pixels
 
-    assert np.array_equal(Upscaler(model, tile=128).enlarge(picture, (500, 300), advance).pixels, untroubled)
+    assert np.array_equal(Upscaler(model, tile=128).enlarge(picture, Size(500, 300), advance).pixels, untroubled)
     assert tried == [128, *[64] * 24]
     assert done == 384 * 256
 
 
 @pytest.mark.parametrize("free", [2**36, 2**32, 2**30, 2**27, 2**20])
-def test_tiles_and_strips_follow_the_free_memory(model: Model, monkeypatch: pytest.MonkeyPatch, free: int) -> None:
-    monkeypatch.setattr("gsrcli.upscaling.upscaler.free_memory", lambda device: float(free))
-    source = Source(np.zeros((3000, 4000, 3), np.uint8), model)
-    tile, rows = Upscaler(model)._plan(source, (12000, 16000))
-    halo, traits = Upscaler(model)._halo(), model.traits
+def test_tiles_and_strips_follow_the_free_memory(model: Model, free: int) -> None:
+    traits = model.traits
+    halo = traits.halo
+    tile, rows = plan(Size(3000, 4000), Size(12000, 16000), traits, halo, free)
     network = (tile + 2 * halo) ** 2 * traits.bytes_per_pixel
     field = 4000 * tile * traits.density**2 * 128
     strip = rows * 16000 * 64
@@ -319,18 +321,22 @@ def test_tiles_and_strips_follow_the_free_memory(model: Model, monkeypatch: pyte
         assert (tile, rows) == (32, 1)
 
 
-def test_a_tile_as_asked_for_and_a_strip_as_there_is_room(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gsrcli.upscaling.upscaler.free_memory", lambda device: 3.0 * 64 * 200 * 50)
-    source = Source(np.zeros((100, 100, 3), np.uint8), model)
-    assert Upscaler(model, tile=700)._plan(source, (200, 200)) == (700, 50)
+def test_a_strip_has_the_rows_that_there_is_room_for(model: Model) -> None:
+    traits = model.traits
+    assert plan(Size(100, 100), Size(200, 200), traits, traits.halo, free=3.0 * 64 * 200 * 50).rows == 50
 
 
-def test_scarce_memory_cuts_small_pictures_no_smaller_than_they_need(
-    model: Model, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    needed = 60 * 60 * model.traits.bytes_per_pixel
-    monkeypatch.setattr("gsrcli.upscaling.upscaler.free_memory", lambda device: 3.0 * needed)
-    assert Upscaler(model)._plan(Source(np.zeros((60, 60, 3), np.uint8), model), (60, 60))[0] == 512
+def test_a_tile_is_as_large_as_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gsrcli.upscaling.upscaler.free_memory", lambda device: 1.0)
+    model = Mirror()
+    Upscaler(model, tile=700).enlarge(Picture(photo(96, 104)), Size(192, 208))
+    assert model.windows == [(96, 104)]
+
+
+def test_scarce_memory_cuts_small_pictures_no_smaller_than_they_need(model: Model) -> None:
+    traits = model.traits
+    free = 3.0 * 60 * 60 * traits.bytes_per_pixel
+    assert plan(Size(60, 60), Size(60, 60), traits, traits.halo, free).tile == 512
 
 
 # Where the time went
@@ -380,7 +386,7 @@ class StreamEvent:
 def test_stages_are_timed_by_events_and_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = Stream()
     monkeypatch.setattr("gsrcli.runtime.timing.mark", stream.event)
-    seconds, device = Seconds(), torch.device("cuda")
+    seconds, device = Seconds(STAGES), torch.device("cuda")
     for stage, milliseconds in (("network", 30), ("rasterizer", 2), ("network", 50)):
         with seconds.of(stage, device):
             stream.queue.append(milliseconds)
@@ -393,7 +399,7 @@ def test_stages_are_timed_by_events_and_not_waited_for(monkeypatch: pytest.Monke
 def test_events_that_have_passed_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = Stream()
     monkeypatch.setattr("gsrcli.runtime.timing.mark", stream.event)
-    seconds = Seconds()
+    seconds = Seconds(STAGES)
     for _ in range(100):
         with seconds.of("network", torch.device("cuda")):
             stream.queue.append(7)
@@ -405,7 +411,7 @@ def test_events_that_have_passed_are_not_kept(monkeypatch: pytest.MonkeyPatch) -
 def test_a_stage_that_fails_takes_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = Stream()
     monkeypatch.setattr("gsrcli.runtime.timing.mark", stream.event)
-    seconds = Seconds()
+    seconds = Seconds(STAGES)
     with pytest.raises(MemoryError), seconds.of("network", torch.device("cuda")):
         raise MemoryError
     assert seconds.read() == {"network": 0, "rasterizer": 0}
@@ -423,9 +429,9 @@ def test_stages_are_those_that_are_named(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_the_host_is_timed_by_its_clock(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter(range(100))
     monkeypatch.setattr("gsrcli.runtime.timing.time.perf_counter", lambda: float(next(times)))
-    upscaler = Upscaler(model, tile=20)
-    upscaler.enlarge(Picture(photo(40, 40)), (80, 80))
-    assert upscaler.seconds.read() == {"network": 4.0, "rasterizer": 2.0}  # 4 tiles in 2 rows
+    seconds = Seconds(STAGES)
+    Upscaler(model, tile=20).enlarge(Picture(photo(40, 40)), Size(80, 80), seconds=seconds)
+    assert seconds.read() == {"network": 4.0, "rasterizer": 2.0}  # 4 tiles in 2 rows
 
 
 # Float32 that is float32
@@ -473,26 +479,26 @@ def test_a_gpu_agrees_with_the_cpu(
     model: Model, on_gpu: Model, monkeypatch: pytest.MonkeyPatch, dtype: type, channels: int
 ) -> None:
     picture = Picture(photo(90, 133, channels, dtype), photo(90, 133, 1, dtype)[..., 0])
-    expected = Upscaler(model).enlarge(picture, (297, 399))
-    once = Upscaler(on_gpu).enlarge(picture, (297, 399))
+    expected = Upscaler(model).enlarge(picture, Size(297, 399))
+    once = Upscaler(on_gpu).enlarge(picture, Size(297, 399))
     step = 1 if dtype is np.uint8 else 32
     for ours, theirs in ((once.pixels, expected.pixels), (once.alpha, expected.alpha)):
         difference = np.abs(ours.astype(int) - theirs)
         assert difference.max() <= step
         assert difference.mean() < step / 20
-    monkeypatch.setattr("gsrcli.upscaling.upscaler._STRIP_PIXELS", 399 * 13)
-    again = Upscaler(on_gpu)
-    in_strips = again.enlarge(picture, (297, 399))
+    monkeypatch.setattr("gsrcli.upscaling.budget._STRIP_PIXELS", 399 * 13)
+    seconds = Seconds(STAGES)
+    in_strips = Upscaler(on_gpu).enlarge(picture, Size(297, 399), seconds=seconds)
     assert np.array_equal(in_strips.pixels, once.pixels)
     assert np.array_equal(in_strips.alpha, once.alpha)
-    assert all(0 < spent < 60 for spent in again.seconds.read().values())
+    assert all(0 < spent < 60 for spent in seconds.read().values())
 
 
 @pytest.mark.gpu
 def test_a_gpu_that_runs_out_of_memory_goes_on_with_less(on_gpu: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its allocator refuses in earnest: a strip of 8 megapixels does not fit, a fraction of it does."""
     picture = Picture(photo(500, 500))
-    expected = Upscaler(on_gpu).enlarge(picture, (3000, 3000)).pixels
+    expected = Upscaler(on_gpu).enlarge(picture, Size(3000, 3000)).pixels
     failed: list[int] = []
     fewer_rows = Upscaler._fewer_rows
     monkeypatch.setattr(Upscaler, "_fewer_rows", lambda self, rows: failed.append(rows) or fewer_rows(self, rows))
@@ -500,7 +506,7 @@ def test_a_gpu_that_runs_out_of_memory_goes_on_with_less(on_gpu: Model, monkeypa
     total = torch.cuda.mem_get_info()[1]
     torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + 256 * 2**20) / total)
     try:
-        scarce = Upscaler(on_gpu).enlarge(picture, (3000, 3000)).pixels
+        scarce = Upscaler(on_gpu).enlarge(picture, Size(3000, 3000)).pixels
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     assert failed
@@ -516,12 +522,13 @@ def test_memory_is_bounded_by_tiles_not_by_the_picture() -> None:
         "import sys, resource, numpy as np, torch\n"
         "from gsrcli.images import Picture\n"
         "from gsrcli.models import build\n"
+        "from gsrcli.size import Size\n"
         "from gsrcli.upscaling.upscaler import Upscaler\n"
         "torch.set_num_threads(1)\n"
         "model = build('gsasr-lite', {'width': 16, 'blocks': 1, 'head_width': 32}).eval()\n"
         "rows = int(sys.argv[1])\n"
         "picture = Picture(np.zeros((rows, 400, 3), np.uint8))\n"
-        "Upscaler(model, tile=128).enlarge(picture, (rows * 2, 800))\n"
+        "Upscaler(model, tile=128).enlarge(picture, Size(rows * 2, 800))\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)\n"
     )
 
