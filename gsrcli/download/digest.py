@@ -9,7 +9,7 @@ from pathlib import Path
 
 __all__ = ["Digest", "sha256_of"]
 
-_HEX_DIGITS = {"sha256": 64, "sha256-prefix": 8, "git-blob-sha1": 40}
+_HEX_DIGITS = {"sha256": 64, "git-blob-sha1": 40}
 
 
 @dataclass(frozen=True)
@@ -17,8 +17,7 @@ class Digest:
     """A digest and its kind.
 
     Attributes:
-        kind: ``sha256``; ``sha256-prefix``, its first eight digits, by which PyTorch names the files it hosts; or
-            ``git-blob-sha1``, by which git names a file's content.
+        kind: ``sha256``, or ``git-blob-sha1``, by which git names a file's content.
         value: lower-case hexadecimal.
     """
 
@@ -53,7 +52,7 @@ class Digest:
         with path.open("rb") as file:
             while block := file.read(2**20):
                 digest.update(block)
-        return cls(kind, digest.hexdigest()[: _HEX_DIGITS[kind]])
+        return cls(kind, digest.hexdigest())
 
     def __str__(self) -> str:
         return f"{self.kind}:{self.value}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -17,8 +17,10 @@ from gsrcli.images.picture import Pixels, from_unit
 from gsrcli.runtime.devices import pick_precision
 from gsrcli.runtime.precision import Precision
 from gsrcli.upscaling.upscaler import Upscaler
-from gsrcli.weights import store
 from gsrcli.weights.load import load_model
+
+if TYPE_CHECKING:
+    from gsrcli.download.http import Progress
 
 __all__ = ["INTERPOLATIONS", "Interpolation", "Network", "Restorer", "load"]
 
@@ -120,7 +122,7 @@ def load(
     tile: int | None = None,
     rounded: bool = True,
     ensemble: bool = False,
-    report: store.Report | None = None,
+    report: Progress | None = None,
 ) -> list[Restorer]:
     """The restorers of these names: interpolations, names of weights, or paths of checkpoints, as ``NAME=PATH`` too.
 

@@ -1,4 +1,4 @@
-"""Checkpoint files: safetensors whose metadata name the model and its config."""
+"""Checkpoint files: safetensors whose metadata name the model and its config, or the backbone of metrics."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from gsrcli.models import Model
 
 __all__ = [
+    "backbone_bytes",
     "model_bytes",
+    "read_backbone",
     "read_model",
     "read_named_model",
     "require_finite",
@@ -106,6 +108,36 @@ def read_named_model(path: Path) -> tuple[str, Model]:
         raise ModelError(f"{path} does not fit {metadata['model']}: {error}") from error
     require_finite(model, str(path))
     return metadata["model"], model
+
+
+def backbone_bytes(backbone: nn.Sequential, name: str) -> bytes:
+    """Make a checkpoint of a backbone: its weights and its name."""
+    from safetensors.torch import save
+
+    return save(backbone.state_dict(), {"format": "gsrcli", "backbone": name})
+
+
+def read_backbone(name: str, path: Path) -> nn.Sequential:
+    """Read the checkpoint of a backbone, ready to use.
+
+    Args:
+        name: of :data:`gsrcli.models.feature_extractors.ARCHITECTURES`.
+        path: the checkpoint.
+
+    Raises:
+        ModelError: it is damaged, or another backbone's.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    from gsrcli.models.feature_extractors import ARCHITECTURES
+
+    backbone = ARCHITECTURES[name].build()
+    try:
+        backbone.load_state_dict(load_file(path))
+    except (SafetensorError, OSError, RuntimeError) as error:
+        raise ModelError(f"{path} does not fit {name}: {error}", hint=f"gsr weights remove {name}") from error
+    return backbone.eval().requires_grad_(False)
 
 
 def require_finite(model: nn.Module, what: str) -> None:
