@@ -43,7 +43,7 @@ _DISTRIBUTIONS = (
     ("cuda-bindings",),
     ("nvidia-cuda-nvrtc", "nvidia-cuda-nvrtc-cu12"),
 )
-_VARIABLES = re.compile(r"(gsrcli|PYTORCH|TORCH|CUDA|HIP|OMP|MKL|HF)_")
+_VARIABLES = re.compile(r"(GSRCLI|PYTORCH|TORCH|CUDA|HIP|OMP|MKL|HF)_")
 _SECRETS = re.compile(r"TOKEN|KEY|SECRET|PASSWORD")
 _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
 _LONGEST_MESSAGE = 500  # characters
