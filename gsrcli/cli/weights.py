@@ -55,7 +55,7 @@ def list_weights(
 @weights.command()
 def fetch(
     names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="As gsr weights list shows them.")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="All that there are.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="All that gsrcli knows by name.")] = False,
     debug: Debug = False,
 ) -> None:
     """Download weights. Those already present are verified, not downloaded again; interrupted downloads resume."""
@@ -102,7 +102,7 @@ def import_weights(
     name: Annotated[str | None, typer.Option(help="Whose weights these are, or what to call your own.")] = None,
     debug: Debug = False,
 ) -> None:
-    """Take in weights by hand: files that a model's authors released, or a checkpoint."""
+    """Import weights: the files that a model's authors released, or a checkpoint."""
     console = Console()
     with reporting(console, debug):
         from gsrcli.errors import UsageError

@@ -26,7 +26,7 @@ class Digest:
 
     @classmethod
     def parse(cls, text: str) -> Digest:
-        """The digest that is written ``kind:value``.
+        """Parse a digest that is written ``kind:value``.
 
         Raises:
             ValueError: there is no such kind, or the value is none of it.
@@ -40,7 +40,7 @@ class Digest:
 
     @classmethod
     def of(cls, path: Path, kind: str = "sha256") -> Digest:
-        """The digest of a file.
+        """Compute the digest of a file.
 
         Raises:
             OSError: it cannot be read.
@@ -59,7 +59,7 @@ class Digest:
 
 
 def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal.
+    """Compute the SHA-256 of a file, in hexadecimal.
 
     Raises:
         OSError: it cannot be read.

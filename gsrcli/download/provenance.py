@@ -51,7 +51,7 @@ class Ledger:
     forget: str
 
     def read(self) -> Record | None:
-        """The record; None where there is none.
+        """Return the record, or None where there is none.
 
         Raises:
             ModelError: it is damaged, or cannot be read.

@@ -39,7 +39,7 @@ def save_model(model: Model, name: str, path: Path, notes: dict[str, Any]) -> No
 
 
 def model_bytes(model: Model, name: str, notes: dict[str, Any]) -> bytes:
-    """A checkpoint: a model's weights, its name and config, and ``notes`` on how it came to be."""
+    """Make a checkpoint of a model: its weights, its name and config, and ``notes`` on how it came to be."""
     from safetensors.torch import save
 
     from gsrcli.models import config_of
@@ -75,12 +75,12 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def read_model(path: Path) -> Model:
-    """The model that a checkpoint holds. For what is raised see :func:`read_named_model`."""
+    """Read the model that a checkpoint holds. For what is raised see :func:`read_named_model`."""
     return read_named_model(path)[1]
 
 
 def read_named_model(path: Path) -> tuple[str, Model]:
-    """The name of the architecture that a checkpoint holds, and the model.
+    """Read a checkpoint: the name of its architecture, and the model.
 
     Raises:
         ModelError: it is damaged, another program's, or does not fit the model that it names.
@@ -141,7 +141,7 @@ def read_backbone(name: str, path: Path) -> nn.Sequential:
 
 
 def require_finite(model: nn.Module, what: str) -> None:
-    """See that no weight is infinite or NaN.
+    """Check that no weight is infinite or NaN.
 
     Raises:
         ModelError: one is.
