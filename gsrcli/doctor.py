@@ -21,9 +21,8 @@ from typing import TYPE_CHECKING, Any
 from gsrcli._version import __version__
 from gsrcli.errors import GsrError, ModelError
 from gsrcli.runtime.hardware import nvidia_driver, processor_name
-from gsrcli.weights import store
-from gsrcli.weights.catalog import Bundled
 from gsrcli.weights.load import DEFAULT_MODEL
+from gsrcli.weights.store import Store
 
 if TYPE_CHECKING:
     from gsrcli.gaussians import Gaussians
@@ -44,7 +43,7 @@ _DISTRIBUTIONS = (
     ("cuda-bindings",),
     ("nvidia-cuda-nvrtc", "nvidia-cuda-nvrtc-cu12"),
 )
-_VARIABLES = re.compile(r"(gsrcli|PYTORCH|TORCH|CUDA|HIP|OMP|MKL|HF)_")
+_VARIABLES = re.compile(r"(GSRCLI|PYTORCH|TORCH|CUDA|HIP|OMP|MKL|HF)_")
 _SECRETS = re.compile(r"TOKEN|KEY|SECRET|PASSWORD")
 _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
 _LONGEST_MESSAGE = 500  # characters
@@ -229,16 +228,15 @@ def _find_formats(facts: Facts) -> None:
 
 
 def _find_weights(findings: _Findings) -> None:
-    listed = store.listed()
-    for name in (*listed, *store.imported()):
-        if not store.is_present(name) and not isinstance(listed[name].source, Bundled):
+    for entry in Store().entries():
+        if not entry.is_present and not entry.bundled:
             continue  # to be fetched when wanted
-        facts = findings.weights[name] = {"state": "verified", "file": str(store.path_of(name))}
+        facts = findings.weights[entry.name] = {"state": "verified", "file": str(entry.path)}
         try:
-            store.verified(name)
+            entry.verify()
         except ModelError as error:
-            facts["state"] = "damaged" if store.is_present(name) else "missing"
-            findings.add(str(error), error.hint, fatal=name == DEFAULT_MODEL)
+            facts["state"] = "damaged" if entry.is_present else "missing"
+            findings.add(str(error), error.hint, fatal=entry.name == DEFAULT_MODEL)
 
 
 # What needs torch

@@ -23,9 +23,9 @@ from gsrcli.doctor import _shareable, diagnose
 from gsrcli.gaussians import Gaussians
 from gsrcli.models.lite import Lite
 from gsrcli.rasterizer import cpu, nvrtc
-from gsrcli.weights import store
-from gsrcli.weights.catalog import Bundled, registry
+from gsrcli.weights.catalog import Bundled, model_weights
 from gsrcli.weights.load import DEFAULT_MODEL
+from gsrcli.weights.store import Store
 
 Gsr = Callable[..., Result]
 Process = Callable[..., "subprocess.Popen[str]"]
@@ -81,7 +81,7 @@ def test_one_object_for_programs_and_no_secrets(gsr_process: Process) -> None:
     assert environment["HF_ENDPOINT"] == "https://mirror.example/"
     assert findings["weights"][DEFAULT_MODEL] == {
         "state": "verified",
-        "file": f"~/{store.path_of(DEFAULT_MODEL).relative_to(SOURCES)}",
+        "file": f"~/{Store().entry(DEFAULT_MODEL).path.relative_to(SOURCES)}",
     }
     assert findings["processor"]["torch_threads"] == 2
 
@@ -247,11 +247,10 @@ def test_a_rasterizer_that_draws_wrongly_is_found(
 
 
 def _register(monkeypatch: pytest.MonkeyPatch, name: str, path: Path) -> None:
-    ours = registry()[DEFAULT_MODEL]
-    assert isinstance(ours.source, Bundled)
-    entry = dataclasses.replace(ours, name=name, source=dataclasses.replace(ours.source, path=path))
-    entries = {**registry(), name: entry}
-    monkeypatch.setattr(store, "registry", lambda: entries)
+    ours = model_weights()[DEFAULT_MODEL]
+    assert ours.bundled
+    entry = dataclasses.replace(ours, name=name, bundled=Bundled(path, ours.bundled.digest))
+    monkeypatch.setitem(model_weights(), name, entry)
 
 
 @pytest.mark.parametrize("state", ["damaged", "missing"])
@@ -266,7 +265,7 @@ def test_weights_that_are_not_what_they_should_be(
 ) -> None:
     path = tmp_path / "weights.safetensors"
     if state == "damaged":
-        content = bytearray(store.path_of(DEFAULT_MODEL).read_bytes())
+        content = bytearray(Store().entry(DEFAULT_MODEL).path.read_bytes())
         content[-1] ^= 1
         path.write_bytes(content)
     _register(monkeypatch, name, path)

@@ -20,9 +20,8 @@ from gsrcli.runtime.devices import channels_last
 from gsrcli.runtime.precision import Precision
 from gsrcli.size import Size
 from gsrcli.upscaling.upscaler import Upscaler
-from gsrcli.weights import store
-from gsrcli.weights.catalog import registry
-from gsrcli.weights.load import weight_names
+from gsrcli.weights.catalog import model_weights
+from gsrcli.weights.store import Store
 
 if TYPE_CHECKING:
     from gsrcli.benchmark.ceilings import Ceilings
@@ -92,7 +91,7 @@ class Subject:
         Raises:
             ModelError: it is not.
         """
-        known = dict.fromkeys((*weight_names(), *MODEL_NAMES))
+        known = dict.fromkeys((*Store().model_names(), *MODEL_NAMES))
         if name not in known and not Path(name).is_file():
             hint = f"try {nearest(name, known)}, or the path of a checkpoint"
             raise ModelError(f"there is no model called {name!r}", hint=hint)
@@ -105,11 +104,13 @@ class Subject:
             ModelError: there is no such model, or its weights are damaged.
         """
         Subject.check(name)
-        if store.is_present(name) if name in weight_names() else name not in MODEL_NAMES:
+        store = Store()
+        if store.entry(name).is_present if name in store.model_names() else name not in MODEL_NAMES:
             return Subject(Path(name).name, Upscaler.load(name, device, precision), "trained")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            model = build(registry()[name].model if name in registry() else name)
+            listed = model_weights()
+            model = build(listed[name].model if name in listed else name)
         model = channels_last(model.to(device)).eval().requires_grad_(False)
         return Subject(name, Upscaler.load(model, precision=precision), "random")
 

@@ -19,12 +19,12 @@ from gsrcli.weights.load import DEFAULT_MODEL
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from gsrcli.download.http import Progress
     from gsrcli.evaluation.datasets import Collection, Dataset
     from gsrcli.evaluation.gallery import Gallery
     from gsrcli.evaluation.report import Report
     from gsrcli.evaluation.runner import Failure
     from gsrcli.evaluation.versions import Shot
-    from gsrcli.weights.store import Report as Transfer
 
     _File = tuple[Path, Callable[[], bytes]]  # where a report goes, and what makes it
 
@@ -201,7 +201,7 @@ evaluate.__doc__ = f"{evaluate.__doc__}\n{EXAMPLES}"
 
 
 def _collect(
-    given: Sequence[str], root: Path | None, limit: int | None, transfer: Transfer, console: Console
+    given: Sequence[str], root: Path | None, limit: int | None, transfer: Progress, console: Console
 ) -> list[Collection]:
     """The originals to score on; the licence of what is fetched is told."""
     from gsrcli.evaluation.datasets import collect

@@ -14,7 +14,7 @@ from gsrcli.cli.failures import reporting
 from gsrcli.cli.options import Debug, Json
 
 if TYPE_CHECKING:
-    from gsrcli.weights.catalog import Backbone, Weights
+    from gsrcli.weights.store import Entry
 
 __all__ = ["weights"]
 
@@ -36,36 +36,37 @@ def list_weights(
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Show all weights that there are. The size of those that are not here is about what would be downloaded."""
+    """List all weights. The size of those that are not on this machine is about what would be downloaded."""
     console = Console(json)
     with reporting(console, debug):
-        from gsrcli.weights import store
+        from gsrcli.weights.store import Store
 
-        facts = [*(_facts(entry) for entry in store.listed().values()), *map(_facts_of_imported, store.imported())]
+        store = Store()
+        facts = [_facts(entry) for entry in store.entries()]
         protocols = list(dict.fromkeys(fact["scores"]["protocol"] for fact in facts if "scores" in fact))
         console.table(
-            ("name", "where", "size", "licence", "PSNR ×4 in dB"),
+            ("name", "where", "size", "licence", "digest", "PSNR ×4 in dB"),
             [_row(fact, protocols) for fact in facts],
             ["", *(f"({i}) {protocol}" for i, protocol in enumerate(protocols, 1))],
-            {"weights": facts, "folder": str(store.folder())},
+            {"weights": facts, "folder": str(store.folder)},
         )
 
 
 @weights.command()
 def fetch(
     names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="As gsr weights list shows them.")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="All that there are.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="All that gsrcli knows by name.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Download weights. What is here is checked, and not downloaded again; what broke off is gone on with."""
+    """Download weights. Those already present are verified, not downloaded again; interrupted downloads resume."""
     console = Console()
     with reporting(console, debug, "run the same command again to go on"), console.transfers() as report:
         from gsrcli.errors import UsageError
-        from gsrcli.weights import store
+        from gsrcli.weights.catalog import published
 
         if bool(names) == everything:
             raise UsageError("say which weights: NAME... or --all", hint="gsr weights list shows them")
-        _each(names or store.listed(), lambda name: console.result(str(store.fetch(name, report)), {}), console, debug)
+        _each(names or published(), lambda entry: console.result(str(entry.fetch(report)), {}), console, debug)
 
 
 @weights.command()
@@ -75,9 +76,10 @@ def path(
     """Print where weights are kept, or the checkpoint of NAME."""
     console = Console()
     with reporting(console, debug):
-        from gsrcli.weights import store
+        from gsrcli.weights.store import Store
 
-        console.result(str(store.verified(name) if name else store.folder()), {})
+        store = Store()
+        console.result(str(store.entry(name).verify() if name else store.folder), {})
 
 
 @weights.command()
@@ -85,10 +87,10 @@ def verify(names: SomeNames = None, debug: Debug = False) -> None:
     """Read weights through, and tell whether they are what they should be."""
     console = Console()
     with reporting(console, debug):
-        from gsrcli.weights import store
+        from gsrcli.weights.store import Store
 
-        here = [name for name in (*store.listed(), *store.imported()) if store.is_present(name)]
-        _each(names or here, lambda name: console.result(f"{store.verified(name)}: intact", {}), console, debug)
+        here = [entry.name for entry in Store().entries() if entry.is_present]
+        _each(names or here, lambda entry: console.result(f"{entry.verify()}: intact", {}), console, debug)
 
 
 @weights.command("import")
@@ -100,19 +102,20 @@ def import_weights(
     name: Annotated[str | None, typer.Option(help="Whose weights these are, or what to call your own.")] = None,
     debug: Debug = False,
 ) -> None:
-    """Take in weights by hand: files that a model's authors released, or a checkpoint."""
+    """Import weights: the files that a model's authors released, or a checkpoint."""
     console = Console()
     with reporting(console, debug):
         from gsrcli.errors import UsageError
-        from gsrcli.weights import store
+        from gsrcli.weights.store import Store
 
+        store = Store()
         for file in files:
             if not file.is_file():
                 raise UsageError(f"no such file: {file}")
         if [file.suffix for file in files] == [".safetensors"]:
-            console.result(str(store.path_of(store.import_checkpoint(files[0], name))), {})
+            console.result(str(store.import_checkpoint(files[0], name).path), {})
         elif name:
-            console.result(str(store.import_released(name, files)), {})
+            console.result(str(store.entry(name).import_released(files)), {})
         else:
             raise UsageError("say whose weights these are: --name NAME", hint="gsr weights list shows the names")
 
@@ -122,19 +125,19 @@ def remove(names: Names, debug: Debug = False) -> None:
     """Delete weights from this machine, and forget which files they were made of."""
     console = Console()
     with reporting(console, debug):
-        from gsrcli.weights import store
-
-        _each(names, store.remove, console, debug)
+        _each(names, lambda entry: entry.remove(), console, debug)
 
 
-def _each(names: Iterable[str], action: Callable[[str], None], console: Console, debug: bool) -> None:
-    """Do this with every name; failures are told, and the rest go on."""
+def _each(names: Iterable[str], action: Callable[[Entry], None], console: Console, debug: bool) -> None:
+    """Do this with the weights of every name; report failures, and go on with the rest."""
     from gsrcli.errors import GsrError
+    from gsrcli.weights.store import Store
 
+    store = Store()
     failed = False
     for name in names:
         try:
-            action(name)
+            action(store.entry(name))
         except GsrError as error:
             if debug:
                 raise
@@ -144,42 +147,38 @@ def _each(names: Iterable[str], action: Callable[[str], None], console: Console,
         raise SystemExit(1)
 
 
-def _facts(entry: Weights | Backbone) -> dict[str, Any]:
-    """What is known of released or bundled weights, and whether they are here."""
-    from gsrcli.weights import store
-    from gsrcli.weights.catalog import Backbone, Bundled
-
-    where = "bundled" if isinstance(entry.source, Bundled) else "cached" if store.is_present(entry.name) else None
-    facts = {key: value for key, value in asdict(entry).items() if key not in ("source", "scores")}
-    urls = {} if isinstance(entry.source, Bundled) else {file.name: file.urls for file in entry.source.values()}
-    facts |= {"where": where, "bytes": _size(entry.name), "files": urls}
-    if isinstance(entry, Backbone):
-        return facts
-    psnr = {
-        dataset: {f"{scale:g}": value for scale, value in by_scale.items()}
-        for dataset, by_scale in entry.scores.psnr.items()
-    }
-    return {**facts, "scores": {"protocol": entry.scores.protocol, "psnr": psnr}}
-
-
-def _facts_of_imported(name: str) -> dict[str, Any]:
-    return {"name": name, "where": "imported", "bytes": _size(name)}
-
-
-def _size(name: str) -> int | None:
-    from gsrcli.weights import store
-
-    return store.path_of(name).stat().st_size if store.is_present(name) else None
+def _facts(entry: Entry) -> dict[str, Any]:
+    """Return what is known of weights, and whether they are here, as plain data."""
+    size = entry.path.stat().st_size if entry.is_present else None
+    if entry.published is None:
+        return {"name": entry.name, "where": "imported", "bytes": size}
+    facts = {key: value for key, value in asdict(entry.published).items() if key not in ("bundled", "released")}
+    released = entry.published.released.values()
+    facts["where"] = "bundled" if entry.bundled else "cached" if entry.is_present else None
+    facts["bytes"] = size
+    facts["pinned"] = entry.published.pinned
+    facts["files"] = {file.name: {"urls": file.urls, "digest": file.digest and str(file.digest)} for file in released}
+    if "scores" in facts:
+        psnr = facts["scores"]["psnr"].items()
+        facts["scores"]["psnr"] = {name: {f"{scale:g}": db for scale, db in at.items()} for name, at in psnr}
+    return facts
 
 
 def _row(facts: dict[str, Any], protocols: list[str]) -> list[str]:
+    size = facts["bytes"]
+    is_listed = "license" in facts
     return [
         facts["name"],
         facts["where"] or "—",
-        f"≈ {facts['parameters'] * 4 / 1e6:.0f} MB" if facts["bytes"] is None else f"{facts['bytes'] / 1e6:.0f} MB",
+        _size(size) if size is not None else f"≈ {_size(facts['parameters'] * 4)}",
         facts.get("license", ""),
-        _shown(facts["scores"], protocols) if "scores" in facts else "for metrics" if "license" in facts else "",
+        "" if not is_listed else "known" if facts["pinned"] else "recorded at first fetch",
+        _shown(facts["scores"], protocols) if "scores" in facts else "for metrics" if is_listed else "",
     ]
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:.0f} MB" if count >= 1e6 else f"{count / 1e3:.0f} kB"
 
 
 def _shown(scores: dict[str, Any], protocols: list[str]) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 __all__ = ["Digest", "sha256_of"]
 
-_HEX_DIGITS = {"sha256": 64, "sha256-prefix": 8, "git-blob-sha1": 40}
+_HEX_DIGITS = {"sha256": 64, "git-blob-sha1": 40}
 
 
 @dataclass(frozen=True)
@@ -17,8 +17,7 @@ class Digest:
     """A digest and its kind.
 
     Attributes:
-        kind: ``sha256``; ``sha256-prefix``, its first eight digits, by which PyTorch names the files it hosts; or
-            ``git-blob-sha1``, by which git names a file's content.
+        kind: ``sha256``, or ``git-blob-sha1``, by which git names a file's content.
         value: lower-case hexadecimal.
     """
 
@@ -27,7 +26,7 @@ class Digest:
 
     @classmethod
     def parse(cls, text: str) -> Digest:
-        """The digest that is written ``kind:value``.
+        """Parse a digest that is written ``kind:value``.
 
         Raises:
             ValueError: there is no such kind, or the value is none of it.
@@ -41,7 +40,7 @@ class Digest:
 
     @classmethod
     def of(cls, path: Path, kind: str = "sha256") -> Digest:
-        """The digest of a file.
+        """Compute the digest of a file.
 
         Raises:
             OSError: it cannot be read.
@@ -53,14 +52,14 @@ class Digest:
         with path.open("rb") as file:
             while block := file.read(2**20):
                 digest.update(block)
-        return cls(kind, digest.hexdigest()[: _HEX_DIGITS[kind]])
+        return cls(kind, digest.hexdigest())
 
     def __str__(self) -> str:
         return f"{self.kind}:{self.value}"
 
 
 def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal.
+    """Compute the SHA-256 of a file, in hexadecimal.
 
     Raises:
         OSError: it cannot be read.

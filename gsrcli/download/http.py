@@ -5,7 +5,7 @@ the same URL and under the same strong entity tag (RFC 9110, sections 13.1.5 and
 thrown away.
 
 This stands on requests, as pooch does. pooch itself does not serve: it begins anew where a download broke off, and
-knows neither git's blob ids nor digests of which only the first digits are published.
+does not know git's blob ids.
 """
 
 from __future__ import annotations
@@ -33,13 +33,16 @@ from gsrcli._version import __version__
 from gsrcli.errors import DownloadError
 from gsrcli.runtime.files import write_whole
 
-__all__ = ["Check", "Report", "download", "forget", "is_offline"]
+__all__ = ["ByteCount", "Check", "Progress", "download", "forget", "is_offline"]
 
 Check = Callable[[Path], None]
 """Raises DownloadError where a complete file is not the one that was meant."""
 
-Report = Callable[[int, "int | None"], None]
+ByteCount = Callable[[int, "int | None"], None]
 """Is told how many bytes are there, and how many there will be, where that is known."""
+
+Progress = Callable[[str, int, "int | None"], None]
+"""Is told the same of several files: a file's name, its bytes so far, and its bytes in all, where that is known."""
 
 TIMEOUT = 30.0
 """Seconds of silence after which a connection is given up."""
@@ -73,7 +76,7 @@ def is_offline() -> bool:
     return os.environ.get("GSRCLI_OFFLINE", "0") not in ("", "0")
 
 
-def download(urls: Sequence[str], part: Path, check: Check, report: Report) -> str:
+def download(urls: Sequence[str], part: Path, check: Check, report: ByteCount) -> str:
     """Bring a file here, whole and checked.
 
     HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY are honoured. HF_TOKEN goes to huggingface.co alone, and only
@@ -116,7 +119,7 @@ def forget(part: Path) -> None:
     _note_of(part).unlink(missing_ok=True)
 
 
-def _fetch(url: str, part: Path, report: Report) -> None:
+def _fetch(url: str, part: Path, report: ByteCount) -> None:
     """Complete a part, trying again after failures that may pass for as long as it grows."""
     pauses = iter(PAUSES)
     most = _size_of(part)
@@ -182,7 +185,7 @@ class _Origin:
         write_whole(_note_of(part), json.dumps(dataclasses.asdict(self)).encode())
 
 
-def _try(url: str, part: Path, report: Report) -> None:
+def _try(url: str, part: Path, report: ByteCount) -> None:
     """One request for what a part lacks."""
     origin = _Origin.of(part)
     if origin and origin.url != url:

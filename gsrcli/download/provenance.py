@@ -14,11 +14,11 @@ from gsrcli.download.digest import Digest, sha256_of
 from gsrcli.errors import DownloadError, ModelError
 from gsrcli.runtime.files import write_whole
 
-__all__ = ["Ledger", "Record", "Source"]
+__all__ = ["Ledger", "Original", "Record"]
 
 
 @dataclass(frozen=True)
-class Source:
+class Original:
     """A file that something was made of, and the URL or path that it came from."""
 
     sha256: str
@@ -34,7 +34,7 @@ class Record:
         sha256: its own; None where it is not a single file.
     """
 
-    sources: dict[str, Source]
+    sources: dict[str, Original]
     sha256: str | None = None
 
 
@@ -51,14 +51,14 @@ class Ledger:
     forget: str
 
     def read(self) -> Record | None:
-        """The record; None where there is none.
+        """Return the record, or None where there is none.
 
         Raises:
             ModelError: it is damaged, or cannot be read.
         """
         try:
             content = json.loads(self.path.read_bytes())
-            sources = {file: Source(**source) for file, source in content.pop("sources").items()}
+            sources = {file: Original(**source) for file, source in content.pop("sources").items()}
             return Record(sources, **content)
         except FileNotFoundError:
             return None

@@ -18,15 +18,17 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from gsrcli.download.digest import Digest, sha256_of
-from gsrcli.download.provenance import Ledger, Record, Source
+from gsrcli.download.provenance import Ledger, Original, Record
 from gsrcli.errors import DownloadError, GsrError, UsageError, nearest
 from gsrcli.evaluation.versions import pictures_in
 from gsrcli.images import INPUT_SUFFIXES
 from gsrcli.runtime.files import filling, locked, user_folder
-from gsrcli.weights.store import Report
+
+if TYPE_CHECKING:
+    from gsrcli.download.http import Progress
 
 __all__ = ["Archive", "Collection", "Dataset", "check", "collect", "fetch", "find", "folder", "registry"]
 
@@ -149,7 +151,7 @@ def check(given: str, root: Path | None = None) -> None:
 
 
 def collect(
-    given: str, root: Path | None, report: Report | None = None, announce: Callable[[Dataset], None] | None = None
+    given: str, root: Path | None, report: Progress | None = None, announce: Callable[[Dataset], None] | None = None
 ) -> Collection:
     """The originals of a data set, fetched if they are not on this machine, or those of any folder.
 
@@ -184,7 +186,7 @@ def find(dataset: Dataset, root: Path) -> Path | None:
     return next((place for place in map(_innermost, candidates) if pictures_in(place)), None)
 
 
-def fetch(dataset: Dataset, report: Report | None = None) -> Path:
+def fetch(dataset: Dataset, report: Progress | None = None) -> Path:
     """Bring a data set, and those that share its archive, to this machine; gives the folder of its originals.
 
     Raises:
@@ -208,7 +210,7 @@ def fetch(dataset: Dataset, report: Report | None = None) -> Path:
     return folder() / dataset.title
 
 
-def _fetch(dataset: Dataset, archive: Archive, report: Report | None) -> None:
+def _fetch(dataset: Dataset, archive: Archive, report: Progress | None) -> None:
     """Download an archive, unpack a data set and the others in it that are not here, and keep its digest alone."""
     from gsrcli.download.http import download, forget
 
@@ -222,7 +224,7 @@ def _fetch(dataset: Dataset, archive: Archive, report: Report | None) -> None:
             report(file, done, total)
 
     origin = download(archive.urls, part, lambda path: ledger.require_known(file, path, archive.digest), tell)
-    sources = {file: Source(sha256_of(part), origin)}
+    sources = {file: Original(sha256_of(part), origin)}
     try:
         _unpack(dataset, part)
     except DownloadError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -17,7 +17,9 @@ from gsrcli.images.picture import Pixels, from_unit
 from gsrcli.runtime.precision import Precision
 from gsrcli.size import Size
 from gsrcli.upscaling.upscaler import Upscaler
-from gsrcli.weights import store
+
+if TYPE_CHECKING:
+    from gsrcli.download.http import Progress
 
 __all__ = ["INTERPOLATIONS", "Interpolation", "Network", "Restorer", "load"]
 
@@ -119,7 +121,7 @@ def load(
     tile: int | None = None,
     rounded: bool = True,
     ensemble: bool = False,
-    report: store.Report | None = None,
+    report: Progress | None = None,
 ) -> list[Restorer]:
     """The restorers of these names: interpolations, names of weights, or paths of checkpoints, as ``NAME=PATH`` too.
 

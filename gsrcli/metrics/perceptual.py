@@ -1,24 +1,28 @@
 """How alike two pictures look: LPIPS and DISTS, which compare what a network sees in them. 0 is the same.
 
-The networks' weights are kept as models' are (``gsr weights``). What the metrics themselves learned, a weight for each
-feature, comes with torchmetrics, of which nothing else is used: it would have the networks of torchvision.
+Their weights are kept as models' are (``gsr weights``): the networks' are fetched, and what the metrics themselves
+learned, a weight for each feature, comes with the package.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from gsrcli.errors import ModelError, PictureError, UsageError, nearest
-from gsrcli.models.feature_extractors import ARCHITECTURES, load_backbone
+from gsrcli.errors import PictureError, UsageError, nearest
+from gsrcli.models.feature_extractors import ARCHITECTURES
 from gsrcli.runtime.devices import autocast
-from gsrcli.weights import store
+from gsrcli.weights.checkpoint import read_backbone
+from gsrcli.weights.store import Store
+
+if TYPE_CHECKING:
+    from gsrcli.download.http import Progress
 
 __all__ = ["DISTS", "LPIPS", "METRICS", "Compare", "load_perceptual"]
 
@@ -89,9 +93,9 @@ class _RootMeanSquare(nn.Module):
 
 
 def load_perceptual(
-    names: Sequence[str], device: str | torch.device = "cpu", report: store.Report | None = None
+    names: Sequence[str], device: str | torch.device = "cpu", report: Progress | None = None
 ) -> Compare:
-    """What scores pictures by these metrics. Weights that are not on this machine yet are fetched, once.
+    """Return what scores pictures by these metrics. Weights that are not on this machine yet are fetched, once.
 
     Args:
         names: of :data:`METRICS`.
@@ -99,7 +103,7 @@ def load_perceptual(
         report: is told of the progress of a download.
 
     Raises:
-        UsageError: there is no such metric, or torchmetrics is missing.
+        UsageError: there is no such metric.
         ModelError: weights are damaged.
         DownloadError: they cannot be fetched.
     """
@@ -123,41 +127,32 @@ def load_perceptual(
     return compare
 
 
-def _load_lpips(backbone: str, heads: str, report: store.Report | None) -> LPIPS:
-    stages = range(len(ARCHITECTURES[backbone].stages))
-    learned = _learned(f"lpips_models/{heads}.pth", [f"lin{stage}.model.1.weight" for stage in stages])
-    return LPIPS(_load(backbone, report), backbone, learned)
+def _load_lpips(network: str, report: Progress | None) -> LPIPS:
+    learned = _load_learned("lpips")
+    heads = [learned[f"{network}.{stage}"] for stage in range(len(ARCHITECTURES[network].stages))]
+    return LPIPS(_load_backbone(network, report), network, heads)
 
 
-def _load_dists(report: store.Report | None) -> DISTS:
-    alpha, beta = _learned("dists_models/weights.pt", ["alpha", "beta"])
-    return DISTS(_load("vgg16", report), alpha, beta)
+def _load_dists(report: Progress | None) -> DISTS:
+    learned = _load_learned("dists")
+    return DISTS(_load_backbone("vgg16", report), learned["alpha"], learned["beta"])
 
 
-METRICS: dict[str, Callable[[store.Report | None], LPIPS | DISTS]] = {
-    "lpips": lambda report: _load_lpips("alexnet", "alex", report),
-    "lpips-vgg": lambda report: _load_lpips("vgg16", "vgg", report),
+METRICS: dict[str, Callable[[Progress | None], LPIPS | DISTS]] = {
+    "lpips": lambda report: _load_lpips("alexnet", report),
+    "lpips-vgg": lambda report: _load_lpips("vgg16", report),
     "dists": _load_dists,
 }
 """By name, what loads them. Papers on super-resolution, GSASR's among them, mean LPIPS with AlexNet."""
 
 
-def _load(backbone: str, report: store.Report | None) -> nn.Sequential:
-    return load_backbone(backbone, store.locate(backbone, report))
+def _load_backbone(name: str, report: Progress | None) -> nn.Sequential:
+    return read_backbone(name, Store().entry(name).locate(report))
 
 
-def _learned(file: str, names: Sequence[str]) -> list[Tensor]:
-    """What a metric learned, of one of torchmetrics' files: vectors, by their names there."""
-    package = importlib.util.find_spec("torchmetrics")  # to import it takes seconds, and is not needed
-    if package is None or package.origin is None:
-        raise UsageError("perceptual metrics need torchmetrics", hint="pip install 'gsrcli[metrics]'")
-    path = Path(package.origin).parent / "functional" / "image" / file
-    try:
-        learned = torch.load(path, map_location="cpu", weights_only=True)
-        return [learned[name].flatten() for name in names]
-    except Exception as error:  # of a damaged file, torch and pickle raise whatever they stumble over
-        hint = "pip install --force-reinstall --no-deps torchmetrics"
-        raise ModelError(f"torchmetrics is damaged, or too new: {path}: {error}", hint=hint) from error
+def _load_learned(metric: str) -> dict[str, Tensor]:
+    """Load what a metric learned, which comes with the package: vectors by name."""
+    return load_file(Store().entry(metric).locate())
 
 
 def _features(stages: nn.ModuleList, first: Tensor, second: Tensor) -> Iterator[tuple[Tensor, Tensor]]:

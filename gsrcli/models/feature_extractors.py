@@ -7,15 +7,12 @@ of arXiv:1409.1556.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
-from torch import Tensor, nn
+from torch import nn
 
-from gsrcli.errors import ModelError
-
-__all__ = ["ARCHITECTURES", "Architecture", "backbone_bytes", "load_backbone", "state_of_features"]
+__all__ = ["ARCHITECTURES", "Architecture"]
 
 
 @dataclass(frozen=True)
@@ -33,39 +30,9 @@ class Architecture:
     smallest: int
 
     def split(self, backbone: nn.Sequential) -> list[nn.Sequential]:
-        """The stages of a backbone of this architecture, each to be given what the one before it gives."""
+        """Cut a backbone of this architecture into its stages: each is given what the one before it gives."""
         layers = list(backbone)
         return [nn.Sequential(*layers[begin:end]) for begin, end in itertools.pairwise((0, *self.stages))]
-
-
-def backbone_bytes(backbone: nn.Sequential, name: str) -> bytes:
-    """A backbone's weights as a safetensors file."""
-    from safetensors.torch import save
-
-    return save(backbone.state_dict(), {"format": "gsrcli", "backbone": name})
-
-
-def load_backbone(name: str, path: Path) -> nn.Sequential:
-    """A backbone with the weights that :func:`backbone_bytes` made, ready to use.
-
-    Raises:
-        ModelError: they are damaged, or another backbone's.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    backbone = ARCHITECTURES[name].build()
-    try:
-        backbone.load_state_dict(load_file(path))
-    except (SafetensorError, OSError, RuntimeError) as error:
-        raise ModelError(f"{path} does not fit {name}: {error}", hint=f"gsr weights remove {name}") from error
-    return backbone.eval().requires_grad_(False)
-
-
-def state_of_features(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Of a released network's state dict, what finds features; the rest tells what is in the picture."""
-    prefix = "features."
-    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
 
 
 def _alexnet() -> nn.Sequential:

@@ -13,6 +13,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -33,7 +34,9 @@ from gsrcli.upscaling.budget import SMALLEST_STRIP, attempt, plan, require_memor
 from gsrcli.upscaling.tiling import Box, Grid, PaddedPicture, cuts, round_up
 from gsrcli.upscaling.transfer import Download, SideStream, quantize
 from gsrcli.weights.load import DEFAULT_MODEL, load_model
-from gsrcli.weights.store import Report
+
+if TYPE_CHECKING:
+    from gsrcli.download.http import Progress
 
 __all__ = ["STAGES", "Upscaler"]
 
@@ -70,7 +73,7 @@ class Upscaler:
         device: str | torch.device = "auto",
         precision: Precision = "auto",
         tile: int | None = None,
-        report: Report | None = None,
+        report: Progress | None = None,
     ) -> Upscaler:
         """Load a model and choose the arithmetic that suits it and its device.
 

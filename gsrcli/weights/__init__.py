@@ -1,6 +1,6 @@
 """Trained weights: which there are, where they are kept, and models made of them.
 
-``load`` makes a model of a name or a path; ``catalog`` reads weights.toml; ``store`` keeps on this machine what it
-fetched and what was imported; ``checkpoint`` reads and writes our files, ``convert`` makes them of released ones, whose
-tensors ``released`` knows.
+The way of a name: ``load.load_model(name)`` takes ``store.Store().entry(name)``, whose ``locate()`` finds or fetches
+the checkpoint, and reads that. ``catalog`` reads weights.toml; ``checkpoint`` reads and writes our files, and
+``convert`` makes them of released ones, whose tensors ``released`` knows.
 """

@@ -13,10 +13,20 @@ from typing import Any, Literal
 from gsrcli.download.digest import Digest
 from gsrcli.runtime.files import shipped
 
-__all__ = ["Backbone", "Bundled", "Released", "Scores", "Weights", "backbones", "is_name", "registry"]
+__all__ = [
+    "Bundled",
+    "ModelWeights",
+    "Released",
+    "Scores",
+    "Weights",
+    "is_name",
+    "metric_weights",
+    "model_weights",
+    "published",
+]
 
 _PACKAGE = Path(__file__).parents[1]
-_BACKBONES = "backbone"
+_METRICS = "metric"
 
 
 @dataclass(frozen=True)
@@ -29,12 +39,12 @@ class Bundled:
 
 @dataclass(frozen=True)
 class Released:
-    """A file that a model's authors released.
+    """A file that the authors of weights released.
 
     Attributes:
         name: what it is called where it was released.
         urls: where it is; any will do.
-        digest: what its authors, or their host, say that it is; None where they do not say.
+        digest: what it must be; None where that is not known, and is recorded when the file is first fetched.
     """
 
     name: str
@@ -55,69 +65,70 @@ class Scores:
     psnr: dict[str, dict[float, float]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Weights:
     """An entry of weights.toml: trained weights, in the package or as their authors released them.
 
     Attributes:
-        name: what ``--model`` calls it.
-        model: the architecture that they are weights of; several may share one.
+        name: what ``gsr weights`` calls them.
         description: one line.
         license: SPDX identifier of the weights' licence.
         parameters: how many numbers were learned; a released file has about four bytes for each.
-        training: the pictures that they were learned from.
-        rendering: ``released`` where the picture is drawn as the authors' program draws it, against its paper;
-            ``field`` where the Gaussians are.
-        source: the checkpoint in the package, or the released files that make one, by name.
+        training: what they were learned from.
         paper: URL.
         code: URL of the authors' program.
+        bundled: the checkpoint in the package, or None.
+        released: the files that make one, by name; none where it is in the package.
+    """
+
+    name: str
+    description: str
+    license: str
+    parameters: int
+    training: str
+    paper: str | None = None
+    code: str | None = None
+    bundled: Bundled | None = None
+    released: Mapping[str, Released] = field(default_factory=dict)
+
+    @property
+    def pinned(self) -> bool:
+        """Whether the digest of every file is known before it is fetched."""
+        return all(file.digest for file in self.released.values())
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelWeights(Weights):
+    """Weights of a model, which ``--model`` takes by their name.
+
+    Attributes:
+        model: the architecture that they are weights of; several may share one.
+        rendering: ``released`` where the picture is drawn as the authors' program draws it, against its paper;
+            ``field`` where the Gaussians are.
         scores: what was published of exactly these weights.
     """
 
-    name: str
     model: str
-    description: str
-    license: str
-    parameters: int
-    training: str
-    source: Bundled | dict[str, Released]
     rendering: Literal["field", "released"] = "field"
-    paper: str | None = None
-    code: str | None = None
     scores: Scores = field(default_factory=lambda: Scores("", {}))
 
 
-@dataclass(frozen=True)
-class Backbone:
-    """An entry below ``backbone`` in weights.toml: a network that recognises pictures, through which metrics compare.
-
-    Attributes:
-        name: what it is called; no weights of a model share it.
-        description: one line.
-        license: SPDX identifier of the licence of the program that the weights were released with.
-        parameters: how many numbers were learned, of all layers; those that find features are kept.
-        training: the pictures that they were learned from.
-        source: the released file, by name.
-    """
-
-    name: str
-    description: str
-    license: str
-    parameters: int
-    training: str
-    source: dict[str, Released]
+def published() -> dict[str, Weights]:
+    """Return all that weights.toml lists, by name: weights of models, then those that metrics use."""
+    return {**model_weights(), **metric_weights()}
 
 
 @cache
-def registry() -> dict[str, Weights]:
-    """The weights of models that weights.toml lists, by name."""
-    return {name: _weights(name, **entry) for name, entry in _tables().items() if name != _BACKBONES}
+def model_weights() -> dict[str, ModelWeights]:
+    """Return the weights of models that weights.toml lists, by name."""
+    entries = {name: _fields(**entry) for name, entry in _tables().items() if name != _METRICS}
+    return {name: ModelWeights(name=name, **entry) for name, entry in entries.items()}
 
 
 @cache
-def backbones() -> dict[str, Backbone]:
-    """The backbones of metrics that weights.toml lists, by name. They enlarge nothing."""
-    return {name: _backbone(name, **entry) for name, entry in _tables()[_BACKBONES].items()}
+def metric_weights() -> dict[str, Weights]:
+    """Return what perceptual metrics use of weights.toml, by name. No weights of a model share these names."""
+    return {name: Weights(name=name, **_fields(**entry)) for name, entry in _tables()[_METRICS].items()}
 
 
 def is_name(text: str) -> bool:
@@ -129,25 +140,22 @@ def _tables() -> dict[str, Any]:
     return tomllib.loads(shipped("weights.toml").read_text(encoding="utf-8"))
 
 
-def _weights(
-    name: str,
+def _fields(
     *,
     bundled: str | None = None,
     digest: str = "",
     released: Mapping[str, Any] | None = None,
-    scores: Mapping[str, Any],
+    scores: Mapping[str, Any] | None = None,
     **entry: Any,
-) -> Weights:
-    source = Bundled(_PACKAGE / bundled, Digest.parse(digest)) if bundled else _released(released or {})
-    return Weights(name, source=source, scores=_scores(**scores), **entry)
-
-
-def _backbone(name: str, *, released: Mapping[str, Any], **entry: Any) -> Backbone:
-    return Backbone(name, source=_released(released), **entry)
-
-
-def _released(files: Mapping[str, Any]) -> dict[str, Released]:
-    return {name: _file(name, **entry) for name, entry in files.items()}
+) -> dict[str, Any]:
+    """Turn a table of weights.toml into arguments of :class:`Weights` or :class:`ModelWeights`."""
+    if bundled:
+        entry["bundled"] = Bundled(_PACKAGE / bundled, Digest.parse(digest))
+    if released:
+        entry["released"] = {name: _file(name, **file) for name, file in released.items()}
+    if scores:
+        entry["scores"] = _scores(**scores)
+    return entry
 
 
 def _file(name: str, *, urls: list[str], digest: str | None = None) -> Released:

@@ -1,4 +1,4 @@
-"""Checkpoint files: safetensors whose metadata name the model and its config."""
+"""Checkpoint files: safetensors whose metadata name the model and its config, or the backbone of metrics."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from gsrcli.models import Model
 
 __all__ = [
+    "backbone_bytes",
     "model_bytes",
+    "read_backbone",
     "read_model",
     "read_named_model",
     "require_finite",
@@ -37,7 +39,7 @@ def save_model(model: Model, name: str, path: Path, notes: dict[str, Any]) -> No
 
 
 def model_bytes(model: Model, name: str, notes: dict[str, Any]) -> bytes:
-    """A checkpoint: a model's weights, its name and config, and ``notes`` on how it came to be."""
+    """Make a checkpoint of a model: its weights, its name and config, and ``notes`` on how it came to be."""
     from safetensors.torch import save
 
     from gsrcli.models import config_of
@@ -73,12 +75,12 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def read_model(path: Path) -> Model:
-    """The model that a checkpoint holds. For what is raised see :func:`read_named_model`."""
+    """Read the model that a checkpoint holds. For what is raised see :func:`read_named_model`."""
     return read_named_model(path)[1]
 
 
 def read_named_model(path: Path) -> tuple[str, Model]:
-    """The name of the architecture that a checkpoint holds, and the model.
+    """Read a checkpoint: the name of its architecture, and the model.
 
     Raises:
         ModelError: it is damaged, another program's, or does not fit the model that it names.
@@ -108,8 +110,38 @@ def read_named_model(path: Path) -> tuple[str, Model]:
     return metadata["model"], model
 
 
+def backbone_bytes(backbone: nn.Sequential, name: str) -> bytes:
+    """Make a checkpoint of a backbone: its weights and its name."""
+    from safetensors.torch import save
+
+    return save(backbone.state_dict(), {"format": "gsrcli", "backbone": name})
+
+
+def read_backbone(name: str, path: Path) -> nn.Sequential:
+    """Read the checkpoint of a backbone, ready to use.
+
+    Args:
+        name: of :data:`gsrcli.models.feature_extractors.ARCHITECTURES`.
+        path: the checkpoint.
+
+    Raises:
+        ModelError: it is damaged, or another backbone's.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    from gsrcli.models.feature_extractors import ARCHITECTURES
+
+    backbone = ARCHITECTURES[name].build()
+    try:
+        backbone.load_state_dict(load_file(path))
+    except (SafetensorError, OSError, RuntimeError) as error:
+        raise ModelError(f"{path} does not fit {name}: {error}", hint=f"gsr weights remove {name}") from error
+    return backbone.eval().requires_grad_(False)
+
+
 def require_finite(model: nn.Module, what: str) -> None:
-    """See that no weight is infinite or NaN.
+    """Check that no weight is infinite or NaN.
 
     Raises:
         ModelError: one is.

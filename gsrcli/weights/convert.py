@@ -1,4 +1,4 @@
-"""Released checkpoints, which are pickles, as models of ours."""
+"""Turns released files, which are pickles, into checkpoints of ours."""
 
 from __future__ import annotations
 
@@ -13,28 +13,36 @@ from torch import Tensor, nn
 
 from gsrcli.errors import ModelError
 from gsrcli.models import Model, build
-from gsrcli.models.feature_extractors import ARCHITECTURES, state_of_features
+from gsrcli.models.feature_extractors import ARCHITECTURES
 from gsrcli.models.gsasr import GSASR_CONFIGS
-from gsrcli.weights.checkpoint import require_finite
+from gsrcli.weights.catalog import ModelWeights, Weights
+from gsrcli.weights.checkpoint import backbone_bytes, model_bytes, require_finite
 from gsrcli.weights.released import convert, convert_gaussiansr
 
-__all__ = ["backbone_of_released", "model_of_released", "require_convertible"]
+__all__ = ["checkpoint_of_released", "model_of_released"]
 
 _GSASR_FILES = {"encoder.pth", "decoder.pth"}
 _GAUSSIANSR_FILES = {"epoch-last.pth"}
 
 
-def require_convertible(model: str, files: Collection[str]) -> None:
-    """See that released files of these names can become this model.
+def checkpoint_of_released(weights: Weights, files: Mapping[str, Path]) -> bytes:
+    """Make the checkpoint of weights, a model's or a backbone's, of their released files.
+
+    Args:
+        weights: what weights.toml says of them.
+        files: where the files are, by the names that they were released under.
 
     Raises:
-        ModelError: they cannot.
+        ModelError: a file is damaged, holds anything but tensors, or does not fit.
+        OSError: a file cannot be read.
     """
-    _converter(model, files)
+    if isinstance(weights, ModelWeights):
+        return model_bytes(model_of_released(weights.model, files), weights.model, {})
+    return backbone_bytes(_backbone_of_released(weights.name, files), weights.name)
 
 
 def model_of_released(model: str, files: Mapping[str, Path]) -> Model:
-    """A model with the weights that released files hold.
+    """Build a model with the weights that released files hold.
 
     Args:
         model: the architecture.
@@ -51,13 +59,19 @@ def model_of_released(model: str, files: Mapping[str, Path]) -> Model:
     return ours
 
 
-def backbone_of_released(name: str, files: Mapping[str, Path]) -> nn.Sequential:
-    """A metric's backbone with the weights of its one released file; raises as :func:`model_of_released` does."""
+def _backbone_of_released(name: str, files: Mapping[str, Path]) -> nn.Sequential:
+    """Build a metric's backbone with the weights of its one released file."""
     ((file, path),) = files.items()
     content = _read_pickle(file, path)
     backbone = ARCHITECTURES[name].build()
-    _fill(backbone, lambda: state_of_features(content), file, name)
+    _fill(backbone, lambda: _features(content), file, name)
     return backbone
+
+
+def _features(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Keep the ``features.*`` tensors of a classifier's state dict, and drop the classification head."""
+    prefix = "features."
+    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
 
 
 def _fill(network: nn.Module, state: Callable[[], dict[str, Tensor]], files: str, name: str) -> None:

@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gsrcli.errors import ModelError, nearest
-from gsrcli.weights import store
-from gsrcli.weights.catalog import registry
+from gsrcli.weights.checkpoint import read_named_model
+from gsrcli.weights.store import Store
 
 if TYPE_CHECKING:
     import torch
 
+    from gsrcli.download.http import Progress
     from gsrcli.models import Model
 
-__all__ = ["DEFAULT_MODEL", "load_model", "load_named_model", "weight_names"]
+__all__ = ["DEFAULT_MODEL", "load_model", "load_named_model"]
 
 DEFAULT_MODEL = "gsasr-lite"
 
@@ -23,9 +24,9 @@ DEFAULT_MODEL = "gsasr-lite"
 def load_model(
     name: str | os.PathLike[str] = DEFAULT_MODEL,
     device: str | torch.device = "cpu",
-    report: store.Report | None = None,
+    report: Progress | None = None,
 ) -> Model:
-    """A model with its trained weights, ready to use.
+    """Load a model with its trained weights, ready to use.
 
     Weights that are not on this machine yet are fetched, once.
 
@@ -43,33 +44,25 @@ def load_model(
     return channels_last(load_named_model(name, report)[1].to(device)).eval().requires_grad_(False)
 
 
-def load_named_model(
-    name: str | os.PathLike[str] = DEFAULT_MODEL, report: store.Report | None = None
-) -> tuple[str, Model]:
-    """The name of an architecture, and the model with trained weights; for the rest see :func:`load_model`."""
-    from gsrcli.weights.checkpoint import read_named_model
-
+def load_named_model(name: str | os.PathLike[str] = DEFAULT_MODEL, report: Progress | None = None) -> tuple[str, Model]:
+    """Load a model, and return the name of its architecture with it; for the rest see :func:`load_model`."""
     return read_named_model(_locate(name, report))
 
 
-def weight_names() -> list[str]:
-    """The names of weights: those that are published or come with gsrcli, and those that were imported here."""
-    return [*registry(), *store.imported()]
-
-
-def _locate(name: str | os.PathLike[str], report: store.Report | None) -> Path:
-    """The verified file of weights with a name, or the path itself."""
-    if name in weight_names():
-        return store.locate(str(name), report)
+def _locate(name: str | os.PathLike[str], report: Progress | None) -> Path:
+    """Return the verified checkpoint of a name, or the path itself. A name goes before a file that is called so."""
+    store = Store()
+    if name in store.model_names():
+        return store.entry(str(name)).locate(report)
     path = Path(name)
     if path.is_file():
         return path
     if path.suffix or len(path.parts) > 1:
         raise ModelError(f"no such checkpoint: {path}")
-    raise _unknown(str(name))
+    raise _unknown(str(name), store.model_names())
 
 
-def _unknown(name: str) -> ModelError:
+def _unknown(name: str, known: list[str]) -> ModelError:
     from gsrcli.models import MODEL_NAMES
 
     if name in MODEL_NAMES:
@@ -77,5 +70,5 @@ def _unknown(name: str) -> ModelError:
             f"gsrcli has no weights for {name}",
             hint="give a checkpoint of it: --model PATH.safetensors",
         )
-    hint = f"try {nearest(name, weight_names())}, or the path of a checkpoint"
+    hint = f"try {nearest(name, known)}, or the path of a checkpoint"
     return ModelError(f"there is no model called {name!r}", hint=hint)

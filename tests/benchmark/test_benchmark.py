@@ -40,8 +40,8 @@ from gsrcli.runtime.memory import peak_memory
 from gsrcli.runtime.timing import Clock, Timing
 from gsrcli.size import Size
 from gsrcli.upscaling.upscaler import Upscaler
-from gsrcli.weights import store
 from gsrcli.weights.load import load_model
+from gsrcli.weights.store import Store
 
 Bench = Callable[..., Result]
 Photo = Callable[..., Path]
@@ -401,7 +401,7 @@ def test_random_weights_are_not_passed_off_as_trained() -> None:
 
 def test_imported_weights_are_trained_ones(tiny_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GSRCLI_HOME", str(tmp_path / "home"))
-    store.import_checkpoint(tiny_path, "mine")
+    Store().import_checkpoint(tiny_path, "mine")
     assert (subject := Subject.load("mine", SETTING.device)).weights == "trained"
     assert len(subject.model.state_dict()) == len(load_model(tiny_path).state_dict())
     with pytest.raises(ModelError, match="'mein'") as raised:

@@ -50,9 +50,8 @@ from gsrcli.metrics.perceptual import load_perceptual
 from gsrcli.models.feature_extractors import ARCHITECTURES
 from gsrcli.size import Size
 from gsrcli.upscaling.upscaler import Upscaler
-from gsrcli.weights import store
-from gsrcli.weights.catalog import backbones
-from gsrcli.weights.catalog import registry as weights_registry
+from gsrcli.weights.catalog import metric_weights, model_weights
+from gsrcli.weights.store import Store
 
 Gsr = Callable[..., Result]
 Photo = Callable[..., Path]
@@ -316,15 +315,15 @@ def test_perceptual_metrics_see_what_the_protocol_compares(
 ) -> None:
     """With a network of random weights, on bicubic enlargements of even size, within a border of 2."""
     monkeypatch.setenv("GSRCLI_HOME", str(tmp_path / "home"))
-    entry = backbones()[network]
-    ((file, released),) = entry.source.items()
+    weights = metric_weights()[network]
+    ((file, released),) = weights.released.items()
     with torch.random.fork_rng():
         torch.manual_seed(0)
         state = ARCHITECTURES[network].build().state_dict()
     torch.save({f"features.{key}": tensor for key, tensor in state.items()}, tmp_path / file)
-    source = {file: replace(released, digest=Digest.of(tmp_path / file))}
-    monkeypatch.setitem(backbones(), network, replace(entry, source=source))
-    store.import_released(network, [tmp_path / file])
+    files = {file: replace(released, digest=Digest.of(tmp_path / file))}
+    monkeypatch.setitem(metric_weights(), network, replace(weights, released=files))
+    Store().entry(network).import_released([tmp_path / file])
     options = ("--model", "bicubic", "--scales", 2, "--degradation", "pillow", "--metrics", f"{name},psnr")
     data = evaluate(*options)
     assert data["failures"] == []
@@ -899,7 +898,7 @@ def test_published_means_of_other_pictures_are_not_shown(gsr: Gsr, tmp_path: Pat
 def test_what_is_published_is_what_weights_say() -> None:
     """Two files list the authors' numbers of released weights."""
     compared = 0
-    for name, weights in weights_registry().items():
+    for name, weights in model_weights().items():
         for dataset, by_scale in weights.scores.psnr.items():
             for scale, psnr in by_scale.items():
                 wanted = (name, dataset.lower(), (scale, scale))
@@ -909,7 +908,7 @@ def test_what_is_published_is_what_weights_say() -> None:
     assert compared > 30
     assert {entry.dataset for entry in published()} <= set(registry())
     assert {entry.protocol for entry in published()} <= set(PROTOCOLS)
-    known = {*weights_registry(), "bicubic", None}
+    known = {*model_weights(), "bicubic", None}
     assert {entry.model for entry in published()} <= known
 
 

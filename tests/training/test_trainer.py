@@ -759,9 +759,8 @@ def test_a_run_begins_with_given_weights_and_their_shape(gsr: Gsr, pictures: Pat
 def test_weights_may_be_given_by_name(
     gsr: Gsr, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gsrcli.weights.load.weight_names", lambda: ["gsasr-lite"])
     path = saved(tmp_path / "published.safetensors", {**TINY, "blocks": 2})
-    monkeypatch.setattr("gsrcli.weights.store.locate", lambda name, report=None: path)
+    monkeypatch.setattr("gsrcli.weights.store.Entry.locate", lambda entry, report=None: path)
     result = gsr("train", pictures, "--run", tmp_path / "run", "--from", "gsasr-lite", *_options(SHORT))
     assert result.exit_code == 0, result.output
     assert config_of(load_model(tmp_path / "run" / "weights.safetensors"))["blocks"] == 2

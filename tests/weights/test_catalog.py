@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Literal, NoReturn
@@ -25,44 +26,43 @@ import gsrcli
 from gsrcli.download.digest import Digest, sha256_of
 from gsrcli.models import MODEL_NAMES
 from gsrcli.runtime.files import shipped
-from gsrcli.weights.catalog import Bundled, Weights, backbones, is_name, registry
+from gsrcli.weights.catalog import ModelWeights, is_name, metric_weights, model_weights, published
+from gsrcli.weights.convert import _converter
 from gsrcli.weights.load import DEFAULT_MODEL, load_model
 
 LARGEST_FILE = 5_000_000
 TABLES = ("rope_t_x", "rope_t_y", "attn_mask", "_index", "_index_SA", "_index_OCA")
-ENTRIES = [pytest.param(entry, id=name) for name, entry in registry().items()]
+ENTRIES = [pytest.param(entry, id=name) for name, entry in model_weights().items()]
 
 
 def test_every_released_model_is_there() -> None:
     enhanced = [f"gsasr-{encoder}{data}" for encoder in ("edsr", "rdn", "swinir") for data in ("", "-div2k")]
     paper = [f"gsasr-{encoder}-paper" for encoder in ("edsr", "rdn", "swinir")]
-    assert list(registry()) == [DEFAULT_MODEL, *enhanced, "gsasr-hatl", *paper, "gaussiansr-edsr-released"]
+    assert list(model_weights()) == [DEFAULT_MODEL, *enhanced, "gsasr-hatl", *paper, "gaussiansr-edsr-released"]
 
 
 @pytest.mark.parametrize("entry", ENTRIES)
-def test_its_model_can_be_built(entry: Weights) -> None:
+def test_its_model_can_be_built(entry: ModelWeights) -> None:
     assert entry.model in MODEL_NAMES
 
 
 @pytest.mark.parametrize("entry", ENTRIES)
-def test_its_files_can_be_converted(entry: Weights) -> None:
-    from gsrcli.weights.convert import require_convertible
-
-    if not isinstance(entry.source, Bundled):
-        require_convertible(entry.model, entry.source)
+def test_its_files_can_be_converted(entry: ModelWeights) -> None:
+    if not entry.bundled:
+        _converter(entry.model, entry.released)  # raises where there is none
 
 
 @pytest.mark.parametrize("entry", [entry for entry in ENTRIES if entry.id != DEFAULT_MODEL])
-def test_its_parameters_are_those_of_the_released_files(entry: Weights) -> None:
+def test_its_parameters_are_those_of_the_released_files(entry: ModelWeights) -> None:
     released = SHAPES[entry.model.removesuffix("-released")]
     numbers = [math.prod(s) for file in released.values() for name, s in file.items() if not name.endswith(TABLES)]
     assert entry.parameters == sum(numbers)
 
 
 @pytest.mark.parametrize("entry", [entry for entry in ENTRIES if entry.id != DEFAULT_MODEL])
-def test_its_files_are_where_its_authors_put_them(entry: Weights) -> None:
-    assert not isinstance(entry.source, Bundled)
-    for file, released in entry.source.items():
+def test_its_files_are_where_its_authors_put_them(entry: ModelWeights) -> None:
+    assert not entry.bundled
+    for file, released in entry.released.items():
         assert released.name == file
         assert all(url.endswith(f"/{file}") for url in released.urls)
     assert entry.paper is not None
@@ -70,21 +70,33 @@ def test_its_files_are_where_its_authors_put_them(entry: Weights) -> None:
 
 
 def test_each_address_belongs_to_one_entry() -> None:
-    sources = [entry.source for entry in registry().values() if not isinstance(entry.source, Bundled)]
-    urls = [url for source in sources for released in source.values() for url in released.urls]
+    urls = [url for entry in model_weights().values() for file in entry.released.values() for url in file.urls]
     assert len(urls) == len(set(urls)) == 2 * (9 + 2) + 1  # HAT-L's folder is spelled two ways
 
 
-def test_the_bundled_weights_are_what_the_registry_says() -> None:
-    source = registry()[DEFAULT_MODEL].source
-    assert isinstance(source, Bundled)
-    assert sha256_of(source.path) == source.digest.value
-    assert source.path.stat().st_size <= LARGEST_FILE
-    assert source.path.is_relative_to(Path(gsrcli.__file__).parent / "weights")  # what the wheel takes in
+@pytest.mark.parametrize("name", [DEFAULT_MODEL, "lpips", "dists"])
+def test_bundled_weights_are_what_weights_toml_says(name: str) -> None:
+    bundled = published()[name].bundled
+    assert bundled is not None
+    assert f"sha256:{sha256_of(bundled.path)}" == str(bundled.digest)
+    assert bundled.path.stat().st_size <= LARGEST_FILE
+    assert bundled.path.is_relative_to(Path(gsrcli.__file__).parent / "weights")  # what the wheel takes in
+
+
+def test_every_released_file_is_pinned_but_those_of_gsasr() -> None:
+    """A digest says what a file is, and its address names a commit or the file's digest: neither can change unseen."""
+    assert {name for name, entry in published().items() if not entry.pinned} == {
+        name for name, entry in model_weights().items() if entry.code == "https://github.com/ChrisDud0257/GSASR"
+    }
+    for entry in published().values():
+        for file in entry.released.values():
+            for url in file.urls:
+                names_a_version = re.search(r"/[0-9a-f]{40}/|-[0-9a-f]{8}\.pth$", url)
+                assert bool(names_a_version) == (file.digest is not None), url
 
 
 def test_scores_are_as_published() -> None:
-    psnr = {name: entry.scores.psnr for name, entry in registry().items()}
+    psnr = {name: entry.scores.psnr for name, entry in model_weights().items()}
     assert psnr["gsasr-edsr-paper"]["DIV2K"] == {2: 36.65, 3: 32.89, 4: 30.89, 6: 28.60, 8: 27.22, 12: 25.50}
     assert psnr["gsasr-hatl"]["Urban100"] == {4: 28.44}
     assert psnr["gsasr-edsr"]["DIV2K"][4] > psnr["gsasr-edsr-div2k"]["DIV2K"][4]
@@ -92,14 +104,15 @@ def test_scores_are_as_published() -> None:
 
 
 def test_the_bundled_weights_hold_as_many_parameters_as_they_say() -> None:
-    assert registry()[DEFAULT_MODEL].parameters == sum(p.numel() for p in load_model().parameters())
+    assert model_weights()[DEFAULT_MODEL].parameters == sum(p.numel() for p in load_model().parameters())
 
 
 def test_every_entry_tells_what_it_is() -> None:
-    for entry in (*registry().values(), *backbones().values()):
-        assert entry.license in ("Apache-2.0", "BSD-3-Clause")
+    for entry in published().values():
+        assert entry.license in ("Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "MIT")
         assert entry.training
-        assert entry.parameters > 100_000
+        assert entry.parameters > 1_000
+        assert bool(entry.bundled) != bool(entry.released)
 
 
 # The schema
@@ -131,41 +144,45 @@ class ScoresTable(Table):
     psnr: dict[Line, dict[Scale, Decibels]]
 
 
-class BackboneTable(Table):
+class WeightsTable(Table):
     description: Line
     license: Line
     parameters: int = Field(ge=1)
     training: Line
+    paper: Https
+    code: Https
+
+
+class ReleasedTable(WeightsTable):
     released: dict[FileName, FileTable] = Field(min_length=1)
 
 
-class ReleasedTable(BackboneTable):
-    model: Line
-    rendering: Literal["field", "released"] = "field"
-    paper: Https
-    code: Https
-    scores: ScoresTable
-
-
-class BundledTable(Table):
-    model: Line
-    description: Line
-    license: Line
-    parameters: int = Field(ge=1)
-    training: Line
+class BundledTable(WeightsTable):
     bundled: Line
     digest: Hash
+
+
+class ReleasedModelTable(ReleasedTable):
+    model: Line
+    rendering: Literal["field", "released"] = "field"
     scores: ScoresTable
 
 
-SCHEMA = TypeAdapter(dict[Name, ReleasedTable | BundledTable])
-BACKBONES = TypeAdapter(dict[Name, BackboneTable])
+class BundledModelTable(BundledTable):
+    model: Line
+    paper: Https | None = None
+    code: Https | None = None
+    scores: ScoresTable
+
+
+SCHEMA = TypeAdapter(dict[Name, ReleasedModelTable | BundledModelTable])
+METRICS = TypeAdapter(dict[Name, ReleasedTable | BundledTable])
 
 
 def test_weights_toml_is_as_its_schema_has_it() -> None:
     content = tomllib.loads(shipped("weights.toml").read_text(encoding="utf-8"))
-    assert BACKBONES.validate_python(content.pop("backbone")).keys() == backbones().keys()
-    assert SCHEMA.validate_python(content).keys() == registry().keys()
+    assert METRICS.validate_python(content.pop("metric")).keys() == metric_weights().keys()
+    assert SCHEMA.validate_python(content).keys() == model_weights().keys()
 
 
 GOOD = """

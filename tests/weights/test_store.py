@@ -28,13 +28,13 @@ from gsrcli.cli.console import Console
 from gsrcli.download import http
 from gsrcli.download.digest import Digest, sha256_of
 from gsrcli.errors import DownloadError, GsrError, ModelError, UsageError
-from gsrcli.models.feature_extractors import ARCHITECTURES, backbone_bytes
+from gsrcli.models.feature_extractors import ARCHITECTURES
 from gsrcli.models.gsasr import GSASR_CONFIGS
-from gsrcli.weights import store
-from gsrcli.weights.catalog import Bundled, Released, Weights, backbones, registry
-from gsrcli.weights.checkpoint import save_model
+from gsrcli.weights.catalog import Bundled, ModelWeights, Released, model_weights, published
+from gsrcli.weights.checkpoint import backbone_bytes, save_model
 from gsrcli.weights.convert import model_of_released
 from gsrcli.weights.load import load_model
+from gsrcli.weights.store import Entry, Store
 
 Gsr = Callable[..., Result]
 
@@ -43,8 +43,18 @@ NAME = "gsasr-small"
 pytestmark = pytest.mark.filterwarnings("ignore:.*trying again")
 
 
+def listed(files: dict[str, Released]) -> ModelWeights:
+    """What weights.toml would say of the release."""
+    about = {"description": "For a test.", "license": "Apache-2.0", "parameters": 7, "training": "noise"}
+    return ModelWeights(name=NAME, model="gsasr-edsr", released=files, **about)
+
+
+def entry(name: str = NAME) -> Entry:
+    return Store().entry(name)
+
+
 class Fixture:
-    """A release of small weights on a server, under the name NAME in the registry."""
+    """A release of small weights on a server, which weights.toml lists under the name NAME."""
 
     def __init__(self, server: Server, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.server = server
@@ -55,10 +65,9 @@ class Fixture:
         self.publish()
 
     def publish(self, **digests: Digest) -> None:
-        """List the release in the registry, with what is known of its encoder and decoder."""
-        source = {file: Released(file, (url,), digests.get(file.partition(".")[0])) for file, url in self.urls.items()}
-        entry = Weights(NAME, "gsasr-edsr", "For a test.", "Apache-2.0", 7, "noise", source)
-        self.monkeypatch.setitem(registry(), NAME, entry)
+        """List the release, with the digests that are known of its encoder and decoder."""
+        files = {file: Released(file, (url,), digests.get(file.partition(".")[0])) for file, url in self.urls.items()}
+        self.monkeypatch.setitem(model_weights(), NAME, listed(files))
 
     def answer(self, file: str, *answers: Answer) -> None:
         self.server.give(f"/{file}", *answers)
@@ -67,13 +76,15 @@ class Fixture:
         """Run code in a process that knows the release."""
         script = f"""
 import sys, warnings
-from gsrcli.weights import store
+from gsrcli.weights.store import Store
 from gsrcli.download import http
 from gsrcli.models.gsasr import GSASR_CONFIGS, GSASRConfig
-from gsrcli.weights.catalog import Bundled, Released, Weights, registry
+from gsrcli.weights.catalog import ModelWeights, Released, Scores, model_weights
 GSASR_CONFIGS["gsasr-edsr"] = {SMALL!r}
-source = {{file: Released(file, (url,)) for file, url in {self.urls!r}.items()}}
-registry()[{NAME!r}] = Weights({NAME!r}, "gsasr-edsr", "For a test.", "Apache-2.0", 7, "noise", source)
+files = {{file: Released(file, (url,)) for file, url in {self.urls!r}.items()}}
+model_weights()[{NAME!r}] = {listed({})!r}
+model_weights()[{NAME!r}].released.update(files)
+entry = Store().entry({NAME!r})
 {code}
 """
         command = [sys.executable, "-c", script]
@@ -109,6 +120,7 @@ def wait_until(happened: Callable[[], bool], process: subprocess.Popen[str]) -> 
         time.sleep(0.02)
 
 
+BUNDLED = ("gsasr-lite", "lpips", "dists")
 READY = {f"{NAME}.safetensors", f"{NAME}.json"}
 
 
@@ -116,13 +128,13 @@ READY = {f"{NAME}.safetensors", f"{NAME}.json"}
 
 
 def test_the_cache_is_where_the_user_wants_it(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert store.folder() == home
+    assert Store().folder == home
     monkeypatch.setenv("GSRCLI_HOME", "~/mine")
-    assert store.folder() == Path.home() / "mine" / "weights"
+    assert Store().folder == Path.home() / "mine" / "weights"
     monkeypatch.setenv("GSRCLI_HOME", "")
     monkeypatch.setenv("XDG_DATA_HOME", "/data")
     if sys.platform == "linux":
-        assert store.folder() == Path("/data/gsrcli/weights")
+        assert Store().folder == Path("/data/gsrcli/weights")
 
 
 # Fetching
@@ -141,7 +153,7 @@ def test_weights_are_fetched_once_and_are_the_released_ones(release: Fixture, ho
 
 
 def test_the_record_says_where_they_come_from(release: Fixture, home: Path) -> None:
-    path = store.fetch(NAME)
+    path = entry().fetch()
     record = json.loads((home / f"{NAME}.json").read_text())
     assert record["sha256"] == sha256_of(path)
     for file, source in record["sources"].items():
@@ -154,22 +166,22 @@ def test_published_digests_are_demanded(release: Fixture, home: Path, kind: str)
     wrong = Digest(kind, "0" * len(digest.value))
     release.publish(encoder=digest, decoder=wrong)
     with pytest.raises(DownloadError, match=r"decoder\.pth is not the published file: its digest is") as caught:
-        store.fetch(NAME)
+        entry().fetch()
     assert str(wrong) in str(caught.value)
     assert not READY & names(home)
     release.publish(encoder=digest)
-    assert store.fetch(NAME).exists()
+    assert entry().fetch().exists()
     assert len(release.server.asked("/encoder.pth")) == 1  # it was right, and kept
 
 
 def test_what_was_fetched_first_is_held_to(release: Fixture, home: Path, tmp_path: Path) -> None:
-    path = store.fetch(NAME)
+    path = entry().fetch()
     path.write_bytes(path.read_bytes()[:-1])
     release.answer("decoder.pth", whole(write_released(tmp_path / "changed", seed=1)["decoder.pth"].read_bytes()))
     with pytest.raises(DownloadError, match=r"decoder\.pth has changed since .* gave it first: its SHA") as caught:
-        store.fetch(NAME)
+        entry().fetch()
     assert caught.value.hint == f"if the change is meant: gsr weights remove {NAME}, then fetch again"
-    store.remove(NAME)
+    entry().remove()
     assert load_model(NAME)
 
 
@@ -177,7 +189,7 @@ def test_what_does_not_fit_is_not_held_to(release: Fixture, home: Path) -> None:
     """A wrong file at first use is no reason to refuse the right one later."""
     release.answer("decoder.pth", whole(release.contents["encoder.pth"]))
     with pytest.raises(ModelError, match="do not fit gsasr-edsr"):
-        store.fetch(NAME)
+        entry().fetch()
     assert names(home) == set()
     release.answer("decoder.pth", whole(release.contents["decoder.pth"]))
     assert load_model(NAME)
@@ -243,7 +255,7 @@ def test_bad_files_are_refused(
     release.answer("encoder.pth", whole(bad))
     release.files["encoder.pth"].write_bytes(bad)
     with pytest.raises(ModelError, match=message):
-        store.import_released(NAME, list(release.files.values())) if by_hand else store.fetch(NAME)
+        entry().import_released(list(release.files.values())) if by_hand else entry().fetch()
     assert names(home) == set()
     assert not (tmp_path / "pwned").exists()
 
@@ -251,7 +263,7 @@ def test_bad_files_are_refused(
 def test_a_wrong_model_s_tensors_are_not_all_listed(release: Fixture) -> None:
     release.answer("decoder.pth", whole(release.contents["encoder.pth"]))
     with pytest.raises(ModelError, match=r"and \d+ more$") as caught:
-        store.fetch(NAME)
+        entry().fetch()
     assert len(str(caught.value).splitlines()) < 12
 
 
@@ -261,7 +273,7 @@ def test_a_wrong_model_s_tensors_are_not_all_listed(release: Fixture) -> None:
 def test_a_killed_fetch_is_gone_on_with(release: Fixture, home: Path) -> None:
     content = release.contents["encoder.pth"]
     release.answer("encoder.pth", whole(content, pace=0.2), whole(content))
-    process = release.process(f"store.fetch({NAME!r})")
+    process = release.process("entry.fetch()")
     part = home / f"{NAME}.parts" / "encoder.pth.part"
     wait_until(lambda: part.exists() and part.stat().st_size > 0, process)
     process.send_signal(signal.SIGKILL)
@@ -277,9 +289,9 @@ def test_two_processes_fetch_once(release: Fixture, home: Path) -> None:
     gate = threading.Event()
     encoder = whole(release.contents["encoder.pth"])
     release.answer("encoder.pth", lambda handler: (gate.wait(60), encoder(handler))[1])
-    first = release.process(f"http.TIMEOUT = 60; print(store.fetch({NAME!r}))")
+    first = release.process("http.TIMEOUT = 60; print(entry.fetch())")
     wait_until(lambda: bool(release.server.requests), first)
-    second = release.process(f"print(store.fetch({NAME!r}))")
+    second = release.process("print(entry.fetch())")
     assert second.stderr is not None
     assert "another process is at work on the weights of gsasr-small; waiting for it" in second.stderr.readline()
     gate.set()
@@ -292,7 +304,7 @@ def test_two_processes_fetch_once(release: Fixture, home: Path) -> None:
 
 def test_a_full_disk(release: Fixture, home: Path, full_disk: Callable[[int], AbstractContextManager[None]]) -> None:
     with full_disk(1_000_000), pytest.raises(ModelError, match=r"cannot write to .*: File too large") as caught:
-        store.fetch(NAME)
+        entry().fetch()
     assert caught.value.hint is not None
     assert "GSRCLI_HOME" in caught.value.hint
     assert names(home) == set()
@@ -302,7 +314,7 @@ def test_a_disk_that_is_full_once_all_is_fetched(
     release: Fixture, home: Path, full_disk: Callable[[int], AbstractContextManager[None]]
 ) -> None:
     with full_disk(5_000_000), pytest.raises(GsrError, match="cannot write"):
-        store.fetch(NAME)
+        entry().fetch()
     assert f"{NAME}.safetensors" not in names(home)
     assert load_model(NAME)
     assert len(release.server.requests) == 2
@@ -314,7 +326,7 @@ def test_a_folder_that_is_read_only(release: Fixture, home: Path) -> None:
     home.chmod(0o555)
     try:
         with pytest.raises(ModelError, match="Permission denied"):
-            store.fetch(NAME)
+            entry().fetch()
     finally:
         home.chmod(0o755)
 
@@ -323,46 +335,46 @@ def test_a_file_where_the_folder_should_be(release: Fixture, home: Path) -> None
     home.parent.mkdir()
     home.write_text("mine")
     with pytest.raises(ModelError, match="cannot write to"):
-        store.fetch(NAME)
+        entry().fetch()
     assert home.read_text() == "mine"
 
 
 def test_the_record_is_damaged(release: Fixture, home: Path) -> None:
-    store.fetch(NAME)
+    entry().fetch()
     (home / f"{NAME}.json").write_text("{}")
     release.server.requests.clear()
-    for action in (store.locate, store.fetch):
+    for action in (Entry.locate, Entry.fetch):
         with pytest.raises(ModelError, match=r"the record .*gsasr-small\.json is damaged") as caught:
-            action(NAME)
+            action(entry())
         assert caught.value.hint == f"to forget it: gsr weights remove {NAME}"
     assert release.server.requests == []
-    store.remove(NAME)
+    entry().remove()
     assert load_model(NAME)
 
 
 def test_a_record_that_cannot_be_read_is_not_called_damaged(release: Fixture, home: Path) -> None:
-    store.fetch(NAME)
+    entry().fetch()
     record = home / f"{NAME}.json"
     record.unlink()
     record.mkdir()
     release.server.requests.clear()
-    for action in (store.locate, store.fetch):
+    for action in (Entry.locate, Entry.fetch):
         with pytest.raises(ModelError, match=r"cannot read the record .*gsasr-small\.json: Is a directory"):
-            action(NAME)
+            action(entry())
     assert release.server.requests == []
 
 
 # Between the record and the checkpoint
 
 PAUSED = """
-import gsrcli.weights.checkpoint, pathlib, time
-write = gsrcli.weights.checkpoint.write_checkpoint
+import gsrcli.weights.store, pathlib, time
+write = gsrcli.weights.store.write_checkpoint
 def paused(path, content):
     pathlib.Path(REACHED).touch()
     while not pathlib.Path(GO).exists():
         time.sleep(0.01)
     write(path, content)
-gsrcli.weights.checkpoint.write_checkpoint = paused
+gsrcli.weights.store.write_checkpoint = paused
 """
 
 
@@ -383,7 +395,7 @@ def paused(release: Fixture, tmp_path: Path) -> Callable[[str], subprocess.Popen
 def test_a_fetch_that_is_killed_before_its_checkpoint_is_there(
     release: Fixture, home: Path, paused: Callable[[str], subprocess.Popen[str]]
 ) -> None:
-    process = paused(f"store.fetch({NAME!r})")
+    process = paused("entry.fetch()")
     process.kill()
     process.communicate()
     assert READY & names(home) == {f"{NAME}.json"}
@@ -395,8 +407,8 @@ def test_a_fetch_that_is_killed_before_its_checkpoint_is_there(
 def test_who_looks_before_the_checkpoint_is_there_waits_for_it(
     release: Fixture, home: Path, tmp_path: Path, paused: Callable[[str], subprocess.Popen[str]]
 ) -> None:
-    first = paused(f"store.fetch({NAME!r})")
-    second = release.process(f"print(store.locate({NAME!r}))")
+    first = paused("entry.fetch()")
+    second = release.process("print(entry.locate())")
     assert second.stderr is not None
     assert "waiting for it" in second.stderr.readline()
     (tmp_path / "go").touch()
@@ -410,13 +422,13 @@ def test_an_import_that_is_killed_before_its_checkpoint_is_there(
     home: Path, tmp_path: Path, gsr: Gsr, paused: Callable[[str], subprocess.Popen[str]]
 ) -> None:
     path = save_tiny(tmp_path / "mine.safetensors", seed=1)
-    process = paused(f"import pathlib; store.import_checkpoint(pathlib.Path({str(path)!r}))")
+    process = paused(f"import pathlib; Store().import_checkpoint(pathlib.Path({str(path)!r}))")
     process.kill()
     process.communicate()
     assert names(home) == {"mine.json"}
-    assert store.imported() == []
+    assert Store().imported() == []
     assert gsr("weights", "verify").exit_code == 0
-    store.import_checkpoint(save_tiny(path, seed=2))  # which may have been trained on meanwhile
+    Store().import_checkpoint(save_tiny(path, seed=2))  # which may have been trained on meanwhile
     assert load_model("mine")
 
 
@@ -441,7 +453,7 @@ def test_what_is_in_the_package_needs_no_folder(gsr: Gsr, photo: Callable[..., P
     assert gsr("upscale", photo(), "--scale", 2).exit_code == 0
     assert (tmp_path / "photo_x2.png").exists()
     assert "bundled" in gsr("weights", "list").stdout
-    assert gsr("weights", "verify").stdout == f"{store.path_of('gsasr-lite')}: intact\n"
+    assert gsr("weights", "verify").stdout.splitlines() == [f"{entry(name).path}: intact" for name in BUNDLED]
     for arguments in (["weights", "verify", "mine"], ["upscale", photo(), "--scale", 3, "--model", "mine"]):
         result = gsr(*arguments)
         assert result.exit_code == 1
@@ -457,17 +469,17 @@ def test_what_is_in_the_package_needs_no_folder(gsr: Gsr, photo: Callable[..., P
 
 @pytest.mark.parametrize("damage", [lambda c: c[:-1], lambda c: c[:-9] + b"\0" + c[-8:], lambda c: b""])
 def test_damage_is_noticed_on_every_load(release: Fixture, damage: Callable[[bytes], bytes]) -> None:
-    path = store.fetch(NAME)
+    path = entry().fetch()
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(ModelError, match=f"the weights of {NAME} are damaged: {path}") as caught:
         load_model(NAME)
     assert caught.value.hint == f"gsr weights fetch {NAME}"
-    store.fetch(NAME)
+    entry().fetch()
     assert load_model(NAME)
 
 
 def test_a_checkpoint_without_a_record_is_not_trusted(release: Fixture, home: Path) -> None:
-    path = store.fetch(NAME)
+    path = entry().fetch()
     (home / f"{NAME}.json").unlink()
     with pytest.raises(ModelError, match="are damaged"):
         load_model(NAME)
@@ -476,8 +488,8 @@ def test_a_checkpoint_without_a_record_is_not_trusted(release: Fixture, home: Pa
 
 def test_the_bundled_weights_are_verified(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     path = save_tiny(tmp_path / "tiny.safetensors")
-    entry = replace(registry()["gsasr-lite"], source=Bundled(path, Digest("sha256", "0" * 64)))
-    monkeypatch.setitem(registry(), "gsasr-lite", entry)
+    weights = replace(model_weights()["gsasr-lite"], bundled=Bundled(path, Digest("sha256", "0" * 64)))
+    monkeypatch.setitem(model_weights(), "gsasr-lite", weights)
     with pytest.raises(ModelError, match="the weights of gsasr-lite are damaged") as caught:
         load_model("gsasr-lite")
     assert str(path) in str(caught.value)
@@ -498,28 +510,28 @@ def test_offline_nothing_is_asked(release: Fixture, home: Path, monkeypatch: pyt
     assert caught.value.hint == f"to bring it by hand: gsr weights import encoder.pth decoder.pth --name {NAME}"
     assert release.server.requests == []
     assert names(home) == set()
-    store.import_released(NAME, list(release.files.values()))
+    entry().import_released(list(release.files.values()))
     assert load_model(NAME)
 
 
 def test_imported_files_are_the_fetched_ones(release: Fixture, home: Path) -> None:
-    store.import_released(NAME, list(release.files.values()))
-    imported = load_file(store.path_of(NAME))
-    store.remove(NAME)
-    fetched = load_file(store.fetch(NAME))
+    entry().import_released(list(release.files.values()))
+    imported = load_file(entry().path)
+    entry().remove()
+    fetched = load_file(entry().fetch())
     assert fetched.keys() == imported.keys()
     assert all(torch.equal(tensor, imported[key]) for key, tensor in fetched.items())
 
 
 def test_imported_files_are_held_to_what_is_known(release: Fixture, home: Path, tmp_path: Path) -> None:
-    store.fetch(NAME)
+    entry().fetch()
     others = list(write_released(tmp_path / "changed", seed=1).values())
     with pytest.raises(DownloadError, match=r"encoder\.pth has changed since"):
-        store.import_released(NAME, others)
-    store.remove(NAME)
+        entry().import_released(others)
+    entry().remove()
     release.publish(decoder=Digest.of(release.files["decoder.pth"]))
     with pytest.raises(DownloadError, match=r"decoder\.pth is not the published file"):
-        store.import_released(NAME, others)
+        entry().import_released(others)
     assert names(home) == set()
 
 
@@ -527,25 +539,25 @@ def test_imported_files_are_held_to_what_is_known(release: Fixture, home: Path, 
 def test_exactly_the_released_files_are_imported(release: Fixture, given: list[str]) -> None:
     files = [release.files["encoder.pth"].with_name(name) for name in given]
     with pytest.raises(UsageError, match=f"{NAME} is made of encoder.pth and decoder.pth"):
-        store.import_released(NAME, files)
+        entry().import_released(files)
 
 
 def test_what_is_here_is_not_made_again(release: Fixture, home: Path) -> None:
-    store.import_released(NAME, list(release.files.values()))
+    entry().import_released(list(release.files.values()))
     before = [(home / name).stat().st_ino for name in sorted(READY)]
-    store.import_released(NAME, list(release.files.values()))
+    entry().import_released(list(release.files.values()))
     assert [(home / name).stat().st_ino for name in sorted(READY)] == before
-    store.path_of(NAME).write_bytes(b"")
-    store.import_released(NAME, list(release.files.values()))
+    entry().path.write_bytes(b"")
+    entry().import_released(list(release.files.values()))
     assert load_model(NAME)
 
 
 def test_own_weights_get_a_name(home: Path, tmp_path: Path) -> None:
     path = save_tiny(tmp_path / "mine.safetensors", seed=1)
-    assert store.import_checkpoint(path) == "mine"
-    assert store.import_checkpoint(path, "other") == "other"
-    assert store.imported() == ["mine", "other"]
-    assert store.import_checkpoint(path) == "mine"  # again is no harm
+    assert Store().import_checkpoint(path).name == "mine"
+    assert Store().import_checkpoint(path, "other").name == "other"
+    assert Store().imported() == ["mine", "other"]
+    assert Store().import_checkpoint(path).name == "mine"  # again is no harm
     path.unlink()
     assert load_model("mine")
     (home / "mine.safetensors").write_bytes(b"")
@@ -556,12 +568,12 @@ def test_own_weights_get_a_name(home: Path, tmp_path: Path) -> None:
 
 def test_names_are_not_taken_twice(release: Fixture, home: Path, tmp_path: Path) -> None:
     mine, other = save_tiny(tmp_path / "mine.safetensors", seed=1), save_tiny(tmp_path / "other.safetensors", seed=2)
-    store.import_checkpoint(mine)
+    Store().import_checkpoint(mine)
     with pytest.raises(ModelError, match="there are other weights called mine"):
-        store.import_checkpoint(other, "mine")
+        Store().import_checkpoint(other, "mine")
     for name in ("../mine", "a b", "x.safetensors"):
-        with pytest.raises(UsageError, match="is no name"):
-            store.import_checkpoint(other, name)
+        with pytest.raises(UsageError, match=r"invalid name .*: use letters, digits, '-' and '_'"):
+            Store().import_checkpoint(other, name)
     assert names(home) == {"mine.safetensors", "mine.json"}
 
 
@@ -571,8 +583,8 @@ def test_a_file_that_was_put_there_is_not_replaced(home: Path, tmp_path: Path) -
     with pytest.raises(ModelError, match="the weights of mine are damaged"):
         load_model("mine")  # of which nothing is recorded
     with pytest.raises(ModelError, match="there are other weights called mine"):
-        store.import_checkpoint(save_tiny(tmp_path / "other.safetensors", seed=2), "mine")
-    assert store.import_checkpoint(path) == "mine"
+        Store().import_checkpoint(save_tiny(tmp_path / "other.safetensors", seed=2), "mine")
+    assert Store().import_checkpoint(path).name == "mine"
     assert load_model("mine")
 
 
@@ -582,7 +594,7 @@ def test_names_that_are_known_are_not_given_away(
     release: Fixture, home: Path, tmp_path: Path, gsr: Gsr, name: str, by: str
 ) -> None:
     """Whatever a checkpoint says of itself: only the released files themselves become released weights."""
-    bundled = store.path_of("gsasr-lite").read_bytes()
+    bundled = entry("gsasr-lite").path.read_bytes()
     path = tmp_path / f"{name if by == 'file' else 'mine'}.safetensors"
     save_model(tiny_model(), "gsasr-lite", path, {"released": {"name": name, "files": {}}})
     result = gsr("weights", "import", path, *(["--name", name] if by == "--name" else []))
@@ -593,7 +605,7 @@ def test_names_that_are_known_are_not_given_away(
         assert f"{name} is the name of weights that gsrcli knows" in result.stderr
         assert "--name of your own" in result.stderr
         assert not home.exists()
-    assert store.path_of("gsasr-lite").read_bytes() == bundled
+    assert entry("gsasr-lite").path.read_bytes() == bundled
 
 
 def test_a_backbone_is_no_model(home: Path, tmp_path: Path, gsr: Gsr) -> None:
@@ -607,39 +619,61 @@ def test_a_backbone_is_no_model(home: Path, tmp_path: Path, gsr: Gsr) -> None:
 
 
 def test_removed_weights_leave_nothing(release: Fixture, home: Path) -> None:
-    store.fetch(NAME)
-    store.remove(NAME)
+    entry().fetch()
+    entry().remove()
     assert names(home) == set()
     with pytest.raises(ModelError, match=f"there are no weights of {NAME} on this machine"):
-        store.remove(NAME)
+        entry().remove()
     with pytest.raises(ModelError, match="gsasr-lite is a part of gsrcli"):
-        store.remove("gsasr-lite")
+        entry("gsasr-lite").remove()
 
 
-@pytest.mark.parametrize("action", [store.remove, store.verified, store.fetch])
-def test_names_are_no_paths(home: Path, tmp_path: Path, action: Callable[[str], object]) -> None:
+@pytest.mark.parametrize("command", ["remove", "verify", "fetch", "path"])
+def test_names_are_no_paths(gsr: Gsr, home: Path, command: str) -> None:
     home.mkdir(parents=True)
     for path in (home.parent / "x.safetensors", home.parent / "x.json"):
         path.write_text("mine")
-    with pytest.raises(ModelError, match=r"there are no (released )?weights called '\.\./x'"):
-        action("../x")
+    with pytest.raises(ModelError, match=r"there are no weights called '\.\./x'"):
+        entry("../x")
+    result = gsr("weights", command, "../x")
+    assert (result.exit_code, "there are no weights called '../x'" in result.stderr) == (1, True)
     assert (home.parent / "x.safetensors").read_text() == "mine"
+
+
+def test_imported_weights_are_not_to_be_had_anywhere(home: Path, tmp_path: Path) -> None:
+    mine = Store().import_checkpoint(save_tiny(tmp_path / "mine.safetensors"))
+    assert mine.fetch() == mine.path  # they are here
+    mine.path.write_bytes(b"")
+    for action in (mine.fetch, lambda: mine.import_released([tmp_path / "mine.pth"])):
+        with pytest.raises(ModelError, match="the weights of mine were imported, not released") as caught:
+            action()
+        assert caught.value.hint == "gsr weights remove mine, and import it again"
+
+
+def test_a_store_can_be_any_folder(home: Path, tmp_path: Path) -> None:
+    store = Store(tmp_path / "elsewhere")
+    path = store.import_checkpoint(save_tiny(tmp_path / "mine.safetensors")).locate()
+    assert path == tmp_path / "elsewhere" / "mine.safetensors"
+    assert [entry.name for entry in store.entries()] == [*published(), "mine"]
+    assert Store().imported() == []
 
 
 # The command
 
 
 def test_weights_are_listed(gsr: Gsr, release: Fixture, home: Path, tmp_path: Path) -> None:
-    store.import_checkpoint(save_tiny(tmp_path / "mine.safetensors"))
+    Store().import_checkpoint(save_tiny(tmp_path / "mine.safetensors"))
     table, _, notes = gsr("weights", "list").stdout.partition("\n\n")
     lines = {line.split()[0]: line for line in table.splitlines()}
-    assert lines.keys() == {"name", "mine", *registry(), *backbones()}
-    assert lines["gsasr-lite"].split()[1:5] == ["bundled", "4", "MB", "Apache-2.0"]
+    assert lines.keys() == {"name", "mine", *published()}
+    assert lines["gsasr-lite"].split()[1:6] == ["bundled", "4", "MB", "Apache-2.0", "known"]
+    assert "recorded at first fetch" in lines["gsasr-edsr"]
     assert "DIV2K 31.04, LSDIR 26.82, Urban100 27.45 (2)" in lines["gsasr-edsr"]
     assert "(1) on Y, border = scale, Pillow's bicubic shrinking\n" in notes
     assert "(2) on Y, border = min(scale, 8), bicubic shrinking; by its authors\n" in notes
     assert lines["gsasr-edsr"].split()[1:5] == ["—", "≈", "102", "MB"]
-    assert lines["vgg16"].split()[1:] == ["—", "≈", "553", "MB", "BSD-3-Clause", "for", "metrics"]
+    assert lines["vgg16"].split()[1:] == ["—", "≈", "553", "MB", "BSD-3-Clause", "known", "for", "metrics"]
+    assert lines["lpips"].split()[1:] == ["bundled", "11", "kB", "BSD-2-Clause", "known", "for", "metrics"]
     assert lines[NAME].split()[1] == "—"
     assert lines["mine"].split()[1] == "imported"
     assert gsr("weights", "fetch", NAME).exit_code == 0
@@ -647,9 +681,12 @@ def test_weights_are_listed(gsr: Gsr, release: Fixture, home: Path, tmp_path: Pa
     assert facts["folder"] == str(home)
     by_name = {fact["name"]: fact for fact in facts["weights"]}
     assert by_name[NAME]["where"] == "cached"
-    assert by_name[NAME]["bytes"] == store.path_of(NAME).stat().st_size
+    assert by_name[NAME]["bytes"] == entry().path.stat().st_size
     assert by_name["gsasr-edsr-paper"]["scores"]["psnr"]["DIV2K"]["12"] == 25.5
     assert by_name["gsasr-hatl"]["license"] == "Apache-2.0"
+    assert (by_name["gsasr-hatl"]["pinned"], by_name["vgg16"]["pinned"]) == (False, True)
+    assert by_name["gsasr-hatl"]["files"]["encoder.pth"]["digest"] is None
+    assert by_name["vgg16"]["files"]["vgg16-397923af.pth"]["digest"].startswith("sha256:397923af")
 
 
 def test_names_are_whole_on_a_narrow_terminal(
@@ -669,10 +706,8 @@ def test_fetch_verify_path_remove(gsr: Gsr, release: Fixture, home: Path) -> Non
     assert gsr("weights", "fetch", NAME).stderr == ""
     assert gsr("weights", "path", NAME).stdout == f"{checkpoint}\n"
     assert gsr("weights", "path").stdout == f"{home}\n"
-    assert gsr("weights", "verify").stdout.splitlines() == [
-        f"{store.path_of('gsasr-lite')}: intact",
-        f"{checkpoint}: intact",
-    ]
+    lines = [f"{entry(name).path}: intact" for name in ("gsasr-lite", NAME, "lpips", "dists")]
+    assert gsr("weights", "verify").stdout.splitlines() == lines
     Path(checkpoint).write_bytes(b"")
     result = gsr("weights", "verify", NAME, "gsasr-lite")
     assert result.exit_code == 1
@@ -719,7 +754,7 @@ def test_one_failure_does_not_keep_the_rest(gsr: Gsr, release: Fixture) -> None:
     assert result.exit_code == 1
     assert "there is no such file (404)" in result.stderr
     assert f"gsr weights import encoder.pth decoder.pth --name {NAME}" in result.stderr
-    assert result.stdout == f"{store.path_of('gsasr-lite')}\n"
+    assert result.stdout == f"{entry('gsasr-lite').path}\n"
 
 
 def test_import_by_command(gsr: Gsr, release: Fixture, home: Path, tmp_path: Path) -> None:
@@ -740,6 +775,6 @@ def test_upscale_fetches_on_first_use(gsr: Gsr, release: Fixture, photo: Callabl
 
 
 def test_upscale_takes_imported_names(gsr: Gsr, home: Path, tmp_path: Path, photo: Callable[..., Path]) -> None:
-    store.import_checkpoint(save_tiny(tmp_path / "mine.safetensors"))
+    Store().import_checkpoint(save_tiny(tmp_path / "mine.safetensors"))
     assert gsr("upscale", photo(), "--scale", 2, "--model", "mine").exit_code == 0
     assert (tmp_path / "photo_x2.png").exists()
