@@ -1,8 +1,8 @@
 """What pyproject.toml cannot say: the native library, and a wheel that serves every Python version.
 
 The library is plain C++ behind a C ABI, loaded with ctypes: it links neither Python nor torch, so one build serves them
-all. Where it cannot be compiled the installation goes on without it, and gsrcli draws in plain torch. GSRCLI_PURE=1 leaves
-it out: the wheel is then for every platform.
+all. Where it cannot be compiled the installation goes on without it, and gsrcli draws in plain torch. GSRCLI_PURE=1
+leaves it out: the wheel is then for every platform.
 """
 
 from __future__ import annotations
