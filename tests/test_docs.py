@@ -89,7 +89,12 @@ def commands(text: str) -> Iterator[list[str]]:
 
 
 LINES = [(str(block), words) for block in BLOCKS if block.language == "bash" for words in commands(block.text)]
-GSR_LINES = [(where, words[1:]) for where, words in LINES if words[0] == "gsr"]
+GSR_LINES = [
+    (where, words[1:])
+    for i, (where, words) in enumerate(LINES)
+    if words[0] == "gsr" and words not in [earlier for _, earlier in LINES[:i]]
+]
+"""Each once, where it stands first."""
 
 
 def reason_not_to_run(arguments: list[str]) -> str | None:
