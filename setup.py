@@ -1,11 +1,13 @@
 """What pyproject.toml cannot say: the native library, and a wheel that serves every Python version.
 
 The library is plain C++ behind a C ABI, loaded with ctypes: it links neither Python nor torch, so one build serves them
-all. Where it cannot be compiled the installation goes on without it, and gsrcli draws in plain torch.
+all. Where it cannot be compiled the installation goes on without it, and gsrcli draws in plain torch. GSRCLI_PURE=1
+leaves it out: the wheel is then for every platform.
 """
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -39,23 +41,23 @@ class BuildPackage(build_py):
 
 
 class AnyPython(bdist_wheel):
-    """Tags the wheel with the platform alone."""
+    """Tags the wheel with the platform alone, or with none where it holds no library."""
 
     def get_tag(self) -> tuple[str, str, str]:
         return "py3", "none", super().get_tag()[2]
 
 
+LIBRARY = Extension(
+    "gsrcli._rasterize_cpu",
+    sources=["csrc/rasterize_cpu.cpp"],
+    depends=["csrc/gaussian.h", "csrc/cpu_flags"],
+    include_dirs=["csrc"],
+    extra_compile_args=Path(__file__).with_name("csrc").joinpath("cpu_flags").read_text("utf-8").split(),
+    extra_link_args=["-pthread"],
+    optional=True,
+)
+
 setup(
-    ext_modules=[
-        Extension(
-            "gsrcli._rasterize_cpu",
-            sources=["csrc/rasterize_cpu.cpp"],
-            depends=["csrc/gaussian.h", "csrc/cpu_flags"],
-            include_dirs=["csrc"],
-            extra_compile_args=Path(__file__).with_name("csrc").joinpath("cpu_flags").read_text("utf-8").split(),
-            extra_link_args=["-pthread"],
-            optional=True,
-        )
-    ],
+    ext_modules=[] if os.environ.get("GSRCLI_PURE") == "1" else [LIBRARY],
     cmdclass={"bdist_wheel": AnyPython, "build_ext": BuildLibrary, "build_py": BuildPackage},
 )

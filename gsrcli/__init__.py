@@ -15,12 +15,14 @@ if TYPE_CHECKING:
     from gsrcli.api import upscale
     from gsrcli.gaussians import Gaussians
     from gsrcli.rasterizer import rasterize
+    from gsrcli.runtime.memory import keep_freed_memory
     from gsrcli.weights.load import load_model
 
-__all__ = ["Gaussians", "__version__", "load_model", "rasterize", "upscale"]
+__all__ = ["Gaussians", "__version__", "keep_freed_memory", "load_model", "rasterize", "upscale"]
 
 _HOMES = {
     "Gaussians": "gsrcli.gaussians",
+    "keep_freed_memory": "gsrcli.runtime.memory",
     "load_model": "gsrcli.weights.load",
     "rasterize": "gsrcli.rasterizer",
     "upscale": "gsrcli.api",
@@ -28,7 +30,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import torch, and what needs it, at first use (PEP 562)."""
+    """Import a name's module at first use: most of them import torch (PEP 562)."""
     if name not in _HOMES:
         raise AttributeError(f"module 'gsrcli' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOMES[name]), name)
