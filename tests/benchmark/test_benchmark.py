@@ -279,7 +279,7 @@ def test_the_published_algorithm_is_the_papers(
     monkeypatch.setattr(paper_kernel, "kernels", lambda device: on_cpu)
     field = random_field(count, sigma=(0.3, 2.0), rho=0.9, seed=count)
     leaves = field.map(lambda tensor: tensor.clone().requires_grad_())
-    drawn = paper_kernel.rasterize(leaves, size, scale)
+    drawn = paper_kernel.rasterize(leaves, Size(*size), scale)
     window = (0.1 * (size[0] - 1) / 2, 0.1 * (size[1] - 1) / 2)
     expected = draw(field, size, scale, window=window)
     assert drawn.shape == (1, 3, *size)
@@ -411,7 +411,7 @@ def test_imported_weights_are_trained_ones(tiny_path: Path, tmp_path: Path, monk
 
 def test_each_model_is_timed_in_the_arithmetic_that_gsr_upscale_computes_it_in(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gsrcli.runtime.devices._has_bfloat16", lambda device: True)
-    config = {"encoder": {"blocks": 1}, "width": 8}
+    config = {"blocks": 1, "width": 8}
     monkeypatch.setattr("gsrcli.benchmark.plan.build", lambda name: build(name, config))
     subject = Subject.load("gaussiansr-edsr", SETTING.device)
     assert subject.dtype == Upscaler.load(subject.model).dtype == torch.float32

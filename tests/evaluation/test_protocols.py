@@ -149,7 +149,7 @@ def test_what_is_enlarged_again_is_within_the_original(size: tuple[int, int], sc
     low = PROTOCOLS["gsasr"].low_size(Size(*size), (scale, scale))
     high = PROTOCOLS["gsasr"].high_size(Size(*low), (scale, scale))
     assert all(side - scale - 0.5 <= restored <= side for restored, side in zip(high, size, strict=True))
-    assert high == Target(scale=scale).of(*low)  # what gsr upscale --scale makes of it
+    assert high == Target(scale=scale).of(low)  # what gsr upscale --scale makes of it
 
 
 def test_nothing_is_left_of_a_small_picture() -> None:

@@ -140,7 +140,7 @@ def test_the_kernels_of_released_are_means_over_patches() -> None:
     model, image = tiny("gaussiansr-edsr-released"), picture_of(1, 3, 14, 21)
     assert isinstance(model, ReleasedGaussianSR)
     field = field_of(model, image)
-    means = model._mean_kernels(field, (14, 21))
+    means = model._mean_kernels(field, Size(14, 21))
     expected = np.zeros((7, 7))
     for y in range(14):
         for x in range(21):
@@ -210,7 +210,7 @@ def test_features_are_splatted_as_the_formula_says(size: tuple[int, int]) -> Non
     scale = (size[0] / 6, size[1] / 7)
     expected = draw(splatted(field), size, scale, epsilon=EPSILON)
     slack = doubt(splatted(field), size, scale, epsilon=EPSILON) + 1e-5 * abs(expected).max()
-    actual = model._splat(field, picture, size, (0, size[0]))
+    actual = model._splat(field, Size(*picture), Size(*size), (0, size[0]))
     assert (abs(actual.double().numpy() - expected) <= slack).all()
 
 

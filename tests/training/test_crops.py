@@ -83,7 +83,7 @@ def test_a_crop_is_the_pictures_pixels_in_each_of_the_eight_symmetries(
     first = int(bank.starts[1]) + (top + flipped * (height - 1)) * stride + left + mirrored * (width - 1)
     steps = (-stride if flipped else stride), (-1 if mirrored else 1)
     down, right = steps[::-1] if turned else steps
-    crop = bank.crop(*(bank.send(np.array([n])) for n in (first, down, right)), expected.shape[1:])
+    crop = bank.crop(*(bank.send(np.array([n])) for n in (first, down, right)), Size.of_tensor(expected))
     assert crop.dtype == torch.float32
     assert np.array_equal((crop[0] * 255).round().numpy(), expected)
     assert torch.equal(crop[0], torch.from_numpy(expected.copy()).float() / 255)
@@ -93,7 +93,7 @@ def test_every_value_of_every_channel_survives() -> None:
     """Pixels are held as signed 32-bit numbers."""
     picture = torch.stack((torch.arange(256), torch.arange(256).flip(0), torch.arange(256) ^ 128)).to(torch.uint8)
     bank = PictureBank([picture.unflatten(1, (16, 16))], CPU)
-    crop = bank.crop(*(bank.send(np.array([n])) for n in (0, 16, 1)), (16, 16))
+    crop = bank.crop(*(bank.send(np.array([n])) for n in (0, 16, 1)), Size(16, 16))
     assert torch.equal(crop[0] * 255, picture.unflatten(1, (16, 16)).float())
 
 
@@ -105,7 +105,7 @@ def test_pictures_that_do_not_fit_on_the_device_stay_in_the_hosts_memory(monkeyp
         monkeypatch.setattr("gsrcli.training.dataset.free_memory", lambda device, free=free: free)
         bank = PictureBank([noise(100, 100)], where)
         assert bank.send(np.array([0])).device.type == expected
-        crop = bank.crop(*(bank.send(np.array([n])) for n in (0, 100, 1)), (5, 6))
+        crop = bank.crop(*(bank.send(np.array([n])) for n in (0, 100, 1)), Size(5, 6))
         assert (crop.device.type, crop.shape) == ("meta", (1, 3, 5, 6))
 
 

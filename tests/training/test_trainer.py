@@ -26,6 +26,7 @@ from typer.testing import Result
 
 from gsrcli.errors import GsrError, ModelError, PictureError, UsageError
 from gsrcli.models import Model, build, config_of
+from gsrcli.size import Size
 from gsrcli.training import state as states
 from gsrcli.training.config import TrainConfig
 from gsrcli.training.crops import Crops, Pairs
@@ -879,7 +880,9 @@ def test_pictures_held_out_are_spread_over_the_folder_and_not_trained_on(tmp_pat
     trainer = Trainer(dataclasses.replace(SHORT, held_out=3), tmp_path, None, resume=False)
     assert [int(picture[0, 0, 0]) for picture in trainer.held_out] == [0, 3, 6]
     bank = trainer.crops.bank
-    pixels = bank.crop(bank.send(bank.starts), *(torch.ones(len(bank), dtype=torch.int64) for _ in range(2)), (1, 1))
+    pixels = bank.crop(
+        bank.send(bank.starts), *(torch.ones(len(bank), dtype=torch.int64) for _ in range(2)), Size(1, 1)
+    )
     assert (255 * pixels[:, 0, 0, 0]).round().int().tolist() == [1, 2, 4, 5, 7, 8, 9]
 
 
