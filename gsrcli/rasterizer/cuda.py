@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-import math
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from gsrcli.rasterizer import nvrtc
+from gsrcli.rasterizer.view import View
 from gsrcli.runtime.files import shipped
 
 __all__ = ["backward", "describe", "forward", "source"]
@@ -45,18 +45,18 @@ def _kernels(channels: int, device: torch.device) -> nvrtc.Module:
     return nvrtc.load(source(channels), device)
 
 
-def forward(fields: tuple[Tensor, Tensor, Tensor, Tensor], view: tuple[float, ...]) -> Tensor:
+def forward(fields: tuple[Tensor, Tensor, Tensor, Tensor], view: View) -> Tensor:
     """Draw centre, sigma, rho and value (contiguous float32) into a new ``(B, C, H, W)`` tensor."""
     value = fields[3]
-    (batch, count, channels), (height, width) = value.shape, (int(view[0]), int(view[1]))
+    (batch, count, channels), (height, width) = value.shape, view.size
     image = value.new_empty(batch, channels, height, width)
     if image.numel() == 0:
         return image
     records, boxes = _tree(fields, view)
     # Tiles lie at multiples of a block's side of the whole picture.
-    first_y, first_x = (-(int(origin) % _BLOCK_SIDE) for origin in view[2:4])
+    first_y, first_x = (-(origin % _BLOCK_SIDE) for origin in view.origin)
     blocks_y, blocks_x = _ceil(height - first_y, _BLOCK_SIDE), _ceil(width - first_x, _BLOCK_SIDE)
-    name = "gsr_draw" if math.isinf(view[7]) and math.isinf(view[8]) else "gsr_draw_windowed"
+    name = "gsr_draw_windowed" if view.windowed else "gsr_draw"
     for begin, size in _slices(channels):
         _kernels(size, value.device).launch(
             name,
@@ -64,13 +64,13 @@ def forward(fields: tuple[Tensor, Tensor, Tensor, Tensor], view: tuple[float, ..
             4 * _WARP,
             *boxes,
             *(records, value[..., begin:]),
-            *(count, channels, height, width, first_y, first_x, blocks_y, blocks_x, float(view[6])),
+            *(count, channels, height, width, first_y, first_x, blocks_y, blocks_x, float(view.q_max)),
             image[:, begin:],
         )
     return image
 
 
-def _tree(fields: tuple[Tensor, Tensor, Tensor, Tensor], view: tuple[float, ...]) -> tuple[Tensor, list[Tensor]]:
+def _tree(fields: tuple[Tensor, Tensor, Tensor, Tensor], view: View) -> tuple[Tensor, list[Tensor]]:
     """The Gaussians as the kernels draw them, 8 floats each, and the tree's boxes level by level, 4 integers each."""
     centre, sigma, rho, value = fields
     batch, count, channels = value.shape
@@ -85,7 +85,7 @@ def _tree(fields: tuple[Tensor, Tensor, Tensor, Tensor], view: tuple[float, ...]
             "gsr_project",
             _ceil(batch * counts[1] * _WARP, 256),
             256,
-            *(centre, sigma, rho, batch, count, *_scalars(view), records, boxes[0], boxes[1]),
+            *(centre, sigma, rho, batch, count, *view.numbers, records, boxes[0], boxes[1]),
         )
         for below, above in pairwise(boxes[1:]):
             threads = batch * above.shape[1] * _WARP
@@ -94,7 +94,7 @@ def _tree(fields: tuple[Tensor, Tensor, Tensor, Tensor], view: tuple[float, ...]
 
 
 def backward(
-    fields: tuple[Tensor, Tensor, Tensor, Tensor], view: tuple[float, ...], image_gradient: Tensor
+    fields: tuple[Tensor, Tensor, Tensor, Tensor], view: View, image_gradient: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The gradients of centre, sigma, rho and value, from that of the image (contiguous float32)."""
     centre, sigma, rho, value = fields
@@ -108,7 +108,7 @@ def backward(
             _ceil(batch * count * _GATHERING, 128),
             128,
             *(image_gradient[:, begin:], centre, sigma, rho, value[..., begin:], batch, count, channels),
-            *(*_scalars(view), int(begin > 0), *gradients[:3], gradients[3][..., begin:]),
+            *(*view.numbers, int(begin > 0), *gradients[:3], gradients[3][..., begin:]),
         )
     return gradients
 
@@ -122,8 +122,3 @@ def _slices(channels: int) -> list[tuple[int, int]]:
 
 def _ceil(a: int, b: int) -> int:
     return -(-a // b)
-
-
-def _scalars(view: tuple[float, ...]) -> tuple[int | float, ...]:
-    """height, width and origin as integers; scale, q_max and window as floats."""
-    return (*(int(entry) for entry in view[:4]), *(float(entry) for entry in view[4:]))

@@ -30,7 +30,7 @@ from support.fields import assert_gradients_close, random_field
 from gsrcli import rasterizer
 from gsrcli.errors import UnavailableError
 from gsrcli.gaussians import Gaussians
-from gsrcli.rasterizer import EPSILON, cuda, nvrtc, rasterize
+from gsrcli.rasterizer import EPSILON, View, cuda, nvrtc, q_at, rasterize
 
 ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
 HOT = ("gsr_project", "gsr_bound", "gsr_draw", "gsr_gather")
@@ -193,7 +193,7 @@ def walk(levels: list[torch.Tensor], tile: tuple[int, int]) -> list[int]:
 
 
 def levels_of(field: Gaussians, scale: float) -> list[torch.Tensor]:
-    levels = [boxes_of(field, scale, -2 * math.log(EPSILON))]
+    levels = [boxes_of(field, scale, q_at(EPSILON))]
     while len(levels) < 4:
         levels.append(hulls_of(levels[-1]))
     return levels
@@ -202,9 +202,9 @@ def levels_of(field: Gaussians, scale: float) -> list[torch.Tensor]:
 @emulated
 def test_the_kernels_build_the_trees_that_plain_torch_does() -> None:
     field = random_field(2500, 2, 2, extent=(40, 50), sigma=(1e-3, 4))
-    view = (80, 100, 0, 0, 2.0, 2.0, -2 * math.log(EPSILON), math.inf, math.inf)
+    view = View((80, 100), (2.0, 2.0))
     with emulation.emulated_cuda():
-        _, boxes = cuda._tree((field.centre, field.sigma, field.rho, field.value), view)
+        _, boxes = cuda._tree(field.tensors, view)
     for level, expected in zip(boxes, levels_of(field, 2.0), strict=True):
         assert torch.equal(level, expected)
 
@@ -446,7 +446,7 @@ def test_a_torch_built_for_other_gpus_draws_in_plain_torch() -> None:
 def test_the_op_asks_the_device_of_the_field_which_backend_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fields on the meta device are never drawn, but their shapes are known: what torch.compile goes by."""
     field = random_field(5, 3, 2).map(lambda tensor: tensor.to("meta"))
-    arguments = (field.centre, field.sigma, field.rho, field.value, [4, 5], [0, 0], [1.0, 1.0], 13.8, [math.inf] * 2)
+    arguments = (field.centre, field.sigma, field.rho, field.value, [4, 5], [1.0, 1.0], [0, 0], 13.8, [math.inf] * 2)
     assert torch.ops.gsrcli.rasterize(*arguments).shape == (2, 3, 4, 5)
 
 

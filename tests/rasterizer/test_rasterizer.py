@@ -21,7 +21,7 @@ from support.fields import UNBOUNDED, Pair, assert_gradients_close, random_field
 
 from gsrcli import rasterizer
 from gsrcli.gaussians import Gaussians
-from gsrcli.rasterizer import EPSILON, cpu, rasterize, reference
+from gsrcli.rasterizer import EPSILON, View, cpu, rasterize, reference
 
 each_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 each_epsilon = pytest.mark.parametrize("epsilon", [0.0, EPSILON], ids=["whole", "cut"])
@@ -153,7 +153,7 @@ def test_many_shapes_at_once_take_little_memory_in_plain_torch(monkeypatch: pyte
     monkeypatch.setattr(reference, "_weights", spy)
     monkeypatch.setattr(reference, "_PAIRS_AT_ONCE", 1 << 12)
     flat, high = single((8, 8), (3.0, 0.05)), single((8, 8), (0.05, 3.0))
-    reference.rasterize(Gaussians.cat([flat, high] * 100), (64, 64), (4.0, 4.0), q_max=13.86)
+    reference.rasterize(Gaussians.cat([flat, high] * 100), View((64, 64), (4.0, 4.0)))
     assert max(drawn) <= 2 << 12
 
 
@@ -325,7 +325,7 @@ def _op_arguments(batch: int = 2, count: int = 10, *, strided: bool = False) -> 
         field = field.map(lambda tensor: tensor.transpose(0, 1).contiguous().transpose(0, 1))
         assert not field.centre.is_contiguous()
     leaves = [getattr(field, name).detach().requires_grad_() for name in NAMES]
-    return (*leaves, [12, 17], [3, 4], [2.0, 1.5], 13.86, list(UNBOUNDED))
+    return (*leaves, [12, 17], [2.0, 1.5], [3, 4], 13.86, list(UNBOUNDED))
 
 
 @pytest.mark.parametrize("arguments", [_op_arguments(), _op_arguments(strided=True), _op_arguments(count=0)])
