@@ -14,7 +14,7 @@ from gsrcli.rasterizer.view import View
 
 __all__ = ["backward", "forward", "instruction_set", "load"]
 
-_ABI_VERSION = 1
+_ABI_VERSION = 2
 _LIBRARY = Path(__file__).resolve().parent.parent / "_rasterize_cpu.so"
 
 
@@ -30,7 +30,7 @@ class _FieldGradient(ctypes.Structure):
 
 class _View(ctypes.Structure):
     _fields_ = [(name, ctypes.c_longlong) for name in ("height", "width", "origin_y", "origin_x")] + [
-        (name, ctypes.c_double) for name in ("scale_y", "scale_x", "q_max", "window_y", "window_x")
+        (name, ctypes.c_double) for name in ("scale_y", "scale_x", "q_max", "window_y", "window_x", "smallest_sigma")
     ]
 
 

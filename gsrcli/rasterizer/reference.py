@@ -13,12 +13,11 @@ import torch
 from torch import Tensor
 
 from gsrcli.gaussians import Gaussians
-from gsrcli.rasterizer.view import View
+from gsrcli.rasterizer.view import SMALLEST_SIGMA, View
 
 __all__ = ["rasterize"]
 
 _PAIRS_AT_ONCE = 1 << 22
-_SMALLEST_SIGMA = 1e-12  # output pixels, as in csrc/gaussian.h
 
 
 def rasterize(gaussians: Gaussians, view: View) -> Tensor:
@@ -64,7 +63,7 @@ def _boxes(field: Gaussians, view: View) -> Iterator[_Boxes]:
         reach = torch.minimum(math.sqrt(view.q_max) * sigma, centre.new_tensor(view.window[::-1]))
         first = (centre - reach).ceil().maximum(torch.zeros_like(limit))
         last = (centre + reach).floor().minimum(limit - 1)
-        drawable = ((last >= first) & (sigma > _SMALLEST_SIGMA) & sigma.isfinite()).all(-1) & (rho.abs() < 1)
+        drawable = ((last >= first) & (sigma > SMALLEST_SIGMA) & sigma.isfinite()).all(-1) & (rho.abs() < 1)
         extent = torch.where(drawable[:, None], last - first + 1, 0).long()
         order = torch.argsort(extent[:, 1], stable=True)
         order = order[torch.argsort(extent[order, 0].float().log2().ceil(), stable=True)]

@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-__all__ = ["EPSILON", "View", "q_at"]
+__all__ = ["EPSILON", "SMALLEST_SIGMA", "View", "q_at"]
 
 EPSILON = 1 / 1024
 """Default bound below which a Gaussian's relative contribution to a pixel is skipped: a quarter of an 8-bit step."""
+
+SMALLEST_SIGMA = 1e-12
+"""In output pixels: a Gaussian no larger than this cannot be seen, and its whitened coordinates would overflow."""
 
 
 def q_at(weight: float) -> float:
@@ -42,4 +45,4 @@ class View(NamedTuple):
     def numbers(self) -> tuple[int | float, ...]:
         """The members of ``gsr::View`` in their order: four integers, then floats."""
         integers = (int(number) for number in (*self.size, *self.origin))
-        return (*integers, *(float(number) for number in (*self.scale, self.q_max, *self.window)))
+        return (*integers, *(float(number) for number in (*self.scale, self.q_max, *self.window, SMALLEST_SIGMA)))
