@@ -27,6 +27,7 @@
 namespace gsr {
 
 constexpr float kLargestFloat = 3.402823466e38f;
+constexpr float kLargestReach = 1073741824.0f; // pixels, 2^30: a box that reaches farther is the whole picture
 constexpr float kHalfLog2e = 0.72134752f;     // exp(−q/2) = 2^(−q·this); each backend has a 2^x of its own
 constexpr float kRootHalfLog2e = 0.84932180f; // its square root: t and v times this need no factor on q
 
@@ -77,11 +78,10 @@ GSR_FUNCTION bool project(const float* centre, const float* sigma, const float* 
     g.row = (long long)row - view.origin_y;
     g.x = (float)(x - column);
     g.y = (float)(y - row);
-    // σ is the marginal deviation, so the bounding box of q <= q_max has half-sides σ·√q_max. A box beyond 2^30
-    // pixels is the whole picture.
+    // σ is the marginal deviation, so the bounding box of q <= q_max has half-sides σ·√q_max.
     const float radius = sqrtf((float)view.q_max);
-    g.reach_x = smaller(smaller(radius * sx, (float)view.window_x), 1073741824.0f);
-    g.reach_y = smaller(smaller(radius * sy, (float)view.window_y), 1073741824.0f);
+    g.reach_x = smaller(smaller(radius * sx, (float)view.window_x), kLargestReach);
+    g.reach_y = smaller(smaller(radius * sy, (float)view.window_y), kLargestReach);
     g.kappa = 1.0f / sqrtf(rest);
     g.whitening.slope = g.kappa / sx;
     g.whitening.skew = rho * g.kappa;
@@ -125,7 +125,7 @@ GSR_FUNCTION float v_of(const Gaussian& g, long long row) {
 // The pixels of the row at v with q <= q_max, inside the window.
 GSR_FUNCTION Range columns_of(const Gaussian& g, float v, const View& view) {
     const float room = larger((float)view.q_max - v * v, 0.0f);
-    const float middle = g.lean * v, half = smaller(sqrtf(room) / g.whitening.slope, 1073741824.0f);
+    const float middle = g.lean * v, half = smaller(sqrtf(room) / g.whitening.slope, kLargestReach);
     const float low = larger(middle - half, -g.reach_x), high = smaller(middle + half, g.reach_x);
     return clip(pixels_within(g.column, g.x + low, g.x + high), view.width);
 }
