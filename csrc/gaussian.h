@@ -7,6 +7,9 @@
 // a sum of squares: unlike the polynomial it loses no digits to cancelling terms of opposite sign, and along a
 // row (v fixed) the Gaussian is a one-dimensional one in t. The gradients below are plain sums of t and v.
 //
+// The functions on T serve one pixel, where T is float, and as many as a vector of floats has lanes. Vectors go by
+// reference: how they are passed and returned by value depends on the instruction set.
+//
 // Compiled as C++17 for the CPU, and as CUDA C++ for the device, by nvcc or at run time by NVRTC, which has no headers.
 #ifndef GSR_GAUSSIAN_H
 #define GSR_GAUSSIAN_H
@@ -23,30 +26,37 @@
 
 namespace gsr {
 
-// In output pixels: a Gaussian smaller than this cannot be seen, and its t would overflow.
-constexpr float kSmallestSigma = 1e-12f;
 constexpr float kLargestFloat = 3.402823466e38f;
+constexpr float kLargestReach = 1073741824.0f; // pixels, 2^30: a box that reaches farther is the whole picture
+constexpr float kHalfLog2e = 0.72134752f;     // exp(−q/2) = 2^(−q·this); each backend has a 2^x of its own
+constexpr float kRootHalfLog2e = 0.84932180f; // its square root: t and v times this need no factor on q
 
-// What part of the output is drawn, and which contributions are skipped.
+// What part of the output is drawn, and which contributions are skipped: gsrcli.rasterizer.View.numbers.
 struct View {
     long long height, width;      // of the region, in output pixels
     long long origin_y, origin_x; // its first pixel within the whole output
     double scale_y, scale_x;      // output pixels per LR pixel
     double q_max;                 // pixels with q > q_max are skipped; may be infinite
     double window_y, window_x;    // and so are those farther than this from the centre; may be infinite
+    double smallest_sigma;        // in output pixels; Gaussians not larger are skipped
+};
+
+// How far a pixel is from the centre, (dx, dy), in whitened coordinates: v = dy·inverse_y, t = dx·slope − skew·v.
+struct Whitening {
+    float slope;     // 1/(σx·√(1 − ρ²))
+    float skew;      // ρ/√(1 − ρ²)
+    float inverse_y; // 1/σy
 };
 
 // A Gaussian projected onto the region. Positions are split into a whole pixel and a remainder in float, which
 // keeps every digit of the centre however large the picture, and the same bits wherever the region begins.
 struct Gaussian {
-    long long column, row;   // the pixel at or before the centre, in pixels of the region
-    float x, y;              // the centre from there, in [0, 1): pixel X lies at X
-    float reach_x, reach_y;  // half-sides of the box that holds every pixel it touches
-    float slope;             // dt/dx = 1/(σx·√(1 − ρ²))
-    float skew;              // −dt/dv = ρ/√(1 − ρ²)
-    float inverse_y;         // dv/dy = 1/σy
-    float lean;              // the row at v has its maximum at dx = lean·v
-    float kappa;             // 1/√(1 − ρ²)
+    long long column, row;  // the pixel at or before the centre, in pixels of the region
+    float x, y;             // the centre from there, in [0, 1): pixel X lies at X
+    float reach_x, reach_y; // half-sides of the box that holds every pixel it touches
+    Whitening whitening;
+    float lean;             // the row at v has its maximum at dx = lean·v
+    float kappa;            // 1/√(1 − ρ²)
 };
 
 GSR_FUNCTION float smaller(float a, float b) { return a < b ? a : b; }
@@ -54,29 +64,28 @@ GSR_FUNCTION float larger(float a, float b) { return a > b ? a : b; }
 GSR_FUNCTION long long smaller(long long a, long long b) { return a < b ? a : b; }
 GSR_FUNCTION long long larger(long long a, long long b) { return a > b ? a : b; }
 
-// centre and sigma in LR pixels. False for a Gaussian whose geometry is not finite, or not positive: it touches
-// no pixel.
-GSR_FUNCTION bool project(float centre_x, float centre_y, float sigma_x, float sigma_y, float rho, const View& view,
-                          Gaussian& g) {
-    const double x = centre_x * view.scale_x - 0.5, y = centre_y * view.scale_y - 0.5;
-    const float sx = (float)(sigma_x * view.scale_x), sy = (float)(sigma_y * view.scale_y);
-    const float rest = (1.0f - rho) * (1.0f + rho);
-    const bool sized = sx > kSmallestSigma && sx <= kLargestFloat && sy > kSmallestSigma && sy <= kLargestFloat;
+// The Gaussian at `index` of a field: centre (…, 2) and sigma (…, 2) in LR pixels, rho (…). False for one whose
+// geometry is not finite, or not positive: it touches no pixel.
+GSR_FUNCTION bool project(const float* centre, const float* sigma, const float* rhos, long long index,
+                          const View& view, Gaussian& g) {
+    const double x = centre[2 * index] * view.scale_x - 0.5, y = centre[2 * index + 1] * view.scale_y - 0.5;
+    const float sx = (float)(sigma[2 * index] * view.scale_x), sy = (float)(sigma[2 * index + 1] * view.scale_y);
+    const float rho = rhos[index], rest = (1.0f - rho) * (1.0f + rho), smallest = (float)view.smallest_sigma;
+    const bool sized = sx > smallest && sx <= kLargestFloat && sy > smallest && sy <= kLargestFloat;
     if (!(sized && rest > 0 && fabs(x) < 1e15 && fabs(y) < 1e15)) return false;
     const double column = floor(x), row = floor(y);
     g.column = (long long)column - view.origin_x;
     g.row = (long long)row - view.origin_y;
     g.x = (float)(x - column);
     g.y = (float)(y - row);
-    // σ is the marginal deviation, so the bounding box of q <= q_max has half-sides σ·√q_max. A box beyond 2^30
-    // pixels is the whole picture.
+    // σ is the marginal deviation, so the bounding box of q <= q_max has half-sides σ·√q_max.
     const float radius = sqrtf((float)view.q_max);
-    g.reach_x = smaller(smaller(radius * sx, (float)view.window_x), 1073741824.0f);
-    g.reach_y = smaller(smaller(radius * sy, (float)view.window_y), 1073741824.0f);
+    g.reach_x = smaller(smaller(radius * sx, (float)view.window_x), kLargestReach);
+    g.reach_y = smaller(smaller(radius * sy, (float)view.window_y), kLargestReach);
     g.kappa = 1.0f / sqrtf(rest);
-    g.slope = g.kappa / sx;
-    g.skew = rho * g.kappa;
-    g.inverse_y = 1.0f / sy;
+    g.whitening.slope = g.kappa / sx;
+    g.whitening.skew = rho * g.kappa;
+    g.whitening.inverse_y = 1.0f / sy;
     g.lean = rho * sx;
     return true;
 }
@@ -86,39 +95,66 @@ struct Range {
     long long begin, end;
 };
 
-// The pixels in [low, high], counted from `base`, clipped to [0, limit).
-GSR_FUNCTION Range pixels_within(long long base, float low, float high, long long limit) {
+// The pixels in [low, high], counted from `base`.
+GSR_FUNCTION Range pixels_within(long long base, float low, float high) {
     Range range;
-    range.begin = larger(base + (long long)ceilf(low), 0LL);
-    range.end = smaller(base + (long long)floorf(high) + 1, limit);
+    range.begin = base + (long long)ceilf(low);
+    range.end = base + (long long)floorf(high) + 1;
     return range;
 }
 
-GSR_FUNCTION Range rows_of(const Gaussian& g, const View& view) {
-    return pixels_within(g.row, g.y - g.reach_y, g.y + g.reach_y, view.height);
+// Those of them in [0, limit).
+GSR_FUNCTION Range clip(const Range& range, long long limit) {
+    return {larger(range.begin, 0LL), smaller(range.end, limit)};
 }
 
-GSR_FUNCTION Range columns_of(const Gaussian& g, const View& view) {
-    return pixels_within(g.column, g.x - g.reach_x, g.x + g.reach_x, view.width);
-}
+// The Gaussian's box, whether it lies in the region or not.
+GSR_FUNCTION Range rows_of(const Gaussian& g) { return pixels_within(g.row, g.y - g.reach_y, g.y + g.reach_y); }
+GSR_FUNCTION Range columns_of(const Gaussian& g) { return pixels_within(g.column, g.x - g.reach_x, g.x + g.reach_x); }
 
-// v on a row of pixels.
-GSR_FUNCTION float v_of(const Gaussian& g, long long row) { return ((float)(row - g.row) - g.y) * g.inverse_y; }
+// What of it lies in the region.
+GSR_FUNCTION Range rows_of(const Gaussian& g, const View& view) { return clip(rows_of(g), view.height); }
+GSR_FUNCTION Range columns_of(const Gaussian& g, const View& view) { return clip(columns_of(g), view.width); }
+
+// v at dy, and on a row of pixels.
+GSR_FUNCTION float v_of(const Whitening& whitening, float dy) { return dy * whitening.inverse_y; }
+GSR_FUNCTION float v_of(const Gaussian& g, long long row) {
+    return v_of(g.whitening, (float)(row - g.row) - g.y);
+}
 
 // The pixels of the row at v with q <= q_max, inside the window.
 GSR_FUNCTION Range columns_of(const Gaussian& g, float v, const View& view) {
     const float room = larger((float)view.q_max - v * v, 0.0f);
-    const float middle = g.lean * v, half = smaller(sqrtf(room) / g.slope, 1073741824.0f);
-    return pixels_within(g.column, g.x + larger(middle - half, -g.reach_x), g.x + smaller(middle + half, g.reach_x),
-                         view.width);
+    const float middle = g.lean * v, half = smaller(sqrtf(room) / g.whitening.slope, kLargestReach);
+    const float low = larger(middle - half, -g.reach_x), high = smaller(middle + half, g.reach_x);
+    return clip(pixels_within(g.column, g.x + low, g.x + high), view.width);
 }
 
-// t at dx: slope·dx + shift.
-GSR_FUNCTION float shift_of(const Gaussian& g, float v) { return -g.skew * v; }
+// t at dx on the row where v is 0, and what is added to it on the row at v.
+template <class T>
+GSR_FUNCTION void t_along(const Whitening& whitening, const T& dx, T& t) {
+    t = dx * whitening.slope;
+}
+GSR_FUNCTION float shift_of(const Whitening& whitening, float v) { return -whitening.skew * v; }
 
-// Sums over a Gaussian's pixels of s = weight · Σ_c grad_c·value_c, times 1, t and v.
+template <class T>
+GSR_FUNCTION void q_of(const T& t, float v_squared, T& q) {
+    q = t * t + v_squared;
+}
+
+// Sums over a Gaussian's pixels of s = weight · Σ_c grad_c·value_c, times t, v and their products.
+template <class T>
 struct Moments {
-    float t, v, tt, tv, vv;
+    T t, v, tt, tv, vv;
+
+    GSR_FUNCTION void add(const T& s, const T& at_t, float at_v) {
+        const T s_t = s * at_t, s_v = s * at_v;
+        t += s_t;
+        v += s_v;
+        tt += s_t * at_t;
+        tv += s_t * at_v;
+        vv += s_v * at_v;
+    }
 };
 
 struct GeometryGradient {
@@ -127,13 +163,14 @@ struct GeometryGradient {
 
 // Chain rule from the moments to the parameters in LR pixels. σ in LR pixels serves throughout, because the
 // scale cancels between a parameter's projection and its derivative.
-GSR_FUNCTION GeometryGradient chain(const Moments& s, const Gaussian& g, float sigma_x, float sigma_y) {
+GSR_FUNCTION GeometryGradient chain(const Moments<float>& s, const Gaussian& g, float sigma_x, float sigma_y) {
+    const float skew = g.whitening.skew;
     GeometryGradient grad;
     grad.centre_x = g.kappa * s.t / sigma_x;
-    grad.centre_y = (s.v - g.skew * s.t) / sigma_y;
-    grad.sigma_x = (s.tt + g.skew * s.tv) / sigma_x;
-    grad.sigma_y = (s.vv - g.skew * s.tv) / sigma_y;
-    grad.rho = g.kappa * (s.tv - g.skew * s.tt);
+    grad.centre_y = (s.v - skew * s.t) / sigma_y;
+    grad.sigma_x = (s.tt + skew * s.tv) / sigma_x;
+    grad.sigma_y = (s.vv - skew * s.tv) / sigma_y;
+    grad.rho = g.kappa * (s.tv - skew * s.tt);
     return grad;
 }
 

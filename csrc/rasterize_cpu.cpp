@@ -84,8 +84,6 @@ INLINE void exp2_negative(Lanes& x) {
     std::memcpy(&x, &result, sizeof x);
 }
 
-constexpr float kHalfLog2e = 0.72134752f; // exp(−q/2) = 2^(−q·this)
-
 // One row of one Gaussian.
 struct Row {
     float v, shift; // t = slope·dx + shift at distance dx from the centre
@@ -101,20 +99,22 @@ INLINE bool is_narrow(const Range& box, const View& view) {
 template <bool kNarrow>
 INLINE void cut_row(const Gaussian& g, std::int64_t y, const Range& box, const View& view, Row& row) {
     row.v = gsr::v_of(g, y);
-    row.shift = gsr::shift_of(g, row.v);
+    row.shift = gsr::shift_of(g.whitening, row.v);
     row.columns = kNarrow ? box : gsr::columns_of(g, row.v, view);
 }
 
 // t for the 16 pixels from column x on, on the row where shift is 0.
 INLINE void t_along(const Gaussian& g, std::int64_t x, Lanes& t) {
-    t = (kIota + ((float)(x - g.column) - g.x)) * g.slope;
+    const Lanes dx = kIota + ((float)(x - g.column) - g.x);
+    gsr::t_along(g.whitening, dx, t);
 }
 
 // exp(−q/2) at t, zero where the row has no pixel to see.
 template <bool kNarrow>
 INLINE void weights_at(const Lanes& t, const Row& row, std::int64_t x, float q_max, Lanes& weight) {
-    const Lanes q = t * t + row.v * row.v;
-    weight = q * -kHalfLog2e;
+    Lanes q;
+    gsr::q_of(t, row.v * row.v, q);
+    weight = q * -gsr::kHalfLog2e;
     exp2_negative(weight);
     if (kNarrow) {
         weight = q <= Lanes{} + q_max ? weight : Lanes{};
@@ -124,8 +124,7 @@ INLINE void weights_at(const Lanes& t, const Row& row, std::int64_t x, float q_m
 }
 
 INLINE bool project(const Field& field, std::int64_t index, const View& view, Gaussian& g) {
-    return gsr::project(field.centre[2 * index], field.centre[2 * index + 1], field.sigma[2 * index],
-                        field.sigma[2 * index + 1], field.rho[index], view, g);
+    return gsr::project(field.centre, field.sigma, field.rho, index, view, g);
 }
 
 // ---- forward -------------------------------------------------------------------------------------------
@@ -198,11 +197,11 @@ INLINE void draw_band_of(const Field& field, const View& view, const Band& band)
 // (channels, height, width) of its batch entry.
 template <int kChannels, bool kNarrow>
 INLINE void gather(const Field& field, const View& view, const float* image_gradient, std::int64_t index,
-                   const Gaussian& g, const Range& box, float* value_gradient, Moments& moments) {
+                   const Gaussian& g, const Range& box, float* value_gradient, Moments<float>& moments) {
     const std::int64_t channels = kChannels ? kChannels : field.channels;
     const std::int64_t plane = view.height * view.width;
     const float* value = field.value + index * channels;
-    Lanes st = {}, sv = {}, stt = {}, stv = {}, svv = {};
+    Moments<Lanes> sums = {};
     Lanes totals[kChannels ? kChannels : 1] = {};
     const Range rows = gsr::rows_of(g, view);
     Lanes start;
@@ -227,17 +226,12 @@ INLINE void gather(const Field& field, const View& view, const float* image_grad
                 }
             }
             const Lanes s = inner * weight;
-            const Lanes s_t = s * t, s_v = s * row.v;
-            st += s_t;
-            sv += s_v;
-            stt += s_t * t;
-            stv += s_t * row.v;
-            svv += s_v * row.v;
+            sums.add(s, t, row.v);
             if (kNarrow) break;
         }
     }
     for (int c = 0; c < kChannels; ++c) value_gradient[c] = sum(totals[c]);
-    moments = {sum(st), sum(sv), sum(stt), sum(stv), sum(svv)};
+    moments = {sum(sums.t), sum(sums.v), sum(sums.tt), sum(sums.tv), sum(sums.vv)};
 }
 
 template <int kChannels>
@@ -249,7 +243,7 @@ INLINE void gather_one(const Field& field, const View& view, const float* image_
     Gaussian g;
     if (project(field, index, view, g)) {
         const Range box = gsr::columns_of(g, view);
-        Moments moments = {0, 0, 0, 0, 0};
+        Moments<float> moments = {};
         if (is_narrow(box, view)) {
             gather<kChannels, true>(field, view, image_gradient, index, g, box, value_gradient, moments);
         } else {
@@ -461,7 +455,7 @@ void backward(const Field& field, const View& view, const float* image_gradient,
 extern "C" {
 
 // Raised when a signature or a struct below changes, so that a stale library is never called.
-int gsr_abi_version() { return 1; }
+int gsr_abi_version() { return 2; }
 
 const char* gsr_instruction_set() { return kernels->name; }
 

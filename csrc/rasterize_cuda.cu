@@ -1,5 +1,6 @@
-// The rasterizer on NVIDIA GPUs. Compiled at run time by NVRTC for GSR_CHANNELS channels; the loader
-// puts gaussian.h in the place of its #include.
+// The rasterizer on NVIDIA GPUs. Compiled at run time by NVRTC for GSR_CHANNELS channels; the loader, which is
+// gsrcli/rasterizer/cuda.py, puts gaussian.h in the place of its #include, and defines before it what it and the kernels
+// must agree on: the names in capitals.
 //
 // Forward: the field is a tree of boxes. A Gaussian's box holds its pixels; 32 consecutive boxes make one of the
 // next level, and so on, three levels up. A warp draws a tile of 8×8 pixels: it walks down the boxes that meet its
@@ -15,10 +16,6 @@
 // `double` alone, each 8 bytes wide, so that a launch needs no knowledge of their types.
 #include "gaussian.h"
 
-#ifndef GSR_CHANNELS
-#define GSR_CHANNELS 3
-#endif
-
 namespace {
 
 using gsr::Gaussian;
@@ -26,27 +23,31 @@ using gsr::Moments;
 using gsr::Range;
 using gsr::View;
 
-constexpr int kChannels = GSR_CHANNELS; // drawn at a time; a field may have more, told at run time
-constexpr unsigned kAll = 0xffffffffu;
-constexpr int kWarp = 32;
-constexpr int kTile = 8;            // side of the square of pixels that a warp draws, two to a lane
-constexpr int kWarpsPerBlock = 4;   // two by two tiles
-constexpr int kGathering = 8;       // lanes that gather for one Gaussian
-constexpr float kHalfLog2e = 0.72134752f;     // exp(−q/2) = 2^(−q·this)
-constexpr float kRootHalfLog2e = 0.84932180f; // its square root: t and v times this need no factor on q
+constexpr int kChannels = GSR_CHANNELS;
+constexpr int kWarp = GSR_WARP;
+constexpr int kTile = GSR_TILE;
+constexpr int kTilesAcross = GSR_TILES_ACROSS;
+constexpr int kLevels = GSR_LEVELS;
+constexpr int kGathering = GSR_GATHERING;
+constexpr unsigned kAll = 0xffffffffu; // lanes of a warp
+
+static_assert(kTile * kTile == 2 * kWarp, "a lane draws two pixels");
+static_assert(kLevels == 4, "the kernels' parameters name each level");
 
 // Pixels from (x0, y0) to (x1, y1) of the region, both included; none where x0 > x1. May lie outside the region.
 struct __align__(16) Box {
     int x0, y0, x1, y1;
 };
+static_assert(sizeof(Box) == GSR_BOX * sizeof(int), "as allocated");
 
 // What drawing a pixel of a Gaussian needs, but for its values. t and v are √(½·log2 e) times gaussian.h's.
 struct __align__(16) Record {
-    float x, y, slope, skew;
-    float inverse_y;
+    float x, y;
+    gsr::Whitening whitening;
     int column, row;
     int unused;
 };
+static_assert(sizeof(Record) == GSR_RECORD * sizeof(float), "as allocated");
 
 __device__ __forceinline__ int lane_of_warp() { return threadIdx.x % kWarp; }
 
@@ -92,14 +93,11 @@ __device__ __forceinline__ float exp2_of_minus(float x) {
 
 // ---- the tree ------------------------------------------------------------------------------------------
 
-// The box of pixels that a Gaussian touches: gaussian.h's, but not clipped to the region, so that what is drawn of
-// it in a tile does not depend on how the tile is cut.
+// The box of pixels that a Gaussian touches, not clipped to the region, so that what is drawn of it in a tile does
+// not depend on how the tile is cut.
 __device__ __forceinline__ Box box_of(const Gaussian& g) {
-    Box box;
-    box.x0 = to_int(g.column + (long long)ceilf(g.x - g.reach_x));
-    box.x1 = to_int(g.column + (long long)floorf(g.x + g.reach_x));
-    box.y0 = to_int(g.row + (long long)ceilf(g.y - g.reach_y));
-    box.y1 = to_int(g.row + (long long)floorf(g.y + g.reach_y));
+    const Range rows = gsr::rows_of(g), columns = gsr::columns_of(g);
+    const Box box = {to_int(columns.begin), to_int(rows.begin), to_int(columns.end - 1), to_int(rows.end - 1)};
     return box.x0 <= box.x1 && box.y0 <= box.y1 ? box : empty_box();
 }
 
@@ -107,9 +105,9 @@ __device__ __forceinline__ Record record_of(const Gaussian& g) {
     Record record;
     record.x = g.x;
     record.y = g.y;
-    record.slope = g.slope * kRootHalfLog2e;
-    record.skew = g.skew;
-    record.inverse_y = g.inverse_y * kRootHalfLog2e;
+    record.whitening = g.whitening;
+    record.whitening.slope *= gsr::kRootHalfLog2e;
+    record.whitening.inverse_y *= gsr::kRootHalfLog2e;
     record.column = to_int(g.column);
     record.row = to_int(g.row);
     record.unused = 0;
@@ -118,8 +116,8 @@ __device__ __forceinline__ Record record_of(const Gaussian& g) {
 
 // The boxes of one batch entry, level by level: 32^level Gaussians each.
 struct Tree {
-    const Box* boxes[4];
-    long long counts[4];
+    const Box* boxes[kLevels];
+    long long counts[kLevels];
 };
 
 __device__ __forceinline__ Tree tree_of(const Box* level0, const Box* level1, const Box* level2, const Box* level3,
@@ -130,7 +128,7 @@ __device__ __forceinline__ Tree tree_of(const Box* level0, const Box* level1, co
     tree.boxes[2] = level2;
     tree.boxes[3] = level3;
 #pragma unroll
-    for (int level = 0; level < 4; ++level) {
+    for (int level = 0; level < kLevels; ++level) {
         tree.counts[level] = count;
         tree.boxes[level] += batch * count;
         count = parents(count);
@@ -152,13 +150,13 @@ struct Canvas {
     const float* values; // of the first channel drawn
     long long channels;  // of the field
     float limit;         // q_max, times ½·log2 e
-    float* staged;       // kWarp × kStride, of this warp alone
+    float* staged;       // (kWarp, kStride), of this warp alone
     float x, y;          // the lane's first pixel, from the tile's
     float sums[2][kChannels];
 
     __device__ void start() {
-        x = (float)(lane_of_warp() % 4 * 2);
-        y = (float)(lane_of_warp() / 4);
+        x = (float)(2 * lane_of_warp() % kTile);
+        y = (float)(2 * lane_of_warp() / kTile);
 #pragma unroll
         for (int c = 0; c < kChannels; ++c) sums[0][c] = sums[1][c] = 0;
     }
@@ -177,9 +175,9 @@ struct Canvas {
         const Record record = records[index];
         to[0] = (float)(record.column - tile.x0) + record.x;
         to[1] = (float)(record.row - tile.y0) + record.y;
-        to[2] = record.slope;
-        to[3] = record.skew;
-        to[4] = record.inverse_y;
+        to[2] = record.whitening.slope;
+        to[3] = record.whitening.skew;
+        to[4] = record.whitening.inverse_y;
 #pragma unroll
         for (int c = 0; c < kChannels; ++c) to[kGeometry + c] = values[index * channels + c];
         if (kWindowed) {
@@ -201,12 +199,15 @@ struct Canvas {
             g[i + 2] = four.z;
             g[i + 3] = four.w;
         }
-        const float v = (y - g[1]) * g[4];
-        const float shift = -g[3] * v, vv = v * v;
-        float t = (x - g[0]) * g[2] + shift;
+        const gsr::Whitening whitening = {g[2], g[3], g[4]};
+        const float v = gsr::v_of(whitening, y - g[1]);
+        float t;
+        gsr::t_along(whitening, x - g[0], t);
+        t += gsr::shift_of(whitening, v);
 #pragma unroll
         for (int pixel = 0; pixel < 2; ++pixel) {
-            const float q = t * t + vv;
+            float q;
+            gsr::q_of(t, v * v, q);
             bool seen = q <= limit;
             if (kWindowed) {
                 const float* bounds = g + kGeometry + kChannels;
@@ -218,7 +219,7 @@ struct Canvas {
 #pragma unroll
                 for (int c = 0; c < kChannels; ++c) sums[pixel][c] += weight * g[kGeometry + c];
             }
-            t += g[2];
+            t += whitening.slope;
         }
     }
 
@@ -267,23 +268,25 @@ __device__ __forceinline__ void draw_tile(const Box* level0, const Box* level1, 
                                           long long first_x, long long blocks_y, long long blocks_x, double q_max,
                                           float* image) {
     using Tiles = Canvas<kWindowed>;
-    __shared__ __align__(16) float staged[kWarpsPerBlock][kWarp * Tiles::kStride];
+    __shared__ __align__(16) float staged[kTilesAcross * kTilesAcross][kWarp * Tiles::kStride];
     const int warp = threadIdx.x / kWarp;
     const long long block = blockIdx.x, batch = block / (blocks_y * blocks_x);
     const long long block_y = block / blocks_x % blocks_y, block_x = block % blocks_x;
     Tiles canvas;
-    canvas.tile.x0 = (int)(first_x + (2 * block_x + warp % 2) * kTile);
-    canvas.tile.y0 = (int)(first_y + (2 * block_y + warp / 2) * kTile);
+    canvas.tile.x0 = (int)(first_x + (kTilesAcross * block_x + warp % kTilesAcross) * kTile);
+    canvas.tile.y0 = (int)(first_y + (kTilesAcross * block_y + warp / kTilesAcross) * kTile);
     canvas.tile.x1 = canvas.tile.x0 + kTile - 1;
     canvas.tile.y1 = canvas.tile.y0 + kTile - 1;
     canvas.records = records + batch * count;
     canvas.values = value + batch * count * channels;
     canvas.channels = channels;
-    canvas.limit = (float)q_max * kHalfLog2e;
+    canvas.limit = (float)q_max * gsr::kHalfLog2e;
     canvas.staged = staged[warp];
     canvas.start();
     const Tree tree = tree_of(level0, level1, level2, level3, batch, count);
-    for (long long first = 0; first < tree.counts[3]; first += kWarp) Walk<3>::below(tree, first, canvas);
+    for (long long first = 0; first < tree.counts[kLevels - 1]; first += kWarp) {
+        Walk<kLevels - 1>::below(tree, first, canvas);
+    }
     canvas.store(image + batch * channels * height * width, height, width);
 }
 
@@ -291,9 +294,9 @@ __device__ __forceinline__ void draw_tile(const Box* level0, const Box* level1, 
 
 #define GSR_VIEW_PARAMETERS                                                                                   \
     long long height, long long width, long long origin_y, long long origin_x, double scale_y, double scale_x, \
-        double q_max, double window_y, double window_x
-#define GSR_VIEW                                                                                  \
-    View { height, width, origin_y, origin_x, scale_y, scale_x, q_max, window_y, window_x }
+        double q_max, double window_y, double window_x, double smallest_sigma
+#define GSR_VIEW                                                                                             \
+    View { height, width, origin_y, origin_x, scale_y, scale_x, q_max, window_y, window_x, smallest_sigma }
 
 #define GSR_DRAW_PARAMETERS                                                                                       \
     const Box *level0, const Box *level1, const Box *level2, const Box *level3, const Record *records,            \
@@ -306,7 +309,7 @@ __device__ __forceinline__ void draw_tile(const Box* level0, const Box* level1, 
 extern "C" {
 
 // A warp for every 32 Gaussians of a batch entry: their records and boxes, and the box round them all.
-__global__ void __launch_bounds__(256)
+__global__ void __launch_bounds__(GSR_TREE_THREADS)
     gsr_project(const float* centre, const float* sigma, const float* rho, long long batch, long long count,
                 GSR_VIEW_PARAMETERS, Record* records, Box* level0, Box* level1) {
     const long long node = warp_of_grid();
@@ -317,8 +320,7 @@ __global__ void __launch_bounds__(256)
     if (within < count) {
         const View view = GSR_VIEW;
         Gaussian g;
-        if (gsr::project(centre[2 * index], centre[2 * index + 1], sigma[2 * index], sigma[2 * index + 1], rho[index],
-                         view, g)) {
+        if (gsr::project(centre, sigma, rho, index, view, g)) {
             box = box_of(g);
             records[index] = record_of(g);
         }
@@ -329,7 +331,8 @@ __global__ void __launch_bounds__(256)
 }
 
 // A warp for every box of a level: the box round its 32 of the level below, of which a batch entry has `count`.
-__global__ void __launch_bounds__(256) gsr_bound(const Box* below, long long batch, long long count, Box* above) {
+__global__ void __launch_bounds__(GSR_TREE_THREADS)
+    gsr_bound(const Box* below, long long batch, long long count, Box* above) {
     const long long node = warp_of_grid();
     if (node >= batch * parents(count)) return;
     const long long within = node % parents(count) * kWarp + lane_of_warp();
@@ -337,20 +340,20 @@ __global__ void __launch_bounds__(256) gsr_bound(const Box* below, long long bat
     if (lane_of_warp() == 0) above[node] = box;
 }
 
-// A block for every 16×16 pixels, the first of which is (first_x, first_y) of the region; value and image begin at
+// A block for every two by two tiles, the first of which is (first_x, first_y) of the region; value and image begin at
 // the first channel to draw.
-__global__ void __launch_bounds__(kWarp * kWarpsPerBlock) gsr_draw(GSR_DRAW_PARAMETERS) {
+__global__ void __launch_bounds__(GSR_DRAW_THREADS) gsr_draw(GSR_DRAW_PARAMETERS) {
     draw_tile<false>(GSR_DRAW_ARGUMENTS);
 }
 
 // The same where pixels beyond a window round the centre are skipped too.
-__global__ void __launch_bounds__(kWarp * kWarpsPerBlock) gsr_draw_windowed(GSR_DRAW_PARAMETERS) {
+__global__ void __launch_bounds__(GSR_DRAW_THREADS) gsr_draw_windowed(GSR_DRAW_PARAMETERS) {
     draw_tile<true>(GSR_DRAW_ARGUMENTS);
 }
 
-// Eight lanes for every Gaussian. image_gradient, value and value_gradient begin at the first of the channels
+// kGathering lanes for every Gaussian. image_gradient, value and value_gradient begin at the first of the channels
 // gathered; with `add` the geometry's gradients are added to, as for the second and later channels of many.
-__global__ void __launch_bounds__(128)
+__global__ void __launch_bounds__(GSR_GATHER_THREADS)
     gsr_gather(const float* image_gradient, const float* centre, const float* sigma, const float* rho,
                const float* value, long long batch, long long count, long long channels, GSR_VIEW_PARAMETERS,
                long long add, float* centre_gradient, float* sigma_gradient, float* rho_gradient,
@@ -364,11 +367,10 @@ __global__ void __launch_bounds__(128)
         totals[c] = 0;
         values[c] = exists ? value[index * channels + c] : 0;
     }
-    float st = 0, sv = 0, stt = 0, stv = 0, svv = 0;
+    Moments<float> moments = {};
     const View view = GSR_VIEW;
     Gaussian g;
-    const bool drawn = exists && gsr::project(centre[2 * index], centre[2 * index + 1], sigma[2 * index],
-                                              sigma[2 * index + 1], rho[index], view, g);
+    const bool drawn = exists && gsr::project(centre, sigma, rho, index, view, g);
     if (drawn) {
         const Range rows = gsr::rows_of(g, view), columns = gsr::columns_of(g, view);
         const long long plane = height * width;
@@ -376,12 +378,14 @@ __global__ void __launch_bounds__(128)
         // A box that meets the region begins near enough to the centre for int.
         const int extent = (int)(columns.end - columns.begin), start = (int)(columns.begin - g.column);
         for (long long y = rows.begin; y < rows.end; ++y, line += width) {
-            const float v = gsr::v_of(g, y), shift = gsr::shift_of(g, v);
+            const float v = gsr::v_of(g, y), shift = gsr::shift_of(g.whitening, v);
             for (int x = lane; x < extent; x += kGathering) {
-                const float t = ((float)(start + x) - g.x) * g.slope + shift;
-                const float q = t * t + v * v;
+                float t, q;
+                gsr::t_along(g.whitening, (float)(start + x) - g.x, t);
+                t += shift;
+                gsr::q_of(t, v * v, q);
                 if (q <= (float)q_max) {
-                    const float weight = exp2_of_minus(q * kHalfLog2e);
+                    const float weight = exp2_of_minus(q * gsr::kHalfLog2e);
                     float inner = 0;
 #pragma unroll
                     for (int c = 0; c < kChannels; ++c) {
@@ -389,17 +393,11 @@ __global__ void __launch_bounds__(128)
                         inner += gradient * values[c];
                         totals[c] += gradient * weight;
                     }
-                    const float s = inner * weight, s_t = s * t, s_v = s * v;
-                    st += s_t;
-                    sv += s_v;
-                    stt += s_t * t;
-                    stv += s_t * v;
-                    svv += s_v * v;
+                    moments.add(inner * weight, t, v);
                 }
             }
         }
     }
-    Moments moments = {st, sv, stt, stv, svv};
 #pragma unroll
     for (int step = kGathering / 2; step > 0; step /= 2) {
         moments.t += __shfl_xor_sync(kAll, moments.t, step);

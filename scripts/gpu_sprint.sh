@@ -44,7 +44,7 @@ library=$repository/gsrcli/_rasterize_cpu.so
 if command -v g++ >/dev/null && [ ! "$library" -nt "$repository/csrc/rasterize_cpu.cpp" ]; then
   # In the background: only the tests draw on the CPU.
   # shellcheck disable=SC2046 (several flags)
-  (g++ $(cat "$repository/csrc/cpu_flags") -fPIC -shared -I"$repository/csrc" "$repository/csrc/rasterize_cpu.cpp" \
+  (g++ $(cat "$repository/csrc/cpu_flags") -shared -I"$repository/csrc" "$repository/csrc/rasterize_cpu.cpp" \
     -o "$work/library.so" && mv "$work/library.so" "$library") &
 fi
 "$python" "$repository/scripts/gpu_sprint.py" --spent "$SECONDS" "$@"

@@ -21,10 +21,9 @@ from sprint_train import train_command
 
 from gsrcli import rasterizer
 from gsrcli.gaussians import Gaussians
-from gsrcli.rasterizer import EPSILON, rasterize, reference
+from gsrcli.rasterizer import View, rasterize, reference
 
 NAMES = ("centre", "sigma", "rho", "value")
-_Q_MAX = -2 * math.log(EPSILON)
 
 
 class OnGpuOnlyError(Exception):
@@ -152,7 +151,7 @@ def _against_float64(field: Gaussians, size: tuple[int, int], scale: tuple[float
 
 
 def _exactly(field: Gaussians, size: tuple[int, int], scale: tuple[float, float]) -> torch.Tensor:
-    return reference.rasterize(field, size, scale, q_max=_Q_MAX)
+    return reference.rasterize(field, View(size, scale))
 
 
 def _repeats(device: torch.device) -> str:

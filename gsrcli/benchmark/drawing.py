@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,14 +17,14 @@ from gsrcli.benchmark.plan import Case, Setting, Subject
 from gsrcli.benchmark.work import Floors, count_pairs, in_float64
 from gsrcli.errors import UnavailableError
 from gsrcli.gaussians import Gaussians
-from gsrcli.rasterizer import EPSILON, reference
+from gsrcli.rasterizer import View, q_at, reference
 from gsrcli.runtime.devices import autocast
 from gsrcli.runtime.timing import Clock, Span, Timing, seconds_between
 from gsrcli.size import Size
 
 __all__ = ["DrawingRow", "measure"]
 
-_Q_EXACT = -2 * math.log(1e-8)  # the float64 drawing leaves out less than this of a Gaussian
+_Q_EXACT = q_at(1e-8)  # the float64 drawing leaves out less than this of a Gaussian
 
 # Plain torch keeps some 100 bytes a pair for backward: it draws a strip of about so many.
 _PLAIN_PAIRS, _PLAIN_PAIRS_ON_CUDA = 4e6, 32e6
@@ -157,7 +156,7 @@ def _contenders(field: Gaussians, height: int, strip: int) -> list[_Contender]:
 
 def _plain(field: Gaussians, size: Size, scale: tuple[float, float]) -> Tensor:
     """Plain torch, skipping what :func:`gsrcli.rasterizer.rasterize` skips."""
-    return reference.rasterize(field, size, scale, q_max=-2 * math.log(EPSILON))
+    return reference.rasterize(field, View(size, scale))
 
 
 def _race(contenders: list[_Contender], case: Case, setting: Setting) -> list[tuple[Timing, Timing, float]]:
@@ -168,7 +167,7 @@ def _race(contenders: list[_Contender], case: Case, setting: Setting) -> list[tu
     clock = Clock(setting.device, processor=True)
     width = case.size.width
     with torch.no_grad():
-        exact = reference.rasterize(in_float64(contenders[0].field), case.size, case.ratio, q_max=_Q_EXACT)
+        exact = reference.rasterize(in_float64(contenders[0].field), View(case.size, case.ratio, q_max=_Q_EXACT))
     noise = torch.randn(exact.shape, generator=torch.Generator().manual_seed(0)).to(setting.device)
     spans: list[list[tuple[Span, Span]]] = [[] for _ in contenders]
     errors = [0.0 for _ in contenders]

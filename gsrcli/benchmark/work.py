@@ -10,7 +10,7 @@ import torch
 
 from gsrcli.benchmark.ceilings import Ceilings
 from gsrcli.gaussians import Gaussians
-from gsrcli.rasterizer import EPSILON
+from gsrcli.rasterizer import EPSILON, q_at
 from gsrcli.size import Size
 
 __all__ = ["Floors", "count_pairs", "in_float64"]
@@ -37,7 +37,7 @@ def count_pairs(field: Gaussians, scale: tuple[float, float], size: Size) -> int
 
 
 def _pairs(field: Gaussians, scale: tuple[float, float], size: Size) -> int:
-    q_max = -2 * math.log(EPSILON)
+    q_max = q_at(EPSILON)
     factor = field.centre.new_tensor([scale[1], scale[0]])
     (x, y), (sx, sy), rho = (field.centre[0] * factor - 0.5).T, (field.sigma[0] * factor).T, field.rho[0]
     reach = math.sqrt(q_max) * sy

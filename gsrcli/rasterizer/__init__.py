@@ -15,14 +15,11 @@ from torch import Tensor
 from gsrcli.errors import UnavailableError
 from gsrcli.gaussians import Gaussians
 from gsrcli.rasterizer import cpu, cuda, op, reference
+from gsrcli.rasterizer.view import EPSILON, View, q_at
 
-__all__ = ["EPSILON", "backend", "rasterize"]
+__all__ = ["EPSILON", "View", "backend", "q_at", "rasterize"]
 
-EPSILON = 1 / 1024
-"""Default bound below which a Gaussian's relative contribution to a pixel is skipped: a quarter of an 8-bit step."""
-
-
-_Q_FLOAT32 = 2 * 126 * math.log(2)  # beyond it exp(-q/2) is no normal float32: it counts as nothing
+_LEAST_WEIGHT = torch.finfo(torch.float32).tiny  # what is less is no normal float32: it counts as nothing
 
 
 def rasterize(
@@ -63,13 +60,12 @@ def rasterize(
     scale_y, scale_x = scale if isinstance(scale, tuple) else (scale, scale)
     if height < 0 or width < 0 or not (0 < scale_y < math.inf and 0 < scale_x < math.inf) or not 0 <= epsilon < 1:
         raise ValueError(f"cannot draw size {size} at scale {scale} with epsilon {epsilon}")
-    q_max = _Q_FLOAT32 if window is not None or epsilon == 0 else min(_Q_FLOAT32, -2 * math.log(epsilon))
-    window = window or (math.inf, math.inf)
+    least_weight = _LEAST_WEIGHT if window is not None else max(epsilon, _LEAST_WEIGHT)
+    view = View(size, (scale_y, scale_x), origin, q_at(least_weight), window or (math.inf, math.inf))
     gaussians = gaussians.to(dtype=gaussians.dtype if gaussians.dtype == torch.float64 else torch.float32)
     if backend(gaussians.device, gaussians.dtype)[0] == "torch":
-        return reference.rasterize(gaussians, size, (scale_y, scale_x), origin, q_max=q_max, window=window)
-    fields = (gaussians.centre, gaussians.sigma, gaussians.rho, gaussians.value)
-    return op.rasterize(*fields, size, origin, (scale_y, scale_x), q_max, window)
+        return reference.rasterize(gaussians, view)
+    return op.rasterize(*gaussians.tensors, *view)
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]

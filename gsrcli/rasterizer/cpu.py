@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from gsrcli.errors import UnavailableError
+from gsrcli.rasterizer.view import View
 
 __all__ = ["backward", "forward", "instruction_set", "load"]
 
-_ABI_VERSION = 1
+_ABI_VERSION = 2
 _LIBRARY = Path(__file__).resolve().parent.parent / "_rasterize_cpu.so"
 
 
@@ -29,7 +30,7 @@ class _FieldGradient(ctypes.Structure):
 
 class _View(ctypes.Structure):
     _fields_ = [(name, ctypes.c_longlong) for name in ("height", "width", "origin_y", "origin_x")] + [
-        (name, ctypes.c_double) for name in ("scale_y", "scale_x", "q_max", "window_y", "window_x")
+        (name, ctypes.c_double) for name in ("scale_y", "scale_x", "q_max", "window_y", "window_x", "smallest_sigma")
     ]
 
 
@@ -60,16 +61,16 @@ def instruction_set() -> str:
     return load().gsr_instruction_set().decode()
 
 
-def forward(fields: tuple[Tensor, Tensor, Tensor, Tensor], view: tuple[float, ...]) -> Tensor:
+def forward(fields: tuple[Tensor, Tensor, Tensor, Tensor], view: View) -> Tensor:
     """Draw centre, sigma, rho and value (contiguous float32) into a new ``(B, C, H, W)`` tensor."""
-    field, c_view = _field(fields), _view(view)
-    image = torch.empty(field.batch, field.channels, c_view.height, c_view.width)
-    _check(load().gsr_rasterize(_at(field), _at(c_view), image.data_ptr(), torch.get_num_threads()))
+    field = _field(fields)
+    image = torch.empty(field.batch, field.channels, *view.size)
+    _check(load().gsr_rasterize(_at(field), _at(_view(view)), image.data_ptr(), torch.get_num_threads()))
     return image
 
 
 def backward(
-    fields: tuple[Tensor, Tensor, Tensor, Tensor], view: tuple[float, ...], image_gradient: Tensor
+    fields: tuple[Tensor, Tensor, Tensor, Tensor], view: View, image_gradient: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The gradients of centre, sigma, rho and value, from that of the image (contiguous float32)."""
     centre, sigma, rho, value = fields
@@ -87,8 +88,8 @@ def _field(fields: tuple[Tensor, ...]) -> _Field:
     return _Field(*(tensor.data_ptr() for tensor in fields), *fields[3].shape)
 
 
-def _view(view: tuple[float, ...]) -> _View:
-    return _View(*view)
+def _view(view: View) -> _View:
+    return _View(*view.numbers)
 
 
 def _at(structure: ctypes.Structure) -> ctypes.c_void_p:

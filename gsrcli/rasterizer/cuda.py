@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-import math
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from gsrcli.rasterizer import nvrtc
+from gsrcli.rasterizer.view import View
 from gsrcli.runtime.files import shipped
 
 __all__ = ["backward", "describe", "forward", "source"]
@@ -17,9 +17,30 @@ __all__ = ["backward", "describe", "forward", "source"]
 _KERNELS = ("gsr_project", "gsr_bound", "gsr_draw", "gsr_draw_windowed", "gsr_gather")
 _WARP = 32
 _LEVELS = 4  # of boxes in the tree, the Gaussians' own included
-_BLOCK_SIDE = 16  # of the square of pixels that a block of gsr_draw draws
-_GATHERING = 8  # lanes a Gaussian in gsr_gather
+_BOX = 4  # integers
+_RECORD = 8  # floats of a Gaussian as gsr_project leaves it to gsr_draw
+_TILE = 8  # side of the square of pixels that a warp of gsr_draw draws
+_TILES_ACROSS = 2  # a block draws so many tiles, squared, a warp each
+_BLOCK_SIDE = _TILES_ACROSS * _TILE
+_GATHERING = 8  # lanes of gsr_gather for one Gaussian
+_TREE_THREADS = 256  # a block of gsr_project and gsr_bound
+_DRAW_THREADS = _TILES_ACROSS**2 * _WARP
+_GATHER_THREADS = 128
 _MOST_CHANNELS = 16  # drawn at a time
+
+# What the kernels must agree on with the code below, which launches them.
+_DEFINES = {
+    "GSR_WARP": _WARP,
+    "GSR_LEVELS": _LEVELS,
+    "GSR_BOX": _BOX,
+    "GSR_RECORD": _RECORD,
+    "GSR_TILE": _TILE,
+    "GSR_TILES_ACROSS": _TILES_ACROSS,
+    "GSR_GATHERING": _GATHERING,
+    "GSR_TREE_THREADS": _TREE_THREADS,
+    "GSR_DRAW_THREADS": _DRAW_THREADS,
+    "GSR_GATHER_THREADS": _GATHER_THREADS,
+}
 
 
 def describe(device: torch.device) -> str:
@@ -36,65 +57,66 @@ def describe(device: torch.device) -> str:
 
 @functools.cache
 def source(channels: int) -> str:
-    """The kernels' source for so many channels, complete in itself."""
+    """Return the kernels' source for so many channels, complete in itself."""
     header, kernels = (shipped(f"csrc/{name}").read_text("utf-8") for name in ("gaussian.h", "rasterize_cuda.cu"))
-    return f"#define GSR_CHANNELS {channels}\n" + kernels.replace('#include "gaussian.h"', header)
+    defines = "".join(f"#define {name} {value}\n" for name, value in {**_DEFINES, "GSR_CHANNELS": channels}.items())
+    return defines + kernels.replace('#include "gaussian.h"', header)
 
 
 def _kernels(channels: int, device: torch.device) -> nvrtc.Module:
     return nvrtc.load(source(channels), device)
 
 
-def forward(fields: tuple[Tensor, Tensor, Tensor, Tensor], view: tuple[float, ...]) -> Tensor:
+def forward(fields: tuple[Tensor, Tensor, Tensor, Tensor], view: View) -> Tensor:
     """Draw centre, sigma, rho and value (contiguous float32) into a new ``(B, C, H, W)`` tensor."""
     value = fields[3]
-    (batch, count, channels), (height, width) = value.shape, (int(view[0]), int(view[1]))
+    (batch, count, channels), (height, width) = value.shape, view.size
     image = value.new_empty(batch, channels, height, width)
     if image.numel() == 0:
         return image
     records, boxes = _tree(fields, view)
     # Tiles lie at multiples of a block's side of the whole picture.
-    first_y, first_x = (-(int(origin) % _BLOCK_SIDE) for origin in view[2:4])
+    first_y, first_x = (-(origin % _BLOCK_SIDE) for origin in view.origin)
     blocks_y, blocks_x = _ceil(height - first_y, _BLOCK_SIDE), _ceil(width - first_x, _BLOCK_SIDE)
-    name = "gsr_draw" if math.isinf(view[7]) and math.isinf(view[8]) else "gsr_draw_windowed"
+    name = "gsr_draw_windowed" if view.windowed else "gsr_draw"
     for begin, size in _slices(channels):
         _kernels(size, value.device).launch(
             name,
             batch * blocks_y * blocks_x,
-            4 * _WARP,
+            _DRAW_THREADS,
             *boxes,
             *(records, value[..., begin:]),
-            *(count, channels, height, width, first_y, first_x, blocks_y, blocks_x, float(view[6])),
+            *(count, channels, height, width, first_y, first_x, blocks_y, blocks_x, float(view.q_max)),
             image[:, begin:],
         )
     return image
 
 
-def _tree(fields: tuple[Tensor, Tensor, Tensor, Tensor], view: tuple[float, ...]) -> tuple[Tensor, list[Tensor]]:
-    """The Gaussians as the kernels draw them, 8 floats each, and the tree's boxes level by level, 4 integers each."""
+def _tree(fields: tuple[Tensor, Tensor, Tensor, Tensor], view: View) -> tuple[Tensor, list[Tensor]]:
+    """Build the records of the Gaussians, (B, N, 8), and the tree's boxes, int32 (B, n, 4), level by level."""
     centre, sigma, rho, value = fields
     batch, count, channels = value.shape
     counts = [count]
     while len(counts) < _LEVELS:
         counts.append(_ceil(counts[-1], _WARP))
-    records = value.new_empty(batch, count, 8)
-    boxes = [value.new_empty(batch, level, 4, dtype=torch.int32) for level in counts]
+    records = value.new_empty(batch, count, _RECORD)
+    boxes = [value.new_empty(batch, level, _BOX, dtype=torch.int32) for level in counts]
     if count:
         kernels = _kernels(_slices(channels)[0][1], value.device)
         kernels.launch(
             "gsr_project",
-            _ceil(batch * counts[1] * _WARP, 256),
-            256,
-            *(centre, sigma, rho, batch, count, *_scalars(view), records, boxes[0], boxes[1]),
+            _ceil(batch * counts[1] * _WARP, _TREE_THREADS),
+            _TREE_THREADS,
+            *(centre, sigma, rho, batch, count, *view.numbers, records, boxes[0], boxes[1]),
         )
         for below, above in pairwise(boxes[1:]):
-            threads = batch * above.shape[1] * _WARP
-            kernels.launch("gsr_bound", _ceil(threads, 256), 256, below, batch, below.shape[1], above)
+            grid = _ceil(batch * above.shape[1] * _WARP, _TREE_THREADS)
+            kernels.launch("gsr_bound", grid, _TREE_THREADS, below, batch, below.shape[1], above)
     return records, boxes
 
 
 def backward(
-    fields: tuple[Tensor, Tensor, Tensor, Tensor], view: tuple[float, ...], image_gradient: Tensor
+    fields: tuple[Tensor, Tensor, Tensor, Tensor], view: View, image_gradient: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The gradients of centre, sigma, rho and value, from that of the image (contiguous float32)."""
     centre, sigma, rho, value = fields
@@ -105,10 +127,10 @@ def backward(
     for begin, size in _slices(channels):
         _kernels(size, value.device).launch(
             "gsr_gather",
-            _ceil(batch * count * _GATHERING, 128),
-            128,
+            _ceil(batch * count * _GATHERING, _GATHER_THREADS),
+            _GATHER_THREADS,
             *(image_gradient[:, begin:], centre, sigma, rho, value[..., begin:], batch, count, channels),
-            *(*_scalars(view), int(begin > 0), *gradients[:3], gradients[3][..., begin:]),
+            *(*view.numbers, int(begin > 0), *gradients[:3], gradients[3][..., begin:]),
         )
     return gradients
 
@@ -122,8 +144,3 @@ def _slices(channels: int) -> list[tuple[int, int]]:
 
 def _ceil(a: int, b: int) -> int:
     return -(-a // b)
-
-
-def _scalars(view: tuple[float, ...]) -> tuple[int | float, ...]:
-    """height, width and origin as integers; scale, q_max and window as floats."""
-    return (*(int(entry) for entry in view[:4]), *(float(entry) for entry in view[4:]))

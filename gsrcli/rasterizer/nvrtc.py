@@ -22,12 +22,14 @@ from gsrcli.runtime.files import write_whole
 if TYPE_CHECKING:
     from cuda.core import Kernel, ObjectCode
 
-__all__ = ["Module", "Target", "UnavailableError", "cache_folder", "compiled", "load", "target_of", "version"]
+__all__ = ["OPTIONS", "Module", "Target", "cache_folder", "compiled", "load", "target_of", "version"]
 
 Target = tuple[Literal["cubin", "ptx"], str]
 """Machine code for one architecture, or code that the driver compiles for those after it; and which, such as sm_90."""
 
-_STANDARD = "c++17"
+OPTIONS = {"std": "c++17"}
+"""How every source is compiled, beside its architecture, in the words of ``cuda.core.ProgramOptions``."""
+
 _LENGTH_OF_DIGEST = 32
 
 
@@ -161,7 +163,7 @@ def cache_folder() -> Path:
 
 
 def _path_of(source: str, target: Target) -> Path:
-    key = hashlib.sha256("\0".join((version(), _STANDARD, *target, source)).encode()).hexdigest()
+    key = hashlib.sha256("\0".join((version(), repr(OPTIONS), *target, source)).encode()).hexdigest()
     return cache_folder() / f"{target[1]}-{key[:32]}.bin"
 
 
@@ -198,7 +200,7 @@ def _compile(source: str, target: Target) -> bytes:
 
     kind, architecture = target
     try:
-        with closing(Program(source, "c++", ProgramOptions(arch=architecture, std=_STANDARD))) as program:
+        with closing(Program(source, "c++", ProgramOptions(arch=architecture, **OPTIONS))) as program:
             return bytes(program.compile(kind).code)
     except Exception as error:  # cuda.core's errors share no public class
         raise UnavailableError(f"the CUDA kernels do not compile for {architecture}: {error}") from error

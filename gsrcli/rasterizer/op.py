@@ -13,6 +13,7 @@ from torch import Tensor
 
 from gsrcli.gaussians import Gaussians
 from gsrcli.rasterizer import cpu, cuda
+from gsrcli.rasterizer.view import View
 
 __all__ = ["rasterize"]
 
@@ -26,17 +27,17 @@ def rasterize(
     rho: Tensor,
     value: Tensor,
     size: Sequence[int],
-    origin: Sequence[int],
     scale: Sequence[float],
+    origin: Sequence[int],
     q_max: float,
     window: Sequence[float],
 ) -> Tensor:
     """Draw float32 ``(B, N, 2)``, ``(B, N, 2)``, ``(B, N)``, ``(B, N, C)`` as ``(B, C, *size)``.
 
-    Pairs are (y, x). q_max and window say which contributions are skipped, as in ``csrc/gaussian.h``.
+    The other arguments are those of :class:`gsrcli.rasterizer.View`.
     """
     backend = cuda if value.is_cuda else cpu
-    return backend.forward(_contiguous(centre, sigma, rho, value), (*size, *origin, *scale, q_max, *window))
+    return backend.forward(_contiguous(centre, sigma, rho, value), _view(size, scale, origin, q_max, window))
 
 
 @torch.library.custom_op("gsrcli::rasterize_backward", mutates_args=(), device_types=("cpu", "cuda"))
@@ -47,19 +48,19 @@ def rasterize_backward(
     rho: Tensor,
     value: Tensor,
     size: Sequence[int],
-    origin: Sequence[int],
     scale: Sequence[float],
+    origin: Sequence[int],
     q_max: float,
     window: Sequence[float],
 ) -> Fields:
-    """The gradients of centre, sigma, rho and value."""
-    view = (*size, *origin, *scale, q_max, *window)
+    """Return the gradients of centre, sigma, rho and value."""
+    view = _view(size, scale, origin, q_max, window)
     backend = cuda if value.is_cuda else cpu
     return backend.backward(_contiguous(centre, sigma, rho, value), view, image_gradient.contiguous())
 
 
 @rasterize.register_fake
-def _(centre, sigma, rho, value, size, origin, scale, q_max, window):  # type: ignore[no-untyped-def]
+def _(centre, sigma, rho, value, size, *_):  # type: ignore[no-untyped-def]
     return value.new_empty(value.shape[0], value.shape[2], *size)
 
 
@@ -79,6 +80,13 @@ def _backward(ctx: Any, image_gradient: Tensor) -> tuple[Any, ...]:
 
 
 rasterize.register_autograd(_backward, setup_context=_setup_context)
+
+
+def _view(
+    size: Sequence[int], scale: Sequence[float], origin: Sequence[int], q_max: float, window: Sequence[float]
+) -> View:
+    """Make a view of what torch's schemas know as lists."""
+    return View((size[0], size[1]), (scale[0], scale[1]), (origin[0], origin[1]), q_max, (window[0], window[1]))
 
 
 def _contiguous(centre: Tensor, sigma: Tensor, rho: Tensor, value: Tensor) -> Fields:

@@ -13,40 +13,20 @@ import torch
 from torch import Tensor
 
 from gsrcli.gaussians import Gaussians
+from gsrcli.rasterizer.view import SMALLEST_SIGMA, View
 
 __all__ = ["rasterize"]
 
 _PAIRS_AT_ONCE = 1 << 22
-_SMALLEST_SIGMA = 1e-12  # output pixels, as in csrc/gaussian.h
 
 
-def rasterize(
-    gaussians: Gaussians,
-    size: tuple[int, int],
-    scale: tuple[float, float],
-    origin: tuple[int, int] = (0, 0),
-    *,
-    q_max: float = math.inf,
-    window: tuple[float, float] = (math.inf, math.inf),
-) -> Tensor:
-    """Draw the field. Pairs are (y, x).
-
-    Args:
-        gaussians: B fields of N Gaussians with C channels.
-        size: height and width of the region drawn, in output pixels.
-        scale: output pixels per LR pixel.
-        origin: the region's first pixel within the whole output.
-        q_max: pixels where q exceeds this are skipped.
-        window: and so are those farther than this from the centre, in output pixels.
-
-    Returns:
-        ``(B, C, *size)`` in the field's dtype.
-    """
-    images = []
+def rasterize(gaussians: Gaussians, view: View) -> Tensor:
+    """Draw B fields of N Gaussians with C channels as ``(B, C, *view.size)``, in the fields' dtype."""
+    size, images = view.size, []
     for b in range(gaussians.batch):
         image = gaussians.value.new_zeros(size[0] * size[1], gaussians.channels)
-        for boxes in _boxes(_project(gaussians[b : b + 1], scale, origin), size, q_max, window):
-            index, weight = _weights(boxes, size, q_max, window)
+        for boxes in _boxes(_project(gaussians[b : b + 1], view), view):
+            index, weight = _weights(boxes, view)
             drawn = weight[..., None] * boxes.value[:, None, None]  # (n, rows, columns, C)
             image = image.index_add(0, index.flatten(), drawn.flatten(0, 2))
         images.append(image.T.reshape(gaussians.channels, *size))
@@ -67,23 +47,23 @@ class _Boxes(NamedTuple):
     extent: tuple[int, int]  # columns and rows
 
 
-def _project(field: Gaussians, scale: tuple[float, float], origin: tuple[int, int]) -> Gaussians:
-    """A field in pixels of the region: pixel X lies at X."""
-    factor = field.centre.new_tensor([scale[1], scale[0]])
-    first = field.centre.new_tensor([origin[1] + 0.5, origin[0] + 0.5])
+def _project(field: Gaussians, view: View) -> Gaussians:
+    """Return the field in pixels of the region: pixel X lies at X."""
+    factor = field.centre.new_tensor(view.scale[::-1])
+    first = field.centre.new_tensor([view.origin[1] + 0.5, view.origin[0] + 0.5])
     return Gaussians(field.centre * factor - first, field.sigma * factor, field.rho, field.value)
 
 
-def _boxes(field: Gaussians, size: tuple[int, int], q_max: float, window: tuple[float, float]) -> Iterator[_Boxes]:
-    """The field in chunks of Gaussians with boxes of similar extent. What reaches no pixel is in none."""
+def _boxes(field: Gaussians, view: View) -> Iterator[_Boxes]:
+    """Yield the field in chunks of Gaussians with boxes of similar extent. What reaches no pixel is in none."""
     (centre, sigma, rho, value) = (field.centre[0], field.sigma[0], field.rho[0], field.value[0])
-    limit = centre.new_tensor([size[1], size[0]])
+    limit = centre.new_tensor(view.size[::-1])
     with torch.no_grad():
         # σ is the marginal deviation: the box of the ellipse q <= q_max has half-sides σ·√q_max.
-        reach = torch.minimum(math.sqrt(q_max) * sigma, centre.new_tensor([window[1], window[0]]))
+        reach = torch.minimum(math.sqrt(view.q_max) * sigma, centre.new_tensor(view.window[::-1]))
         first = (centre - reach).ceil().maximum(torch.zeros_like(limit))
         last = (centre + reach).floor().minimum(limit - 1)
-        drawable = ((last >= first) & (sigma > _SMALLEST_SIGMA) & sigma.isfinite()).all(-1) & (rho.abs() < 1)
+        drawable = ((last >= first) & (sigma > SMALLEST_SIGMA) & sigma.isfinite()).all(-1) & (rho.abs() < 1)
         extent = torch.where(drawable[:, None], last - first + 1, 0).long()
         order = torch.argsort(extent[:, 1], stable=True)
         order = order[torch.argsort(extent[order, 0].float().log2().ceil(), stable=True)]
@@ -99,9 +79,9 @@ def _boxes(field: Gaussians, size: tuple[int, int], q_max: float, window: tuple[
         yield _Boxes(centre[chunk], sigma[chunk], rho[chunk], value[chunk], first[chunk].long(), (columns, rows))
 
 
-def _weights(boxes: _Boxes, size: tuple[int, int], q_max: float, window: tuple[float, float]) -> tuple[Tensor, Tensor]:
-    """The flat pixel index of each place of each box, and the Gaussian's exp(-q/2) there: both (n, rows, columns)."""
-    columns, rows = boxes.extent
+def _weights(boxes: _Boxes, view: View) -> tuple[Tensor, Tensor]:
+    """Return each place's flat pixel index and exp(-q/2), both (n, rows, columns) for each box."""
+    (columns, rows), (height, width) = boxes.extent, view.size
     x = boxes.first[:, :1] + torch.arange(columns, device=boxes.first.device)  # (n, columns)
     y = boxes.first[:, 1:] + torch.arange(rows, device=boxes.first.device)  # (n, rows)
     dx = (x - boxes.centre[:, :1])[:, None, :]
@@ -111,8 +91,8 @@ def _weights(boxes: _Boxes, size: tuple[int, int], q_max: float, window: tuple[f
     v = dy / boxes.sigma[:, 1, None, None]
     t = (dx / boxes.sigma[:, 0, None, None] - rho * v) / ((1 - rho) * (1 + rho)).sqrt()
     q = t.square() + v.square()
-    seen = (q <= q_max) & (dx.abs() <= window[1]) & (dy.abs() <= window[0])
-    seen &= (x < size[1])[:, None, :] & (y < size[0])[:, :, None]
+    seen = (q <= view.q_max) & (dx.abs() <= view.window[1]) & (dy.abs() <= view.window[0])
+    seen &= (x < width)[:, None, :] & (y < height)[:, :, None]
     weight = torch.where(seen, torch.exp(-q / 2), torch.zeros_like(q))
-    index = (y.clamp(max=size[0] - 1) * size[1])[:, :, None] + x.clamp(max=size[1] - 1)[:, None, :]
+    index = (y.clamp(max=height - 1) * width)[:, :, None] + x.clamp(max=width - 1)[:, None, :]
     return index, weight

@@ -20,7 +20,7 @@ from gsrcli.gaussians import Gaussians
 from gsrcli.models import gsasr
 from gsrcli.models.attention import relative_position_index, shift_mask, to_picture, to_windows
 from gsrcli.models.gsasr import GSASR, GSASR_CONFIGS
-from gsrcli.rasterizer import reference
+from gsrcli.rasterizer import View, reference
 from gsrcli.weights.released import convert
 
 TINY = dataclasses.replace(SMALL, cross_blocks=2, cross_layers=2, self_blocks=2, self_layers=2)
@@ -142,7 +142,7 @@ class Parity:
         x, y = zoom.tolist()
         window = (ratio * (height - 1) / 2, ratio * (width - 1) / 2)
         # Beyond q = 60 the weight is below 1e-13.
-        return reference.rasterize(field, (height, width), (y, x), window=window, q_max=60)[0].permute(1, 2, 0)
+        return reference.rasterize(field, View((height, width), (y, x), window=window, q_max=60))[0].permute(1, 2, 0)
 
 
 @pytest.fixture(

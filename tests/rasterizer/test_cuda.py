@@ -30,7 +30,7 @@ from support.fields import assert_gradients_close, random_field
 from gsrcli import rasterizer
 from gsrcli.errors import UnavailableError
 from gsrcli.gaussians import Gaussians
-from gsrcli.rasterizer import EPSILON, cuda, nvrtc, rasterize
+from gsrcli.rasterizer import EPSILON, View, cuda, nvrtc, q_at, rasterize
 
 ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
 HOT = ("gsr_project", "gsr_bound", "gsr_draw", "gsr_gather")
@@ -171,30 +171,31 @@ def boxes_of(field: Gaussians, scale: float, q_max: float) -> torch.Tensor:
 
 
 def hulls_of(boxes: torch.Tensor) -> torch.Tensor:
-    """The twin of gsr_bound: the boxes round every 32 consecutive ones."""
-    groups = boxes.split(32, dim=1)
+    """Return what gsr_bound does: the boxes round every 32 consecutive ones."""
+    groups = boxes.split(cuda._WARP, dim=1)
     return torch.stack([torch.cat((g[..., :2].amin(1), g[..., 2:].amax(1)), -1) for g in groups], 1)
 
 
 def walk(levels: list[torch.Tensor], tile: tuple[int, int]) -> list[int]:
-    """The twin of Walk: the Gaussians that a tile of 8x8 pixels comes to, in order, of the first batch entry."""
+    """Return what Walk does: the Gaussians of the first batch entry that a tile comes to, in order."""
     x, y = tile
+    last_x, last_y = x + cuda._TILE - 1, y + cuda._TILE - 1
 
     def meets(box: torch.Tensor) -> bool:
-        return bool(box[0] <= x + 7 and x <= box[2] and box[1] <= y + 7 and y <= box[3])
+        return bool(box[0] <= last_x and x <= box[2] and box[1] <= last_y and y <= box[3])
 
     found = range(len(levels[-1][0]))
     for level in reversed(range(len(levels))):
         boxes = levels[level][0]
         found = [node for node in found if node < len(boxes) and meets(boxes[node])]
         if level:
-            found = [child for node in found for child in range(32 * node, 32 * node + 32)]
+            found = [child for node in found for child in range(cuda._WARP * node, cuda._WARP * (node + 1))]
     return found
 
 
 def levels_of(field: Gaussians, scale: float) -> list[torch.Tensor]:
-    levels = [boxes_of(field, scale, -2 * math.log(EPSILON))]
-    while len(levels) < 4:
+    levels = [boxes_of(field, scale, q_at(EPSILON))]
+    while len(levels) < cuda._LEVELS:
         levels.append(hulls_of(levels[-1]))
     return levels
 
@@ -202,9 +203,9 @@ def levels_of(field: Gaussians, scale: float) -> list[torch.Tensor]:
 @emulated
 def test_the_kernels_build_the_trees_that_plain_torch_does() -> None:
     field = random_field(2500, 2, 2, extent=(40, 50), sigma=(1e-3, 4))
-    view = (80, 100, 0, 0, 2.0, 2.0, -2 * math.log(EPSILON), math.inf, math.inf)
+    view = View((80, 100), (2.0, 2.0))
     with emulation.emulated_cuda():
-        _, boxes = cuda._tree((field.centre, field.sigma, field.rho, field.value), view)
+        _, boxes = cuda._tree(field.tensors, view)
     for level, expected in zip(boxes, levels_of(field, 2.0), strict=True):
         assert torch.equal(level, expected)
 
@@ -215,9 +216,10 @@ def test_a_tile_comes_to_every_gaussian_that_it_shows(sigma: tuple[float, float]
     size, scale = (40, 48), 2.0
     field = random_field(1500, 1, extent=(20, 24), sigma=sigma)
     levels = levels_of(field, scale)
+    side = cuda._TILE
     shown: dict[tuple[int, int], set[int]] = {}
     for _, n, weight, _ in fields.paper_weights(field, size, (scale, scale)):
-        for y, x in {(y // 8 * 8, x // 8 * 8) for y, x in np.argwhere(weight >= 1.001 * EPSILON)}:
+        for y, x in {(y // side * side, x // side * side) for y, x in np.argwhere(weight >= 1.001 * EPSILON)}:
             shown.setdefault((x, y), set()).add(n)
     for tile, wanted in shown.items():
         found = walk(levels, tile)
@@ -254,16 +256,8 @@ def test_nvcc_compiles_without_spilling(
 ) -> None:
     source = tmp_path / "kernels.cu"
     source.write_text(cuda.source(channels))
-    command = [
-        str(NVCC),
-        "-std=c++17",
-        "-cubin",
-        f"-arch=sm_{architecture}",
-        "-Xptxas",
-        "-v",
-        "-Werror",
-        "all-warnings",
-    ]
+    options = ["-cubin", "-Xptxas", "-v", "-Werror", "all-warnings"]
+    command = [str(NVCC), f"-arch=sm_{architecture}", f"-std={nvrtc.OPTIONS['std']}", *options]
     done = subprocess.run(
         [*command, str(source), "-o", str(tmp_path / "kernels.cubin")], capture_output=True, text=True
     )
@@ -281,7 +275,7 @@ def test_nvrtc_compiles_without_spilling(
     from cuda.core import Program, ProgramOptions
 
     log = io.StringIO()
-    options = ProgramOptions(arch=f"sm_{architecture}", std="c++17", ptxas_options=["-v"])
+    options = ProgramOptions(arch=f"sm_{architecture}", **nvrtc.OPTIONS, ptxas_options=["-v"])
     Program(cuda.source(channels), "c++", options).compile("cubin", logs=log)
     used = assert_nothing_spills(log.getvalue())
     record_property("told", f"NVRTC, sm_{architecture}, {channels} channels, {used}")
@@ -446,7 +440,7 @@ def test_a_torch_built_for_other_gpus_draws_in_plain_torch() -> None:
 def test_the_op_asks_the_device_of_the_field_which_backend_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fields on the meta device are never drawn, but their shapes are known: what torch.compile goes by."""
     field = random_field(5, 3, 2).map(lambda tensor: tensor.to("meta"))
-    arguments = (field.centre, field.sigma, field.rho, field.value, [4, 5], [0, 0], [1.0, 1.0], 13.8, [math.inf] * 2)
+    arguments = (field.centre, field.sigma, field.rho, field.value, [4, 5], [1.0, 1.0], [0, 0], 13.8, [math.inf] * 2)
     assert torch.ops.gsrcli.rasterize(*arguments).shape == (2, 3, 4, 5)
 
 

@@ -254,7 +254,7 @@ def test_each_device_draws_its_own() -> None:
 
 
 def test_the_operators_keep_torchs_contract(leaves: list[torch.Tensor]) -> None:
-    view = ([12, 17], [3, 4], [2.0, 1.5], 13.86, [math.inf, math.inf])
+    view = ([12, 17], [2.0, 1.5], [3, 4], 13.86, [math.inf, math.inf])
     torch.library.opcheck(torch.ops.gsrcli.rasterize.default, (*leaves, *view))
     detached = [leaf.detach() for leaf in leaves]
     image_gradient = noise(2, 3, 12, 17).cuda()

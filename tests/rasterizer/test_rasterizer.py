@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,7 +19,7 @@ from support.fields import UNBOUNDED, Pair, assert_gradients_close, random_field
 
 from gsrcli import rasterizer
 from gsrcli.gaussians import Gaussians
-from gsrcli.rasterizer import EPSILON, cpu, rasterize, reference
+from gsrcli.rasterizer import EPSILON, View, cpu, rasterize, reference
 
 each_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 each_epsilon = pytest.mark.parametrize("epsilon", [0.0, EPSILON], ids=["whole", "cut"])
@@ -153,7 +151,7 @@ def test_many_shapes_at_once_take_little_memory_in_plain_torch(monkeypatch: pyte
     monkeypatch.setattr(reference, "_weights", spy)
     monkeypatch.setattr(reference, "_PAIRS_AT_ONCE", 1 << 12)
     flat, high = single((8, 8), (3.0, 0.05)), single((8, 8), (0.05, 3.0))
-    reference.rasterize(Gaussians.cat([flat, high] * 100), (64, 64), (4.0, 4.0), q_max=13.86)
+    reference.rasterize(Gaussians.cat([flat, high] * 100), View((64, 64), (4.0, 4.0)))
     assert max(drawn) <= 2 << 12
 
 
@@ -325,7 +323,7 @@ def _op_arguments(batch: int = 2, count: int = 10, *, strided: bool = False) -> 
         field = field.map(lambda tensor: tensor.transpose(0, 1).contiguous().transpose(0, 1))
         assert not field.centre.is_contiguous()
     leaves = [getattr(field, name).detach().requires_grad_() for name in NAMES]
-    return (*leaves, [12, 17], [3, 4], [2.0, 1.5], 13.86, list(UNBOUNDED))
+    return (*leaves, [12, 17], [2.0, 1.5], [3, 4], 13.86, list(UNBOUNDED))
 
 
 @pytest.mark.parametrize("arguments", [_op_arguments(), _op_arguments(strided=True), _op_arguments(count=0)])
@@ -442,10 +440,10 @@ def test_a_file_that_is_no_library_is_refused(library: Path) -> None:
     _assert_plain_torch_draws("does not load")
 
 
-@pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
+@pytest.mark.skipif(emulation.COMPILER is None, reason="needs g++")
 @pytest.mark.parametrize("source", ['extern "C" int gsr_abi_version() { return 999; }', "int other() { return 0; }"])
 def test_a_library_of_another_version_is_refused(library: Path, source: str) -> None:
     code = library.with_suffix(".cpp")
     code.write_text(source)
-    subprocess.run(["g++", "-shared", "-fPIC", "-o", library, code], check=True)
+    emulation.compile_library(code, library)
     _assert_plain_torch_draws("another version")

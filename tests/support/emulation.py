@@ -19,10 +19,11 @@ import torch
 from gsrcli import rasterizer
 from gsrcli.rasterizer import cuda, op
 
-__all__ = ["COMPILER", "EmulatedModule", "emulated_cuda"]
+__all__ = ["COMPILER", "EmulatedModule", "compile_library", "emulated_cuda"]
 
 COMPILER = shutil.which("g++")
 _TESTS = Path(__file__).parent
+_CPU_FLAGS = _TESTS.parent.parent / "csrc" / "cpu_flags"
 
 
 class EmulatedModule:
@@ -57,12 +58,18 @@ def _library(source: str, kernels: tuple[str, ...], sanitized: bool) -> ctypes.C
     code = Path(_folder()) / f"{secrets.token_hex(8)}.cpp"
     runs = "\n".join(f"    EMULATE({kernel})" for kernel in kernels)
     code.write_text(_LIBRARY.format(source=source, runs=runs), encoding="utf-8")
-    flags = ["-O1", "-std=c++17", "-fPIC", "-shared", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"]
+    flags = ["-O1", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"]
     flags += ["-fsanitize=address", "-g"] if sanitized else []
-    assert COMPILER is not None
     target = code.with_suffix(".so")
-    subprocess.run([COMPILER, *flags, f"-I{_TESTS}", str(code), "-o", str(target)], check=True)
+    compile_library(code, target, *flags, f"-I{_TESTS}")
     return ctypes.CDLL(str(target))
+
+
+def compile_library(source: Path, target: Path, *flags: str) -> None:
+    """Compile C++ as the CPU rasterizer is compiled, but for the flags given, which win."""
+    assert COMPILER is not None
+    ours = _CPU_FLAGS.read_text(encoding="utf-8").split()
+    subprocess.run([COMPILER, *ours, "-shared", *flags, str(source), "-o", str(target)], check=True)
 
 
 _LIBRARY = """

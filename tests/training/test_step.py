@@ -19,7 +19,7 @@ from gsrcli.models import Model, build
 from gsrcli.models.gaussiansr import GaussianSRConfig
 from gsrcli.models.gsasr import GSASR
 from gsrcli.models.render import render
-from gsrcli.rasterizer import EPSILON, reference
+from gsrcli.rasterizer import View, reference
 from gsrcli.resize import bicubic
 from gsrcli.runtime.devices import channels_last
 from gsrcli.size import Size
@@ -152,9 +152,9 @@ def _gradients_in_float64(model: Model, groups: Sequence[Pairs], loss: str) -> d
     for pairs in groups:
         end = begin + len(pairs.low)
         seen = model.seen(field[begin:end], pairs.scale)
-        size = (pairs.high.shape[2], pairs.high.shape[3])
-        drawn = reference.rasterize(seen, size, pairs.scale, q_max=-2 * math.log(EPSILON))
-        difference = drawn + bicubic.resize(pairs.low, Size(*size)) - pairs.high
+        size = Size.of_tensor(pairs.high)
+        drawn = reference.rasterize(seen, View(size, pairs.scale))
+        difference = drawn + bicubic.resize(pairs.low, size) - pairs.high
         total = (difference.abs() if loss == "l1" else difference.square()).mean() / len(groups)
         total.backward(retain_graph=end < len(low))
         begin = end
