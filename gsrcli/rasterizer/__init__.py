@@ -72,7 +72,6 @@ def rasterize(
     return op.rasterize(*fields, size, origin, (scale_y, scale_x), q_max, window)
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def backend(device: torch.device | str, dtype: torch.dtype = torch.float32) -> tuple[str, str]:
     """Which implementation draws fields of this device and dtype, and a remark for people.
 
@@ -83,6 +82,10 @@ def backend(device: torch.device | str, dtype: torch.dtype = torch.float32) -> t
         the reason why nothing faster is.
     """
     return _backend(torch.device(device), dtype)
+
+
+# What torch.compiler.assume_constant_result sets, and for which it imports torch._dynamo.
+backend._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 @functools.cache
