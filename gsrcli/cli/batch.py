@@ -1,4 +1,7 @@
-"""Many pictures, one after another: the next is decoded and the last encoded while one is computed."""
+"""Many pictures, one after another: the next is decoded and the last encoded while one is computed.
+
+Imports no torch by itself: what is wrong with the first pictures is told before the model is loaded.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from gsrcli.cli.console import Console
 from gsrcli.cli.failures import explain
@@ -24,7 +27,11 @@ from gsrcli.images import (
     write_picture,
 )
 from gsrcli.upscaling.target import Target
-from gsrcli.upscaling.upscaler import Upscaler
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+    from gsrcli.upscaling.upscaler import Upscaler
 
 __all__ = ["Batch", "Outcome"]
 
@@ -49,7 +56,7 @@ class Batch:
     """Works through jobs; the failure of one is told and kept, and the rest go on.
 
     Attributes:
-        upscaler: what enlarges.
+        load: gives what enlarges; called once, when the first picture that can be enlarged has been decoded.
         target: how large.
         console: where progress and failures are told.
         quality: of lossy formats, or None for each format's default.
@@ -57,11 +64,12 @@ class Batch:
         strip_metadata: whether EXIF and XMP are dropped.
         max_pixels: largest input taken.
         debug: whether unexpected exceptions pass.
+        upscaler: what ``load`` gave; None where no picture could be enlarged.
         decoding: seconds spent decoding, some of them while another picture was computed.
         encoding: seconds spent encoding and writing, likewise.
     """
 
-    upscaler: Upscaler
+    load: Callable[[], Upscaler]
     target: Target
     console: Console
     quality: int | None = None
@@ -69,14 +77,18 @@ class Batch:
     strip_metadata: bool = False
     max_pixels: int = DEFAULT_MAX_PIXELS
     debug: bool = False
+    upscaler: Upscaler | None = field(default=None, init=False)
     decoding: float = field(default=0.0, init=False)
     encoding: float = field(default=0.0, init=False)
 
     def run(self, jobs: Sequence[Job]) -> list[Outcome]:
-        """The outcomes, in the order of the jobs. An interrupt waits for the picture being written."""
+        """The outcomes, in the order of the jobs. An interrupt waits for the picture being written.
+
+        Raises whatever ``load`` raises.
+        """
         outcomes: list[Future[Outcome]] = []
         with (
-            self.console.progress(len(jobs), "upscaling") as bar,
+            self.console.progress(len(jobs), "loading the model") as bar,
             ThreadPoolExecutor(1, "decode") as reader,
             ThreadPoolExecutor(1, "encode") as writer,
         ):
@@ -86,11 +98,19 @@ class Batch:
                 if done + 1 < len(jobs):
                     ahead = reader.submit(self._read, jobs[done + 1])
                 bar.set_postfix_str(job.source.name, refresh=False)
-                began = time.perf_counter()
+                waiting = time.perf_counter()
                 try:
                     picture = reading.result()
                     size, warnings = self._foresee(job, picture)
-                    enlarged = self._enlarge(picture, size, bar.update)
+                except Exception as error:
+                    outcomes.append(_finished(self._failure(job, error)))
+                    bar.update(done + 1 - bar.n)
+                    continue
+                waited = time.perf_counter() - waiting
+                upscaler = self._loaded(bar)  # where this fails, all pictures do
+                began = time.perf_counter() - waited
+                try:
+                    enlarged = _enlarge(upscaler, picture, size, bar.update)
                     if outcomes:
                         outcomes[-1].result()  # no more than one enlargement waits to be written
                     outcomes.append(writer.submit(self._write, job, enlarged, began, warnings))
@@ -98,6 +118,13 @@ class Batch:
                     outcomes.append(_finished(self._failure(job, error)))
                 bar.update(done + 1 - bar.n)
             return [outcome.result() for outcome in outcomes]
+
+    def _loaded(self, bar: tqdm[Any]) -> Upscaler:
+        if self.upscaler is None:
+            self.upscaler = self.load()
+            bar.set_description_str("upscaling")
+            bar.unpause()  # to tell the time that pictures take
+        return self.upscaler
 
     def _read(self, job: Job) -> Picture:
         began = time.perf_counter()
@@ -118,10 +145,6 @@ class Batch:
             self.console.warn(warning)
         return size, warnings
 
-    def _enlarge(self, picture: Picture, size: tuple[int, int], advance: Callable[[float], object]) -> Picture:
-        work = self.upscaler.work(picture)
-        return self.upscaler.enlarge(picture, size, lambda pixels: advance(pixels / work))
-
     def _write(self, job: Job, picture: Picture, began: float, warnings: list[str]) -> Outcome:
         try:
             writing = time.perf_counter()
@@ -140,6 +163,13 @@ class Batch:
         message = failure.message if str(job.source) in failure.message else f"{job.source}: {failure.message}"
         self.console.error(message, failure.hint)
         return Outcome(str(job.source), str(job.target), "failed", error=message, hint=failure.hint)
+
+
+def _enlarge(
+    upscaler: Upscaler, picture: Picture, size: tuple[int, int], advance: Callable[[float], object]
+) -> Picture:
+    work = upscaler.work(picture)
+    return upscaler.enlarge(picture, size, lambda pixels: advance(pixels / work))
 
 
 def _prepare_folder(job: Job) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from gsrcli.models import Model
 
-__all__ = ["DEFAULT_MODEL", "load_model", "load_named_model", "weight_names"]
+__all__ = ["DEFAULT_MODEL", "load_model", "load_named_model", "require_weights", "weight_names"]
 
 DEFAULT_MODEL = "gsasr-lite"
 
@@ -57,16 +57,24 @@ def weight_names() -> list[str]:
     return [*registry(), *store.imported()]
 
 
-def _locate(name: str | os.PathLike[str], report: store.Report | None) -> Path:
-    """The verified file of weights with a name, or the path itself."""
-    if name in weight_names():
-        return store.locate(str(name), report)
+def require_weights(name: str | os.PathLike[str]) -> None:
+    """See that there are weights of this name, or such a file, without a look into them. Needs no torch.
+
+    Raises:
+        ModelError: there are none.
+    """
     path = Path(name)
-    if path.is_file():
-        return path
+    if name in weight_names() or path.is_file():
+        return
     if path.suffix or len(path.parts) > 1:
         raise ModelError(f"no such checkpoint: {path}")
     raise _unknown(str(name))
+
+
+def _locate(name: str | os.PathLike[str], report: store.Report | None) -> Path:
+    """The verified file of weights with a name, or the path itself."""
+    require_weights(name)
+    return store.locate(str(name), report) if name in weight_names() else Path(name)
 
 
 def _unknown(name: str) -> ModelError:
