@@ -16,6 +16,8 @@ from gsrcli.rasterizer import cpu, cuda
 
 __all__ = ["rasterize"]
 
+_LIBRARY = torch.library.Library("gsrcli", "FRAGMENT")  # its operators are there as long as it is
+
 Fields = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
@@ -25,11 +27,11 @@ def _operator(kernel: Callable[..., Any]) -> Any:
     ``torch.library.custom_op`` does the same, but imports ``torch._dynamo`` and sympy: a second and 70 MiB that
     upscaling has no use for.
     """
-    name = f"gsrcli::{kernel.__name__}"
-    schema = torch.library.infer_schema(kernel, mutates_args=())
-    torch.library.define(name, schema, tags=(torch.Tag.pt2_compliant_tag,))
-    torch.library.impl(name, ("cpu", "cuda"), kernel)
-    return getattr(torch.ops.gsrcli, kernel.__name__).default
+    name, schema = kernel.__name__, torch.library.infer_schema(kernel, mutates_args=())
+    _LIBRARY.define(name + schema, tags=(torch.Tag.pt2_compliant_tag,))
+    for device in ("CPU", "CUDA"):
+        _LIBRARY.impl(name, kernel, device)
+    return getattr(torch.ops.gsrcli, name).default
 
 
 @_operator
