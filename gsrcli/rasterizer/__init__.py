@@ -84,7 +84,7 @@ def backend(device: torch.device | str, dtype: torch.dtype = torch.float32) -> t
     return _backend(torch.device(device), dtype)
 
 
-# What torch.compiler.assume_constant_result sets, and for which it imports torch._dynamo.
+# As torch.compiler.assume_constant_result does, which would import torch._dynamo to do it.
 backend._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
