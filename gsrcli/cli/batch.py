@@ -1,4 +1,7 @@
-"""Many pictures, one after another: the next is decoded and the last encoded while one is computed."""
+"""Many pictures, one after another: the next is decoded and the last encoded while one is computed.
+
+Imports no torch by itself: what is wrong with the first pictures is told before the model is loaded.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from gsrcli.cli.console import Console
 from gsrcli.cli.failures import explain
@@ -23,10 +26,14 @@ from gsrcli.images import (
     read_picture,
     write_picture,
 )
-from gsrcli.runtime.timing import Seconds
 from gsrcli.size import Size
 from gsrcli.upscaling.target import Target
-from gsrcli.upscaling.upscaler import STAGES, Upscaler
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+    from gsrcli.runtime.timing import Seconds
+    from gsrcli.upscaling.upscaler import Upscaler
 
 __all__ = ["Batch", "Outcome"]
 
@@ -51,7 +58,7 @@ class Batch:
     """Works through jobs; the failure of one is told and kept, and the rest go on.
 
     Attributes:
-        upscaler: what enlarges.
+        load: gives what enlarges; called once, when the first picture that can be enlarged has been decoded.
         target: how large.
         console: where progress and failures are told.
         quality: of lossy formats, or None for each format's default.
@@ -59,12 +66,10 @@ class Batch:
         strip_metadata: whether EXIF and XMP are dropped.
         max_pixels: largest input taken.
         debug: whether unexpected exceptions pass.
-        seconds: spent in the enlargements, by stage.
-        decoding: seconds spent decoding, some of them while another picture was computed.
-        encoding: seconds spent encoding and writing, likewise.
+        upscaler: what ``load`` gave; None where no picture could be enlarged.
     """
 
-    upscaler: Upscaler
+    load: Callable[[], Upscaler]
     target: Target
     console: Console
     quality: int | None = None
@@ -72,15 +77,19 @@ class Batch:
     strip_metadata: bool = False
     max_pixels: int = DEFAULT_MAX_PIXELS
     debug: bool = False
-    seconds: Seconds = field(default_factory=lambda: Seconds(STAGES), init=False)
-    decoding: float = field(default=0.0, init=False)
-    encoding: float = field(default=0.0, init=False)
+    upscaler: Upscaler | None = field(default=None, init=False)
+    _seconds: Seconds | None = field(default=None, init=False)
+    _decoding: float = field(default=0.0, init=False)
+    _encoding: float = field(default=0.0, init=False)
 
     def run(self, jobs: Sequence[Job]) -> list[Outcome]:
-        """The outcomes, in the order of the jobs. An interrupt waits for the picture being written."""
+        """The outcomes, in the order of the jobs. An interrupt waits for the picture being written.
+
+        Raises whatever ``load`` raises.
+        """
         outcomes: list[Future[Outcome]] = []
         with (
-            self.console.progress(len(jobs), "upscaling") as bar,
+            self.console.progress(len(jobs), "loading the model") as bar,
             ThreadPoolExecutor(1, "decode") as reader,
             ThreadPoolExecutor(1, "encode") as writer,
         ):
@@ -90,11 +99,19 @@ class Batch:
                 if done + 1 < len(jobs):
                     ahead = reader.submit(self._read, jobs[done + 1])
                 bar.set_postfix_str(job.source.name, refresh=False)
-                began = time.perf_counter()
+                waiting = time.perf_counter()
                 try:
                     picture = reading.result()
                     size, warnings = self._foresee(job, picture)
-                    enlarged = self._enlarge(picture, size, bar.update)
+                except Exception as error:
+                    outcomes.append(_finished(self._failure(job, error)))
+                    bar.update(done + 1 - bar.n)
+                    continue
+                waited = time.perf_counter() - waiting
+                upscaler = self._loaded(bar)  # where this fails, all pictures do
+                began = time.perf_counter() - waited
+                try:
+                    enlarged = self._enlarge(upscaler, picture, size, bar.update)
                     if outcomes:
                         outcomes[-1].result()  # no more than one enlargement waits to be written
                     outcomes.append(writer.submit(self._write, job, enlarged, began, warnings))
@@ -103,10 +120,25 @@ class Batch:
                 bar.update(done + 1 - bar.n)
             return [outcome.result() for outcome in outcomes]
 
+    def seconds(self) -> dict[str, float]:
+        """Return the seconds spent in each stage so far; decoding and encoding go on beside the others."""
+        drawing = self._seconds.read() if self._seconds else {}
+        return {**drawing, "decode": self._decoding, "encode": self._encoding}
+
+    def _loaded(self, bar: tqdm[Any]) -> Upscaler:
+        if self.upscaler is None:
+            from gsrcli.runtime.timing import Seconds
+            from gsrcli.upscaling.upscaler import STAGES
+
+            self.upscaler, self._seconds = self.load(), Seconds(STAGES)
+            bar.set_description_str("upscaling")
+            bar.unpause()  # to tell the time that pictures take
+        return self.upscaler
+
     def _read(self, job: Job) -> Picture:
         began = time.perf_counter()
         picture = read_picture(job.source, max_pixels=self.max_pixels)
-        self.decoding += time.perf_counter() - began
+        self._decoding += time.perf_counter() - began
         return picture.without_metadata() if self.strip_metadata else picture
 
     def _foresee(self, job: Job, picture: Picture) -> tuple[Size, list[str]]:
@@ -121,15 +153,15 @@ class Batch:
             self.console.warn(warning)
         return size, warnings
 
-    def _enlarge(self, picture: Picture, size: Size, advance: Callable[[float], object]) -> Picture:
-        work = self.upscaler.work(picture)
-        return self.upscaler.enlarge(picture, size, lambda pixels: advance(pixels / work), self.seconds)
+    def _enlarge(self, upscaler: Upscaler, picture: Picture, size: Size, advance: Callable[[float], object]) -> Picture:
+        work = upscaler.work(picture)
+        return upscaler.enlarge(picture, size, lambda pixels: advance(pixels / work), self._seconds)
 
     def _write(self, job: Job, picture: Picture, began: float, warnings: list[str]) -> Outcome:
         try:
             writing = time.perf_counter()
             write_picture(picture, job.target, quality=self.quality, overwrite=self.overwrite)
-            self.encoding += time.perf_counter() - writing
+            self._encoding += time.perf_counter() - writing
         except Exception as error:
             return self._failure(job, error)
         height, width = picture.size

@@ -93,11 +93,17 @@ class Console:
             initial=done,
             bar_format=None if unit else "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}",
             dynamic_ncols=True,
-            disable=self.json or not sys.stderr.isatty(),
+            disable=not self._is_watched(),
             file=sys.stderr,
             leave=False,
         ) as bar:
             yield bar
+
+    @contextmanager
+    def status(self, text: str) -> Iterator[None]:
+        """Say what goes on for as long as it does, on terminals only."""
+        with tqdm(desc=text, bar_format="{desc}", disable=not self._is_watched(), file=sys.stderr, leave=False):
+            yield
 
     @contextmanager
     def live(self, total: int, description: str) -> Iterator[Callable[[int, Callable[[], RenderableType]], None]]:
@@ -154,6 +160,9 @@ class Console:
                     close()
 
             yield report
+
+    def _is_watched(self) -> bool:
+        return not self.json and sys.stderr.isatty()
 
     def _say(self, text: str, colour: str = "") -> None:
         from rich.console import Console as RichConsole

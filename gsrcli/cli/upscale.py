@@ -6,6 +6,7 @@ import os
 import time
 from collections import Counter
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -77,26 +78,29 @@ def upscale(
     console = Console(json)
     again = "run the same command again to go on; what is done is not done twice"
     with reporting(console, debug, "run the same command without --overwrite to go on" if overwrite else again):
-        from gsrcli.cli.jobs import plan_jobs
-        from gsrcli.size import Size
-        from gsrcli.upscaling.target import Target
-
         began = time.perf_counter()
-        target = Target(scale, Size.parse(size) if size else None, width, height)
-        jobs = plan_jobs(inputs, _path(output), target.label, _suffix(format), recursive)
-        todo = [job for job in jobs if overwrite or not os.path.exists(job.target)]  # noqa: PTH110 (names too long)
+        with console.status("looking for pictures …"):
+            from gsrcli.cli.batch import Batch
+            from gsrcli.cli.jobs import plan_jobs
+            from gsrcli.images import DEFAULT_MAX_PIXELS
+            from gsrcli.size import Size
+            from gsrcli.upscaling.target import Target
+            from gsrcli.weights.load import require_weights
+
+            target = Target(scale, Size.parse(size) if size else None, width, height)
+            jobs = plan_jobs(inputs, _path(output), target.label, _suffix(format), recursive)
+            todo = [job for job in jobs if overwrite or not os.path.exists(job.target)]  # noqa: PTH110 (names too long)
+            if todo:
+                require_weights(model)
         outcomes, facts = [], {}
         if todo:
-            from gsrcli.cli.batch import Batch
-            from gsrcli.images import DEFAULT_MAX_PIXELS
-
-            upscaler = _upscaler(model, device, precision, tile, console)
-            facts = _facts(model, upscaler)
+            load = partial(_upscaler, model, device, precision, tile, console)
             batch = Batch(
-                upscaler, target, console, quality, overwrite, strip_metadata, max_pixels or DEFAULT_MAX_PIXELS, debug
+                load, target, console, quality, overwrite, strip_metadata, max_pixels or DEFAULT_MAX_PIXELS, debug
             )
-            outcomes = batch.run(todo)
-            facts["seconds"] = {**batch.seconds.read(), "decode": batch.decoding, "encode": batch.encoding}
+            outcomes = batch.run(sorted(todo, key=_is_there))
+            if batch.upscaler:
+                facts = {**_facts(model, batch.upscaler), "seconds": batch.seconds()}
         _finish(jobs, outcomes, facts, time.perf_counter() - began, console, verbose)
 
 
@@ -138,6 +142,11 @@ def _upscaler(model: str, device: str, precision: Precision, tile: int | None, c
 
     with console.transfers() as report:
         return Upscaler.load(model, device, precision, tile, report)
+
+
+def _is_there(job: Job) -> bool:
+    """Whether there is a file: what is missing is told of first, before the model is loaded."""
+    return os.path.exists(job.source)  # noqa: PTH110 (names too long)
 
 
 def _facts(model: str, upscaler: Upscaler) -> dict[str, Any]:

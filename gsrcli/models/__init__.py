@@ -1,11 +1,12 @@
-"""The models by name. Importing this package imports torch; a model's own module is imported when it is built."""
+"""The models by name. A model's own module, and torch with it, is imported when it is built."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from gsrcli.models.base import Model, Traits
+if TYPE_CHECKING:
+    from gsrcli.models.base import Model, Traits
 
 __all__ = ["MODEL_NAMES", "Model", "Traits", "build", "config_of"]
 
@@ -16,6 +17,15 @@ _GSASR_NAMES = (
 _GAUSSIANSR_NAMES = ("gaussiansr-edsr", "gaussiansr-edsr-released")
 MODEL_NAMES = ("gsasr-lite", *_GSASR_NAMES, *_GAUSSIANSR_NAMES)
 """Every architecture :func:`build` knows."""
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs torch at first use (PEP 562)."""
+    if name not in ("Model", "Traits"):
+        raise AttributeError(f"module 'gsrcli.models' has no attribute {name!r}")
+    from gsrcli.models import base
+
+    return getattr(base, name)
 
 
 def build(name: str, config: dict[str, Any] | None = None) -> Model:

@@ -68,7 +68,6 @@ def rasterize(
     return op.rasterize(*gaussians.tensors, *view)
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def backend(device: torch.device | str, dtype: torch.dtype = torch.float32) -> tuple[str, str]:
     """Which implementation draws fields of this device and dtype, and a remark for people.
 
@@ -79,6 +78,10 @@ def backend(device: torch.device | str, dtype: torch.dtype = torch.float32) -> t
         the reason why nothing faster is.
     """
     return _backend(torch.device(device), dtype)
+
+
+# As torch.compiler.assume_constant_result does, which would import torch._dynamo to do it.
+backend._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 @functools.cache

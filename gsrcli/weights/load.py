@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from gsrcli.download.http import Progress
     from gsrcli.models import Model
 
-__all__ = ["DEFAULT_MODEL", "load_model", "load_named_model"]
+__all__ = ["DEFAULT_MODEL", "load_model", "load_named_model", "require_weights"]
 
 DEFAULT_MODEL = "gsasr-lite"
 
@@ -49,17 +49,25 @@ def load_named_model(name: str | os.PathLike[str] = DEFAULT_MODEL, report: Progr
     return read_named_model(_locate(name, report))
 
 
-def _locate(name: str | os.PathLike[str], report: Progress | None) -> Path:
-    """Return the verified checkpoint of a name, or the path itself. A name goes before a file that is called so."""
-    store = Store()
-    if name in store.model_names():
-        return store.entry(str(name)).locate(report)
-    path = Path(name)
-    if path.is_file():
-        return path
+def require_weights(name: str | os.PathLike[str]) -> None:
+    """Check that there are weights of this name, or such a file, without a look into them. Needs no torch.
+
+    Raises:
+        ModelError: there are none.
+    """
+    known, path = Store().model_names(), Path(name)
+    if name in known or path.is_file():
+        return
     if path.suffix or len(path.parts) > 1:
         raise ModelError(f"no such checkpoint: {path}")
-    raise _unknown(str(name), store.model_names())
+    raise _unknown(str(name), known)
+
+
+def _locate(name: str | os.PathLike[str], report: Progress | None) -> Path:
+    """Return the verified checkpoint of a name, or the path itself. A name goes before a file that is called so."""
+    require_weights(name)
+    store = Store()
+    return store.entry(str(name)).locate(report) if name in store.model_names() else Path(name)
 
 
 def _unknown(name: str, known: list[str]) -> ModelError:

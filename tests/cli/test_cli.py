@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
@@ -60,6 +61,14 @@ def _modules_after(code: str) -> set[str]:
     return set(done.stderr.split())
 
 
+def _modules_after_gsr(*arguments: object, exit_code: int = 0) -> set[str]:
+    argv = ["gsr", *map(str, arguments)]
+    run = f"sys.argv = {argv}\ntry:\n    runpy.run_module('gsrcli', run_name='__main__')\n"
+    return _modules_after(
+        f"import runpy\n{run}except SystemExit as e:\n    assert (e.code or 0) == {exit_code}, e.code"
+    )
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -73,8 +82,7 @@ def _modules_after(code: str) -> set[str]:
     ],
 )
 def test_help_and_lists_need_no_torch(arguments: list[str]) -> None:
-    run = f"sys.argv = ['gsr', *{arguments}]\ntry:\n    runpy.run_module('gsrcli', run_name='__main__')\n"
-    modules = _modules_after(f"import runpy\n{run}except SystemExit as e:\n    assert not e.code")
+    modules = _modules_after_gsr(*arguments)
     assert "gsrcli.cli.upscale" in modules
     assert not modules & {"torch", "numpy", "cv2", "PIL"}
 
@@ -101,6 +109,96 @@ def test_help_comes_at_once(gsr_process: Process) -> None:
         took.append(time.perf_counter() - began)
     print(f"gsr --help: {min(took):.2f} s")  # noqa: T201
     assert min(took) < 1.0  # 0.3 s where nothing else runs
+
+
+def test_upscaling_imports_no_compiler(photo: Photo, tiny_path: Path) -> None:
+    """``torch._dynamo`` and sympy would cost a second and 70 MiB."""
+    modules = _modules_after_gsr("upscale", photo(), "--scale", 2, "--model", tiny_path, "--device", "cpu")
+    assert "torch" in modules
+    assert not modules & {"torch._dynamo", "torch._inductor", "sympy"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code"),
+    [
+        (["gone.png", "--scale", 2], 1),
+        (["text.png", "--scale", 2], 1),
+        (["text.png", "gone.png", "--scale", 2], 1),
+        (["empty/", "--scale", 2], 2),
+        (["*.tif", "--scale", 2], 2),
+        (["photo.png", "--scale", 0.5], 2),
+        (["photo.png", "--size", "9x9"], 1),
+        (["photo.png", "--scale", 2, "--format", "doc"], 2),
+        (["photo.png", "--scale", 2, "-o", "text.png/folder"], 1),
+        (["photo.png", "--scale", 2, "-o", "empty/report.doc"], 2),
+        (["photo.png", "--scale", 1000, "-o", "large.webp"], 1),
+        (["photo.png", "--scale", 2, "--model", "gsasr-light"], 1),
+        (["photo.png", "--scale", 2, "--model", "gone.safetensors"], 1),
+    ],
+    ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",
+)
+def test_what_cannot_be_done_fails_before_torch_is_imported(
+    photo: Photo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[object], exit_code: int
+) -> None:
+    photo()
+    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path)
+    modules = _modules_after_gsr("upscale", *arguments, exit_code=exit_code)
+    assert "gsrcli.cli.jobs" in modules
+    assert "torch" not in modules
+
+
+_TELLING = """
+import runpy, sys
+
+class Telling:
+    @staticmethod
+    def find_spec(name, *_):
+        if name in ("numpy", "torch"):
+            print(f"<{name}>", end="", file=sys.stderr, flush=True)
+
+sys.meta_path.insert(0, Telling)
+runpy.run_module("gsrcli", run_name="__main__")
+"""
+
+
+def _shown(*arguments: object) -> str:
+    """What ``gsr`` writes to a terminal, and "<numpy>" and "<torch>" where it imports them."""
+    pty, termios = pytest.importorskip("pty"), pytest.importorskip("termios")
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 80))
+    command = [sys.executable, "-c", _TELLING, *map(str, arguments)]
+    written = b""
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=theirs):
+        os.close(theirs)
+        with suppress(OSError):  # at the end, on Linux
+            while piece := os.read(ours, 1 << 16):
+                written += piece
+    os.close(ours)
+    return written.decode()
+
+
+def test_a_terminal_shows_what_goes_on_before_anything_slow(photo: Photo, tiny_path: Path, tmp_path: Path) -> None:
+    shown = _shown("upscale", photo(), "--scale", 2, "--model", tiny_path)
+    at_once, soon, after = re.split("<numpy>|<torch>", shown)
+    assert "looking for pictures" in at_once
+    assert "loading the model" in soon
+    assert "upscaling: 100%" in after
+    assert shown.split("\r")[-1] == ""  # nothing is left of it
+    assert names(tmp_path) == {"photo.png", "photo_x2.png"}
+
+
+def test_what_is_missing_is_told_before_torch_is_imported(photo: Photo, tiny_path: Path, tmp_path: Path) -> None:
+    """Though it was named last, and there is something to do."""
+    shown = _shown("upscale", photo(), tmp_path / "gone.png", "--scale", 2, "--model", tiny_path)
+    before, _ = shown.split("<torch>")
+    assert "no such file" in before
+    assert names(tmp_path) == {"photo.png", "photo_x2.png"}
+
+
+def test_programs_are_shown_nothing(photo: Photo, tiny_path: Path) -> None:
+    assert _shown("upscale", photo(), "--scale", 2, "--model", tiny_path, "--json") == "<numpy><torch>"
 
 
 def _calls_and_imports(path: Path) -> Iterator[str]:

@@ -373,6 +373,30 @@ def test_it_compiles_whole() -> None:
         torch.testing.assert_close(first, second, atol=0, rtol=0)
 
 
+class _Drawing(torch.nn.Module):
+    def forward(self, *tensors: torch.Tensor) -> torch.Tensor:
+        return rasterize(Gaussians(*tensors), (24, 28), (2.0, 2.0))
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_it_is_exported_as_one_operator(strict: bool) -> None:
+    """For any number of Gaussians."""
+    count = torch.export.Dim("count", min=2, max=1000)
+    tensors = random_field(20).tensors
+    exported = torch.export.export(_Drawing(), tensors, strict=strict, dynamic_shapes=(4 * ({1: count},),))
+    assert [str(node.target) for node in exported.graph.nodes].count("gsrcli.rasterize.default") == 1
+    other = random_field(33, seed=1)
+    assert torch.equal(exported.module()(*other.tensors), rasterize(other, (24, 28), 2))
+
+
+def test_a_second_derivative_is_refused_not_wrong() -> None:
+    leaf = random_field().value.requires_grad_()
+    image = rasterize(dataclasses.replace(random_field(), value=leaf), (24, 28), 2)
+    (gradient,) = torch.autograd.grad(image.square().sum(), leaf, create_graph=True)
+    with pytest.raises(RuntimeError, match="no second derivatives"):
+        gradient.sum().backward()
+
+
 def test_autocast_does_not_lower_the_precision(backend: str) -> None:
     field = random_field().to(dtype=torch.bfloat16)
     expected = rasterize(field.to(dtype=torch.float32), (24, 28), 2)
