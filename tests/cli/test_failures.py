@@ -145,16 +145,16 @@ def test_a_bomb_may_be_let_pass_by_its_hint(upscale: Upscale, photo: Photo, tmp_
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        (["--scale", "0"], "not 0"),
-        (["--scale", "-2"], "not -2"),
-        (["--scale", "nan"], "not nan"),
-        (["--scale", "inf"], "not inf"),
+        (["--scale", "0"], "invalid scale 0"),
+        (["--scale", "-2"], "invalid scale -2"),
+        (["--scale", "nan"], "invalid scale nan"),
+        (["--scale", "inf"], "invalid scale inf"),
         (["--scale", "0.5"], "gsr only enlarges"),
         (["--size", "wide"], "WIDTHxHEIGHT"),
         (["--size", "0x0"], "at least one pixel"),
         (["--width", "0"], "at least one pixel"),
         (["--height", "-5"], "at least one pixel"),
-        ([], "for instance --scale 4"),
+        ([], "for example --scale 4"),
         (["--scale", "2", "--size", "99x99"], "give one of"),
         (["--width", "99", "--height", "99"], "give one of"),
         (["--scale", "2", "--format", "doc"], ".png"),
@@ -211,7 +211,7 @@ def _nothing_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     def infer(*_: object) -> None:
         pytest.fail("the network ran")
 
-    monkeypatch.setattr(Upscaler, "_infer", infer)
+    monkeypatch.setattr(_Enlargement, "_infer", infer)
 
 
 @pytest.mark.usefixtures("_nothing_is_computed")

@@ -500,8 +500,8 @@ def test_a_gpu_that_runs_out_of_memory_goes_on_with_less(on_gpu: Model, monkeypa
     picture = Picture(photo(500, 500))
     expected = Upscaler(on_gpu).enlarge(picture, Size(3000, 3000)).pixels
     failed: list[int] = []
-    fewer_rows = Upscaler._fewer_rows
-    monkeypatch.setattr(Upscaler, "_fewer_rows", lambda self, rows: failed.append(rows) or fewer_rows(self, rows))
+    fewer_rows = _Enlargement._fewer_rows
+    monkeypatch.setattr(_Enlargement, "_fewer_rows", lambda self, rows: failed.append(rows) or fewer_rows(self, rows))
     torch.cuda.empty_cache()
     total = torch.cuda.mem_get_info()[1]
     torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + 256 * 2**20) / total)
