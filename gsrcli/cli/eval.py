@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from gsrcli.evaluation.datasets import Collection, Dataset
-    from gsrcli.evaluation.gallery import Gallery
+    from gsrcli.evaluation.gallery.page import Gallery
     from gsrcli.evaluation.report import Report
     from gsrcli.evaluation.runner import Failure
     from gsrcli.evaluation.versions import Shot
@@ -135,7 +135,7 @@ def evaluate(
     with reporting(console, debug):
         from gsrcli.errors import UsageError
         from gsrcli.evaluation.datasets import check
-        from gsrcli.evaluation.gallery import Gallery
+        from gsrcli.evaluation.gallery.page import Gallery
         from gsrcli.evaluation.methods import load
         from gsrcli.evaluation.protocols import PROTOCOLS
         from gsrcli.evaluation.report import Report, parse_metrics

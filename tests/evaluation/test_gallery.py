@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio
 
-from gsrcli.evaluation.gallery import Gallery, _Exhibit
+from gsrcli.evaluation.gallery.page import Gallery, _Exhibit
 from gsrcli.evaluation.runner import Row
 from gsrcli.evaluation.versions import Shot
 

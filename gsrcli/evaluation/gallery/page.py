@@ -101,12 +101,12 @@ class Gallery:
         """
         rows, means = summary["rows"], summary["means"]
         protocol = summary["protocol"] | {"scales": list(map(_scale, summary["protocol"]["scales"]))}
-        script = _asset("gallery.js")
+        script = _asset("page.js")
         anchors = {_key(vars(exhibit)): f"shot-{number}" for number, exhibit in enumerate(self._exhibits, 1)}
-        return Template(_asset("gallery.html")).substitute(
+        return Template(_asset("page.html")).substitute(
             script_digest="sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
             title=escape(_title(means)),
-            style=_asset("gallery.css"),
+            style=_asset("page.css"),
             facts=_facts("Protocol", protocol) + _facts("Environment", summary["environment"]),
             notes=_list(summary["notes"]),
             means=_means_table([*means, *summary["published"]]),
