@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-
+from gsrcli import plots
 from gsrcli.benchmark.ceilings import Ceilings
 from gsrcli.benchmark.drawing import DrawingRow
 from gsrcli.benchmark.pipeline import PipelineRow
@@ -21,6 +16,7 @@ from gsrcli.errors import GsrError
 from gsrcli.rasterizer import EPSILON
 from gsrcli.runtime.hardware import environment
 from gsrcli.runtime.timing import Clock, Timing
+from gsrcli.tables import Column, Table, to_csv
 
 __all__ = ["Report", "Row"]
 
@@ -36,7 +32,6 @@ _STYLES = {
 }
 
 Row = PipelineRow | DrawingRow
-Column = tuple[str, Callable[[Any], str | None]]
 
 
 @dataclass(frozen=True)
@@ -94,6 +89,7 @@ class Report:
     def text(self) -> str:
         """The table, and what to know about it."""
         facts, protocol = self.environment, self.protocol
+        columns = _DRAWING if isinstance(self.rows[0], DrawingRow) else _PIPELINE
         ceilings = [
             f"a matrix product reaches {self.ceilings.matmul_flop_per_s / 1e12:.3g} TFLOP/s in {protocol['precision']}",
             f"a copy {self.ceilings.copy_bytes_per_s / 1e9:.3g} GB/s",
@@ -102,7 +98,7 @@ class Report:
             (
                 f"{facts['device']}, torch {facts['torch']}, {facts['threads']} CPU threads, {protocol['precision']}: "
                 f"medians of {protocol['repeats']} by {protocol['clock']}, spread: their interquartile range",
-                f"\n{_table(self.rows)}\n",
+                f"\n{Table.of(columns, self.rows).text()}\n",
                 f"{', '.join(ceilings)}.",
                 *self.notes(),
             )
@@ -128,36 +124,28 @@ class Report:
     def csv(self) -> bytes:
         """The rows as a table for programs."""
         rows = [_flat(row) for row in self.rows]
-        text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)))
-        writer.writeheader()
-        writer.writerows(rows)
-        return text.getvalue().encode()
+        headings = list(dict.fromkeys(name for row in rows for name in row))
+        return to_csv(headings, [[row.get(name) for name in headings] for row in rows])
 
     def plot(self, suffix: str) -> bytes:
         """The times, or for rasterizers the rates, by scale, as a picture of a kind, ``.png`` or ``.svg``."""
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(7, 4.5), layout="constrained")
-        axes = figure.subplots()
+        figure, (axes,) = plots.panels(1, 7, 4.5)
         labels = list(dict.fromkeys(map(_label, self.rows)))
         for (label, name), points in self._lines().items():
             x, y = zip(*sorted(points), strict=True)
-            axes.plot(x, y, _STYLES[name], color=f"C{labels.index(label)}", label=f"{label}: {name}")
-        scales = sorted({row.scale for row in self.rows})
-        axes.set_xticks(scales, [f"×{scale:g}" for scale in scales])
+            axes.plot(x, y, _STYLES[name], color=f"C{labels.index(label)}", label=plots.literal(f"{label}: {name}"))
+        plots.label_scales(axes, {scale: f"{scale:g}" for scale in sorted({row.scale for row in self.rows})})
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter("")
         height, width = self.protocol["output"]
         drawing = isinstance(self.rows[0], DrawingRow)
         axes.set_ylabel("G pairs/s, forward" if drawing else f"ms to {width}×{height} pixels")
-        axes.set_title(f"{self.environment['device']}, {self.protocol['precision']}", fontsize="medium")
+        title = f"{self.environment['device']}, {self.protocol['precision']}"
+        axes.set_title(plots.literal(title), fontsize="medium")
         axes.grid(alpha=0.3, which="both")
         axes.legend(fontsize="small")
-        content = io.BytesIO()
-        figure.savefig(content, format=suffix.removeprefix("."), dpi=150)
-        return content.getvalue()
+        return plots.encode(figure, suffix)
 
     def _lines(self) -> dict[tuple[str, str], list[tuple[float, float]]]:
         """Points (scale, value) by the model and the name of their line."""
@@ -193,21 +181,6 @@ def _label(row: Row) -> str:
     return row.model if row.weights == "trained" else f"{row.model} *"
 
 
-def _table(rows: Sequence[Row]) -> str:
-    """The rows as a table as wide as it needs to be, without columns in which nothing stands."""
-    columns = _DRAWING if isinstance(rows[0], DrawingRow) else _PIPELINE
-    cells = {title: [cell(row) for row in rows] for title, cell in columns}
-    cells = {title: column for title, column in cells.items() if any(column)}
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for i, title in enumerate(cells):
-        table.add_column(title, justify="right" if i else "left", no_wrap=True)
-    for entries in zip(*cells.values(), strict=True):
-        table.add_row(*(entry or "" for entry in entries))
-    text = io.StringIO()
-    Console(file=text, width=400, color_system=None).print(table)
-    return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
-
-
 def _number(value: float | None, digits: int = 3) -> str | None:
     """Without an exponent, and with as many digits as mean something."""
     if value is None:
@@ -226,23 +199,23 @@ def _ms(timing: Timing | None) -> str | None:
     return None if timing is None else _number(timing.median)
 
 
-_PIPELINE: tuple[Column, ...] = (
-    ("model", _label),
-    ("scale", lambda row: f"×{row.scale:g}"),
-    ("encoder\nms", lambda row: _ms(row.encoder_ms)),
-    ("decoder\nms", lambda row: _ms(row.decoder_ms)),
-    ("network\nms", lambda row: _ms(row.network_ms)),
-    ("as a CUDA\ngraph ms", lambda row: _ms(row.graph_ms)),
-    ("of matrix\nproduct", lambda row: f"{row.network_efficiency:.0%}"),
-    ("rasterizer\nms", lambda row: _ms(row.rasterizer_ms)),
-    ("times its\nfloor", lambda row: _over_floor(row, row.rasterizer_ms)),
-    ("M pairs", lambda row: _number(row.pairs / 1e6)),
-    ("G pairs/s", lambda row: _number(row.pairs_per_s / 1e9)),
-    ("total\nms", lambda row: _ms(row.total_ms)),
-    ("spread\nms", lambda row: _number(row.total_ms.spread, 2)),
-    ("memory\nMB", lambda row: _number(row.memory_bytes and row.memory_bytes / 1e6)),
-    ("paper, A100\nms", lambda row: _number(row.paper_a100_ms)),
-    ("paper, A100\nMB", lambda row: _number(row.paper_a100_mb)),
+_PIPELINE: tuple[Column[Any], ...] = (
+    Column("model", _label, left=True),
+    Column("scale", lambda row: f"×{row.scale:g}"),
+    Column("encoder\nms", lambda row: _ms(row.encoder_ms)),
+    Column("decoder\nms", lambda row: _ms(row.decoder_ms)),
+    Column("network\nms", lambda row: _ms(row.network_ms)),
+    Column("as a CUDA\ngraph ms", lambda row: _ms(row.graph_ms)),
+    Column("of matrix\nproduct", lambda row: f"{row.network_efficiency:.0%}"),
+    Column("rasterizer\nms", lambda row: _ms(row.rasterizer_ms)),
+    Column("times its\nfloor", lambda row: _over_floor(row, row.rasterizer_ms)),
+    Column("M pairs", lambda row: _number(row.pairs / 1e6)),
+    Column("G pairs/s", lambda row: _number(row.pairs_per_s / 1e9)),
+    Column("total\nms", lambda row: _ms(row.total_ms)),
+    Column("spread\nms", lambda row: _number(row.total_ms.spread, 2)),
+    Column("memory\nMB", lambda row: _number(row.memory_bytes and row.memory_bytes / 1e6)),
+    Column("paper, A100\nms", lambda row: _number(row.paper_a100_ms)),
+    Column("paper, A100\nMB", lambda row: _number(row.paper_a100_mb)),
 )
 
 
@@ -251,23 +224,23 @@ def _times(row: DrawingRow, stage: str, against: str) -> str | None:
     return None if value is None or row.backend == against else f"{_number(value)}×"
 
 
-_DRAWING: tuple[Column, ...] = (
-    ("field", _label),
-    ("scale", lambda row: f"×{row.scale:g}"),
-    ("drawn by", lambda row: row.backend),
-    ("order", lambda row: row.order),
-    ("size", lambda row: f"{row.width}x{row.height}"),
-    ("M pairs", lambda row: _number(row.pairs / 1e6)),
-    ("forward\nms", lambda row: _ms(row.forward_ms)),
-    ("spread\nms", lambda row: _number(row.forward_ms.spread, 2)),
-    ("G pairs/s", lambda row: _number(row.forward_pairs_per_s / 1e9)),
-    ("over\ntorch", lambda row: _times(row, "forward", "torch")),
-    ("over\npublished", lambda row: _times(row, "forward", "published")),
-    ("times its\nfloor", lambda row: _over_floor(row, row.forward_ms)),
-    ("backward\nms", lambda row: _ms(row.backward_ms)),
-    ("spread\nms ", lambda row: _number(row.backward_ms.spread, 2)),
-    ("G pairs/s ", lambda row: _number(row.backward_pairs_per_s / 1e9)),
-    ("over\ntorch ", lambda row: _times(row, "backward", "torch")),
-    ("over\npublished ", lambda row: _times(row, "backward", "published")),
-    ("largest\nerror", lambda row: f"{row.error:.1e}"),
+_DRAWING: tuple[Column[Any], ...] = (
+    Column("field", _label, left=True),
+    Column("scale", lambda row: f"×{row.scale:g}"),
+    Column("drawn by", lambda row: row.backend),
+    Column("order", lambda row: row.order),
+    Column("size", lambda row: f"{row.width}x{row.height}"),
+    Column("M pairs", lambda row: _number(row.pairs / 1e6)),
+    Column("forward\nms", lambda row: _ms(row.forward_ms)),
+    Column("spread\nms", lambda row: _number(row.forward_ms.spread, 2)),
+    Column("G pairs/s", lambda row: _number(row.forward_pairs_per_s / 1e9)),
+    Column("over\ntorch", lambda row: _times(row, "forward", "torch")),
+    Column("over\npublished", lambda row: _times(row, "forward", "published")),
+    Column("times its\nfloor", lambda row: _over_floor(row, row.forward_ms)),
+    Column("backward\nms", lambda row: _ms(row.backward_ms)),
+    Column("spread\nms ", lambda row: _number(row.backward_ms.spread, 2)),
+    Column("G pairs/s ", lambda row: _number(row.backward_pairs_per_s / 1e9)),
+    Column("over\ntorch ", lambda row: _times(row, "backward", "torch")),
+    Column("over\npublished ", lambda row: _times(row, "backward", "published")),
+    Column("largest\nerror", lambda row: f"{row.error:.1e}"),
 )

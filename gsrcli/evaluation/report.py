@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import itertools
 import math
 import textwrap
@@ -12,10 +10,7 @@ from dataclasses import asdict, dataclass, field
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-
+from gsrcli import plots
 from gsrcli.errors import UsageError, nearest
 from gsrcli.evaluation.datasets import Collection
 from gsrcli.evaluation.methods import Network
@@ -23,6 +18,7 @@ from gsrcli.evaluation.published import Published, published
 from gsrcli.evaluation.runner import Evaluation, Failure, Outcome, Row
 from gsrcli.evaluation.scales import Scale, label
 from gsrcli.runtime.files import encoded
+from gsrcli.tables import Column, Table, to_csv
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -312,33 +308,18 @@ class Report:
 
     def table(self) -> Table:
         """The means so far."""
-        means = self._lines()
-        columns: dict[str, list[str]] = {
-            "dataset": [mean.dataset for mean in means],
-            "scale": [f"×{label(mean.scale)}" for mean in means],
-            "model": [mean.model for mean in means],
-        }
+        columns = [
+            Column[Mean]("dataset", lambda mean: mean.dataset, left=True),
+            Column[Mean]("scale", lambda mean: f"×{label(mean.scale)}"),
+            Column[Mean]("model", lambda mean: mean.model, left=True),
+        ]
         for name in self.evaluation.metrics:
-            metric = METRICS[name]
-            columns[metric.title] = [metric.text(mean.scores.get(name)) for mean in means]
-            columns[f"{metric.title}\npublished"] = [metric.text(mean.published.get(name)) for mean in means]
-        columns["pictures"] = ["published" if mean.pictures is None else f"{mean.pictures}" for mean in means]
-        columns["s"] = ["" if mean.seconds is None else f"{mean.seconds:.4f}" for mean in means]
-        columns["MB"] = ["" if mean.memory_bytes is None else f"{mean.memory_bytes / 1e6:.0f}" for mean in means]
-        columns = {title: cells for title, cells in columns.items() if any(cells)}
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-        for title in columns:
-            table.add_column(title, justify="left" if title in ("dataset", "model") else "right", no_wrap=True)
-        for cells in zip(*columns.values(), strict=True):
-            table.add_row(*cells)
-        return table
+            columns += _score_columns(name, METRICS[name])
+        return Table.of([*columns, *_COST_COLUMNS], self._lines())
 
     def text(self) -> str:
         """The table, how it was measured, and what to know about it."""
-        buffer = io.StringIO()
-        Console(file=buffer, width=400, color_system=None, markup=False).print(self.table())
-        lines = [line.rstrip() for line in buffer.getvalue().splitlines()]
-        return "\n".join((self.heading, self.setup, "", *lines, "", *self.notes()))
+        return "\n".join((self.heading, self.setup, "", self.table().text(), "", *self.notes()))
 
     def data(self) -> dict[str, Any]:
         """Plain data; scores of equal pictures are infinite."""
@@ -360,40 +341,36 @@ class Report:
 
     def csv(self) -> bytes:
         """The rows as a table for programs."""
-        text = io.StringIO(newline="")
-        writer = csv.writer(text)
         named = ["dataset", "picture", "scale_y", "scale_x", "model", "low_height", "low_width", "height", "width"]
         costs = ["seconds", "memory_bytes", "precision", "device"]
-        writer.writerow([*named, *self.evaluation.metrics, *costs, "protocol", "degradation", "rounded", "measured"])
+        headings = [*named, *self.evaluation.metrics, *costs, "protocol", "degradation", "rounded", "measured"]
         protocol, degradation, precisions = self.evaluation.protocol, self._degradation, self._precisions
+        rows = []
         for row in self.rows:
             scores = (row.scores[name] for name in self.evaluation.metrics)
             sizes = (*row.low_size, *row.size)
             cost = (row.seconds, row.memory_bytes, precisions.get(row.model), self.environment["device"])
             how = (protocol.name, degradation, self.evaluation.rounded(row.model))
             measured = protocol.measured(row.dataset, row.scale)
-            writer.writerow([row.dataset, row.picture, *row.scale, row.model, *sizes, *scores, *cost, *how, measured])
-        return encoded(text.getvalue())
+            rows.append([row.dataset, row.picture, *row.scale, row.model, *sizes, *scores, *cost, *how, measured])
+        return to_csv(headings, rows)
 
     def markdown(self) -> bytes:
         """The means as papers set them: a line for each model, a column for each scale, the best in bold."""
         means = self._lines()
         titles = " / ".join(METRICS[name].title for name in self.evaluation.metrics)
         scales = self.evaluation.scales
-        lines = [
-            f"{titles}. {self.heading}.",
-            "",
-            f"{self.setup}.",
-            "",
-            f"| data set | model |{''.join(f' ×{label(scale)} |' for scale in scales)}",
-            f"|---|---|{'---|' * len(scales)}",
-        ]
         cells = {(mean.dataset, mean.title, mean.scale): mean for mean in means}
-        for dataset, title in dict.fromkeys((mean.dataset, mean.title) for mean in means):
-            written = (self._cell(cells.get((dataset, title, scale)), means) for scale in scales)
-            lines.append(f"| {_escaped(dataset)} | {_escaped(title)} |{''.join(f' {cell} |' for cell in written)}")
+        table = Table(
+            ["data set", "model", *(f"×{label(scale)}" for scale in scales)],
+            [
+                [dataset, title, *(self._cell(cells.get((dataset, title, scale)), means) for scale in scales)]
+                for dataset, title in dict.fromkeys((mean.dataset, mean.title) for mean in means)
+            ],
+        )
+        lines = [f"{titles}. {self.heading}.", "", f"{self.setup}.", "", *table.markdown()]
         if notes := self._score_notes():
-            lines += ["", *(f"- {_escaped(note)}" for note in notes)]
+            lines += ["", *(f"- {note}" for note in notes)]
         return encoded("\n".join(lines) + "\n")
 
     def _cell(self, mean: Mean | None, means: Iterable[Mean]) -> str:
@@ -412,20 +389,15 @@ class Report:
 
     def plot(self, suffix: str) -> bytes:
         """The figure as a picture of that kind."""
-        content = io.BytesIO()
-        self.figure().savefig(content, format=suffix.removeprefix("."), dpi=150)
-        return content.getvalue()
+        return plots.encode(self.figure(), suffix)
 
     def figure(self) -> Figure:
         """PSNR by scale: a panel for each data set, a line for each model and for each method published at several."""
-        from matplotlib.figure import Figure
-
         lines = self._plotted()
         datasets = list(dict.fromkeys(dataset for dataset, _ in lines))
         styles = _styles({title: points[0].pictures is not None for (_, title), points in lines.items()})
         width = 4 * max(1, len(datasets)) + 1.2 + 0.07 * max(map(len, styles), default=0)
-        figure = Figure(figsize=(width, max(4.5, 1.5 + 0.2 * len(styles))), layout="constrained")
-        panels = figure.subplots(1, max(1, len(datasets)), squeeze=False)[0]
+        figure, panels = plots.panels(max(1, len(datasets)), width, max(4.5, 1.5 + 0.2 * len(styles)))
         handles = {}
         for (dataset, title), points in lines.items():
             x = [math.sqrt(math.prod(mean.scale)) for mean in points]
@@ -434,15 +406,14 @@ class Report:
         for axes, dataset in zip(panels, datasets, strict=False):
             scales = {mean.scale for (where, _), points in lines.items() if where == dataset for mean in points}
             axes.set_xscale("log")
-            axes.set_xticks([math.sqrt(math.prod(scale)) for scale in scales], [f"×{label(scale)}" for scale in scales])
-            axes.set_xticks([], minor=True)
-            axes.set_title(_plain(dataset), fontsize="medium")
+            plots.label_scales(axes, {math.sqrt(math.prod(scale)): label(scale) for scale in scales})
+            axes.set_title(plots.literal(dataset), fontsize="medium")
             axes.grid(alpha=0.3)
         panels[0].set_ylabel("mean PSNR, dB")
         if handles:
-            legend = list(handles.values()), [_plain(title) for title in handles]
+            legend = list(handles.values()), [plots.literal(title) for title in handles]
             figure.legend(*legend, loc="outside right upper", fontsize="small", handlelength=3)
-        heading = textwrap.wrap(_plain(self.heading), 75 * len(panels))
+        heading = textwrap.wrap(plots.literal(self.heading), 75 * len(panels))
         figure.suptitle("\n".join(heading), fontsize="x-small", x=0.01, horizontalalignment="left")
         return figure
 
@@ -455,6 +426,20 @@ class Report:
         order = [collection.name for collection in self.collections]
         shown = [(key, points) for key, points in lines.items() if points[0].pictures is not None or len(points) > 1]
         return dict(sorted(shown, key=lambda line: order.index(line[0][0])))
+
+
+def _score_columns(name: str, metric: Metric) -> list[Column[Mean]]:
+    return [
+        Column(metric.title, lambda mean: metric.text(mean.scores.get(name))),
+        Column(f"{metric.title}\npublished", lambda mean: metric.text(mean.published.get(name))),
+    ]
+
+
+_COST_COLUMNS: list[Column[Mean]] = [
+    Column("pictures", lambda mean: "published" if mean.pictures is None else f"{mean.pictures}"),
+    Column("s", lambda mean: None if mean.seconds is None else f"{mean.seconds:.4f}"),
+    Column("MB", lambda mean: None if mean.memory_bytes is None else f"{mean.memory_bytes / 1e6:.0f}"),
+]
 
 
 def _quoted(entry: Published) -> Mean:
@@ -482,12 +467,3 @@ def _styles(titles: Mapping[str, bool]) -> dict[str, dict[str, Any]]:
         for title, is_measured in titles.items()
         for line, marker, colour in [next(measured if is_measured else others)]
     }
-
-
-def _plain(text: str) -> str:
-    """For matplotlib, to which dollars are mathematics."""
-    return encoded(text).decode().replace("$", r"\$")
-
-
-def _escaped(text: str) -> str:
-    return text.replace("|", "\\|")

@@ -484,7 +484,7 @@ def test_given_pictures_must_fit(evaluate: Callable[..., dict[str, Any]], origin
         (("--dataset", "full", "--restored", "..=full"), "cannot be called '..'", "NAME=PATH"),
         (("--dataset", "full", "--restored", "=full"), "cannot be called ''", "NAME=PATH"),
         (("--dataset", "full", "--csv", "nowhere/x.csv"), "cannot write", None),
-        (("--dataset", "full", "--plot", "x.jpg"), "no name of a plot", ".svg"),
+        (("--dataset", "full", "--plot", "x.jpg"), "unsupported plot format: x.jpg", ".svg"),
         (("--dataset", "full", "--plot", "x.png", "--metrics", "ssim"), "shows PSNR", "--metrics psnr,ssim"),
     ],
 )
