@@ -1,4 +1,4 @@
-"""What was measured: as tables for people, as data, and as a plot."""
+"""Report the times of a benchmark: as a table for people, as data for programs, and as a plot."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gsrcli.runtime.hardware import environment
 from gsrcli.runtime.timing import Clock, Timing
 from gsrcli.tables import Column, Table, to_csv
 
-__all__ = ["Report", "Row"]
+__all__ = ["Measurement", "TimingReport"]
 
 
 _STYLES = {
@@ -31,28 +31,30 @@ _STYLES = {
     "torch": "x:",
 }
 
-Row = PipelineRow | DrawingRow
+Measurement = PipelineRow | DrawingRow
 
 
 @dataclass(frozen=True)
-class Report:
-    """A finished run.
+class TimingReport:
+    """The measurements of a finished benchmark.
 
     Attributes:
         environment: see :func:`gsrcli.runtime.hardware.environment`.
-        protocol: what was measured how.
-        ceilings: what the device does at best.
-        rows: at least one, all of one type.
+        protocol: how they were made.
+        ceilings: the best that the device can do.
+        rows: one or more measurements, all of one type.
     """
 
     environment: dict[str, Any]
     protocol: dict[str, Any]
     ceilings: Ceilings
-    rows: Sequence[Row]
+    rows: Sequence[Measurement]
 
     @staticmethod
-    def of(names: Sequence[str], scales: Sequence[float], setting: Setting, rows: Sequence[Row]) -> Report:
-        """The report of a run that is just over.
+    def of(
+        names: Sequence[str], scales: Sequence[float], setting: Setting, rows: Sequence[Measurement]
+    ) -> TimingReport:
+        """Return the report of measurements that were just made.
 
         Raises:
             GsrError: nothing was measured.
@@ -74,10 +76,10 @@ class Report:
         }
         if not drawing:
             protocol["memory"] = f"peak of the {'tensors' if setting.device.type == 'cuda' else 'process'}"
-        return Report(environment(setting.device), protocol, setting.ceilings, rows)
+        return TimingReport(environment(setting.device), protocol, setting.ceilings, rows)
 
     def data(self) -> dict[str, Any]:
-        """Plain data, without what is None."""
+        """Return plain data, without entries that are None."""
         return {
             "environment": self.environment,
             "protocol": self.protocol,
@@ -87,7 +89,7 @@ class Report:
         }
 
     def text(self) -> str:
-        """The table, and what to know about it."""
+        """Return what the times were taken on, an aligned table, and notes."""
         facts, protocol = self.environment, self.protocol
         columns = _DRAWING if isinstance(self.rows[0], DrawingRow) else _PIPELINE
         ceilings = [
@@ -105,30 +107,30 @@ class Report:
         )
 
     def notes(self) -> list[str]:
-        """What the numbers do not say."""
+        """Return what one needs to know about the numbers."""
         random = sorted({row.model for row in self.rows if row.weights == "random"})
         notes = [
-            f"{name} *: random weights. The network takes as long as a trained one, but its Gaussians are of other "
-            "sizes: pairs and drawing times differ."
+            f"{name} *: random weights. The network takes as long as a trained one, but its Gaussians have other "
+            "sizes, so pairs and drawing times differ."
             for name in random
         ]
         if "memory" in self.protocol:
             notes.append(f"memory: {self.protocol['memory']}.")
         elif self.protocol["clock"].startswith("processor"):
-            notes.append("G pairs/s: of one core.")
+            notes.append("G pairs/s: per core.")
         if "cuda" in self.environment and self.ceilings.fp32_instructions_per_s is None:
-            notes.append("no arithmetic floor: the GPU's clock is not known.")
+            notes.append("no arithmetic floor: the GPU's clock rate is unknown.")
         failures = {row.graph_failure for row in self.rows if isinstance(row, PipelineRow)} - {None}
         return notes + [f"no CUDA graph of the network: {failure}" for failure in sorted(map(str, failures))]
 
     def csv(self) -> bytes:
-        """The rows as a table for programs."""
+        """Return the measurements as CSV."""
         rows = [_flat(row) for row in self.rows]
         headings = list(dict.fromkeys(name for row in rows for name in row))
         return to_csv(headings, [[row.get(name) for name in headings] for row in rows])
 
     def plot(self, suffix: str) -> bytes:
-        """The times, or for rasterizers the rates, by scale, as a picture of a kind, ``.png`` or ``.svg``."""
+        """Plot the times by scale, or for rasterizers the rates; see :func:`gsrcli.plots.encode`."""
         figure, (axes,) = plots.panels(1, 7, 4.5)
         labels = list(dict.fromkeys(map(_label, self.rows)))
         for (label, name), points in self._lines().items():
@@ -148,7 +150,7 @@ class Report:
         return plots.encode(figure, suffix)
 
     def _lines(self) -> dict[tuple[str, str], list[tuple[float, float]]]:
-        """Points (scale, value) by the model and the name of their line."""
+        """Return points (scale, value) by the model and the name of their line."""
         lines: dict[tuple[str, str], list[tuple[float, float]]] = {}
         for row in self.rows:
             values: dict[str, float | None]
@@ -165,8 +167,8 @@ class Report:
         return lines
 
 
-def _flat(row: Row) -> dict[str, Any]:
-    """Numbers and texts by name, times in milliseconds with their interquartile range beside them."""
+def _flat(row: Measurement) -> dict[str, Any]:
+    """Return numbers and texts by name, each time in milliseconds with its interquartile range beside it."""
     entries: dict[str, Any] = {}
     for field in dataclasses.fields(row):
         value = getattr(row, field.name)
@@ -177,19 +179,19 @@ def _flat(row: Row) -> dict[str, Any]:
     return entries
 
 
-def _label(row: Row) -> str:
+def _label(row: Measurement) -> str:
     return row.model if row.weights == "trained" else f"{row.model} *"
 
 
 def _number(value: float | None, digits: int = 3) -> str | None:
-    """Without an exponent, and with as many digits as mean something."""
+    """Return a number without an exponent, to so many significant digits."""
     if value is None:
         return None
     return f"{value:.0f}" if value >= 10**digits else f"{value:.{digits}g}"
 
 
-def _over_floor(row: Row, timing: Timing) -> str | None:
-    """How many times the least that it can take, where that is known."""
+def _over_floor(row: Measurement, timing: Timing) -> str | None:
+    """Return a time as a multiple of the least possible, where that is known."""
     if row.arithmetic_floor_ms is None:
         return None
     return _number(timing.median / max(row.arithmetic_floor_ms, row.traffic_floor_ms))
@@ -205,8 +207,8 @@ _PIPELINE: tuple[Column[Any], ...] = (
     Column("encoder\nms", lambda row: _ms(row.encoder_ms)),
     Column("decoder\nms", lambda row: _ms(row.decoder_ms)),
     Column("network\nms", lambda row: _ms(row.network_ms)),
-    Column("as a CUDA\ngraph ms", lambda row: _ms(row.graph_ms)),
-    Column("of matrix\nproduct", lambda row: f"{row.network_efficiency:.0%}"),
+    Column("CUDA graph\nms", lambda row: _ms(row.graph_ms)),
+    Column("of peak\nFLOP/s", lambda row: f"{row.network_efficiency:.0%}"),
     Column("rasterizer\nms", lambda row: _ms(row.rasterizer_ms)),
     Column("times its\nfloor", lambda row: _over_floor(row, row.rasterizer_ms)),
     Column("M pairs", lambda row: _number(row.pairs / 1e6)),
@@ -219,7 +221,7 @@ _PIPELINE: tuple[Column[Any], ...] = (
 )
 
 
-def _times(row: DrawingRow, stage: str, against: str) -> str | None:
+def _speedup(row: DrawingRow, stage: str, against: str) -> str | None:
     value = getattr(row, f"{stage}_over_{against}")
     return None if value is None or row.backend == against else f"{_number(value)}×"
 
@@ -234,13 +236,13 @@ _DRAWING: tuple[Column[Any], ...] = (
     Column("forward\nms", lambda row: _ms(row.forward_ms)),
     Column("spread\nms", lambda row: _number(row.forward_ms.spread, 2)),
     Column("G pairs/s", lambda row: _number(row.forward_pairs_per_s / 1e9)),
-    Column("over\ntorch", lambda row: _times(row, "forward", "torch")),
-    Column("over\npublished", lambda row: _times(row, "forward", "published")),
+    Column("vs.\ntorch", lambda row: _speedup(row, "forward", "torch")),
+    Column("vs.\npublished", lambda row: _speedup(row, "forward", "published")),
     Column("times its\nfloor", lambda row: _over_floor(row, row.forward_ms)),
     Column("backward\nms", lambda row: _ms(row.backward_ms)),
-    Column("spread\nms ", lambda row: _number(row.backward_ms.spread, 2)),
-    Column("G pairs/s ", lambda row: _number(row.backward_pairs_per_s / 1e9)),
-    Column("over\ntorch ", lambda row: _times(row, "backward", "torch")),
-    Column("over\npublished ", lambda row: _times(row, "backward", "published")),
+    Column("spread\nms", lambda row: _number(row.backward_ms.spread, 2)),
+    Column("G pairs/s", lambda row: _number(row.backward_pairs_per_s / 1e9)),
+    Column("vs.\ntorch", lambda row: _speedup(row, "backward", "torch")),
+    Column("vs.\npublished", lambda row: _speedup(row, "backward", "published")),
     Column("largest\nerror", lambda row: f"{row.error:.1e}"),
 )

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio
 
-from gsrcli.evaluation.gallery.archive import Archive, Comparison
+from gsrcli.evaluation.gallery.archive import Comparison, Gallery
 from gsrcli.evaluation.gallery.page import render
 from gsrcli.evaluation.runner import Row
 from gsrcli.evaluation.versions import Shot
@@ -154,10 +154,10 @@ def summary_of(rows: list[Row], **changes: Any) -> dict[str, Any]:
 
 
 def page_of(*shots: Shot, budget: int = 60_000_000, **changes: Any) -> str:
-    archive = Archive(budget)
+    gallery = Gallery(budget)
     for shot in shots:
-        archive.add(shot, rows_of(shot))
-    return render(archive, summary_of([row for shot in shots for row in rows_of(shot)], **changes))
+        gallery.add(shot, rows_of(shot))
+    return render(gallery, summary_of([row for shot in shots for row in rows_of(shot)], **changes))
 
 
 def parse(page: str) -> Element:
@@ -370,7 +370,7 @@ def test_the_best_is_bold() -> None:
         row("b", 3, psnr=28.0),
         row("a", 4, psnr=20.0),  # has no rival
     ]
-    page = parse(render(Archive(), summary_of([], means=means)))
+    page = parse(render(Gallery(), summary_of([], means=means)))
     table = page.all("table")[0]
     assert [element.text for element in table.all("b")] == ["30.00", "0.9000", "30.00", "0.1000", "0.3000", "∞"]
     headings = [heading.text for heading in table.all("th")]
@@ -384,7 +384,7 @@ def test_the_best_is_bold() -> None:
 
 def test_a_page_without_scores() -> None:
     failure = {"dataset": "birds", "picture": "owl", "message": "cannot be read"}
-    page = parse(render(Archive(), summary_of([], failures=[failure], notes=["nothing could be scored."])))
+    page = parse(render(Gallery(), summary_of([], failures=[failure], notes=["nothing could be scored."])))
     assert page.one("h1").text == "Nothing could be scored"
     assert page.all("ul", "notes")[1].text == "birds/owl: cannot be read"
 
@@ -519,15 +519,15 @@ def test_the_same_pictures_make_the_same_page() -> None:
 def test_sizes_must_agree() -> None:
     shot = shot_of(smooth(64, 64), {"small": smooth(32, 64)})
     with pytest.raises(ValueError, match="small made"):
-        Archive().add(shot, [])
+        Gallery().add(shot, [])
 
 
 def test_rows_of_other_scales_are_passed_over() -> None:
     shot = two_models()
     other = Row("birds", "parrot", "keen", (3.0, 3.0), (30, 40), (90, 120), {"psnr": 99.0})
-    archive = Archive()
-    archive.add(shot, [*rows_of(shot), other])
-    scores = parse(render(archive, summary_of(rows_of(shot)))).one("article").one("table")
+    gallery = Gallery()
+    gallery.add(shot, [*rows_of(shot), other])
+    scores = parse(render(gallery, summary_of(rows_of(shot)))).one("article").one("table")
     assert [[cell.text for cell in tr.all("td")] for tr in scores.all("tr")[1:]] == [
         ["keen", "30.00"],
         ["dull", "31.00"],

@@ -23,7 +23,7 @@ from gsrcli.evaluation.versions import Shot
 from gsrcli.images.picture import Pixels
 from gsrcli.metrics.psnr_ssim import psnr
 
-__all__ = ["LONGEST_SIDE", "QUALITY", "Archive", "Comparison", "EncodedPicture"]
+__all__ = ["LONGEST_SIDE", "QUALITY", "Comparison", "EncodedPicture", "Gallery"]
 
 QUALITY = 90
 """Of lossy WebP, up to 100."""
@@ -34,7 +34,7 @@ LONGEST_SIDE = 16383
 _LOW, _BICUBIC, _ORIGINAL = "LR, nearest", "bicubic", "original"
 
 
-class Archive:
+class Gallery:
     """The comparisons of an evaluation, added one by one and reduced where they take too much.
 
     Everything is lossless while it fits into the budget. Beyond that the full pictures of the earliest comparisons

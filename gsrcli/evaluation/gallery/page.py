@@ -19,7 +19,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from gsrcli.evaluation import scales
 from gsrcli.evaluation.gallery import crops
-from gsrcli.evaluation.gallery.archive import LONGEST_SIDE, QUALITY, Archive, Comparison
+from gsrcli.evaluation.gallery.archive import LONGEST_SIDE, QUALITY, Comparison, Gallery
 from gsrcli.evaluation.report import METRICS, Metric
 
 __all__ = ["render"]
@@ -27,17 +27,17 @@ __all__ = ["render"]
 Record = Mapping[str, Any]  # a row of a table, as a report's data has it
 
 
-def render(archive: Archive, summary: Mapping[str, Any]) -> str:
-    """Return the page, which depends on the archive and the summary alone.
+def render(gallery: Gallery, summary: Mapping[str, Any]) -> str:
+    """Return the page, which depends on the gallery and the summary alone.
 
     Args:
-        archive: the pictures.
+        gallery: the pictures.
         summary: see :meth:`gsrcli.evaluation.report.ScoreReport.data`.
     """
     rows, means = summary["rows"], [*summary["means"], *summary["published"]]
     protocol = summary["protocol"] | {"scales": list(map(_scale, summary["protocol"]["scales"]))}
     script = _asset("page.js")
-    comparisons = {f"shot-{number}": comparison for number, comparison in enumerate(archive.comparisons, 1)}
+    comparisons = {f"shot-{number}": comparison for number, comparison in enumerate(gallery.comparisons, 1)}
     anchors = {_key(vars(comparison)): anchor for anchor, comparison in comparisons.items()}
     return _template().render(
         title=_title(summary["means"]),
@@ -54,8 +54,8 @@ def render(archive: Archive, summary: Mapping[str, Any]) -> str:
         crop_side=crops.SIDE,
         quality=QUALITY,
         longest_side=LONGEST_SIDE,
-        megabytes=f"{archive.budget / 1e6:.3g}",
-        losses=_losses(archive.comparisons),
+        megabytes=f"{gallery.budget / 1e6:.3g}",
+        losses=_losses(gallery.comparisons),
         comparisons=comparisons.items(),
         score_columns=lambda scores: [_MODEL, *_score_columns(scores)],
     )
