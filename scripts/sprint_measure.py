@@ -20,7 +20,7 @@ from sprint_train import train_command
 from gsrcli.benchmark import measure
 from gsrcli.benchmark.ceilings import measure_ceilings
 from gsrcli.benchmark.plan import SIDE, Case, Setting, Subject, What
-from gsrcli.benchmark.report import Report
+from gsrcli.benchmark.report import TimingReport
 from gsrcli.runtime.devices import pick_device, pick_precision
 
 Facts = dict[str, Any]
@@ -86,7 +86,7 @@ class _Timing:
         setting = Setting(what, self.device, "auto", self.repeats, self.side, None, self.ceilings)
         subject = self.subject(model)
         rows = measure(subject, Case.of(scale, setting, subject.model.traits.multiple), setting)
-        report = Report.of([model], [scale], setting, rows).data()
+        report = TimingReport.of([model], [scale], setting, rows).data()
         kind = "drawing" if what == "rasterizer" else "pipeline"
         return [{"kind": kind, **row, "notes": report["notes"]} for row in report["rows"]]
 

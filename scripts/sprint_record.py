@@ -6,11 +6,14 @@ taken out of it.
 
 from __future__ import annotations
 
+import functools
 import json
 import operator
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from gsrcli.tables import Column, Table
 
 Facts = dict[str, Any]
 PARTIAL = ".partial"
@@ -60,8 +63,7 @@ def markdown(entries: list[Facts]) -> list[str]:
     measured = together(entries, "measure")
     if measured is not None:
         lines += _section("Goals", measured)
-        lines += ["| goal | wanted | measured | |", "| --- | --- | --- | --- |"]
-        lines += [f"| {' | '.join(line)} |" for line in goals(measured["rows"])]
+        lines += Table(["goal", "wanted", "measured", "verdict"], goals(measured["rows"])).markdown()
         for kind, title, columns in _TABLES:
             if rows := [row for row in measured["rows"] if row["kind"] == kind]:
                 lines += ["", f"## {title}", "", *table(rows, columns)]
@@ -198,20 +200,17 @@ Columns = tuple[tuple[str, str, str], ...]  # key, title, format
 
 
 def table(rows: list[Facts], columns: Columns) -> list[str]:
-    shown = [column for column in columns if any(row.get(column[0]) is not None for row in rows)]
-    if not shown:
-        return []
-    lines = [" | ".join(title for _, title, _ in shown), " | ".join("---" for _ in shown)]
-    lines += [" | ".join(_cell(row.get(key), form) for key, _, form in shown) for row in rows]
-    return [f"| {line} |" for line in lines]
+    named = [Column[Facts](title, functools.partial(_cell, key, form)) for key, title, form in columns]
+    return Table.of(named, rows).markdown()
 
 
-def _cell(value: Any, form: str) -> str:
+def _cell(key: str, form: str, row: Facts) -> str | None:
+    value = row.get(key)
     if value is None:
-        return ""
+        return None
     if isinstance(value, dict):
         return ", ".join(f"{name}: {number:.4g}" for name, number in value.items())
-    return form.format(value).strip().replace("|", "\\|").replace("\n", "<br>")
+    return form.format(value).strip()
 
 
 _SUBJECT: Columns = (("model", "model", "{}"), ("weights", "weights", "{}"), ("scale", "scale", "×{:g}"))

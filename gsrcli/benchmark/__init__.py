@@ -13,7 +13,7 @@ import torch
 
 from gsrcli.benchmark import drawing, pipeline
 from gsrcli.benchmark.plan import Case, Setting, Subject, What
-from gsrcli.benchmark.report import Row
+from gsrcli.benchmark.report import Measurement
 from gsrcli.errors import is_out_of_memory
 
 __all__ = ["default_models", "measure", "run"]
@@ -27,7 +27,7 @@ def default_models(what: What, device: torch.device) -> tuple[str, ...]:
     return ("gsasr-edsr", "gsasr-lite") if what == "rasterizer" else ("gsasr-edsr", "gsasr-rdn", "gsasr-lite")
 
 
-def run(names: Sequence[str], scales: Sequence[float], setting: Setting) -> Iterator[tuple[str, list[Row]]]:
+def run(names: Sequence[str], scales: Sequence[float], setting: Setting) -> Iterator[tuple[str, list[Measurement]]]:
     """For each model at each scale what it was, for people, and its rows, as they are measured.
 
     What memory does not suffice for has none, and a RuntimeWarning says so.
@@ -50,7 +50,7 @@ def run(names: Sequence[str], scales: Sequence[float], setting: Setting) -> Iter
             yield f"{subject.name} ×{scale:g}", rows
 
 
-def measure(subject: Subject, case: Case, setting: Setting) -> list[Row]:
+def measure(subject: Subject, case: Case, setting: Setting) -> list[Measurement]:
     """Time what the setting asks for: one row for a pipeline, one for each rasterizer."""
     if setting.what == "rasterizer":
         return [*drawing.measure(subject, case, setting)]

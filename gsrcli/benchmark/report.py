@@ -1,18 +1,13 @@
-"""What was measured: as tables for people, as data, and as a plot."""
+"""Report the times of a benchmark: as a table for people, as data for programs, and as a plot."""
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-
+from gsrcli import plots
 from gsrcli.benchmark.ceilings import Ceilings
 from gsrcli.benchmark.drawing import DrawingRow
 from gsrcli.benchmark.pipeline import PipelineRow
@@ -21,8 +16,9 @@ from gsrcli.errors import GsrError
 from gsrcli.rasterizer import EPSILON
 from gsrcli.runtime.hardware import environment
 from gsrcli.runtime.timing import Clock, Timing
+from gsrcli.tables import Column, Table, to_csv
 
-__all__ = ["Report", "Row"]
+__all__ = ["Measurement", "TimingReport"]
 
 
 _STYLES = {
@@ -35,29 +31,30 @@ _STYLES = {
     "torch": "x:",
 }
 
-Row = PipelineRow | DrawingRow
-Column = tuple[str, Callable[[Any], str | None]]
+Measurement = PipelineRow | DrawingRow
 
 
 @dataclass(frozen=True)
-class Report:
-    """A finished run.
+class TimingReport:
+    """The measurements of a finished benchmark.
 
     Attributes:
         environment: see :func:`gsrcli.runtime.hardware.environment`.
-        protocol: what was measured how.
-        ceilings: what the device does at best.
-        rows: at least one, all of one type.
+        protocol: how they were made.
+        ceilings: the best that the device can do.
+        rows: one or more measurements, all of one type.
     """
 
     environment: dict[str, Any]
     protocol: dict[str, Any]
     ceilings: Ceilings
-    rows: Sequence[Row]
+    rows: Sequence[Measurement]
 
     @staticmethod
-    def of(names: Sequence[str], scales: Sequence[float], setting: Setting, rows: Sequence[Row]) -> Report:
-        """The report of a run that is just over.
+    def of(
+        names: Sequence[str], scales: Sequence[float], setting: Setting, rows: Sequence[Measurement]
+    ) -> TimingReport:
+        """Return the report of measurements that were just made.
 
         Raises:
             GsrError: nothing was measured.
@@ -79,10 +76,10 @@ class Report:
         }
         if not drawing:
             protocol["memory"] = f"peak of the {'tensors' if setting.device.type == 'cuda' else 'process'}"
-        return Report(environment(setting.device), protocol, setting.ceilings, rows)
+        return TimingReport(environment(setting.device), protocol, setting.ceilings, rows)
 
     def data(self) -> dict[str, Any]:
-        """Plain data, without what is None."""
+        """Return plain data, without entries that are None."""
         return {
             "environment": self.environment,
             "protocol": self.protocol,
@@ -92,8 +89,9 @@ class Report:
         }
 
     def text(self) -> str:
-        """The table, and what to know about it."""
+        """Return what the times were taken on, an aligned table, and notes."""
         facts, protocol, precision = self.environment, self.protocol, self.ceilings.precision
+        columns = _DRAWING if isinstance(self.rows[0], DrawingRow) else _PIPELINE
         ceilings = [
             f"a matrix product reaches {self.ceilings.matmul_flop_per_s / 1e12:.3g} TFLOP/s in {precision}",
             f"a copy {self.ceilings.copy_bytes_per_s / 1e9:.3g} GB/s",
@@ -102,18 +100,18 @@ class Report:
             (
                 f"{facts['device']}, torch {facts['torch']}, {facts['threads']} CPU threads, {precision}: "
                 f"medians of {protocol['repeats']} by {protocol['clock']}, spread: their interquartile range",
-                f"\n{_table(self.rows)}\n",
+                f"\n{Table.of(columns, self.rows).text()}\n",
                 f"{', '.join(ceilings)}.",
                 *self.notes(),
             )
         )
 
     def notes(self) -> list[str]:
-        """What the numbers do not say."""
+        """Return what one needs to know about the numbers."""
         random = sorted({row.model for row in self.rows if row.weights == "random"})
         notes = [
-            f"{name} *: random weights. The network takes as long as a trained one, but its Gaussians are of other "
-            "sizes: pairs and drawing times differ."
+            f"{name} *: random weights. The network takes as long as a trained one, but its Gaussians have other "
+            "sizes, so pairs and drawing times differ."
             for name in random
         ]
         others = {(row.model, row.precision) for row in self.rows if isinstance(row, PipelineRow)}
@@ -125,48 +123,40 @@ class Report:
         if "memory" in self.protocol:
             notes.append(f"memory: {self.protocol['memory']}.")
         elif self.protocol["clock"].startswith("processor"):
-            notes.append("G pairs/s: of one core.")
+            notes.append("G pairs/s: per core.")
         if "cuda" in self.environment and self.ceilings.fp32_instructions_per_s is None:
-            notes.append("no arithmetic floor: the GPU's clock is not known.")
+            notes.append("no arithmetic floor: the GPU's clock rate is unknown.")
         failures = {row.graph_failure for row in self.rows if isinstance(row, PipelineRow)} - {None}
         return notes + [f"no CUDA graph of the network: {failure}" for failure in sorted(map(str, failures))]
 
     def csv(self) -> bytes:
-        """The rows as a table for programs."""
+        """Return the measurements as CSV."""
         rows = [_flat(row) for row in self.rows]
-        text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)))
-        writer.writeheader()
-        writer.writerows(rows)
-        return text.getvalue().encode()
+        headings = list(dict.fromkeys(name for row in rows for name in row))
+        return to_csv(headings, [[row.get(name) for name in headings] for row in rows])
 
     def plot(self, suffix: str) -> bytes:
-        """The times, or for rasterizers the rates, by scale, as a picture of a kind, ``.png`` or ``.svg``."""
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(7, 4.5), layout="constrained")
-        axes = figure.subplots()
+        """Plot the times by scale, or for rasterizers the rates; see :func:`gsrcli.plots.encode`."""
+        figure, (axes,) = plots.panels(1, 7, 4.5)
         labels = list(dict.fromkeys(map(_label, self.rows)))
         for (label, name), points in self._lines().items():
             x, y = zip(*sorted(points), strict=True)
-            axes.plot(x, y, _STYLES[name], color=f"C{labels.index(label)}", label=f"{label}: {name}")
-        scales = sorted({row.scale for row in self.rows})
-        axes.set_xticks(scales, [f"×{scale:g}" for scale in scales])
+            axes.plot(x, y, _STYLES[name], color=f"C{labels.index(label)}", label=plots.literal(f"{label}: {name}"))
+        plots.label_scales(axes, {scale: f"{scale:g}" for scale in sorted({row.scale for row in self.rows})})
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter("")
         height, width = self.protocol["output"]
         drawing = isinstance(self.rows[0], DrawingRow)
         axes.set_ylabel("G pairs/s, forward" if drawing else f"ms to {width}×{height} pixels")
-        axes.set_title(f"{self.environment['device']}, {self.ceilings.precision}", fontsize="medium")
+        title = f"{self.environment['device']}, {self.ceilings.precision}"
+        axes.set_title(plots.literal(title), fontsize="medium")
         axes.grid(alpha=0.3, which="both")
         axes.legend(fontsize="small")
-        content = io.BytesIO()
-        figure.savefig(content, format=suffix.removeprefix("."), dpi=150)
-        return content.getvalue()
+        return plots.encode(figure, suffix)
 
     def _lines(self) -> dict[tuple[str, str], list[tuple[float, float]]]:
-        """Points (scale, value) by the model and the name of their line."""
+        """Return points (scale, value) by the model and the name of their line."""
         lines: dict[tuple[str, str], list[tuple[float, float]]] = {}
         for row in self.rows:
             values: dict[str, float | None]
@@ -183,8 +173,8 @@ class Report:
         return lines
 
 
-def _flat(row: Row) -> dict[str, Any]:
-    """Numbers and texts by name, times in milliseconds with their interquartile range beside them."""
+def _flat(row: Measurement) -> dict[str, Any]:
+    """Return numbers and texts by name, each time in milliseconds with its interquartile range beside it."""
     entries: dict[str, Any] = {}
     for field in dataclasses.fields(row):
         value = getattr(row, field.name)
@@ -195,85 +185,74 @@ def _flat(row: Row) -> dict[str, Any]:
     return entries
 
 
-def _label(row: Row) -> str:
+def _label(row: Measurement) -> str:
     return row.model if row.weights == "trained" else f"{row.model} *"
 
 
-def _table(rows: Sequence[Row]) -> str:
-    """The rows as a table as wide as it needs to be, without columns in which nothing stands."""
-    columns = _DRAWING if isinstance(rows[0], DrawingRow) else _PIPELINE
-    cells = {title: [cell(row) for row in rows] for title, cell in columns}
-    cells = {title: column for title, column in cells.items() if any(column)}
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for i, title in enumerate(cells):
-        table.add_column(title, justify="right" if i else "left", no_wrap=True)
-    for entries in zip(*cells.values(), strict=True):
-        table.add_row(*(entry or "" for entry in entries))
-    text = io.StringIO()
-    Console(file=text, width=400, color_system=None).print(table)
-    return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
-
-
 def _number(value: float | None, digits: int = 3) -> str | None:
-    """Without an exponent, and with as many digits as mean something."""
+    """Return a number without an exponent, to so many significant digits."""
     if value is None:
         return None
     return f"{value:.0f}" if value >= 10**digits else f"{value:.{digits}g}"
 
 
-def _over_floor(row: Row, timing: Timing) -> str | None:
-    """How many times the least that it can take, where that is known."""
+def _over_floor(row: Measurement, timing: Timing) -> str | None:
+    """Return a time as a multiple of the least possible, where that is known."""
     if row.arithmetic_floor_ms is None:
         return None
     return _number(timing.median / max(row.arithmetic_floor_ms, row.traffic_floor_ms))
+
+
+def _share(fraction: float | None) -> str | None:
+    return None if fraction is None else f"{fraction:.0%}"
 
 
 def _ms(timing: Timing | None) -> str | None:
     return None if timing is None else _number(timing.median)
 
 
-_PIPELINE: tuple[Column, ...] = (
-    ("model", _label),
-    ("scale", lambda row: f"×{row.scale:g}"),
-    ("encoder\nms", lambda row: _ms(row.encoder_ms)),
-    ("decoder\nms", lambda row: _ms(row.decoder_ms)),
-    ("network\nms", lambda row: _ms(row.network_ms)),
-    ("as a CUDA\ngraph ms", lambda row: _ms(row.graph_ms)),
-    ("of matrix\nproduct", lambda row: None if row.network_efficiency is None else f"{row.network_efficiency:.0%}"),
-    ("rasterizer\nms", lambda row: _ms(row.rasterizer_ms)),
-    ("times its\nfloor", lambda row: _over_floor(row, row.rasterizer_ms)),
-    ("M pairs", lambda row: _number(row.pairs / 1e6)),
-    ("G pairs/s", lambda row: _number(row.pairs_per_s / 1e9)),
-    ("total\nms", lambda row: _ms(row.total_ms)),
-    ("spread\nms", lambda row: _number(row.total_ms.spread, 2)),
-    ("memory\nMB", lambda row: _number(row.memory_bytes and row.memory_bytes / 1e6)),
-    ("paper, A100\nms", lambda row: _number(row.paper_a100_ms)),
-    ("paper, A100\nMB", lambda row: _number(row.paper_a100_mb)),
+_PIPELINE: tuple[Column[Any], ...] = (
+    Column("model", _label, left=True),
+    Column("scale", lambda row: f"×{row.scale:g}"),
+    Column("encoder\nms", lambda row: _ms(row.encoder_ms)),
+    Column("decoder\nms", lambda row: _ms(row.decoder_ms)),
+    Column("network\nms", lambda row: _ms(row.network_ms)),
+    Column("CUDA graph\nms", lambda row: _ms(row.graph_ms)),
+    Column("of peak\nFLOP/s", lambda row: _share(row.network_efficiency)),
+    Column("rasterizer\nms", lambda row: _ms(row.rasterizer_ms)),
+    Column("times its\nfloor", lambda row: _over_floor(row, row.rasterizer_ms)),
+    Column("M pairs", lambda row: _number(row.pairs / 1e6)),
+    Column("G pairs/s", lambda row: _number(row.pairs_per_s / 1e9)),
+    Column("total\nms", lambda row: _ms(row.total_ms)),
+    Column("spread\nms", lambda row: _number(row.total_ms.spread, 2)),
+    Column("memory\nMB", lambda row: _number(row.memory_bytes and row.memory_bytes / 1e6)),
+    Column("paper, A100\nms", lambda row: _number(row.paper_a100_ms)),
+    Column("paper, A100\nMB", lambda row: _number(row.paper_a100_mb)),
 )
 
 
-def _times(row: DrawingRow, stage: str, against: str) -> str | None:
+def _speedup(row: DrawingRow, stage: str, against: str) -> str | None:
     value = getattr(row, f"{stage}_over_{against}")
     return None if value is None or row.backend == against else f"{_number(value)}×"
 
 
-_DRAWING: tuple[Column, ...] = (
-    ("field", _label),
-    ("scale", lambda row: f"×{row.scale:g}"),
-    ("drawn by", lambda row: row.backend),
-    ("order", lambda row: row.order),
-    ("size", lambda row: f"{row.width}x{row.height}"),
-    ("M pairs", lambda row: _number(row.pairs / 1e6)),
-    ("forward\nms", lambda row: _ms(row.forward_ms)),
-    ("spread\nms", lambda row: _number(row.forward_ms.spread, 2)),
-    ("G pairs/s", lambda row: _number(row.forward_pairs_per_s / 1e9)),
-    ("over\ntorch", lambda row: _times(row, "forward", "torch")),
-    ("over\npublished", lambda row: _times(row, "forward", "published")),
-    ("times its\nfloor", lambda row: _over_floor(row, row.forward_ms)),
-    ("backward\nms", lambda row: _ms(row.backward_ms)),
-    ("spread\nms ", lambda row: _number(row.backward_ms.spread, 2)),
-    ("G pairs/s ", lambda row: _number(row.backward_pairs_per_s / 1e9)),
-    ("over\ntorch ", lambda row: _times(row, "backward", "torch")),
-    ("over\npublished ", lambda row: _times(row, "backward", "published")),
-    ("largest\nerror", lambda row: f"{row.error:.1e}"),
+_DRAWING: tuple[Column[Any], ...] = (
+    Column("field", _label, left=True),
+    Column("scale", lambda row: f"×{row.scale:g}"),
+    Column("drawn by", lambda row: row.backend),
+    Column("order", lambda row: row.order),
+    Column("size", lambda row: f"{row.width}x{row.height}"),
+    Column("M pairs", lambda row: _number(row.pairs / 1e6)),
+    Column("forward\nms", lambda row: _ms(row.forward_ms)),
+    Column("spread\nms", lambda row: _number(row.forward_ms.spread, 2)),
+    Column("G pairs/s", lambda row: _number(row.forward_pairs_per_s / 1e9)),
+    Column("vs.\ntorch", lambda row: _speedup(row, "forward", "torch")),
+    Column("vs.\npublished", lambda row: _speedup(row, "forward", "published")),
+    Column("times its\nfloor", lambda row: _over_floor(row, row.forward_ms)),
+    Column("backward\nms", lambda row: _ms(row.backward_ms)),
+    Column("spread\nms", lambda row: _number(row.backward_ms.spread, 2)),
+    Column("G pairs/s", lambda row: _number(row.backward_pairs_per_s / 1e9)),
+    Column("vs.\ntorch", lambda row: _speedup(row, "backward", "torch")),
+    Column("vs.\npublished", lambda row: _speedup(row, "backward", "published")),
+    Column("largest\nerror", lambda row: f"{row.error:.1e}"),
 )

@@ -81,14 +81,14 @@ def bench(
         enlargements = parse_scales(scales, side)
         ceilings = measure_ceilings(where, pick_precision(where, precision))
         setting = Setting(what, where, precision, repeats, side, image, ceilings)
-        rows: list[report.Row] = []
+        rows: list[report.Measurement] = []
         with console.progress(len(names) * len(enlargements), "timing") as bar:
             for described, measured in run(names, enlargements, setting):
                 for row in measured:
                     console.note(f"{described}: {row.summary}")
                 rows += measured
                 bar.update()
-        results = report.Report.of(names, enlargements, setting, rows)
+        results = report.TimingReport.of(names, enlargements, setting, rows)
         if csv:
             write_whole(csv, results.csv())
         if plot:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from gsrcli.download.http import Progress
     from gsrcli.evaluation.datasets import Collection, Dataset
-    from gsrcli.evaluation.gallery import Gallery
-    from gsrcli.evaluation.report import Report
+    from gsrcli.evaluation.gallery.archive import Gallery
+    from gsrcli.evaluation.report import ScoreReport
     from gsrcli.evaluation.runner import Failure
     from gsrcli.evaluation.versions import Shot
 
@@ -135,10 +135,10 @@ def evaluate(
     with reporting(console, debug):
         from gsrcli.errors import UsageError
         from gsrcli.evaluation.datasets import check
-        from gsrcli.evaluation.gallery import Gallery
+        from gsrcli.evaluation.gallery.archive import Gallery
         from gsrcli.evaluation.methods import load
         from gsrcli.evaluation.protocols import PROTOCOLS
-        from gsrcli.evaluation.report import Report, parse_metrics
+        from gsrcli.evaluation.report import ScoreReport, parse_metrics
         from gsrcli.evaluation.runner import Evaluation
         from gsrcli.evaluation.scales import parse_scales
         from gsrcli.evaluation.versions import Folder
@@ -176,7 +176,7 @@ def evaluate(
                 device=where,
             )
             collections = _collect(dataset, data_root, limit, transfer, console)
-        report = Report(evaluation, collections, environment(where), published)
+        report = ScoreReport(evaluation, collections, environment(where), published)
         gallery = Gallery() if html else None
         files: list[_File] = []
         if csv:
@@ -214,7 +214,7 @@ def _collect(
     return [collect(name, root, transfer, announce).limited(limit) for name in dict.fromkeys(given)]
 
 
-def _run(report: Report, gallery: Gallery | None, images: Path | None, console: Console) -> None:
+def _run(report: ScoreReport, gallery: Gallery | None, images: Path | None, console: Console) -> None:
     """Score picture by picture, with the means so far on the terminal."""
     with console.live(report.cases, "scoring") as show, ThreadPoolExecutor(1, "encode") as writer:
         saved: Future[list[Failure]] | None = None
@@ -234,13 +234,14 @@ def _run(report: Report, gallery: Gallery | None, images: Path | None, console: 
             report.failures += saved.result()
 
 
-def _page(gallery: Gallery, report: Report) -> bytes:
+def _page(gallery: Gallery, report: ScoreReport) -> bytes:
+    from gsrcli.evaluation.gallery.page import render
     from gsrcli.runtime.files import encoded
 
-    return encoded(gallery.page(report.data()))
+    return encoded(render(gallery, report.data()))
 
 
-def _tell(report: Report, files: Sequence[_File], console: Console, debug: bool) -> bool:
+def _tell(report: ScoreReport, files: Sequence[_File], console: Console, debug: bool) -> bool:
     """Print the means, then write the files; gives whether all could be. What fails does not cost the others."""
     try:
         console.result(report.text(), report.json())

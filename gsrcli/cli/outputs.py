@@ -1,4 +1,4 @@
-"""Files that commands write besides their results: seen to be possible before anything is computed. Needs no torch."""
+"""Check the files that commands write besides their results, before anything is computed. Needs no torch."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ import importlib.util
 import os
 from pathlib import Path
 
+from gsrcli import plots
 from gsrcli.errors import UsageError
 
 __all__ = ["check_file", "check_plot"]
 
-_PLOT_SUFFIXES = (".png", ".svg")
-
 
 def check_file(path: Path) -> None:
-    """See that a table or a plot can be written, before anything is measured.
+    """Check that a table or a plot can be written.
 
     Raises:
         UsageError: it cannot.
@@ -25,13 +24,13 @@ def check_file(path: Path) -> None:
 
 
 def check_plot(path: Path) -> None:
-    """See that a plot of this name can be made.
+    """Check that a plot can be drawn and written.
 
     Raises:
-        UsageError: plots are of other kinds, or matplotlib is missing.
+        UsageError: the format is not supported, the file cannot be written, or matplotlib is missing.
     """
     check_file(path)
-    if path.suffix.lower() not in _PLOT_SUFFIXES:
-        raise UsageError(f"{path} is no name of a plot", hint=f"end it with {' or '.join(_PLOT_SUFFIXES)}")
+    if path.suffix.lower() not in plots.SUFFIXES:
+        raise UsageError(f"unsupported plot format: {path}", hint=f"end its name with {' or '.join(plots.SUFFIXES)}")
     if importlib.util.find_spec("matplotlib") is None:
         raise UsageError("plots need matplotlib", hint="pip install 'gsrcli[plot]'")

@@ -1,9 +1,7 @@
-"""What was scored: as tables for people and for papers, as data, and as a plot."""
+"""Report the scores of an evaluation: as tables for people and papers, as data for programs, and as a plot."""
 
 from __future__ import annotations
 
-import csv
-import io
 import itertools
 import math
 import textwrap
@@ -12,10 +10,7 @@ from dataclasses import asdict, dataclass, field
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-
+from gsrcli import plots
 from gsrcli.errors import UsageError, nearest
 from gsrcli.evaluation.datasets import Collection
 from gsrcli.evaluation.methods import Network
@@ -23,21 +18,22 @@ from gsrcli.evaluation.published import Published, published
 from gsrcli.evaluation.runner import Evaluation, Failure, Outcome, Row
 from gsrcli.evaluation.scales import Scale, label
 from gsrcli.runtime.files import encoded
+from gsrcli.tables import Column, Table, to_csv
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["METRICS", "Mean", "Metric", "Report", "parse_metrics"]
+__all__ = ["METRICS", "Mean", "Metric", "ScoreReport", "parse_metrics"]
 
 
 @dataclass(frozen=True)
 class Metric:
-    """How scores are written.
+    """How the scores of a metric are written.
 
     Attributes:
-        title: what papers call it.
-        digits: after the point.
-        sign: 1 where more is better, -1 where less is.
+        title: its name in papers.
+        digits: decimals.
+        sign: 1 where higher is better, -1 where lower is.
     """
 
     title: str
@@ -45,6 +41,7 @@ class Metric:
     sign: int
 
     def text(self, score: float | None) -> str:
+        """Return a score as text; "" for None."""
         if score is None:
             return ""
         return "∞" if math.isinf(score) else f"{score:.{self.digits}f}"
@@ -60,10 +57,10 @@ METRICS = {
 
 
 def parse_metrics(text: str) -> tuple[str, ...]:
-    """The names of metrics in a list such as ``psnr,lpips``.
+    """Parse a list of metrics such as ``psnr,lpips``; what is there twice counts once.
 
     Raises:
-        UsageError: one is none.
+        UsageError: there is no such metric.
     """
     names = tuple(dict.fromkeys(name.strip().lower() for name in text.split(",")))
     for name in names:
@@ -74,17 +71,17 @@ def parse_metrics(text: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Mean:
-    """The means of one model over the pictures of one data set at one scale.
+    """The mean scores of one model over the pictures of one data set at one scale.
 
     Attributes:
-        dataset: its name.
+        dataset: name of the data set.
         scale: of the height and of the width.
-        model: what was scored, or a method that is only published.
-        pictures: over how many; None where they are published.
-        scores: by metric, arithmetic means.
-        seconds: for a picture, their median; None where nothing was computed.
-        memory_bytes: the most in use; None where it is not known.
-        published: what a paper reports of the same model, by metric.
+        model: name of the model, or of a method that is only published.
+        pictures: number of pictures; None for published means.
+        scores: arithmetic means, by metric.
+        seconds: median over the pictures; None where nothing was computed.
+        memory_bytes: peak over the pictures; None where it is unknown.
+        published: means that a paper reports of the same model, by metric.
         source: the paper and table.
     """
 
@@ -100,22 +97,22 @@ class Mean:
 
     @property
     def title(self) -> str:
-        """What a line of it is called, beside those of other models and methods."""
+        """The model's name, which says so where the means are published ones."""
         return f"{self.model} (published)" if self.pictures is None else self.model
 
 
 @dataclass
-class Report:
-    """An evaluation, under way or over.
+class ScoreReport:
+    """The scores of an evaluation, in progress or finished.
 
     Attributes:
-        evaluation: what is scored how.
-        collections: on which pictures.
+        evaluation: models, protocol and metrics.
+        collections: the pictures.
         environment: see :func:`gsrcli.runtime.hardware.environment`.
         others: whether methods that are only published are shown too.
-        rows: what was scored.
-        failures: what could not be.
-        done: of how many of the cases that is the outcome.
+        rows: the scores of each picture.
+        failures: what could not be scored.
+        done: number of cases that rows and failures come from.
     """
 
     evaluation: Evaluation
@@ -127,18 +124,19 @@ class Report:
     done: int = 0
 
     def add(self, outcome: Outcome) -> None:
+        """Add the scores and failures of one or more cases."""
         self.rows += outcome.rows
         self.failures += outcome.failures
         self.done += outcome.cases
 
     @property
     def cases(self) -> int:
-        """How many there are: each picture at each scale is one."""
+        """Number of cases: each picture at each scale is one."""
         return len(self.evaluation.scales) * sum(len(collection.paths) for collection in self.collections)
 
     @property
     def protocol(self) -> dict[str, Any]:
-        """How it was measured: plain data, without what does not apply."""
+        """How the pictures are scored, as plain data."""
         evaluation = self.evaluation
         return {
             "name": evaluation.protocol.name,
@@ -166,11 +164,11 @@ class Report:
     @property
     def _degradation(self) -> str:
         if not self.evaluation.restorers:
-            return "not used, all pictures were restored elsewhere"
+            return "none, all pictures were restored elsewhere"
         if self.evaluation.lows:
             return f"as given in {self.evaluation.lows.path}"
         if self.evaluation.degradation == "photo":
-            return "as photographs are, with blur, noise, sharpening and JPEG that name and scale decide, to 8 bits"
+            return "as in photographs, with blur, noise, sharpening and JPEG drawn by name and scale, to 8 bits"
         return f"bicubic as {'MATLAB’s imresize' if self.evaluation.degradation == 'matlab' else 'Pillow'}, to 8 bits"
 
     @property
@@ -179,24 +177,24 @@ class Report:
 
     @property
     def _precisions(self) -> dict[str, str]:
-        """By model; interpolations have none."""
+        """The precision of each network by its name; interpolations have none."""
         return {network.name: network.upscaler.precision for network in self._networks}
 
     @property
     def setup(self) -> str:
-        """One line that says what it was computed on, and how exactly."""
+        """One line: the device, the version of torch, the precision."""
         precision = "".join(f", {dtype}" for dtype in self.protocol["precision"])
         ensemble = ", +: self-ensemble, the mean over eight flips and turns" if self.protocol["self_ensemble"] else ""
         return f"{self.environment['device']}, torch {self.environment['torch']}{precision}{ensemble}"
 
     @property
     def heading(self) -> str:
-        """One line that says how it was measured."""
+        """One line: the protocol, and how LR was made."""
         protocol = self.protocol
         return f"protocol {protocol['name']}: {protocol['description']}; LR: {protocol['degradation']}"
 
     def means(self) -> list[Mean]:
-        """Of all that was scored, in the order of data sets, scales and models."""
+        """Return the means of all rows, in the order of data sets, scales and models."""
         groups: dict[tuple[str, Scale, str], list[Row]] = {}
         for row in self.rows:
             groups.setdefault((row.dataset, row.scale, row.model), []).append(row)
@@ -227,14 +225,14 @@ class Report:
         )
 
     def quoted(self) -> list[Mean]:
-        """What papers report of other methods, where it is asked for."""
+        """Return the means that papers report of other methods, where these are asked for."""
         cases = self._groups if self.others else []
         reported = [entry for case in cases for entry in self._reported(*case)]
         return [_quoted(entry) for entry in reported if entry.model not in self._computed]
 
     @property
     def _computed(self) -> set[str]:
-        """What was restored here, of small pictures that are known."""
+        """The names of the models that ran here, on LR pictures that are known."""
         return {restorer.name for restorer in self.evaluation.restorers}
 
     @property
@@ -246,12 +244,12 @@ class Report:
         return list(itertools.product(self.collections, self.evaluation.scales))
 
     def _lines(self) -> list[Mean]:
-        """What was scored, and at each scale of each data set what was not."""
+        """Return the means of each data set at each scale, followed by the published ones."""
         order = {(collection.name, scale): i for i, (collection, scale) in enumerate(self._groups)}
         return sorted([*self.means(), *self.quoted()], key=lambda mean: order[mean.dataset, mean.scale])
 
     def _reported(self, collection: Collection, scale: Scale) -> list[Published]:
-        """What papers report of these pictures, all of them, shrunk and measured in the same way."""
+        """Return the means that papers report of the same pictures, downscaled and scored in the same way."""
         if not (collection.complete and self._as_papers_shrink):
             return []
         wanted = (collection.name, scale, self.evaluation.protocol.name)
@@ -260,14 +258,16 @@ class Report:
         return [entry for entry in asked if entry.scores]
 
     def notes(self) -> list[str]:
-        """What the numbers do not say."""
+        """Return what one needs to know about the numbers."""
         return [*self._score_notes(), *self._cost_notes()]
 
     def _score_notes(self) -> list[str]:
         means = self.means()
         notes = []
         if self.done < self.cases:
-            notes.append(f"stopped after {self.done} of {self.cases} pictures, counted at each scale.")
+            notes.append(
+                f"stopped after {self.done} of {self.cases} pictures (one picture at two scales counts twice)."
+            )
         if not means:
             notes.append("nothing could be scored.")
         if sources := sorted({mean.source for mean in self._lines() if mean.source}):
@@ -275,7 +275,7 @@ class Report:
         if self.others:
             notes += self._limits_of_published()
         if given := [folder.name for folder in self.evaluation.folders if not self.evaluation.protocol.rounded]:
-            notes.append(f"as given, in 8 bits: {', '.join(given)}.")
+            notes.append(f"scored as given, in 8 bits: {', '.join(given)}.")
         for collection in self.collections:
             measured = self.protocol["datasets"][collection.name]["measured"]
             notes.append(f"{collection.name}: {'; '.join(f'×{scale} {words}' for scale, words in measured.items())}.")
@@ -289,59 +289,44 @@ class Report:
             if collection.dataset and not collection.complete:
                 known = collection.dataset.pictures
                 notes.append(
-                    f"{collection.name}: here {total}, in papers {known} pictures; published means are not shown."
+                    f"{collection.name}: {total} pictures here, {known} in papers; published means are not shown."
                 )
         return notes
 
     def _limits_of_published(self) -> list[str]:
         if not self._as_papers_shrink:
-            return ["published means are shown where LR is made as MATLAB’s imresize makes it, as in most papers."]
+            return ["published means are shown only where LR is made as by MATLAB’s imresize, as in most papers."]
         if folders := [folder.name for folder in self.evaluation.folders]:
-            return [f"published: whether {', '.join(folders)} began with the LR that papers take is not known here."]
+            return [f"published: {', '.join(folders)} may have started from another LR than the papers."]
         return []
 
     def _cost_notes(self) -> list[str]:
         notes = []
         if any(row.seconds is not None for row in self.rows):
-            notes.append("s: of the median picture, from small to large in memory.")
+            notes.append("s: median per picture, from LR to result in memory.")
         if any(row.memory_bytes is not None for row in self.rows):
             on_cpu = self.evaluation.device.type == "cpu"
-            whose = "by the whole process, which first gives back what it has freed, and within s asks for it anew"
-            notes.append(f"MB: the most in use {whose if on_cpu else 'on the GPU, weights included'}.")
+            process = "of the process; freed memory is returned to the system before each measurement, which adds to s"
+            notes.append(f"MB: peak memory {process if on_cpu else 'on the GPU, weights included'}.")
         return notes
 
     def table(self) -> Table:
-        """The means so far."""
-        means = self._lines()
-        columns: dict[str, list[str]] = {
-            "dataset": [mean.dataset for mean in means],
-            "scale": [f"×{label(mean.scale)}" for mean in means],
-            "model": [mean.model for mean in means],
-        }
+        """Return the means so far as a table."""
+        columns = [
+            Column[Mean]("dataset", lambda mean: mean.dataset, left=True),
+            Column[Mean]("scale", lambda mean: f"×{label(mean.scale)}"),
+            Column[Mean]("model", lambda mean: mean.model, left=True),
+        ]
         for name in self.evaluation.metrics:
-            metric = METRICS[name]
-            columns[metric.title] = [metric.text(mean.scores.get(name)) for mean in means]
-            columns[f"{metric.title}\npublished"] = [metric.text(mean.published.get(name)) for mean in means]
-        columns["pictures"] = ["published" if mean.pictures is None else f"{mean.pictures}" for mean in means]
-        columns["s"] = ["" if mean.seconds is None else f"{mean.seconds:.4f}" for mean in means]
-        columns["MB"] = ["" if mean.memory_bytes is None else f"{mean.memory_bytes / 1e6:.0f}" for mean in means]
-        columns = {title: cells for title, cells in columns.items() if any(cells)}
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-        for title in columns:
-            table.add_column(title, justify="left" if title in ("dataset", "model") else "right", no_wrap=True)
-        for cells in zip(*columns.values(), strict=True):
-            table.add_row(*cells)
-        return table
+            columns += _score_columns(name, METRICS[name])
+        return Table.of([*columns, *_COST_COLUMNS], self._lines())
 
     def text(self) -> str:
-        """The table, how it was measured, and what to know about it."""
-        buffer = io.StringIO()
-        Console(file=buffer, width=400, color_system=None, markup=False).print(self.table())
-        lines = [line.rstrip() for line in buffer.getvalue().splitlines()]
-        return "\n".join((self.heading, self.setup, "", *lines, "", *self.notes()))
+        """Return how the pictures were scored, the means as an aligned table, and notes."""
+        return "\n".join((self.heading, self.setup, "", self.table().text(), "", *self.notes()))
 
     def data(self) -> dict[str, Any]:
-        """Plain data; scores of equal pictures are infinite."""
+        """Return plain data; the PSNR of equal pictures is infinite."""
         return {
             "protocol": self.protocol,
             "environment": dict(self.environment),
@@ -353,47 +338,43 @@ class Report:
         }
 
     def json(self) -> dict[str, Any]:
-        """The same for JSON, which knows no infinity: null in its place."""
+        """Return the same for JSON, which knows no infinity: null in its place."""
         strict = _finite(self.data())
         assert isinstance(strict, dict)
         return strict
 
     def csv(self) -> bytes:
-        """The rows as a table for programs."""
-        text = io.StringIO(newline="")
-        writer = csv.writer(text)
+        """Return the scores of each picture as CSV."""
         named = ["dataset", "picture", "scale_y", "scale_x", "model", "low_height", "low_width", "height", "width"]
         costs = ["seconds", "memory_bytes", "precision", "device"]
-        writer.writerow([*named, *self.evaluation.metrics, *costs, "protocol", "degradation", "rounded", "measured"])
+        headings = [*named, *self.evaluation.metrics, *costs, "protocol", "degradation", "rounded", "measured"]
         protocol, degradation, precisions = self.evaluation.protocol, self._degradation, self._precisions
+        rows = []
         for row in self.rows:
             scores = (row.scores[name] for name in self.evaluation.metrics)
             sizes = (*row.low_size, *row.size)
             cost = (row.seconds, row.memory_bytes, precisions.get(row.model), self.environment["device"])
             how = (protocol.name, degradation, self.evaluation.rounded(row.model))
             measured = protocol.measured(row.dataset, row.scale)
-            writer.writerow([row.dataset, row.picture, *row.scale, row.model, *sizes, *scores, *cost, *how, measured])
-        return encoded(text.getvalue())
+            rows.append([row.dataset, row.picture, *row.scale, row.model, *sizes, *scores, *cost, *how, measured])
+        return to_csv(headings, rows)
 
     def markdown(self) -> bytes:
-        """The means as papers set them: a line for each model, a column for each scale, the best in bold."""
+        """Return the means in Markdown as papers set them: a row a model, a column a scale, the best bold."""
         means = self._lines()
         titles = " / ".join(METRICS[name].title for name in self.evaluation.metrics)
         scales = self.evaluation.scales
-        lines = [
-            f"{titles}. {self.heading}.",
-            "",
-            f"{self.setup}.",
-            "",
-            f"| data set | model |{''.join(f' ×{label(scale)} |' for scale in scales)}",
-            f"|---|---|{'---|' * len(scales)}",
-        ]
         cells = {(mean.dataset, mean.title, mean.scale): mean for mean in means}
-        for dataset, title in dict.fromkeys((mean.dataset, mean.title) for mean in means):
-            written = (self._cell(cells.get((dataset, title, scale)), means) for scale in scales)
-            lines.append(f"| {_escaped(dataset)} | {_escaped(title)} |{''.join(f' {cell} |' for cell in written)}")
+        table = Table(
+            ["data set", "model", *(f"×{label(scale)}" for scale in scales)],
+            [
+                [dataset, title, *(self._cell(cells.get((dataset, title, scale)), means) for scale in scales)]
+                for dataset, title in dict.fromkeys((mean.dataset, mean.title) for mean in means)
+            ],
+        )
+        lines = [f"{titles}. {self.heading}.", "", f"{self.setup}.", "", *table.markdown()]
         if notes := self._score_notes():
-            lines += ["", *(f"- {_escaped(note)}" for note in notes)]
+            lines += ["", *(f"- {note}" for note in notes)]
         return encoded("\n".join(lines) + "\n")
 
     def _cell(self, mean: Mean | None, means: Iterable[Mean]) -> str:
@@ -411,21 +392,16 @@ class Report:
         return " / ".join(parts)
 
     def plot(self, suffix: str) -> bytes:
-        """The figure as a picture of that kind."""
-        content = io.BytesIO()
-        self.figure().savefig(content, format=suffix.removeprefix("."), dpi=150)
-        return content.getvalue()
+        """Return the figure as a file; see :func:`gsrcli.plots.encode`."""
+        return plots.encode(self.figure(), suffix)
 
     def figure(self) -> Figure:
-        """PSNR by scale: a panel for each data set, a line for each model and for each method published at several."""
-        from matplotlib.figure import Figure
-
+        """Plot PSNR by scale: a panel for each data set, a line for each model and each method published at several."""
         lines = self._plotted()
         datasets = list(dict.fromkeys(dataset for dataset, _ in lines))
         styles = _styles({title: points[0].pictures is not None for (_, title), points in lines.items()})
         width = 4 * max(1, len(datasets)) + 1.2 + 0.07 * max(map(len, styles), default=0)
-        figure = Figure(figsize=(width, max(4.5, 1.5 + 0.2 * len(styles))), layout="constrained")
-        panels = figure.subplots(1, max(1, len(datasets)), squeeze=False)[0]
+        figure, panels = plots.panels(max(1, len(datasets)), width, max(4.5, 1.5 + 0.2 * len(styles)))
         handles = {}
         for (dataset, title), points in lines.items():
             x = [math.sqrt(math.prod(mean.scale)) for mean in points]
@@ -434,20 +410,19 @@ class Report:
         for axes, dataset in zip(panels, datasets, strict=False):
             scales = {mean.scale for (where, _), points in lines.items() if where == dataset for mean in points}
             axes.set_xscale("log")
-            axes.set_xticks([math.sqrt(math.prod(scale)) for scale in scales], [f"×{label(scale)}" for scale in scales])
-            axes.set_xticks([], minor=True)
-            axes.set_title(_plain(dataset), fontsize="medium")
+            plots.label_scales(axes, {math.sqrt(math.prod(scale)): label(scale) for scale in scales})
+            axes.set_title(plots.literal(dataset), fontsize="medium")
             axes.grid(alpha=0.3)
         panels[0].set_ylabel("mean PSNR, dB")
         if handles:
-            legend = list(handles.values()), [_plain(title) for title in handles]
+            legend = list(handles.values()), [plots.literal(title) for title in handles]
             figure.legend(*legend, loc="outside right upper", fontsize="small", handlelength=3)
-        heading = textwrap.wrap(_plain(self.heading), 75 * len(panels))
+        heading = textwrap.wrap(plots.literal(self.heading), 75 * len(panels))
         figure.suptitle("\n".join(heading), fontsize="x-small", x=0.01, horizontalalignment="left")
         return figure
 
     def _plotted(self) -> dict[tuple[str, str], list[Mean]]:
-        """Finite means by data set and title, from small scales to large; of published methods, lines alone."""
+        """Return finite means by data set and title, from small scales to large; single published ones are left out."""
         lines: dict[tuple[str, str], list[Mean]] = {}
         for mean in sorted([*self.means(), *self.quoted()], key=lambda mean: math.prod(mean.scale)):
             if math.isfinite(mean.scores.get("psnr", math.inf)):
@@ -455,6 +430,20 @@ class Report:
         order = [collection.name for collection in self.collections]
         shown = [(key, points) for key, points in lines.items() if points[0].pictures is not None or len(points) > 1]
         return dict(sorted(shown, key=lambda line: order.index(line[0][0])))
+
+
+def _score_columns(name: str, metric: Metric) -> list[Column[Mean]]:
+    return [
+        Column(metric.title, lambda mean: metric.text(mean.scores.get(name))),
+        Column(f"{metric.title}\npublished", lambda mean: metric.text(mean.published.get(name))),
+    ]
+
+
+_COST_COLUMNS: list[Column[Mean]] = [
+    Column("pictures", lambda mean: "published" if mean.pictures is None else f"{mean.pictures}"),
+    Column("s", lambda mean: None if mean.seconds is None else f"{mean.seconds:.4f}"),
+    Column("MB", lambda mean: None if mean.memory_bytes is None else f"{mean.memory_bytes / 1e6:.0f}"),
+]
 
 
 def _quoted(entry: Published) -> Mean:
@@ -474,7 +463,7 @@ def _finite(value: Any) -> Any:
 
 
 def _styles(titles: Mapping[str, bool]) -> dict[str, dict[str, Any]]:
-    """How each line is drawn, no two of 80 alike; those that were measured (True) stand out."""
+    """Return how each line is drawn, no two of 80 alike; those measured here (True) stand out."""
     measured = itertools.cycle(itertools.product(("-", "-."), "osD^", range(10)))
     others = itertools.cycle(itertools.product((":", "--"), "x+12", range(10)))
     return {
@@ -482,12 +471,3 @@ def _styles(titles: Mapping[str, bool]) -> dict[str, dict[str, Any]]:
         for title, is_measured in titles.items()
         for line, marker, colour in [next(measured if is_measured else others)]
     }
-
-
-def _plain(text: str) -> str:
-    """For matplotlib, to which dollars are mathematics."""
-    return encoded(text).decode().replace("$", r"\$")
-
-
-def _escaped(text: str) -> str:
-    return text.replace("|", "\\|")

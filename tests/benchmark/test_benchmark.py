@@ -29,7 +29,7 @@ from gsrcli import benchmark
 from gsrcli.benchmark import drawing, paper_kernel, pipeline, work
 from gsrcli.benchmark.ceilings import Ceilings, measure_ceilings
 from gsrcli.benchmark.plan import PAPER_A100, Case, Setting, Subject, parse_scales
-from gsrcli.benchmark.report import Report
+from gsrcli.benchmark.report import TimingReport
 from gsrcli.errors import GsrError, ModelError, UnavailableError, UsageError
 from gsrcli.gaussians import Gaussians
 from gsrcli.models import build
@@ -390,7 +390,7 @@ def test_random_weights_are_not_passed_off_as_trained() -> None:
     subject = small_gsasr()
     row = pipeline.measure(subject, Case.of(2, SETTING, 12), SETTING)
     row = dataclasses.replace(row, paper_a100_ms=1573, paper_a100_mb=13367, graph_failure="no such luck")
-    report = Report.of(["gsasr-edsr"], [2], SETTING, [row])
+    report = TimingReport.of(["gsasr-edsr"], [2], SETTING, [row])
     text = report.text()
     assert "gsasr-edsr *" in text
     assert "random weights" in text
@@ -502,7 +502,7 @@ def test_what_memory_does_not_suffice_for_is_left_out(
         found = dict(benchmark.run([str(tiny_path)], [2, 3], SETTING))
     assert [len(rows) for rows in found.values()] == [0, 1]
     with pytest.raises(GsrError, match="nothing could be measured"):
-        Report.of([str(tiny_path)], [2], SETTING, [])
+        TimingReport.of([str(tiny_path)], [2], SETTING, [])
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs sh")

@@ -40,7 +40,7 @@ from gsrcli.evaluation.datasets import Archive, Collection, collect, fetch, find
 from gsrcli.evaluation.methods import INTERPOLATIONS, Interpolation, Network
 from gsrcli.evaluation.protocols import PROTOCOLS
 from gsrcli.evaluation.published import published
-from gsrcli.evaluation.report import METRICS, Report, parse_metrics
+from gsrcli.evaluation.report import METRICS, ScoreReport, parse_metrics
 from gsrcli.evaluation.runner import Evaluation, Outcome, Row
 from gsrcli.evaluation.scales import label, parse_scales
 from gsrcli.evaluation.versions import Folder, read_rgb
@@ -264,7 +264,7 @@ def test_what_is_given_is_told_to_have_eight_bits(evaluate: Callable[..., dict[s
     for protocol, told in (("liif", ["False", "True"]), ("gsasr", ["True", "True"])):
         data = evaluate(*options, "--protocol", protocol)
         assert [row["rounded"] for row in csv.DictReader(io.StringIO(rows.read_text()))] == told
-        assert ("as given, in 8 bits: theirs." in data["notes"]) == (protocol == "liif")
+        assert ("scored as given, in 8 bits: theirs." in data["notes"]) == (protocol == "liif")
 
 
 def test_what_is_measured_is_told_of_each_data_set(gsr: Gsr, photo: Photo, tmp_path: Path) -> None:
@@ -296,7 +296,7 @@ def test_each_picture_has_its_memory(gsr: Gsr, photo: Photo) -> None:
     assert large > small + 3000 * 3000 * 3
     assert all("memory_bytes" not in row for row in data["rows"] if row["model"] == "given")
     assert data["means"][0]["memory_bytes"] == large
-    assert any(note.startswith("MB: the most in use by the whole process") for note in data["notes"])
+    assert any(note.startswith("MB: peak memory of the process") for note in data["notes"])
 
 
 def test_the_first_pictures_alone(evaluate: Callable[..., dict[str, Any]]) -> None:
@@ -484,7 +484,7 @@ def test_given_pictures_must_fit(evaluate: Callable[..., dict[str, Any]], origin
         (("--dataset", "full", "--restored", "..=full"), "cannot be called '..'", "NAME=PATH"),
         (("--dataset", "full", "--restored", "=full"), "cannot be called ''", "NAME=PATH"),
         (("--dataset", "full", "--csv", "nowhere/x.csv"), "cannot write", None),
-        (("--dataset", "full", "--plot", "x.jpg"), "no name of a plot", ".svg"),
+        (("--dataset", "full", "--plot", "x.jpg"), "unsupported plot format: x.jpg", ".svg"),
         (("--dataset", "full", "--plot", "x.png", "--metrics", "ssim"), "shows PSNR", "--metrics psnr,ssim"),
     ],
 )
@@ -588,14 +588,14 @@ def test_all_reports_tell_the_same(gsr: Gsr, originals: Path, tiny_path: Path, t
 
 def report_of(
     models: Sequence[str], scales: Sequence[float], metrics: Sequence[str] = ("psnr",), psnr: float = 36.5
-) -> Report:
+) -> ScoreReport:
     """Of interpolations, under other names, on all of DIV2K."""
     steps = tuple((scale, scale) for scale in scales)
     restorers = [Interpolation(name, rounded=True) for name in models]
     evaluation = Evaluation(PROTOCOLS["gsasr"], "matlab", steps, restorers, metrics=metrics)
     paths = tuple(Path(f"{number:04}.png") for number in range(801, 901))
     collection = Collection("div2k", paths, registry()["div2k"])
-    report = Report(evaluation, [collection], {"device": "abacus", "torch": "2.0"}, others=True)
+    report = ScoreReport(evaluation, [collection], {"device": "abacus", "torch": "2.0"}, others=True)
     for path, scale in itertools.product(paths, steps):
         scores = {"psnr": psnr - scale[0], "ssim": 0.9, "lpips": 0.5}
         told = {name: scores[name] for name in metrics}
@@ -756,7 +756,7 @@ def test_ctrl_c_leaves_the_means_so_far(photo: Photo, tmp_path: Path, as_json: b
     assert "interrupted" in errors
     scored = (tmp_path / "rows.csv").read_text().count("bicubic,")
     assert 0 < scored < 2000
-    note = f"stopped after {scored} of 2000 pictures, counted at each scale."
+    note = f"stopped after {scored} of 2000 pictures (one picture at two scales counts twice)."
     if as_json:
         data = strict(printed)
         assert note in data["notes"]
@@ -813,7 +813,7 @@ def test_fewer_pictures_than_there_should_be_are_told(gsr: Gsr, tmp_path: Path) 
         "eval", "--dataset", "set5", "--data-root", tmp_path, "--model", "bicubic", "--scales", 2, "--published"
     )
     assert result.exit_code == 0
-    assert "set5: here 1, in papers 5 pictures; published means are not shown." in result.stdout
+    assert "set5: 1 pictures here, 5 in papers; published means are not shown." in result.stdout
     assert "FSRCNN" not in result.stdout
 
 
@@ -853,7 +853,7 @@ def test_photographs_faults_repeat_and_cost_quality(
     """Each picture at each scale has its own, by its name: whether others are scored with it is the same."""
     command = ("--model", "bicubic", "--scales", "2,3")
     data = evaluate(*command, "--degradation", "photo", "--save-images", tmp_path / "saved")
-    assert data["protocol"]["degradation"].startswith("as photographs are, with blur, noise, sharpening and JPEG")
+    assert data["protocol"]["degradation"].startswith("as in photographs, with blur, noise, sharpening and JPEG")
     scores = [row["scores"] for row in data["rows"]]
     assert [row["scores"] for row in evaluate(*command, "--degradation", "photo")["rows"]] == scores
     fewer = evaluate("--model", "bicubic", "--scales", 3, "--degradation", "photo", "--limit", 1)
@@ -880,7 +880,7 @@ def test_published_means_of_other_pictures_are_not_shown(gsr: Gsr, tmp_path: Pat
         assert "published" not in data["means"][0]
         assert data["published"] == []
         assert (
-            "published means are shown where LR is made as MATLAB’s imresize makes it, as in most papers."
+            "published means are shown only where LR is made as by MATLAB’s imresize, as in most papers."
             in (data["notes"])
         )
     assert strict(gsr(*scored, "--metrics", "ssim").stdout)["published"] == []  # papers tell PSNR alone
@@ -888,10 +888,10 @@ def test_published_means_of_other_pictures_are_not_shown(gsr: Gsr, tmp_path: Pat
     elsewhere = strict(gsr(*on_set5, "--restored", f"bicubic={tmp_path / 'Set5'}").stdout)
     assert "published" not in elsewhere["means"][0]
     assert {"bicubic", "FSRCNN"} < {mean["model"] for mean in elsewhere["published"]}
-    assert "published: whether bicubic began with the LR that papers take is not known here." in elsewhere["notes"]
+    assert "published: bicubic may have started from another LR than the papers." in elsewhere["notes"]
 
     lsdir = gsr("eval", "--dataset", "lsdir", "--data-root", tmp_path, "--model", "bicubic", "--published")
-    assert "lsdir: here 3, in papers 250 pictures" in lsdir.stdout
+    assert "lsdir: 3 pictures here, 250 in papers" in lsdir.stdout
     assert "LIIF" not in lsdir.stdout
 
 

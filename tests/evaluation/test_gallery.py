@@ -17,7 +17,8 @@ import pytest
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio
 
-from gsrcli.evaluation.gallery import Gallery, _Exhibit
+from gsrcli.evaluation.gallery.archive import Comparison, Gallery
+from gsrcli.evaluation.gallery.page import render
 from gsrcli.evaluation.runner import Row
 from gsrcli.evaluation.versions import Shot
 
@@ -156,7 +157,7 @@ def page_of(*shots: Shot, budget: int = 60_000_000, **changes: Any) -> str:
     gallery = Gallery(budget)
     for shot in shots:
         gallery.add(shot, rows_of(shot))
-    return gallery.page(summary_of([row for shot in shots for row in rows_of(shot)], **changes))
+    return render(gallery, summary_of([row for shot in shots for row in rows_of(shot)], **changes))
 
 
 def parse(page: str) -> Element:
@@ -369,7 +370,7 @@ def test_the_best_is_bold() -> None:
         row("b", 3, psnr=28.0),
         row("a", 4, psnr=20.0),  # has no rival
     ]
-    page = parse(Gallery().page(summary_of([], means=means)))
+    page = parse(render(Gallery(), summary_of([], means=means)))
     table = page.all("table")[0]
     assert [element.text for element in table.all("b")] == ["30.00", "0.9000", "30.00", "0.1000", "0.3000", "∞"]
     headings = [heading.text for heading in table.all("th")]
@@ -383,7 +384,7 @@ def test_the_best_is_bold() -> None:
 
 def test_a_page_without_scores() -> None:
     failure = {"dataset": "birds", "picture": "owl", "message": "cannot be read"}
-    page = parse(Gallery().page(summary_of([], failures=[failure], notes=["nothing could be scored."])))
+    page = parse(render(Gallery(), summary_of([], failures=[failure], notes=["nothing could be scored."])))
     assert page.one("h1").text == "Nothing could be scored"
     assert page.all("ul", "notes")[1].text == "birds/owl: cannot be read"
 
@@ -487,15 +488,15 @@ def lossy(picture: np.ndarray) -> np.ndarray:
 def test_the_budget_is_kept_at_a_cost_that_grows_with_the_pictures_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """A page of the papers' tables has hundreds of pictures."""
     weighed = 0
-    weigh = _Exhibit.weight.fget
+    weigh = Comparison.weight.fget
     assert weigh is not None
 
-    def counted(exhibit: _Exhibit) -> int:
+    def counted(comparison: Comparison) -> int:
         nonlocal weighed
         weighed += 1
-        return weigh(exhibit)
+        return weigh(comparison)
 
-    monkeypatch.setattr(_Exhibit, "weight", property(counted))
+    monkeypatch.setattr(Comparison, "weight", property(counted))
     costs = []
     for count in (10, 40):
         weighed = 0
@@ -526,7 +527,7 @@ def test_rows_of_other_scales_are_passed_over() -> None:
     other = Row("birds", "parrot", "keen", (3.0, 3.0), (30, 40), (90, 120), {"psnr": 99.0})
     gallery = Gallery()
     gallery.add(shot, [*rows_of(shot), other])
-    scores = parse(gallery.page(summary_of(rows_of(shot)))).one("article").one("table")
+    scores = parse(render(gallery, summary_of(rows_of(shot)))).one("article").one("table")
     assert [[cell.text for cell in tr.all("td")] for tr in scores.all("tr")[1:]] == [
         ["keen", "30.00"],
         ["dull", "31.00"],
