@@ -12,19 +12,19 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from gsrcli.benchmark import drawing, pipeline
-from gsrcli.benchmark.plan import Case, Setting, Subject, What
+from gsrcli.benchmark.plan import Case, Setting, Subject, Workload
 from gsrcli.benchmark.report import Measurement
 from gsrcli.errors import is_out_of_memory
 
 __all__ = ["default_models", "measure", "run"]
 
 
-def default_models(what: What, device: torch.device) -> tuple[str, ...]:
+def default_models(workload: Workload, device: torch.device) -> tuple[str, ...]:
     """The models that are timed unless others are asked for: the large networks on a GPU alone."""
     if device.type == "cpu":
         return ("gsasr-lite",)
     # Untrained fields are all alike: one of them will do to draw.
-    return ("gsasr-edsr", "gsasr-lite") if what == "rasterizer" else ("gsasr-edsr", "gsasr-rdn", "gsasr-lite")
+    return ("gsasr-edsr", "gsasr-lite") if workload == "rasterizer" else ("gsasr-edsr", "gsasr-rdn", "gsasr-lite")
 
 
 def run(names: Sequence[str], scales: Sequence[float], setting: Setting) -> Iterator[tuple[str, list[Measurement]]]:
@@ -52,6 +52,6 @@ def run(names: Sequence[str], scales: Sequence[float], setting: Setting) -> Iter
 
 def measure(subject: Subject, case: Case, setting: Setting) -> list[Measurement]:
     """Time what the setting asks for: one row for a pipeline, one for each rasterizer."""
-    if setting.what == "rasterizer":
+    if setting.workload == "rasterizer":
         return [*drawing.measure(subject, case, setting)]
     return [pipeline.measure(subject, case, setting)]

@@ -19,10 +19,10 @@ from gsrcli.errors import UnavailableError
 from gsrcli.gaussians import Gaussians
 from gsrcli.rasterizer import View, q_at, reference
 from gsrcli.runtime.devices import autocast
-from gsrcli.runtime.timing import Clock, Span, Timing, seconds_between
+from gsrcli.runtime.timing import Clock, Interval, Timing, seconds_between
 from gsrcli.size import Size
 
-__all__ = ["DrawingRow", "measure"]
+__all__ = ["DrawingMeasurement", "measure"]
 
 _Q_EXACT = q_at(1e-8)  # the float64 drawing leaves out less than this of a Gaussian
 
@@ -31,7 +31,7 @@ _PLAIN_PAIRS, _PLAIN_PAIRS_ON_CUDA = 4e6, 32e6
 
 
 @dataclass(frozen=True)
-class DrawingRow:
+class DrawingMeasurement:
     """What one implementation did with one field. Where something is not known it is None.
 
     Attributes:
@@ -96,7 +96,7 @@ class _Contender:
     draw: Callable[[Gaussians, Size, tuple[float, float]], Tensor]
 
 
-def measure(subject: Subject, case: Case, setting: Setting) -> list[DrawingRow]:
+def measure(subject: Subject, case: Case, setting: Setting) -> list[DrawingMeasurement]:
     """Time all that can draw the field of one picture, as it is seen, here; the published algorithm needs CUDA."""
     scale = torch.tensor([case.ratio], device=setting.device)
     with torch.no_grad(), autocast(setting.device, subject.dtype):
@@ -112,7 +112,7 @@ def measure(subject: Subject, case: Case, setting: Setting) -> list[DrawingRow]:
         drawn = count_pairs(field, case.ratio, part)
         floors = Floors.of(field, drawn, part, setting.ceilings)
         rows.append(
-            DrawingRow(
+            DrawingMeasurement(
                 model=subject.name,
                 weights=subject.weights,
                 scale=case.scale,
@@ -169,7 +169,7 @@ def _race(contenders: list[_Contender], case: Case, setting: Setting) -> list[tu
     with torch.no_grad():
         exact = reference.rasterize(in_float64(contenders[0].field), View(case.size, case.ratio, q_max=_Q_EXACT))
     noise = torch.randn(exact.shape, generator=torch.Generator().manual_seed(0)).to(setting.device)
-    spans: list[list[tuple[Span, Span]]] = [[] for _ in contenders]
+    spans: list[list[tuple[Interval, Interval]]] = [[] for _ in contenders]
     errors = [0.0 for _ in contenders]
     random = Random(0)
     for _ in range(setting.repeats + 1):
@@ -194,7 +194,7 @@ def _race(contenders: list[_Contender], case: Case, setting: Setting) -> list[tu
     return results
 
 
-def _compared(rows: list[DrawingRow]) -> list[DrawingRow]:
+def _compared(rows: list[DrawingMeasurement]) -> list[DrawingMeasurement]:
     """The rows, with what they are times plain torch and the published algorithm."""
     for against in ("torch", "published"):
         for yardstick in [row for row in rows if row.backend == against]:

@@ -17,15 +17,15 @@ from gsrcli.gaussians import Gaussians
 from gsrcli.models.render import render
 from gsrcli.runtime.devices import autocast
 from gsrcli.runtime.memory import peak_memory
-from gsrcli.runtime.timing import Clock, Mark, Span, Timing, seconds_between
+from gsrcli.runtime.timing import Clock, Interval, Mark, Timing, seconds_between
 
-__all__ = ["PipelineRow", "count_flop", "measure"]
+__all__ = ["PipelineMeasurement", "count_flop", "measure"]
 
 _WARM_UP = 2
 
 
 @dataclass(frozen=True)
-class PipelineRow:
+class PipelineMeasurement:
     """What one model did at one scale. Where something is not known or not there it is None.
 
     Attributes:
@@ -84,7 +84,7 @@ class PipelineRow:
 
 
 @torch.inference_mode()
-def measure(subject: Subject, case: Case, setting: Setting) -> PipelineRow:
+def measure(subject: Subject, case: Case, setting: Setting) -> PipelineMeasurement:
     """Time one model on one picture."""
     model, clock = subject.model, Clock(setting.device)
     scale = torch.tensor([case.ratio], device=setting.device)
@@ -107,7 +107,7 @@ def measure(subject: Subject, case: Case, setting: Setting) -> PipelineRow:
     network_s, rasterizer_s = (stages[name].median / 1e3 for name in ("network", "rasterizer"))
     comparable = subject.upscaler.precision == setting.ceilings.precision
     paper = PAPER_A100.get(case.scale) if _is_published(subject, case) else None
-    return PipelineRow(
+    return PipelineMeasurement(
         model=subject.name,
         weights=subject.weights,
         precision=subject.upscaler.precision,
@@ -160,7 +160,7 @@ def _take_turns(
     repeats: int,
 ) -> tuple[dict[str, Timing], Timing]:
     """The times of the stages, and of whole runs, each from an idle device. They take turns."""
-    spans: list[dict[str, Span]] = []
+    spans: list[dict[str, Interval]] = []
     for _ in range(repeats + _WARM_UP):
         clock.wait()
         before = clock.mark()

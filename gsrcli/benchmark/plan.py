@@ -1,4 +1,4 @@
-"""What is timed: pictures, sizes and models, as the GSASR paper's comparison of costs has them."""
+"""Workload is timed: pictures, sizes and models, as the GSASR paper's comparison of costs has them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from gsrcli.weights.store import Store
 if TYPE_CHECKING:
     from gsrcli.benchmark.ceilings import Ceilings
 
-__all__ = ["PAPER_A100", "SIDE", "Case", "Setting", "Subject", "What", "parse_scales", "synthetic_picture"]
+__all__ = ["PAPER_A100", "SIDE", "Case", "Setting", "Subject", "Workload", "parse_scales", "synthetic_picture"]
 
 SIDE = 720
 
@@ -41,12 +41,12 @@ PAPER_A100 = {
 """GSASR with the EDSR encoder on one A100, to 720x720: milliseconds and MB by scale (arXiv:2501.06838, table 3)."""
 
 
-What = Literal["pipeline", "rasterizer"]
+Workload = Literal["pipeline", "rasterizer"]
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What is timed, and how.
+    """Workload is timed, and how.
 
     Attributes:
         what: models from LR picture to enlargement, or rasterizers alone.
@@ -58,7 +58,7 @@ class Setting:
         ceilings: what the device can do.
     """
 
-    what: What
+    workload: Workload
     device: torch.device
     precision: Precision
     repeats: int

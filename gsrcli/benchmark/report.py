@@ -9,8 +9,8 @@ from typing import Any
 
 from gsrcli import plots
 from gsrcli.benchmark.ceilings import Ceilings
-from gsrcli.benchmark.drawing import DrawingRow
-from gsrcli.benchmark.pipeline import PipelineRow
+from gsrcli.benchmark.drawing import DrawingMeasurement
+from gsrcli.benchmark.pipeline import PipelineMeasurement
 from gsrcli.benchmark.plan import Setting
 from gsrcli.errors import GsrError
 from gsrcli.rasterizer import EPSILON
@@ -31,7 +31,7 @@ _STYLES = {
     "torch": "x:",
 }
 
-Measurement = PipelineRow | DrawingRow
+Measurement = PipelineMeasurement | DrawingMeasurement
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,9 @@ class TimingReport:
         """
         if not rows:
             raise GsrError("nothing could be measured", hint="try larger --scales, or a smaller --side")
-        drawing = setting.what == "rasterizer"
+        drawing = setting.workload == "rasterizer"
         protocol: dict[str, Any] = {
-            "measured": setting.what,
+            "measured": setting.workload,
             "models": list(names),
             "scales": list(scales),
             "output": [setting.side, setting.side],
@@ -91,7 +91,7 @@ class TimingReport:
     def text(self) -> str:
         """Return what the times were taken on, an aligned table, and notes."""
         facts, protocol, precision = self.environment, self.protocol, self.ceilings.precision
-        columns = _DRAWING if isinstance(self.rows[0], DrawingRow) else _PIPELINE
+        columns = _DRAWING if isinstance(self.rows[0], DrawingMeasurement) else _PIPELINE
         ceilings = [
             f"a matrix product reaches {self.ceilings.matmul_flop_per_s / 1e12:.3g} TFLOP/s in {precision}",
             f"a copy {self.ceilings.copy_bytes_per_s / 1e9:.3g} GB/s",
@@ -114,7 +114,7 @@ class TimingReport:
             "sizes, so pairs and drawing times differ."
             for name in random
         ]
-        others = {(row.model, row.precision) for row in self.rows if isinstance(row, PipelineRow)}
+        others = {(row.model, row.precision) for row in self.rows if isinstance(row, PipelineMeasurement)}
         notes += [
             f"{name}: its network is computed in {precision}."
             for name, precision in sorted(others)
@@ -126,7 +126,7 @@ class TimingReport:
             notes.append("G pairs/s: per core.")
         if "cuda" in self.environment and self.ceilings.fp32_instructions_per_s is None:
             notes.append("no arithmetic floor: the GPU's clock rate is unknown.")
-        failures = {row.graph_failure for row in self.rows if isinstance(row, PipelineRow)} - {None}
+        failures = {row.graph_failure for row in self.rows if isinstance(row, PipelineMeasurement)} - {None}
         return notes + [f"no CUDA graph of the network: {failure}" for failure in sorted(map(str, failures))]
 
     def csv(self) -> bytes:
@@ -147,7 +147,7 @@ class TimingReport:
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter("")
         height, width = self.protocol["output"]
-        drawing = isinstance(self.rows[0], DrawingRow)
+        drawing = isinstance(self.rows[0], DrawingMeasurement)
         axes.set_ylabel("G pairs/s, forward" if drawing else f"ms to {width}×{height} pixels")
         title = f"{self.environment['device']}, {self.ceilings.precision}"
         axes.set_title(plots.literal(title), fontsize="medium")
@@ -160,7 +160,7 @@ class TimingReport:
         lines: dict[tuple[str, str], list[tuple[float, float]]] = {}
         for row in self.rows:
             values: dict[str, float | None]
-            if isinstance(row, DrawingRow):
+            if isinstance(row, DrawingMeasurement):
                 drawn_by = row.backend if row.backend in _STYLES else "gsrcli"
                 name = drawn_by if row.order == "picture" else f"{drawn_by}, {row.order}"
                 values = {name: row.forward_pairs_per_s / 1e9}
@@ -231,7 +231,7 @@ _PIPELINE: tuple[Column[Any], ...] = (
 )
 
 
-def _speedup(row: DrawingRow, stage: str, against: str) -> str | None:
+def _speedup(row: DrawingMeasurement, stage: str, against: str) -> str | None:
     value = getattr(row, f"{stage}_over_{against}")
     return None if value is None or row.backend == against else f"{_number(value)}×"
 

@@ -14,11 +14,11 @@ from gsrcli.download.digest import Digest, sha256_of
 from gsrcli.errors import DownloadError, ModelError
 from gsrcli.runtime.files import write_whole
 
-__all__ = ["Ledger", "Original", "Record"]
+__all__ = ["Ledger", "Record", "SourceFile"]
 
 
 @dataclass(frozen=True)
-class Original:
+class SourceFile:
     """A file that something was made of, and the URL or path that it came from."""
 
     sha256: str
@@ -34,7 +34,7 @@ class Record:
         sha256: its own; None where it is not a single file.
     """
 
-    sources: dict[str, Original]
+    sources: dict[str, SourceFile]
     sha256: str | None = None
 
 
@@ -58,7 +58,7 @@ class Ledger:
         """
         try:
             content = json.loads(self.path.read_bytes())
-            sources = {file: Original(**source) for file, source in content.pop("sources").items()}
+            sources = {file: SourceFile(**source) for file, source in content.pop("sources").items()}
             return Record(sources, **content)
         except FileNotFoundError:
             return None

@@ -22,9 +22,9 @@ from gsrcli.runtime.files import write_whole
 if TYPE_CHECKING:
     from cuda.core import Kernel, ObjectCode
 
-__all__ = ["OPTIONS", "Module", "Target", "cache_folder", "compiled", "load", "target_of", "version"]
+__all__ = ["OPTIONS", "CompileTarget", "Module", "cache_folder", "compiled", "load", "target_of", "version"]
 
-Target = tuple[Literal["cubin", "ptx"], str]
+CompileTarget = tuple[Literal["cubin", "ptx"], str]
 """Machine code for one architecture, or code that the driver compiles for those after it; and which, such as sm_90."""
 
 OPTIONS = {"std": "c++17"}
@@ -126,7 +126,7 @@ def _load(source: str, index: int) -> Module:
         return Module(ObjectCode.from_cubin(code) if target[0] == "cubin" else ObjectCode.from_ptx(code), device)
 
 
-def target_of(capability: tuple[int, int]) -> Target:
+def target_of(capability: tuple[int, int]) -> CompileTarget:
     """What to compile for a device: its machine code, or where NVRTC is older than the device, PTX.
 
     Raises:
@@ -139,7 +139,7 @@ def target_of(capability: tuple[int, int]) -> Target:
     return ("cubin", f"sm_{best}") if best == wanted else ("ptx", f"compute_{best}")
 
 
-def compiled(source: str, target: Target) -> bytes:
+def compiled(source: str, target: CompileTarget) -> bytes:
     """A source compiled for a target, from disk where it was compiled before. See :func:`load` for what is raised.
 
     What lies on disk is preceded by its SHA-256, and compiled anew where that does not fit.
@@ -162,7 +162,7 @@ def cache_folder() -> Path:
     return platformdirs.user_cache_path("gsrcli") / "kernels"
 
 
-def _path_of(source: str, target: Target) -> Path:
+def _path_of(source: str, target: CompileTarget) -> Path:
     key = hashlib.sha256("\0".join((version(), repr(OPTIONS), *target, source)).encode()).hexdigest()
     return cache_folder() / f"{target[1]}-{key[:32]}.bin"
 
@@ -194,7 +194,7 @@ def _architectures() -> list[int]:
     return list(nvrtc.nvrtcGetSupportedArchs()[1])
 
 
-def _compile(source: str, target: Target) -> bytes:
+def _compile(source: str, target: CompileTarget) -> bytes:
     version()
     from cuda.core import Program, ProgramOptions
 

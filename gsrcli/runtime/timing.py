@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-__all__ = ["Clock", "Mark", "Seconds", "Span", "Timing", "mark", "seconds_between"]
+__all__ = ["Clock", "Interval", "Mark", "StageTimer", "Timing", "mark", "seconds_between"]
 
 
 class Mark(Protocol):
@@ -25,7 +25,7 @@ class Mark(Protocol):
     def elapsed_time(self, end: Any, /) -> float: ...
 
 
-Span = tuple[Mark, Mark]
+Interval = tuple[Mark, Mark]
 
 
 class _HostMark:
@@ -66,7 +66,7 @@ def seconds_between(begin: Mark, end: Mark) -> float:
     return begin.elapsed_time(end) / 1000
 
 
-class Seconds:
+class StageTimer:
     """Where time went, by stage.
 
     On a CUDA device a stage lies between two events in its stream, and the host waits for them only when the times
@@ -152,7 +152,7 @@ class Clock:
 
     def samples(self, work: Callable[[], object], repeats: int) -> list[float]:
         """The seconds of each of several runs, after one that does not count."""
-        spans: list[Span] = []
+        spans: list[Interval] = []
         for _ in range(repeats + 1):
             self.wait()
             begin = self.mark()

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gsrcli.download.digest import Digest, sha256_of
-from gsrcli.download.provenance import Ledger, Original, Record
+from gsrcli.download.provenance import Ledger, Record, SourceFile
 from gsrcli.errors import DownloadError, ModelError, UsageError, nearest
 from gsrcli.runtime.files import filling, locked, user_folder
 from gsrcli.weights.catalog import Bundled, Released, Weights, is_name, model_weights, published
@@ -278,7 +278,7 @@ class Entry:
         from gsrcli.weights.convert import checkpoint_of_released
 
         content = checkpoint_of_released(weights, files)
-        self._keep(content, {file: Original(sha256_of(path), origins[file]) for file, path in files.items()})
+        self._keep(content, {file: SourceFile(sha256_of(path), origins[file]) for file, path in files.items()})
 
     def _keep_own(self, content: bytes) -> None:
         """Put a checkpoint of the user's own in its place; ModelError where another has the name."""
@@ -290,7 +290,7 @@ class Entry:
                 raise ModelError(f"there are other weights called {self.name}", hint=hint)
             self._keep(content, {})
 
-    def _keep(self, content: bytes, sources: dict[str, Original]) -> None:
+    def _keep(self, content: bytes, sources: dict[str, SourceFile]) -> None:
         """Put a checkpoint in its place, its record first."""
         self.ledger.write(Record(sources, _sha256(content)))
         write_checkpoint(self.path, content)

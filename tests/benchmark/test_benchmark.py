@@ -218,7 +218,7 @@ def test_the_papers_times_stand_beside_its_model_and_size_alone() -> None:
 
 
 def test_rasterizers_draw_the_same_field(tiny_path: Path) -> None:
-    setting = dataclasses.replace(SETTING, what="rasterizer")
+    setting = dataclasses.replace(SETTING, workload="rasterizer")
     subject = Subject.load(str(tiny_path), setting.device)
     case = Case.of(3, setting, 1)
     rows = {(row.backend, row.order): row for row in drawing.measure(subject, case, setting)}
