@@ -445,10 +445,10 @@ def test_large_networks_are_not_timed_on_a_cpu_unasked() -> None:
     [
         (("--models", "gsasr-lit"), 1, "no model called 'gsasr-lit'", "gsasr-lite"),
         (("--models", "gsasr-lite,gsasr-esdr"), 1, "no model called 'gsasr-esdr'", "gsasr-edsr"),
-        (("--scales", "2,fourfold"), 2, "'fourfold' is not a scale", "--scales 2,3,4.5"),
+        (("--scales", "2,fourfold"), 2, "invalid scale 'fourfold'", "--scales 2,3,4.5"),
         (("--scales", "0.5"), 2, "from 1 up", ""),
         (("--scales", "nan"), 2, "from 1 up", ""),
-        (("--scales", "100"), 2, "nothing is left", "--side"),
+        (("--scales", "100"), 2, "is too large for a side", "--side"),
         (("--plot", "times.gif"), 2, "times.gif", ".png or .svg"),
         (("--csv", "nowhere/to/be/found.csv"), 2, "found.csv", "nowhere"),
         (("--image", "nowhere.png", "--scales", "2"), 1, "nowhere.png", ""),

@@ -178,9 +178,9 @@ def test_what_was_fetched_first_is_held_to(release: Fixture, home: Path, tmp_pat
     path = entry().fetch()
     path.write_bytes(path.read_bytes()[:-1])
     release.answer("decoder.pth", whole(write_released(tmp_path / "changed", seed=1)["decoder.pth"].read_bytes()))
-    with pytest.raises(DownloadError, match=r"decoder\.pth has changed since .* gave it first: its SHA") as caught:
+    with pytest.raises(DownloadError, match=r"decoder\.pth has changed since .* first served it: SHA") as caught:
         entry().fetch()
-    assert caught.value.hint == f"if the change is meant: gsr weights remove {NAME}, then fetch again"
+    assert caught.value.hint == f"if the change is expected: gsr weights remove {NAME}, then fetch again"
     entry().remove()
     assert load_model(NAME)
 
@@ -346,7 +346,7 @@ def test_the_record_is_damaged(release: Fixture, home: Path) -> None:
     for action in (Entry.locate, Entry.fetch):
         with pytest.raises(ModelError, match=r"the record .*gsasr-small\.json is damaged") as caught:
             action(entry())
-        assert caught.value.hint == f"to forget it: gsr weights remove {NAME}"
+        assert caught.value.hint == f"to delete it: gsr weights remove {NAME}"
     assert release.server.requests == []
     entry().remove()
     assert load_model(NAME)
