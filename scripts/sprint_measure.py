@@ -92,7 +92,7 @@ class _Timing:
 
 
 def _training(device: torch.device, pictures: Path | None) -> Facts:
-    """Workload gsr train's own profile tells."""
+    """What gsr train's own profile tells."""
     batch = 2 if device.type == "cpu" else BATCH
     with tempfile.TemporaryDirectory() as folder:
         pictures = pictures or synthetic_pictures(Path(folder) / "pictures", 24)

@@ -47,16 +47,16 @@ Workload = Literal["pipeline", "rasterizer"]
 
 @dataclass(frozen=True)
 class Setting:
-    """Workload is timed, and how.
+    """What to time, and how.
 
     Attributes:
-        what: models from LR picture to enlargement, or rasterizers alone.
-        device: where.
-        precision: of the networks' arithmetic; "auto" is what suits each model and the device.
-        repeats: how often each time is taken.
-        side: of the square output, in pixels.
-        picture: what is enlarged, of any size, or None for a synthetic one.
-        ceilings: what the device can do.
+        workload: models from LR picture to enlargement, or rasterizers alone.
+        device: device to time on.
+        precision: precision of the networks; "auto" suits it to each model and the device.
+        repeats: repetitions of each measurement.
+        side: side of the square output, in pixels.
+        picture: picture to enlarge, of any size, or None for a synthetic one.
+        ceilings: best rates of the device.
     """
 
     workload: Workload
