@@ -1,8 +1,8 @@
-"""What pyproject.toml cannot say: the native library, and a wheel that serves every Python version.
+"""Build steps that pyproject.toml cannot express: the native library, and one wheel for every Python version.
 
-The library is plain C++ behind a C ABI, loaded with ctypes: it links neither Python nor torch, so one build serves them
-all. Where it cannot be compiled the installation goes on without it, and gsrcli draws in plain torch. GSRCLI_PURE=1
-leaves it out: the wheel is then for every platform.
+The library is plain C++ behind a C ABI, loaded with ctypes: it links neither Python nor torch, so one build works with
+every version. If it cannot be compiled, the installation continues without it, and gsrcli draws in plain torch.
+GSRCLI_PURE=1 leaves it out; the wheel then works on every platform.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SHIPPED = ("weights.toml", "csrc/gaussian.h", "csrc/rasterize_cuda.cu")  # CUDA 
 
 
 class BuildLibrary(build_ext):
-    """Builds the extension as a plain shared library, gsrcli/_rasterize_cpu.so on every platform."""
+    """Builds the extension as a plain shared library, called gsrcli/_rasterize_cpu.so on every platform."""
 
     def get_ext_filename(self, fullname: str) -> str:
         return fullname.replace(".", "/") + ".so"
@@ -29,7 +29,7 @@ class BuildLibrary(build_ext):
 
 
 class BuildPackage(build_py):
-    """Puts files from the top of the repository inside the package, where the installed program looks for them."""
+    """Copies files from the top of the repository into the package, where the installed program looks for them."""
 
     def run(self) -> None:
         super().run()
@@ -41,7 +41,7 @@ class BuildPackage(build_py):
 
 
 class AnyPython(bdist_wheel):
-    """Tags the wheel with the platform alone, or with none where it holds no library."""
+    """Tags the wheel with the platform only, or as platform-independent if it has no library."""
 
     def get_tag(self) -> tuple[str, str, str]:
         return "py3", "none", super().get_tag()[2]

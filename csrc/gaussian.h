@@ -1,16 +1,16 @@
-// One Gaussian of the field as the rasterizers see it: the formula every backend shares.
+// The formula of a Gaussian, which all backends share.
 //
 // With d = pixel - centre in output pixels, the exponent of GSASR's eq. 5 is
 //     q = (dx²/σx² − 2ρ·dx·dy/(σx·σy) + dy²/σy²) / (1 − ρ²).
 // It is evaluated in whitened coordinates,
 //     v = dy/σy,   t = (dx/σx − ρ·v) / √(1 − ρ²),   q = t² + v²,
-// a sum of squares: unlike the polynomial it loses no digits to cancelling terms of opposite sign, and along a
-// row (v fixed) the Gaussian is a one-dimensional one in t. The gradients below are plain sums of t and v.
+// a sum of squares: unlike in the polynomial, no digits are lost to cancelling terms, and along a row (fixed v) the
+// Gaussian is one-dimensional in t. The gradients below are plain sums of t and v.
 //
-// The functions on T serve one pixel, where T is float, and as many as a vector of floats has lanes. Vectors go by
-// reference: how they are passed and returned by value depends on the instruction set.
+// The functions on T work on one pixel if T is float, or on as many pixels as a vector of floats has lanes. Vectors are
+// passed by reference, because passing and returning them by value depends on the instruction set.
 //
-// Compiled as C++17 for the CPU, and as CUDA C++ for the device, by nvcc or at run time by NVRTC, which has no headers.
+// Compiled as C++17 for the CPU, and as CUDA C++ for the GPU, by nvcc or at run time by NVRTC, which has no headers.
 #ifndef GSR_GAUSSIAN_H
 #define GSR_GAUSSIAN_H
 
@@ -27,35 +27,35 @@
 namespace gsr {
 
 constexpr float kLargestFloat = 3.402823466e38f;
-constexpr float kLargestReach = 1073741824.0f; // pixels, 2^30: a box that reaches farther is the whole picture
-constexpr float kHalfLog2e = 0.72134752f;     // exp(−q/2) = 2^(−q·this); each backend has a 2^x of its own
-constexpr float kRootHalfLog2e = 0.84932180f; // its square root: t and v times this need no factor on q
+constexpr float kLargestReach = 1073741824.0f; // pixels, 2^30: a box that reaches farther covers any picture
+constexpr float kHalfLog2e = 0.72134752f;     // exp(−q/2) = 2^(−q·this); each backend has its own 2^x
+constexpr float kRootHalfLog2e = 0.84932180f; // its square root: scaling t and v by it saves the factor on q
 
-// What part of the output is drawn, and which contributions are skipped: gsrcli.rasterizer.View.numbers.
+// The part of the output to draw, and the cutoffs, in the order of gsrcli.rasterizer.View.numbers.
 struct View {
     long long height, width;      // of the region, in output pixels
-    long long origin_y, origin_x; // its first pixel within the whole output
+    long long origin_y, origin_x; // its first pixel in the whole output
     double scale_y, scale_x;      // output pixels per LR pixel
     double q_max;                 // pixels with q > q_max are skipped; may be infinite
-    double window_y, window_x;    // and so are those farther than this from the centre; may be infinite
-    double smallest_sigma;        // in output pixels; Gaussians not larger are skipped
+    double window_y, window_x;    // pixels farther than this from the centre are skipped; may be infinite
+    double smallest_sigma;        // in output pixels; Gaussians this small or smaller are skipped
 };
 
-// How far a pixel is from the centre, (dx, dy), in whitened coordinates: v = dy·inverse_y, t = dx·slope − skew·v.
+// From a pixel's offset from the centre, (dx, dy), to whitened coordinates: v = dy·inverse_y, t = dx·slope − skew·v.
 struct Whitening {
     float slope;     // 1/(σx·√(1 − ρ²))
     float skew;      // ρ/√(1 − ρ²)
     float inverse_y; // 1/σy
 };
 
-// A Gaussian projected onto the region. Positions are split into a whole pixel and a remainder in float, which
-// keeps every digit of the centre however large the picture, and the same bits wherever the region begins.
+// A Gaussian projected onto the region. Positions are split into a whole pixel and a remainder in float, which keeps
+// all digits of the centre in pictures of any size, and gives the same bits wherever the region begins.
 struct Gaussian {
     long long column, row;  // the pixel at or before the centre, in pixels of the region
-    float x, y;             // the centre from there, in [0, 1): pixel X lies at X
-    float reach_x, reach_y; // half-sides of the box that holds every pixel it touches
+    float x, y;             // the centre relative to that pixel, in [0, 1): pixel X lies at X
+    float reach_x, reach_y; // half-sides of the box that contains every pixel it touches
     Whitening whitening;
-    float lean;             // the row at v has its maximum at dx = lean·v
+    float lean;             // on the row at v, the maximum is at dx = lean·v
     float kappa;            // 1/√(1 − ρ²)
 };
 
@@ -64,8 +64,8 @@ GSR_FUNCTION float larger(float a, float b) { return a > b ? a : b; }
 GSR_FUNCTION long long smaller(long long a, long long b) { return a < b ? a : b; }
 GSR_FUNCTION long long larger(long long a, long long b) { return a > b ? a : b; }
 
-// The Gaussian at `index` of a field: centre (…, 2) and sigma (…, 2) in LR pixels, rho (…). False for one whose
-// geometry is not finite, or not positive: it touches no pixel.
+// Project the Gaussian at `index` of a field: centre (…, 2) and sigma (…, 2) in LR pixels, rho (…). Return false if its
+// geometry is not finite or not positive: it then touches no pixel.
 GSR_FUNCTION bool project(const float* centre, const float* sigma, const float* rhos, long long index,
                           const View& view, Gaussian& g) {
     const double x = centre[2 * index] * view.scale_x - 0.5, y = centre[2 * index + 1] * view.scale_y - 0.5;
@@ -90,7 +90,7 @@ GSR_FUNCTION bool project(const float* centre, const float* sigma, const float* 
     return true;
 }
 
-// From the first to one past the last of some pixels.
+// Consecutive pixels: the first, and one past the last.
 struct Range {
     long long begin, end;
 };
@@ -103,20 +103,20 @@ GSR_FUNCTION Range pixels_within(long long base, float low, float high) {
     return range;
 }
 
-// Those of them in [0, limit).
+// The part of a range in [0, limit).
 GSR_FUNCTION Range clip(const Range& range, long long limit) {
     return {larger(range.begin, 0LL), smaller(range.end, limit)};
 }
 
-// The Gaussian's box, whether it lies in the region or not.
+// The Gaussian's box, not clipped to the region.
 GSR_FUNCTION Range rows_of(const Gaussian& g) { return pixels_within(g.row, g.y - g.reach_y, g.y + g.reach_y); }
 GSR_FUNCTION Range columns_of(const Gaussian& g) { return pixels_within(g.column, g.x - g.reach_x, g.x + g.reach_x); }
 
-// What of it lies in the region.
+// The Gaussian's box, clipped to the region.
 GSR_FUNCTION Range rows_of(const Gaussian& g, const View& view) { return clip(rows_of(g), view.height); }
 GSR_FUNCTION Range columns_of(const Gaussian& g, const View& view) { return clip(columns_of(g), view.width); }
 
-// v at dy, and on a row of pixels.
+// v at dy, or on a row of pixels.
 GSR_FUNCTION float v_of(const Whitening& whitening, float dy) { return dy * whitening.inverse_y; }
 GSR_FUNCTION float v_of(const Gaussian& g, long long row) {
     return v_of(g.whitening, (float)(row - g.row) - g.y);
@@ -130,7 +130,7 @@ GSR_FUNCTION Range columns_of(const Gaussian& g, float v, const View& view) {
     return clip(pixels_within(g.column, g.x + low, g.x + high), view.width);
 }
 
-// t at dx on the row where v is 0, and what is added to it on the row at v.
+// t at dx on the row where v is 0, and the term to add on the row at v.
 template <class T>
 GSR_FUNCTION void t_along(const Whitening& whitening, const T& dx, T& t) {
     t = dx * whitening.slope;
@@ -161,8 +161,8 @@ struct GeometryGradient {
     float centre_x, centre_y, sigma_x, sigma_y, rho;
 };
 
-// Chain rule from the moments to the parameters in LR pixels. σ in LR pixels serves throughout, because the
-// scale cancels between a parameter's projection and its derivative.
+// Apply the chain rule from the moments to the parameters in LR pixels. σ in LR pixels suffices, because the scale
+// cancels between a parameter's projection and its derivative.
 GSR_FUNCTION GeometryGradient chain(const Moments<float>& s, const Gaussian& g, float sigma_x, float sigma_y) {
     const float skew = g.whitening.skew;
     GeometryGradient grad;

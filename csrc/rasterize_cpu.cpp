@@ -1,12 +1,11 @@
 // The rasterizer on the CPU: a plain C ABI over pointers and sizes, loaded with ctypes.
 //
-// Forward: Gaussians are binned to bands of rows (count, scan, fill), and each band is drawn by one thread
-// into a buffer of its own, Gaussians in the order given. Backward: each Gaussian gathers from its pixels.
-// Nothing is shared between threads, so results do not depend on their number, bit for bit, nor on how
-// the output is cut into strips of rows.
+// Forward: Gaussians are binned into bands of rows (count, scan, fill), and one thread draws each band into its own
+// buffer, with the Gaussians in the given order. Backward: each Gaussian gathers from its pixels. Threads share
+// nothing, so results are the same, bit for bit, with any number of threads and any division into strips of rows.
 //
-// The inner loops are written on 16-lane vectors; the compiler lowers them to AVX-512, AVX2, SSE or NEON,
-// and the best x86 variant is chosen at load time.
+// The inner loops use 16-lane vectors; the compiler lowers them to AVX-512, AVX2, SSE or NEON, and the best x86 variant
+// is chosen at load time.
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
@@ -46,7 +45,7 @@ struct Field {
 };
 
 struct FieldGradient {
-    float *centre, *sigma, *rho, *value; // shaped like Field's
+    float *centre, *sigma, *rho, *value; // same shapes as in Field
 };
 
 INLINE void load(Lanes& lanes, const float* from) { std::memcpy(&lanes, from, sizeof lanes); }
@@ -65,7 +64,7 @@ INLINE float sum(const Lanes& lanes) {
     return total;
 }
 
-// 2^x for x <= 0, relative error below 2e-7; what is below 2^-126 becomes that.
+// 2^x for x <= 0, with a relative error below 2e-7; results below 2^-126 become 2^-126.
 INLINE void exp2_negative(Lanes& x) {
     const Lanes lowest = Lanes{} - 126.0f;
     x = x < lowest ? lowest : x;
@@ -90,8 +89,8 @@ struct Row {
     Range columns;
 };
 
-// Most Gaussians span no more than one vector. For those a row is the box's columns, and q itself says which
-// pixels are seen; for wider ones each row is cut to the ellipse first, which saves whole vectors.
+// Most Gaussians are no wider than one vector. For those, a row spans the box's columns, and q decides which pixels are
+// drawn; for wider ones, each row is first cut to the ellipse, which saves whole vectors.
 INLINE bool is_narrow(const Range& box, const View& view) {
     return box.end - box.begin <= kLanes && view.window_x == INFINITY && view.window_y == INFINITY;
 }
@@ -103,13 +102,13 @@ INLINE void cut_row(const Gaussian& g, std::int64_t y, const Range& box, const V
     row.columns = kNarrow ? box : gsr::columns_of(g, row.v, view);
 }
 
-// t for the 16 pixels from column x on, on the row where shift is 0.
+// t at the 16 pixels from column x on, on the row where shift is 0.
 INLINE void t_along(const Gaussian& g, std::int64_t x, Lanes& t) {
     const Lanes dx = kIota + ((float)(x - g.column) - g.x);
     gsr::t_along(g.whitening, dx, t);
 }
 
-// exp(−q/2) at t, zero where the row has no pixel to see.
+// exp(−q/2) at t, zero at pixels that are not drawn.
 template <bool kNarrow>
 INLINE void weights_at(const Lanes& t, const Row& row, std::int64_t x, float q_max, Lanes& weight) {
     Lanes q;
@@ -132,12 +131,12 @@ INLINE bool project(const Field& field, std::int64_t index, const View& view, Ga
 struct Band {
     std::int64_t batch;
     Range rows;
-    const std::int64_t *begin, *end; // the Gaussians that reach it, ascending
+    const std::int64_t *begin, *end; // indices of the Gaussians that reach it, ascending
     float* canvas;                   // (rows, channels, stride), zeroed
-    std::int64_t stride;             // width, plus room for a vector to overhang
+    std::int64_t stride;             // width, plus room for an overhanging vector
 };
 
-// kChannels = 0: any number, known at run time.
+// kChannels = 0: the number of channels is known at run time only.
 template <int kChannels, bool kNarrow>
 INLINE void draw(const Field& field, const View& view, const Band& band, std::int64_t index, const Gaussian& g,
                  const Range& box) {
@@ -193,8 +192,8 @@ INLINE void draw_band_of(const Field& field, const View& view, const Band& band)
 
 // ---- backward ------------------------------------------------------------------------------------------
 
-// Gradients of one Gaussian's values, and the moments its geometry's follow from. image_gradient is
-// (channels, height, width) of its batch entry.
+// Gradients of one Gaussian's values, and the moments that give its geometry's gradients. image_gradient is its batch
+// entry's, (channels, height, width).
 template <int kChannels, bool kNarrow>
 INLINE void gather(const Field& field, const View& view, const float* image_gradient, std::int64_t index,
                    const Gaussian& g, const Range& box, float* value_gradient, Moments<float>& moments) {
@@ -259,7 +258,7 @@ INLINE void gather_one(const Field& field, const View& view, const float* image_
 }
 
 struct Span {
-    const float* image_gradient; // of the batch entry the Gaussians belong to
+    const float* image_gradient; // of the Gaussians' batch entry
     Range gaussians;
 };
 
@@ -277,8 +276,8 @@ INLINE void gather_span_of(const Field& field, const View& view, const Span& spa
 
 // ---- binning -------------------------------------------------------------------------------------------
 
-// Count the Gaussians of a range in the bins they reach (indices null), or file them there: a bin is a band of
-// rows of a batch entry, and ends[bin] is where its next Gaussian goes.
+// Count the Gaussians of a range in each bin that they reach (if indices is null), or store their indices there. A bin
+// is a band of rows of a batch entry, and ends[bin] is the position of its next index.
 INLINE void bin_span_of(const Field& field, const View& view, const Range& range, std::int64_t bands,
                         std::int64_t* ends, std::int64_t* indices) {
     std::int64_t batch = range.begin / std::max<std::int64_t>(field.count, 1);
@@ -361,7 +360,7 @@ void parallel(int threads, std::int64_t tasks, const Work& work) {
         try {
             pool.emplace_back(run);
         } catch (const std::exception&) {
-            break; // no more threads to be had: those there are do all the work
+            break; // no more threads available: the existing ones do all the work
         }
     }
     run();
@@ -379,7 +378,7 @@ class Bins {
     Bins(const Field& field, const View& view, int threads)
         : bands_((view.height + kBandRows - 1) / kBandRows), parts_(std::max(1, threads)) {
         const std::int64_t bins = field.batch * bands_;
-        // ends[part][bin]: how many Gaussians of this part fall in the bin, later where its share ends.
+        // ends[part][bin]: first the number of this part's Gaussians in the bin, later the end of its share.
         std::vector<std::int64_t> ends(parts_ * bins + 1, 0);
         const std::int64_t total_gaussians = field.batch * field.count;
         parallel(threads, parts_, [&](std::int64_t part) {
@@ -454,12 +453,12 @@ void backward(const Field& field, const View& view, const float* image_gradient,
 
 extern "C" {
 
-// Raised when a signature or a struct below changes, so that a stale library is never called.
+// Incremented when a signature or a struct changes, so that a stale library is never called.
 int gsr_abi_version() { return 2; }
 
 const char* gsr_instruction_set() { return kernels->name; }
 
-// Both return 0, or 1 where memory ran out.
+// Both functions return 0, or 1 if memory ran out.
 int gsr_rasterize(const Field* field, const View* view, float* image, int threads) {
     try {
         forward(*field, *view, image, threads);

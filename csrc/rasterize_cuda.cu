@@ -1,19 +1,18 @@
-// The rasterizer on NVIDIA GPUs. Compiled at run time by NVRTC for GSR_CHANNELS channels; the loader, which is
-// gsrcli/rasterizer/cuda.py, puts gaussian.h in the place of its #include, and defines before it what it and the kernels
-// must agree on: the names in capitals.
+// The rasterizer on NVIDIA GPUs. Compiled at run time by NVRTC for GSR_CHANNELS channels; the loader,
+// gsrcli/rasterizer/cuda.py, replaces the #include by gaussian.h and defines the constants that it shares with the
+// kernels, the names in capitals.
 //
-// Forward: the field is a tree of boxes. A Gaussian's box holds its pixels; 32 consecutive boxes make one of the
+// Forward: the field is a tree of boxes. A Gaussian's box contains its pixels; 32 consecutive boxes make one box of the
 // next level, and so on, three levels up. A warp draws a tile of 8×8 pixels: it walks down the boxes that meet its
-// tile, 32 at a time, and adds the Gaussians it arrives at, in the order of the field, in registers. Nothing is
-// sorted, no list is kept, no size has to be known to the host before it can go on, and no two warps write the same
-// pixel: results repeat bit for bit. Models order their Gaussians row by row, so boxes are tight. Tiles lie at
-// multiples of 8 of the whole picture, wherever the region drawn begins: a strip's pixels are the whole picture's
-// bit for bit.
+// tile, 32 at a time, and adds the Gaussians that it reaches, in the order of the field, in registers. Nothing is
+// sorted, no lists are kept, the host never waits for a size, and no two warps write the same pixel, so results repeat
+// bit for bit. Models order their Gaussians row by row, so boxes are tight. Tiles are aligned to multiples of 8 in the
+// whole picture, wherever the drawn region begins, so a strip's pixels equal the whole picture's bit for bit.
 //
-// Backward: 8 lanes gather from the pixels of one Gaussian's box, and are summed in a fixed order.
+// Backward: 8 lanes gather from the pixels of one Gaussian's box, and their sums are added in a fixed order.
 //
-// Warps never wait for each other: every collective below is a warp's own. Kernels take pointers, `long long` and
-// `double` alone, each 8 bytes wide, so that a launch needs no knowledge of their types.
+// Warps never wait for each other: every collective operation below is within a warp. Kernels take only pointers,
+// `long long` and `double`, each 8 bytes wide, so that a launch need not know their types.
 #include "gaussian.h"
 
 namespace {
@@ -29,18 +28,18 @@ constexpr int kTile = GSR_TILE;
 constexpr int kTilesAcross = GSR_TILES_ACROSS;
 constexpr int kLevels = GSR_LEVELS;
 constexpr int kGathering = GSR_GATHERING;
-constexpr unsigned kAll = 0xffffffffu; // lanes of a warp
+constexpr unsigned kAll = 0xffffffffu; // all lanes of a warp
 
 static_assert(kTile * kTile == 2 * kWarp, "a lane draws two pixels");
 static_assert(kLevels == 4, "the kernels' parameters name each level");
 
-// Pixels from (x0, y0) to (x1, y1) of the region, both included; none where x0 > x1. May lie outside the region.
+// Pixels from (x0, y0) to (x1, y1) of the region, inclusive; empty if x0 > x1. May lie outside the region.
 struct __align__(16) Box {
     int x0, y0, x1, y1;
 };
 static_assert(sizeof(Box) == GSR_BOX * sizeof(int), "as allocated");
 
-// What drawing a pixel of a Gaussian needs, but for its values. t and v are √(½·log2 e) times gaussian.h's.
+// What drawing a Gaussian needs, except its values. t and v are √(½·log2 e) times gaussian.h's.
 struct __align__(16) Record {
     float x, y;
     gsr::Whitening whitening;
@@ -61,7 +60,7 @@ __device__ __forceinline__ bool meet(const Box& a, const Box& b) {
     return a.x0 <= b.x1 && b.x0 <= a.x1 && a.y0 <= b.y1 && b.y0 <= a.y1;
 }
 
-// The smallest box around those of a warp's lanes.
+// The smallest box that contains the boxes of a warp's lanes.
 __device__ __forceinline__ Box hull(Box box) {
 #pragma unroll
     for (int step = kWarp / 2; step > 0; step /= 2) {
@@ -73,7 +72,7 @@ __device__ __forceinline__ Box hull(Box box) {
     return box;
 }
 
-// How many boxes there are one level up.
+// The number of boxes one level up.
 __device__ __forceinline__ long long parents(long long count) { return (count + kWarp - 1) / kWarp; }
 
 __device__ __forceinline__ int to_int(long long x) {
@@ -93,8 +92,8 @@ __device__ __forceinline__ float exp2_of_minus(float x) {
 
 // ---- the tree ------------------------------------------------------------------------------------------
 
-// The box of pixels that a Gaussian touches, not clipped to the region, so that what is drawn of it in a tile does
-// not depend on how the tile is cut.
+// The box of pixels that a Gaussian touches, not clipped to the region, so that what is drawn in a tile does not depend
+// on where the region cuts it.
 __device__ __forceinline__ Box box_of(const Gaussian& g) {
     const Range rows = gsr::rows_of(g), columns = gsr::columns_of(g);
     const Box box = {to_int(columns.begin), to_int(rows.begin), to_int(columns.end - 1), to_int(rows.end - 1)};
@@ -114,7 +113,7 @@ __device__ __forceinline__ Record record_of(const Gaussian& g) {
     return record;
 }
 
-// The boxes of one batch entry, level by level: 32^level Gaussians each.
+// The boxes of one batch entry by level; a box of a level contains 32^level Gaussians.
 struct Tree {
     const Box* boxes[kLevels];
     long long counts[kLevels];
@@ -138,20 +137,20 @@ __device__ __forceinline__ Tree tree_of(const Box* level0, const Box* level1, co
 
 // ---- forward -------------------------------------------------------------------------------------------
 
-// A tile as its warp draws it: each lane holds two neighbouring pixels of a row.
+// A tile while its warp draws it: each lane holds two neighbouring pixels of a row.
 template <bool kWindowed>
 struct Canvas {
-    // What a Gaussian brings: x and y from the tile's first pixel, slope, skew, 1/σy, values, and its box if windowed.
+    // A staged Gaussian: x and y from the tile's first pixel, slope, skew, 1/σy, values, and its box if windowed.
     static constexpr int kGeometry = 5, kBox = kWindowed ? 4 : 0;
     static constexpr int kStride = (kGeometry + kChannels + kBox + 3) / 4 * 4;
 
     Box tile; // in pixels of the region
     const Record* records;
-    const float* values; // of the first channel drawn
-    long long channels;  // of the field
+    const float* values; // from the first drawn channel on
+    long long channels;  // channels of the field
     float limit;         // q_max, times ½·log2 e
-    float* staged;       // (kWarp, kStride), of this warp alone
-    float x, y;          // the lane's first pixel, from the tile's
+    float* staged;       // (kWarp, kStride), private to this warp
+    float x, y;          // the lane's first pixel, relative to the tile's
     float sums[2][kChannels];
 
     __device__ void start() {
@@ -161,7 +160,7 @@ struct Canvas {
         for (int c = 0; c < kChannels; ++c) sums[0][c] = sums[1][c] = 0;
     }
 
-    // Draw those of the 32 Gaussians from `first` on whose lanes say so.
+    // Draw the Gaussians among the 32 from `first` on that meet the tile.
     __device__ void draw(long long first, const Box& box, bool meets, unsigned meeting) {
         const int lane = lane_of_warp();
         if (meets) stage(first + lane, box, staged + kStride * __popc(meeting & ((1u << lane) - 1)));
@@ -236,7 +235,7 @@ struct Canvas {
     }
 };
 
-// Draw what meets the tile of the boxes [first, first + 32) of a level.
+// Draw the Gaussians below the boxes [first, first + 32) of a level that meet the tile.
 template <int kLevel>
 struct Walk {
     template <class Tiles>
@@ -308,7 +307,7 @@ __device__ __forceinline__ void draw_tile(const Box* level0, const Box* level1, 
 
 extern "C" {
 
-// A warp for every 32 Gaussians of a batch entry: their records and boxes, and the box round them all.
+// One warp per 32 Gaussians of a batch entry: computes their records, their boxes, and the box around them all.
 __global__ void __launch_bounds__(GSR_TREE_THREADS)
     gsr_project(const float* centre, const float* sigma, const float* rho, long long batch, long long count,
                 GSR_VIEW_PARAMETERS, Record* records, Box* level0, Box* level1) {
@@ -330,7 +329,7 @@ __global__ void __launch_bounds__(GSR_TREE_THREADS)
     if (lane_of_warp() == 0) level1[node] = box;
 }
 
-// A warp for every box of a level: the box round its 32 of the level below, of which a batch entry has `count`.
+// One warp per box of a level: computes it from its 32 boxes on the level below, of which a batch entry has `count`.
 __global__ void __launch_bounds__(GSR_TREE_THREADS)
     gsr_bound(const Box* below, long long batch, long long count, Box* above) {
     const long long node = warp_of_grid();
@@ -340,19 +339,19 @@ __global__ void __launch_bounds__(GSR_TREE_THREADS)
     if (lane_of_warp() == 0) above[node] = box;
 }
 
-// A block for every two by two tiles, the first of which is (first_x, first_y) of the region; value and image begin at
+// One block per two by two tiles; the first tile begins at (first_x, first_y) of the region. value and image begin at
 // the first channel to draw.
 __global__ void __launch_bounds__(GSR_DRAW_THREADS) gsr_draw(GSR_DRAW_PARAMETERS) {
     draw_tile<false>(GSR_DRAW_ARGUMENTS);
 }
 
-// The same where pixels beyond a window round the centre are skipped too.
+// The same, but also skips pixels outside a window around the centre.
 __global__ void __launch_bounds__(GSR_DRAW_THREADS) gsr_draw_windowed(GSR_DRAW_PARAMETERS) {
     draw_tile<true>(GSR_DRAW_ARGUMENTS);
 }
 
-// kGathering lanes for every Gaussian. image_gradient, value and value_gradient begin at the first of the channels
-// gathered; with `add` the geometry's gradients are added to, as for the second and later channels of many.
+// kGathering lanes per Gaussian. image_gradient, value and value_gradient begin at the first channel to gather; with
+// `add`, the geometry's gradients are added to those of earlier passes over other channels.
 __global__ void __launch_bounds__(GSR_GATHER_THREADS)
     gsr_gather(const float* image_gradient, const float* centre, const float* sigma, const float* rho,
                const float* value, long long batch, long long count, long long channels, GSR_VIEW_PARAMETERS,
@@ -375,7 +374,7 @@ __global__ void __launch_bounds__(GSR_GATHER_THREADS)
         const Range rows = gsr::rows_of(g, view), columns = gsr::columns_of(g, view);
         const long long plane = height * width;
         const float* line = image_gradient + (index / count * channels * height + rows.begin) * width + columns.begin;
-        // A box that meets the region begins near enough to the centre for int.
+        // A box that meets the region begins close enough to the centre for int.
         const int extent = (int)(columns.end - columns.begin), start = (int)(columns.begin - g.column);
         for (long long y = rows.begin; y < rows.end; ++y, line += width) {
             const float v = gsr::v_of(g, y), shift = gsr::shift_of(g.whitening, v);

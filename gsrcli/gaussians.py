@@ -1,8 +1,7 @@
-"""The Gaussian field: what every model produces and the rasterizer draws.
+"""The Gaussian field, which models predict and the rasterizer draws.
 
-Lengths are in pixels of the low-resolution (LR) picture. LR pixel ``i`` spans ``[i, i + 1)``, so its
-centre lies at ``i + 0.5``; x runs right, y runs down. The field carries no size and no scale: the same
-field can be drawn at any resolution.
+Lengths are in pixels of the low-resolution (LR) picture. LR pixel ``i`` spans ``[i, i + 1)``, so its centre lies at
+``i + 0.5``; x runs right, y runs down. The field has no size and no scale: it can be drawn at any resolution.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from gsrcli.runtime.files import write_whole
 __all__ = ["Extent", "Gaussians"]
 
 Extent = float | Tensor
-"""A length, or a tensor ``(B, 1)`` of one for each field of a batch."""
+"""A length, or a tensor ``(B, 1)`` of lengths, one for each field of a batch."""
 
 _FIELDS = ("centre", "sigma", "rho", "value")
 
@@ -42,7 +41,7 @@ class Gaussians:
         value: ``(B, N, C)``, the contribution at the centre; any sign, any range.
 
     Raises:
-        ValueError: the four shapes do not fit together, or the tensors lie on several devices.
+        ValueError: the four shapes do not match, or the tensors are on different devices.
     """
 
     centre: Tensor
@@ -64,10 +63,10 @@ class Gaussians:
             raise ValueError(f"expected (B, N, 2), (B, N, 2), (B, N) and (B, N, C), got {shapes}")
         devices = {getattr(self, name).device for name in _FIELDS}
         if len(devices) > 1:
-            raise ValueError(f"the field lies on several devices: {', '.join(sorted(map(str, devices)))}")
+            raise ValueError(f"the field's tensors are on different devices: {', '.join(sorted(map(str, devices)))}")
 
     def __len__(self) -> int:
-        """The number N of Gaussians in each field of the batch."""
+        """Return the number N of Gaussians in each field of the batch."""
         return self.rho.shape[1]
 
     @property
@@ -90,11 +89,11 @@ class Gaussians:
 
     @property
     def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Centre, sigma, rho and value."""
+        """The tensors centre, sigma, rho and value."""
         return self.centre, self.sigma, self.rho, self.value
 
     def __getitem__(self, entries: slice) -> Gaussians:
-        """Some of the fields of the batch."""
+        """Return some of the fields of the batch."""
         return self.map(lambda tensor: tensor[entries])
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Gaussians:
@@ -102,28 +101,29 @@ class Gaussians:
         return Gaussians(*(function(getattr(self, name)) for name in _FIELDS))
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Gaussians:
-        """The field on another device or in another floating-point type."""
+        """Return the field on another device or in another floating-point type."""
         return self.map(lambda tensor: tensor.to(device=device, dtype=dtype))
 
     def detach(self) -> Gaussians:
         return self.map(Tensor.detach)
 
     def is_finite(self) -> bool:
-        """Whether no number of the field is infinite or NaN. The host waits for the device once."""
+        """Return whether every number of the field is finite. The host waits for the device once."""
         return bool(torch.stack([getattr(self, name).isfinite().all() for name in _FIELDS]).all())
 
     def shift(self, dx: float, dy: float) -> Gaussians:
         """Move every Gaussian by ``(dx, dy)`` LR pixels."""
-        x, y = self.centre.unbind(-1)  # numbers, unlike a new tensor of them, reach a device without a wait
+        x, y = self.centre.unbind(-1)  # plain numbers, unlike a new tensor, reach a device without waiting
         return dataclasses.replace(self, centre=torch.stack((x + dx, y + dy), -1))
 
     def seen_through(self, footprint: tuple[Extent, Extent]) -> Gaussians:
-        """The field as pixels see it that are not points: convolved with a Gaussian of weight 1, a pixel's footprint.
+        """Convolve the field with the footprint of a pixel, a Gaussian of weight 1.
 
-        A Gaussian stays one: its covariance grows by the footprint's, and its height sinks as its area grows.
+        Each Gaussian stays a Gaussian: the footprint's covariance is added to its own, and its height falls as its area
+        grows.
 
         Args:
-            footprint: standard deviations (y, x), in LR pixels; of each field its own as tensors ``(B, 1)``.
+            footprint: standard deviations (y, x), in LR pixels; tensors ``(B, 1)`` give each field its own.
         """
         x, y = self.sigma.unbind(-1)
         wide_x, wide_y = (x.square() + footprint[1] ** 2).sqrt(), (y.square() + footprint[0] ** 2).sqrt()
@@ -134,14 +134,14 @@ class Gaussians:
         return Gaussians(self.centre, torch.stack((wide_x, wide_y), -1), rho, self.value * height[..., None])
 
     def select(self, index: Tensor) -> Gaussians:
-        """The Gaussians at ``index``, a boolean ``(N,)`` mask or integer positions, in every field."""
+        """Return the Gaussians at ``index``, a boolean ``(N,)`` mask or integer positions, in every field."""
         return self.map(lambda tensor: tensor[:, index])
 
     def crop(self, left: float, top: float, right: float, bottom: float) -> Gaussians:
-        """The Gaussians whose centre lies in ``[left, right) x [top, bottom)``, in LR pixels.
+        """Return the Gaussians whose centre lies in ``[left, right) x [top, bottom)``, in LR pixels.
 
         Raises:
-            ValueError: the batch holds several fields, which would keep different numbers of Gaussians.
+            ValueError: the batch does not hold exactly one field; several would keep different numbers of Gaussians.
         """
         if self.batch != 1:
             raise ValueError(f"crop needs a batch of one field, got {self.batch}")
@@ -150,12 +150,12 @@ class Gaussians:
 
     @staticmethod
     def cat(fields: Sequence[Gaussians]) -> Gaussians:
-        """The union of several fields, in the order given."""
+        """Return the union of several fields, in the given order."""
         return Gaussians(*(torch.cat([getattr(field, name) for field in fields], dim=1) for name in _FIELDS))
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the field as a safetensors file with the entries centre, sigma, rho and value."""
-        # Clones, because safetensors refuses tensors that share memory.
+        # Cloned because safetensors rejects tensors that share memory.
         tensors = {name: getattr(self, name).detach().cpu().clone().contiguous() for name in _FIELDS}
         metadata = {"format": "gsrcli.gaussians", "unit": "lr_pixel"}
         write_whole(path, safetensors.torch.save(tensors, metadata))
@@ -165,12 +165,12 @@ class Gaussians:
         """Read a field written by :meth:`save`.
 
         Raises:
-            ValueError: the file holds something else.
+            ValueError: the file does not hold a Gaussian field.
         """
         try:
             tensors = safetensors.torch.load_file(path)
         except safetensors.SafetensorError as error:
-            raise ValueError(f"{path} is no safetensors file: {error}") from error
+            raise ValueError(f"{path} is not a safetensors file: {error}") from error
         if set(tensors) != set(_FIELDS):
             raise ValueError(f"{path} holds {sorted(tensors)}, not a Gaussian field")
         return Gaussians(**tensors)

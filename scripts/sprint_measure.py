@@ -19,7 +19,7 @@ from sprint_train import train_command
 
 from gsrcli.benchmark import measure
 from gsrcli.benchmark.ceilings import measure_ceilings
-from gsrcli.benchmark.plan import SIDE, Case, Setting, Subject, What
+from gsrcli.benchmark.plan import SIDE, Case, Setting, Subject, Workload
 from gsrcli.benchmark.report import TimingReport
 from gsrcli.runtime.devices import pick_device, pick_precision
 
@@ -82,7 +82,7 @@ class _Timing:
     def subject(self, model: str) -> Subject:
         return Subject.load(model, self.device)
 
-    def rows(self, what: What, model: str, scale: float) -> list[Facts]:
+    def rows(self, what: Workload, model: str, scale: float) -> list[Facts]:
         setting = Setting(what, self.device, "auto", self.repeats, self.side, None, self.ceilings)
         subject = self.subject(model)
         rows = measure(subject, Case.of(scale, setting, subject.model.traits.multiple), setting)

@@ -1,7 +1,7 @@
-"""``gsr bench``: how fast the models and the rasterizers are here, and how fast they could be.
+"""``gsr bench``: how fast the models and the rasterizers run on this machine, and how fast they could run.
 
-``plan`` says what is timed; ``pipeline`` times models from LR picture to enlargement, ``drawing`` the rasterizers
-alone; ``ceilings`` finds the ceilings, ``report`` tells.
+``plan`` defines what is timed; ``pipeline`` times models from LR picture to enlargement, ``drawing`` the rasterizers
+alone; ``ceilings`` measures the device's limits, and ``report`` presents the results.
 """
 
 from __future__ import annotations
@@ -12,28 +12,28 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from gsrcli.benchmark import drawing, pipeline
-from gsrcli.benchmark.plan import Case, Setting, Subject, What
+from gsrcli.benchmark.plan import Case, Setting, Subject, Workload
 from gsrcli.benchmark.report import Measurement
 from gsrcli.errors import is_out_of_memory
 
 __all__ = ["default_models", "measure", "run"]
 
 
-def default_models(what: What, device: torch.device) -> tuple[str, ...]:
-    """The models that are timed unless others are asked for: the large networks on a GPU alone."""
+def default_models(workload: Workload, device: torch.device) -> tuple[str, ...]:
+    """Return the models to time by default; large networks are only timed on a GPU."""
     if device.type == "cpu":
         return ("gsasr-lite",)
-    # Untrained fields are all alike: one of them will do to draw.
-    return ("gsasr-edsr", "gsasr-lite") if what == "rasterizer" else ("gsasr-edsr", "gsasr-rdn", "gsasr-lite")
+    # Untrained fields are all alike, so drawing one of them is enough.
+    return ("gsasr-edsr", "gsasr-lite") if workload == "rasterizer" else ("gsasr-edsr", "gsasr-rdn", "gsasr-lite")
 
 
 def run(names: Sequence[str], scales: Sequence[float], setting: Setting) -> Iterator[tuple[str, list[Measurement]]]:
-    """For each model at each scale what it was, for people, and its rows, as they are measured.
+    """Yield a label and the measurements of each model at each scale, as they are made.
 
-    What memory does not suffice for has none, and a RuntimeWarning says so.
+    If memory runs out there are no measurements, and a RuntimeWarning says so.
 
     Raises:
-        ModelError: there is no such model, or its weights are damaged.
+        ModelError: a model is unknown, or its weights are damaged.
         PictureError: the picture to enlarge cannot be read.
     """
     for name in names:
@@ -51,7 +51,7 @@ def run(names: Sequence[str], scales: Sequence[float], setting: Setting) -> Iter
 
 
 def measure(subject: Subject, case: Case, setting: Setting) -> list[Measurement]:
-    """Time what the setting asks for: one row for a pipeline, one for each rasterizer."""
-    if setting.what == "rasterizer":
+    """Time the setting's workload: one measurement for a pipeline, one per rasterizer."""
+    if setting.workload == "rasterizer":
         return [*drawing.measure(subject, case, setting)]
     return [pipeline.measure(subject, case, setting)]

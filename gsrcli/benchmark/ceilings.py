@@ -1,4 +1,4 @@
-"""What the machine that is timed on can do at best."""
+"""The best performance that the device can reach."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _TRIES = 5
 
 @dataclass(frozen=True)
 class Ceilings:
-    """What a device does at best.
+    """The best rates of a device.
 
     Attributes:
-        precision: the arithmetic of the matrix product, such as bfloat16.
-        matmul_flop_per_s: of a large matrix product, measured.
-        copy_bytes_per_s: of a large copy, read and written, measured.
-        fp32_instructions_per_s: multiprocessors x lanes x highest clock, or None where they are not known.
+        precision: dtype of the matrix product, such as bfloat16.
+        matmul_flop_per_s: measured rate of a large matrix product.
+        copy_bytes_per_s: measured rate of a large copy; bytes read and bytes written both count.
+        fp32_instructions_per_s: multiprocessors x lanes x highest clock, or None if they are unknown.
     """
 
     precision: str
@@ -31,9 +31,9 @@ class Ceilings:
 
 
 def measure_ceilings(device: torch.device, dtype: torch.dtype) -> Ceilings:
-    """The best of several tries."""
+    """Measure the ceilings: the best of several tries."""
     clock = Clock(device)
-    # Beyond the caches, and long enough to be timed.
+    # Larger than the caches, and long enough to time.
     side, length = (8192, 1 << 30) if device.type == "cuda" else (2048, 1 << 28)
     matrix = torch.randn(side, side, device=device).to(dtype)
     product = torch.empty_like(matrix)
@@ -52,8 +52,8 @@ def _fp32_rate(device: torch.device) -> float | None:
         from cuda.core import Device
     except ImportError:
         return None
-    properties = torch.cuda.get_device_properties(device)  # which tell the clock in some versions of torch alone
+    properties = torch.cuda.get_device_properties(device)  # include the clock in some versions of torch only
     kilohertz = Device(torch.cuda.current_device() if device.index is None else device.index).properties.clock_rate
-    # Compute capability 7 and 8.0 have half the lanes of what came after.
+    # Compute capabilities up to 8.0 have half the lanes of later ones.
     lanes = 64 if (properties.major, properties.minor) <= (8, 0) else 128
     return properties.multi_processor_count * lanes * kilohertz * 1e3

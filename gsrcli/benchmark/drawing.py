@@ -1,4 +1,4 @@
-"""The rasterizers alone, forward and backward, side by side on the same field."""
+"""Times the rasterizers alone, forward and backward, side by side on the same field."""
 
 from __future__ import annotations
 
@@ -19,42 +19,42 @@ from gsrcli.errors import UnavailableError
 from gsrcli.gaussians import Gaussians
 from gsrcli.rasterizer import View, q_at, reference
 from gsrcli.runtime.devices import autocast
-from gsrcli.runtime.timing import Clock, Span, Timing, seconds_between
+from gsrcli.runtime.timing import Clock, Interval, Timing, seconds_between
 from gsrcli.size import Size
 
-__all__ = ["DrawingRow", "measure"]
+__all__ = ["DrawingMeasurement", "measure"]
 
-_Q_EXACT = q_at(1e-8)  # the float64 drawing leaves out less than this of a Gaussian
+_Q_EXACT = q_at(1e-8)  # the float64 drawing leaves out less than 1e-8 of a Gaussian
 
-# Plain torch keeps some 100 bytes a pair for backward: it draws a strip of about so many.
+# Plain torch keeps some 100 bytes per pair for backward, so it draws a strip of about this many pairs.
 _PLAIN_PAIRS, _PLAIN_PAIRS_ON_CUDA = 4e6, 32e6
 
 
 @dataclass(frozen=True)
-class DrawingRow:
-    """What one implementation did with one field. Where something is not known it is None.
+class DrawingMeasurement:
+    """The times of one implementation with one field. Unknown values are None.
 
     Attributes:
-        model: whose field.
+        model: model that predicted the field.
         weights: trained or random.
-        scale: as asked for.
-        backend: ``cpu`` or ``cuda`` for what gsrcli draws with, ``torch`` for plain torch, ``published`` for
-            the paper's algorithm.
-        order: of the Gaussians: picture, row by row, or shuffled.
-        width: of what was drawn, in pixels.
-        height: likewise; plain torch draws a strip.
-        gaussians: in the field.
-        pairs: in what was drawn; see :func:`gsrcli.benchmark.work.count_pairs`.
-        forward_ms: of drawing, for autograd.
-        backward_ms: of the gradients of all that a Gaussian is.
-        forward_pairs_per_s: by the median; on a CPU for each core.
+        scale: requested scale.
+        backend: ``cpu`` or ``cuda`` for gsrcli's rasterizers, ``torch`` for plain torch, ``published`` for the
+            paper's algorithm.
+        order: order of the Gaussians: ``picture``, row by row, or ``shuffled``.
+        width: width of the drawn region, in pixels.
+        height: height of the drawn region, in pixels; plain torch draws a strip.
+        gaussians: number of Gaussians in the field.
+        pairs: pairs in the drawn region; see :func:`gsrcli.benchmark.work.count_pairs`.
+        forward_ms: time of drawing with autograd.
+        backward_ms: time of the gradients of all four parameters.
+        forward_pairs_per_s: rate at the median time; on a CPU, per core.
         backward_pairs_per_s: likewise.
-        traffic_floor_ms: the least that forward can take; see :class:`gsrcli.benchmark.work.Floors`.
-        arithmetic_floor_ms: likewise.
-        error: largest difference to the drawing in float64 that skips nothing.
-        forward_over_torch: how many times plain torch's pairs a second.
+        traffic_floor_ms: least time of forward by memory traffic; see :class:`gsrcli.benchmark.work.Floors`.
+        arithmetic_floor_ms: least time of forward by arithmetic.
+        error: largest difference from a float64 drawing that skips almost nothing.
+        forward_over_torch: rate of pairs as a multiple of plain torch's.
         backward_over_torch: likewise.
-        forward_over_published: how many times those of the published algorithm.
+        forward_over_published: rate of pairs as a multiple of the published algorithm's.
         backward_over_published: likewise.
     """
 
@@ -87,7 +87,7 @@ class DrawingRow:
 
 @dataclass(frozen=True)
 class _Contender:
-    """An implementation with the field and the height that it draws."""
+    """An implementation, with the field and the height that it draws."""
 
     backend: str
     order: str
@@ -96,8 +96,8 @@ class _Contender:
     draw: Callable[[Gaussians, Size, tuple[float, float]], Tensor]
 
 
-def measure(subject: Subject, case: Case, setting: Setting) -> list[DrawingRow]:
-    """Time all that can draw the field of one picture, as it is seen, here; the published algorithm needs CUDA."""
+def measure(subject: Subject, case: Case, setting: Setting) -> list[DrawingMeasurement]:
+    """Time every implementation that runs here on one picture's field, seen through the footprint of its pixels."""
     scale = torch.tensor([case.ratio], device=setting.device)
     with torch.no_grad(), autocast(setting.device, subject.dtype):
         field = subject.model.seen(subject.model(case.padded, scale), case.ratio).map(Tensor.contiguous)
@@ -112,7 +112,7 @@ def measure(subject: Subject, case: Case, setting: Setting) -> list[DrawingRow]:
         drawn = count_pairs(field, case.ratio, part)
         floors = Floors.of(field, drawn, part, setting.ceilings)
         rows.append(
-            DrawingRow(
+            DrawingMeasurement(
                 model=subject.name,
                 weights=subject.weights,
                 scale=case.scale,
@@ -135,7 +135,7 @@ def measure(subject: Subject, case: Case, setting: Setting) -> list[DrawingRow]:
 
 
 def _contenders(field: Gaussians, height: int, strip: int) -> list[_Contender]:
-    """What draws fields on this device, plain torch last."""
+    """Return the implementations for this device, plain torch last; the published algorithm needs CUDA."""
     contenders = []
     backend, _ = rasterizer.backend(field.device)
     if backend != "torch":
@@ -155,21 +155,21 @@ def _contenders(field: Gaussians, height: int, strip: int) -> list[_Contender]:
 
 
 def _plain(field: Gaussians, size: Size, scale: tuple[float, float]) -> Tensor:
-    """Plain torch, skipping what :func:`gsrcli.rasterizer.rasterize` skips."""
+    """Draw in plain torch, with the same cutoff as :func:`gsrcli.rasterizer.rasterize`."""
     return reference.rasterize(field, View(size, scale))
 
 
 def _race(contenders: list[_Contender], case: Case, setting: Setting) -> list[tuple[Timing, Timing, float]]:
-    """For each contender its times forward and backward, and its error.
+    """Return the times forward and backward and the error of each contender.
 
-    They take turns in random order: what ran before matters to the caches.
+    They take turns in random order, as earlier work affects the caches.
     """
     clock = Clock(setting.device, processor=True)
     width = case.size.width
     with torch.no_grad():
         exact = reference.rasterize(in_float64(contenders[0].field), View(case.size, case.ratio, q_max=_Q_EXACT))
     noise = torch.randn(exact.shape, generator=torch.Generator().manual_seed(0)).to(setting.device)
-    spans: list[list[tuple[Span, Span]]] = [[] for _ in contenders]
+    intervals: list[list[tuple[Interval, Interval]]] = [[] for _ in contenders]
     errors = [0.0 for _ in contenders]
     random = Random(0)
     for _ in range(setting.repeats + 1):
@@ -182,20 +182,20 @@ def _race(contenders: list[_Contender], case: Case, setting: Setting) -> list[tu
             drawn = contender.draw(leaves, Size(contender.height, width), case.ratio)
             between = clock.mark()
             torch.autograd.grad(drawn, (leaves.centre, leaves.sigma, leaves.rho, leaves.value), by_image)
-            spans[i].append(((began, between), (between, clock.mark())))
+            intervals[i].append(((began, between), (between, clock.mark())))
             difference = drawn.detach().to(exact.device).double() - exact[:, :, : contender.height]
             errors[i] = difference.abs().max().item()
     results = []
-    for turns, error in zip(spans, errors, strict=True):
+    for turns, error in zip(intervals, errors, strict=True):
         forward, backward = (
-            Timing.of([seconds_between(*span) for span in stage[1:]]) for stage in zip(*turns, strict=True)
+            Timing.of([seconds_between(*interval) for interval in stage[1:]]) for stage in zip(*turns, strict=True)
         )
         results.append((forward, backward, error))
     return results
 
 
-def _compared(rows: list[DrawingRow]) -> list[DrawingRow]:
-    """The rows, with what they are times plain torch and the published algorithm."""
+def _compared(rows: list[DrawingMeasurement]) -> list[DrawingMeasurement]:
+    """Add the rates relative to plain torch and to the published algorithm."""
     for against in ("torch", "published"):
         for yardstick in [row for row in rows if row.backend == against]:
             rows = [

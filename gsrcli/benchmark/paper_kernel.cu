@@ -1,8 +1,8 @@
-// The published rasterization, to compare with: Algorithm 1 of GSASR (arXiv:2501.06838), written from the paper's
-// listing. All Gaussians are handled in parallel, a thread each, and each adds itself to every pixel of a window whose
-// size does not depend on it. Backward visits the same pixels and gathers the Gaussian's own gradients.
+// The published rasterization, for comparison: Algorithm 1 of GSASR (arXiv:2501.06838), written from the paper's
+// listing. All Gaussians are handled in parallel, one thread each, and each is added to every pixel of a window whose
+// size does not depend on the Gaussian. Backward visits the same pixels and gathers the Gaussian's own gradients.
 //
-// The listing tests every pixel of the picture against the window; here the loops run over the window alone, which
+// The listing tests every pixel of the picture against the window; here the loops cover the window only, which
 // draws the same in less time. Positions are pixel centres, as everywhere in gsrcli.
 
 struct Window {
@@ -20,7 +20,7 @@ __device__ __forceinline__ Window window_of(float x, float y, float window_x, fl
     return window;
 }
 
-// centre, sigma (count, 2), rho (count), value (count, 3) in LR pixels; image (3, height, width), zero at first.
+// centre, sigma (count, 2), rho (count), value (count, 3) in LR pixels; image (3, height, width), initially zero.
 extern "C" __global__ void published_draw(const float* centre, const float* sigma, const float* rho, const float* value,
                                           float* image, long long count, long long height, long long width,
                                           double scale_y, double scale_x, double window_y, double window_x) {
@@ -43,7 +43,7 @@ extern "C" __global__ void published_draw(const float* centre, const float* sigm
     }
 }
 
-// The gradients of centre, sigma, rho and value, from that of the image.
+// Gradients of centre, sigma, rho and value from the image's gradient.
 extern "C" __global__ void published_gather(const float* image_gradient, const float* centre, const float* sigma,
                                             const float* rho, const float* value, float* centre_gradient,
                                             float* sigma_gradient, float* rho_gradient, float* value_gradient,
@@ -67,7 +67,7 @@ extern "C" __global__ void published_gather(const float* image_gradient, const f
             by_red += weight * g_red;
             by_green += weight * g_green;
             by_blue += weight * g_blue;
-            // s times -dq/2 is what each parameter gets.
+            // Each parameter's gradient is s times -dq/2.
             const float s = weight * (g_red * red + g_green * green + g_blue * blue);
             const float along = rest * (u - r * v), across = rest * (v - r * u);
             by_x += s * along;

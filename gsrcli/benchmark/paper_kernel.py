@@ -1,4 +1,4 @@
-"""The published rasterization as CUDA kernels of its own, to compare with; see ``paper_kernel.cu``."""
+"""The published rasterization as CUDA kernels, for comparison; see ``paper_kernel.cu``."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ __all__ = ["RATIO", "SOURCE", "kernels", "rasterize"]
 SOURCE = Path(__file__).with_name("paper_kernel.cu")
 
 RATIO = 0.1
-"""Of a window's half sides to half of the picture's: what the paper and the released programs enlarge with."""
+"""Ratio of a window's sides to the picture's, as in the paper and the released programs for inference."""
 
 _BLOCK = 256
 
 
 def kernels(device: torch.device) -> nvrtc.Module:
-    """The kernels, compiled for a device.
+    """Compile the kernels for a device.
 
     Raises:
-        UnavailableError: they cannot be.
+        UnavailableError: they cannot be compiled.
     """
     return nvrtc.load(_source(), device)
 
 
-@functools.cache  # a drawing that is timed reads no file
+@functools.cache  # so that timed drawings read no file
 def _source() -> str:
     return SOURCE.read_text(encoding="utf-8")
 

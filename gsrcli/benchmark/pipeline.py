@@ -1,4 +1,4 @@
-"""From LR picture to enlargement, in memory and whole: encoder, decoder, rasterizer, and all of it."""
+"""Times models from LR picture to enlargement, untiled and in memory: encoder, decoder, rasterizer, and the total."""
 
 from __future__ import annotations
 
@@ -17,41 +17,41 @@ from gsrcli.gaussians import Gaussians
 from gsrcli.models.render import render
 from gsrcli.runtime.devices import autocast
 from gsrcli.runtime.memory import peak_memory
-from gsrcli.runtime.timing import Clock, Mark, Span, Timing, seconds_between
+from gsrcli.runtime.timing import Clock, Interval, Mark, Timing, seconds_between
 
-__all__ = ["PipelineRow", "count_flop", "measure"]
+__all__ = ["PipelineMeasurement", "count_flop", "measure"]
 
 _WARM_UP = 2
 
 
 @dataclass(frozen=True)
-class PipelineRow:
-    """What one model did at one scale. Where something is not known or not there it is None.
+class PipelineMeasurement:
+    """The times of one model at one scale. Unknown and absent values are None.
 
     Attributes:
-        model: its name.
+        model: name of the model.
         weights: trained or random.
-        precision: of the network's arithmetic.
-        scale: as asked for.
+        precision: precision of the network.
+        scale: requested scale.
         input: side of the LR picture in pixels, padded to the model's multiple.
-        output: side of the enlargement.
-        encoder_ms: of the network's encoder, where the model has one.
-        decoder_ms: from there to the Gaussians.
-        network_ms: from picture to Gaussians.
-        rasterizer_ms: from Gaussians to the enlargement, the bicubic base included.
-        total_ms: from picture to enlargement, measured by itself.
-        graph_ms: the network's, replayed as a CUDA graph.
-        graph_failure: why there is no such graph, where there should be one.
-        memory_bytes: the peak; see :func:`gsrcli.runtime.memory.peak_memory`.
-        gaussians: how many are drawn.
+        output: side of the enlargement in pixels.
+        encoder_ms: time of the network's encoder, if the model has one.
+        decoder_ms: time from the encoder's output to the Gaussians.
+        network_ms: time from picture to Gaussians.
+        rasterizer_ms: time from Gaussians to the enlargement, including the bicubic base.
+        total_ms: time from picture to enlargement, measured separately.
+        graph_ms: time of the network replayed as a CUDA graph.
+        graph_failure: why the network could not be captured as a CUDA graph.
+        memory_bytes: peak memory; see :func:`gsrcli.runtime.memory.peak_memory`.
+        gaussians: number of Gaussians drawn.
         pairs: (Gaussian, pixel) pairs that must be drawn; see :func:`gsrcli.benchmark.work.count_pairs`.
-        pairs_per_s: drawn, by rasterizer_ms.
-        flop: of the network, multiplications and additions counted apart.
-        network_efficiency: FLOP a second of the network over those of a large matrix product, in the same arithmetic.
-        traffic_floor_ms: the least that drawing can take; see :class:`gsrcli.benchmark.work.Floors`.
-        arithmetic_floor_ms: likewise.
-        paper_a100_ms: the paper's own time for this model, on an A100.
-        paper_a100_mb: and its memory.
+        pairs_per_s: pairs drawn per second of rasterizer_ms.
+        flop: FLOP of the network; a multiply-add counts as two.
+        network_efficiency: the network's FLOP/s as a fraction of a large matrix product's in the same precision.
+        traffic_floor_ms: least time of drawing by memory traffic; see :class:`gsrcli.benchmark.work.Floors`.
+        arithmetic_floor_ms: least time of drawing by arithmetic.
+        paper_a100_ms: the paper's time for this model on an A100.
+        paper_a100_mb: the paper's memory for this model on an A100.
     """
 
     model: str
@@ -84,7 +84,7 @@ class PipelineRow:
 
 
 @torch.inference_mode()
-def measure(subject: Subject, case: Case, setting: Setting) -> PipelineRow:
+def measure(subject: Subject, case: Case, setting: Setting) -> PipelineMeasurement:
     """Time one model on one picture."""
     model, clock = subject.model, Clock(setting.device)
     scale = torch.tensor([case.ratio], device=setting.device)
@@ -107,7 +107,7 @@ def measure(subject: Subject, case: Case, setting: Setting) -> PipelineRow:
     network_s, rasterizer_s = (stages[name].median / 1e3 for name in ("network", "rasterizer"))
     comparable = subject.upscaler.precision == setting.ceilings.precision
     paper = PAPER_A100.get(case.scale) if _is_published(subject, case) else None
-    return PipelineRow(
+    return PipelineMeasurement(
         model=subject.name,
         weights=subject.weights,
         precision=subject.upscaler.precision,
@@ -135,13 +135,13 @@ def measure(subject: Subject, case: Case, setting: Setting) -> PipelineRow:
 
 
 def _is_published(subject: Subject, case: Case) -> bool:
-    """Whether the paper timed this."""
+    """Return whether the paper timed this case."""
     return subject.name.startswith("gsasr-edsr") and case.size == (SIDE, SIDE)
 
 
 def count_flop(network: Callable[[], Gaussians]) -> tuple[Gaussians, int]:
-    """What a network returns, and the FLOP of its products and convolutions on the way."""
-    # Attention on the CPU has an operator of its own, which torch does not count.
+    """Run a network, and return its field and the FLOP of its matrix products and convolutions."""
+    # Attention on the CPU uses a separate operator, which torch does not count.
     on_cpu = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flop}
     with FlopCounterMode(display=False, custom_mapping=on_cpu) as counter:
         field = network()
@@ -159,8 +159,8 @@ def _take_turns(
     clock: Clock,
     repeats: int,
 ) -> tuple[dict[str, Timing], Timing]:
-    """The times of the stages, and of whole runs, each from an idle device. They take turns."""
-    spans: list[dict[str, Span]] = []
+    """Return the times of the stages and of whole runs, which take turns, each starting from an idle device."""
+    runs: list[dict[str, Interval]] = []
     for _ in range(repeats + _WARM_UP):
         clock.wait()
         before = clock.mark()
@@ -175,14 +175,14 @@ def _take_turns(
         stages = {"total": (before, after), "network": (begin, between), "rasterizer": (between, clock.mark())}
         if encoder:
             stages |= {"encoder": (encoder[0], encoder[1]), "decoder": (encoder[1], between)}
-        spans.append(stages)
-    timings = {stage: Timing.of([seconds_between(*stages[stage]) for stages in spans[_WARM_UP:]]) for stage in spans[0]}
+        runs.append(stages)
+    timings = {stage: Timing.of([seconds_between(*stages[stage]) for stages in runs[_WARM_UP:]]) for stage in runs[0]}
     return timings, timings.pop("total")
 
 
 @contextmanager
 def _watched(model: nn.Module, clock: Clock) -> Iterator[list[Mark]]:
-    """Marks before and after the submodule called encoder, for the models that have one."""
+    """Collect marks before and after the submodule called encoder, if the model has one."""
     marks: list[Mark] = []
     hooks = []
     for name, module in model.named_children():
@@ -197,12 +197,12 @@ def _watched(model: nn.Module, clock: Clock) -> Iterator[list[Mark]]:
 
 
 def _replayed(network: Callable[[], Gaussians], clock: Clock, repeats: int) -> tuple[Timing | None, str | None]:
-    """The time of the network as a CUDA graph, or why it cannot be captured."""
+    """Return the time of the network as a CUDA graph, or the reason why it cannot be captured."""
     try:
         with torch.cuda.device(clock.device):
             stream = torch.cuda.Stream()
             stream.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(stream):  # the libraries' own preparations cannot be captured
+            with torch.cuda.stream(stream):  # the libraries' set-up cannot be captured
                 for _ in range(_WARM_UP):
                     network()
             torch.cuda.current_stream().wait_stream(stream)
@@ -210,10 +210,10 @@ def _replayed(network: Callable[[], Gaussians], clock: Clock, repeats: int) -> t
             with torch.cuda.graph(graph, stream=stream):
                 field = network()
             timing = Timing.of(clock.samples(graph.replay, repeats))
-            del field  # lies in the graph's memory until here
+            del field  # it lies in the graph's memory
             return timing, None
     except RuntimeError as error:
         cause: BaseException = error
-        while cause.__context__ is not None:  # what ended the capture, not what came of ending it
+        while cause.__context__ is not None:  # the cause of the failure, not its consequences
             cause = cause.__context__
         return None, str(cause).strip().partition("\n")[0]

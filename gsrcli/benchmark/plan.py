@@ -1,4 +1,4 @@
-"""What is timed: pictures, sizes and models, as the GSASR paper's comparison of costs has them."""
+"""The plan of a benchmark: pictures, sizes and models, as in the GSASR paper's comparison of costs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from gsrcli.weights.store import Store
 if TYPE_CHECKING:
     from gsrcli.benchmark.ceilings import Ceilings
 
-__all__ = ["PAPER_A100", "SIDE", "Case", "Setting", "Subject", "What", "parse_scales", "synthetic_picture"]
+__all__ = ["PAPER_A100", "SIDE", "Case", "Setting", "Subject", "Workload", "parse_scales", "synthetic_picture"]
 
 SIDE = 720
 
@@ -38,27 +38,28 @@ PAPER_A100 = {
     8.0: (195, 1051),
     12.0: (91, 472),
 }
-"""GSASR with the EDSR encoder on one A100, to 720x720: milliseconds and MB by scale (arXiv:2501.06838, table 3)."""
+"""Milliseconds and MB of GSASR with EDSR to 720x720 on one A100, by scale (arXiv:2501.06838, table 3)."""
 
 
-What = Literal["pipeline", "rasterizer"]
+Workload = Literal["pipeline", "rasterizer"]
+"""Models from LR picture to enlargement, or rasterizers alone."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What is timed, and how.
+    """What to time, and how.
 
     Attributes:
-        what: models from LR picture to enlargement, or rasterizers alone.
-        device: where.
-        precision: of the networks' arithmetic; "auto" is what suits each model and the device.
-        repeats: how often each time is taken.
-        side: of the square output, in pixels.
-        picture: what is enlarged, of any size, or None for a synthetic one.
-        ceilings: what the device can do.
+        workload: models from LR picture to enlargement, or rasterizers alone.
+        device: device to time on.
+        precision: precision of the networks; "auto" suits it to each model and the device.
+        repeats: repetitions of each measurement.
+        side: side of the square output, in pixels.
+        picture: picture to enlarge, of any size, or None for a synthetic one.
+        ceilings: best rates of the device.
     """
 
-    what: What
+    workload: Workload
     device: torch.device
     precision: Precision
     repeats: int
@@ -69,7 +70,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Subject:
-    """A model to time, as it is run, and whether its weights are trained or random."""
+    """A model to time, with the upscaler that runs it, and whether its weights are trained or random."""
 
     name: str
     upscaler: Upscaler
@@ -81,15 +82,15 @@ class Subject:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the network's arithmetic, as ``gsr upscale`` computes it."""
+        """The network's dtype, the same as in ``gsr upscale``."""
         return self.upscaler.dtype
 
     @staticmethod
     def check(name: str) -> None:
-        """See that a name is that of weights or of a model, or the path of a checkpoint.
+        """Check that a name is that of weights or of a model, or the path of a checkpoint.
 
         Raises:
-            ModelError: it is not.
+            ModelError: the name is unknown.
         """
         known = dict.fromkeys((*Store().model_names(), *MODEL_NAMES))
         if name not in known and not Path(name).is_file():
@@ -98,10 +99,10 @@ class Subject:
 
     @staticmethod
     def load(name: str, device: torch.device, precision: Precision = "auto") -> Subject:
-        """Load a model by its name or path, with random weights where its own are not on this machine.
+        """Load a model by name or path, with random weights if its trained ones are not on this machine.
 
         Raises:
-            ModelError: there is no such model, or its weights are damaged.
+            ModelError: the model is unknown, or its weights are damaged.
         """
         Subject.check(name)
         store = Store()
@@ -116,23 +117,21 @@ class Subject:
 
 
 def parse_scales(text: str, side: int) -> tuple[float, ...]:
-    """The scales of a list such as "2,3,4.5".
+    """Parse a list of scales such as "2,3,4.5".
 
     Raises:
-        UsageError: one is no number from 1 up, or so large that nothing is left to enlarge.
+        UsageError: a scale is not a number from 1 up, or so large that nothing is left to enlarge.
     """
     scales = []
     for entry in text.split(","):
         try:
             scale = float(entry)
         except ValueError:
-            raise UsageError(f"{entry.strip()!r} is not a scale", hint="for instance --scales 2,3,4.5") from None
+            raise UsageError(f"invalid scale {entry.strip()!r}", hint="write numbers like --scales 2,3,4.5") from None
         if not 1 <= scale < math.inf:
-            raise UsageError(f"a scale is a number from 1 up, not {scale:g}")
+            raise UsageError(f"invalid scale {scale:g}: use a number from 1 up")
         if round(side / scale) < 1:
-            raise UsageError(
-                f"at scale {scale:g} nothing is left of a side of {side} pixels", hint="try a larger --side"
-            )
+            raise UsageError(f"scale {scale:g} is too large for a side of {side} pixels", hint="try a larger --side")
         scales.append(scale)
     return tuple(scales)
 
@@ -142,10 +141,10 @@ class Case:
     """A picture to enlarge, on the device.
 
     Attributes:
-        scale: as asked for.
-        image: ``(1, 3, h, h)`` in [0, 1], h being side / scale, rounded.
-        padded: the same with sides that are multiples of the model's.
-        size: of the output.
+        scale: requested scale.
+        image: ``(1, 3, h, h)`` in [0, 1], where h is side / scale, rounded.
+        padded: the image, padded to the model's multiple.
+        size: size of the output.
     """
 
     scale: float
@@ -155,13 +154,13 @@ class Case:
 
     @staticmethod
     def of(scale: float, setting: Setting, multiple: int) -> Case:
-        """The LR picture that a square of ``setting.side`` pixels shrinks to.
+        """Make the LR picture whose enlargement is a square of ``setting.side`` pixels.
 
         Raises:
             PictureError: the picture cannot be read.
         """
         low = round(setting.side / scale)
-        image = synthetic_picture(low) if setting.picture is None else _shrunk(setting.picture, low)
+        image = synthetic_picture(low) if setting.picture is None else _downscaled(setting.picture, low)
         image = image.to(setting.device)
         more = -low % multiple
         padded = F.pad(image, (0, more, 0, more), mode="reflect" if more < low else "replicate")
@@ -174,8 +173,8 @@ class Case:
         return self.size.scale_from(Size.of_tensor(self.image))
 
 
-def _shrunk(path: Path, side: int) -> Tensor:
-    """The middle square of a picture as ``(1, 3, side, side)``."""
+def _downscaled(path: Path, side: int) -> Tensor:
+    """Return the middle square of a picture, downscaled to ``(1, 3, side, side)``."""
     pixels = torch.from_numpy(to_unit(read_picture(path).pixels)).permute(2, 0, 1)[None]
     height, width = pixels.shape[2:]
     square = min(height, width)
@@ -185,7 +184,7 @@ def _shrunk(path: Path, side: int) -> Tensor:
 
 
 def synthetic_picture(side: int) -> Tensor:
-    """Gratings at several angles, edges and speckle like print: ``(1, 3, side, side)`` in [0, 1]."""
+    """Draw gratings at several angles, edges, and speckle like print: ``(1, 3, side, side)`` in [0, 1]."""
     random = np.random.default_rng(0)
     y, x = np.mgrid[:side, :side] / side
     grey = np.full((side, side), 0.5)

@@ -1,4 +1,4 @@
-"""Report the times of a benchmark: as a table for people, as data for programs, and as a plot."""
+"""Report the times of a benchmark as a table for people, as data for programs, and as a plot."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 from gsrcli import plots
 from gsrcli.benchmark.ceilings import Ceilings
-from gsrcli.benchmark.drawing import DrawingRow
-from gsrcli.benchmark.pipeline import PipelineRow
+from gsrcli.benchmark.drawing import DrawingMeasurement
+from gsrcli.benchmark.pipeline import PipelineMeasurement
 from gsrcli.benchmark.plan import Setting
 from gsrcli.errors import GsrError
 from gsrcli.rasterizer import EPSILON
@@ -31,7 +31,7 @@ _STYLES = {
     "torch": "x:",
 }
 
-Measurement = PipelineRow | DrawingRow
+Measurement = PipelineMeasurement | DrawingMeasurement
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class TimingReport:
 
     Attributes:
         environment: see :func:`gsrcli.runtime.hardware.environment`.
-        protocol: how they were made.
-        ceilings: the best that the device can do.
+        protocol: how the measurements were made.
+        ceilings: best rates of the device.
         rows: one or more measurements, all of one type.
     """
 
@@ -54,16 +54,16 @@ class TimingReport:
     def of(
         names: Sequence[str], scales: Sequence[float], setting: Setting, rows: Sequence[Measurement]
     ) -> TimingReport:
-        """Return the report of measurements that were just made.
+        """Make the report of measurements that were just taken.
 
         Raises:
             GsrError: nothing was measured.
         """
         if not rows:
             raise GsrError("nothing could be measured", hint="try larger --scales, or a smaller --side")
-        drawing = setting.what == "rasterizer"
+        drawing = setting.workload == "rasterizer"
         protocol: dict[str, Any] = {
-            "measured": setting.what,
+            "measured": setting.workload,
             "models": list(names),
             "scales": list(scales),
             "output": [setting.side, setting.side],
@@ -89,9 +89,9 @@ class TimingReport:
         }
 
     def text(self) -> str:
-        """Return what the times were taken on, an aligned table, and notes."""
+        """Return the environment, an aligned table, and notes."""
         facts, protocol, precision = self.environment, self.protocol, self.ceilings.precision
-        columns = _DRAWING if isinstance(self.rows[0], DrawingRow) else _PIPELINE
+        columns = _DRAWING if isinstance(self.rows[0], DrawingMeasurement) else _PIPELINE
         ceilings = [
             f"a matrix product reaches {self.ceilings.matmul_flop_per_s / 1e12:.3g} TFLOP/s in {precision}",
             f"a copy {self.ceilings.copy_bytes_per_s / 1e9:.3g} GB/s",
@@ -107,16 +107,16 @@ class TimingReport:
         )
 
     def notes(self) -> list[str]:
-        """Return what one needs to know about the numbers."""
+        """Return notes for reading the numbers."""
         random = sorted({row.model for row in self.rows if row.weights == "random"})
         notes = [
             f"{name} *: random weights. The network takes as long as a trained one, but its Gaussians have other "
             "sizes, so pairs and drawing times differ."
             for name in random
         ]
-        others = {(row.model, row.precision) for row in self.rows if isinstance(row, PipelineRow)}
+        others = {(row.model, row.precision) for row in self.rows if isinstance(row, PipelineMeasurement)}
         notes += [
-            f"{name}: its network is computed in {precision}."
+            f"{name}: the network runs in {precision}."
             for name, precision in sorted(others)
             if precision != self.ceilings.precision
         ]
@@ -126,7 +126,7 @@ class TimingReport:
             notes.append("G pairs/s: per core.")
         if "cuda" in self.environment and self.ceilings.fp32_instructions_per_s is None:
             notes.append("no arithmetic floor: the GPU's clock rate is unknown.")
-        failures = {row.graph_failure for row in self.rows if isinstance(row, PipelineRow)} - {None}
+        failures = {row.graph_failure for row in self.rows if isinstance(row, PipelineMeasurement)} - {None}
         return notes + [f"no CUDA graph of the network: {failure}" for failure in sorted(map(str, failures))]
 
     def csv(self) -> bytes:
@@ -136,7 +136,7 @@ class TimingReport:
         return to_csv(headings, [[row.get(name) for name in headings] for row in rows])
 
     def plot(self, suffix: str) -> bytes:
-        """Plot the times by scale, or for rasterizers the rates; see :func:`gsrcli.plots.encode`."""
+        """Plot the times by scale, or the rates for rasterizers; see :func:`gsrcli.plots.encode`."""
         figure, (axes,) = plots.panels(1, 7, 4.5)
         labels = list(dict.fromkeys(map(_label, self.rows)))
         for (label, name), points in self._lines().items():
@@ -147,7 +147,7 @@ class TimingReport:
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter("")
         height, width = self.protocol["output"]
-        drawing = isinstance(self.rows[0], DrawingRow)
+        drawing = isinstance(self.rows[0], DrawingMeasurement)
         axes.set_ylabel("G pairs/s, forward" if drawing else f"ms to {width}×{height} pixels")
         title = f"{self.environment['device']}, {self.ceilings.precision}"
         axes.set_title(plots.literal(title), fontsize="medium")
@@ -156,11 +156,11 @@ class TimingReport:
         return plots.encode(figure, suffix)
 
     def _lines(self) -> dict[tuple[str, str], list[tuple[float, float]]]:
-        """Return points (scale, value) by the model and the name of their line."""
+        """Return points (scale, value) by model and name of the line."""
         lines: dict[tuple[str, str], list[tuple[float, float]]] = {}
         for row in self.rows:
             values: dict[str, float | None]
-            if isinstance(row, DrawingRow):
+            if isinstance(row, DrawingMeasurement):
                 drawn_by = row.backend if row.backend in _STYLES else "gsrcli"
                 name = drawn_by if row.order == "picture" else f"{drawn_by}, {row.order}"
                 values = {name: row.forward_pairs_per_s / 1e9}
@@ -174,7 +174,7 @@ class TimingReport:
 
 
 def _flat(row: Measurement) -> dict[str, Any]:
-    """Return numbers and texts by name, each time in milliseconds with its interquartile range beside it."""
+    """Return numbers and texts by name, and with each time in milliseconds its interquartile range."""
     entries: dict[str, Any] = {}
     for field in dataclasses.fields(row):
         value = getattr(row, field.name)
@@ -190,14 +190,14 @@ def _label(row: Measurement) -> str:
 
 
 def _number(value: float | None, digits: int = 3) -> str | None:
-    """Return a number without an exponent, to so many significant digits."""
+    """Format a number without an exponent, to ``digits`` significant digits."""
     if value is None:
         return None
     return f"{value:.0f}" if value >= 10**digits else f"{value:.{digits}g}"
 
 
 def _over_floor(row: Measurement, timing: Timing) -> str | None:
-    """Return a time as a multiple of the least possible, where that is known."""
+    """Return a time as a multiple of the least possible time, or None if that is unknown."""
     if row.arithmetic_floor_ms is None:
         return None
     return _number(timing.median / max(row.arithmetic_floor_ms, row.traffic_floor_ms))
@@ -231,7 +231,7 @@ _PIPELINE: tuple[Column[Any], ...] = (
 )
 
 
-def _speedup(row: DrawingRow, stage: str, against: str) -> str | None:
+def _speedup(row: DrawingMeasurement, stage: str, against: str) -> str | None:
     value = getattr(row, f"{stage}_over_{against}")
     return None if value is None or row.backend == against else f"{_number(value)}×"
 

@@ -1,4 +1,4 @@
-"""How much there is to draw, and how long that must take."""
+"""How much there is to draw, and the least time it can take."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from gsrcli.size import Size
 
 __all__ = ["Floors", "count_pairs", "in_float64"]
 
-_INSTRUCTIONS = 12  # a pair, about: its place, the exponent, the exponential, and a multiply-add for each channel
+_INSTRUCTIONS = 12  # about, per pair: its position, the exponent, the exponential, and a multiply-add per channel
 _GAUSSIANS_AT_ONCE = 1 << 20
 
 
 def count_pairs(field: Gaussians, scale: tuple[float, float], size: Size) -> int:
-    """The (Gaussian, pixel) pairs that must be drawn, whatever a rasterizer visits: those with exp(-q/2) >= EPSILON.
+    """Count the (Gaussian, pixel) pairs that any rasterizer must draw: those with exp(-q/2) >= EPSILON.
 
-    They are counted exactly, by where each ellipse begins and ends on each row of pixels.
+    The count is exact, from where each ellipse begins and ends on each row of pixels.
 
     Args:
         field: one field.
         scale: output pixels per LR pixel, (y, x).
-        size: height and width of the output.
+        size: size of the output.
     """
     total = 0
     for first in range(0, len(field), _GAUSSIANS_AT_ONCE):
@@ -57,11 +57,11 @@ def _pairs(field: Gaussians, scale: tuple[float, float], size: Size) -> int:
 
 @dataclass(frozen=True)
 class Floors:
-    """The least milliseconds that drawing a field can take.
+    """The least time that drawing a field can take, in milliseconds.
 
     Attributes:
-        traffic: by reading the Gaussians and writing the picture, once, in float32.
-        arithmetic: by about 12 instructions a pair, or None where the device's rate is not known.
+        traffic: time to read the Gaussians and write the picture once, in float32.
+        arithmetic: time of about 12 instructions per pair, or None if the device's rate is unknown.
     """
 
     traffic: float
@@ -76,5 +76,5 @@ class Floors:
 
 
 def in_float64(field: Gaussians) -> Gaussians:
-    """A field in float64, on its device where that has the type, else on the CPU."""
+    """Return a field in float64, on its device if that supports the type, else on the CPU."""
     return field.to(device="cpu" if field.device.type == "mps" else None, dtype=torch.float64)

@@ -32,7 +32,7 @@ from gsrcli.upscaling.target import Target
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-    from gsrcli.runtime.timing import Seconds
+    from gsrcli.runtime.timing import StageTimer
     from gsrcli.upscaling.upscaler import Upscaler
 
 __all__ = ["Batch", "Outcome"]
@@ -78,7 +78,7 @@ class Batch:
     max_pixels: int = DEFAULT_MAX_PIXELS
     debug: bool = False
     upscaler: Upscaler | None = field(default=None, init=False)
-    _seconds: Seconds | None = field(default=None, init=False)
+    _seconds: StageTimer | None = field(default=None, init=False)
     _decoding: float = field(default=0.0, init=False)
     _encoding: float = field(default=0.0, init=False)
 
@@ -127,10 +127,10 @@ class Batch:
 
     def _loaded(self, bar: tqdm[Any]) -> Upscaler:
         if self.upscaler is None:
-            from gsrcli.runtime.timing import Seconds
+            from gsrcli.runtime.timing import StageTimer
             from gsrcli.upscaling.upscaler import STAGES
 
-            self.upscaler, self._seconds = self.load(), Seconds(STAGES)
+            self.upscaler, self._seconds = self.load(), StageTimer(STAGES)
             bar.set_description_str("upscaling")
             bar.unpause()  # to tell the time that pictures take
         return self.upscaler

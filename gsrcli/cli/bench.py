@@ -13,7 +13,7 @@ from gsrcli.cli.options import Arithmetic, Debug, Device, Json
 from gsrcli.cli.outputs import check_file, check_plot
 
 if TYPE_CHECKING:
-    from gsrcli.benchmark.plan import What
+    from gsrcli.benchmark.plan import Workload
 
 __all__ = ["bench"]
 
@@ -74,7 +74,7 @@ def bench(
         if threads:
             torch.set_num_threads(threads)
         where = pick_device(device)
-        what: What = "rasterizer" if rasterizer else "pipeline"
+        what: Workload = "rasterizer" if rasterizer else "pipeline"
         names = tuple(name.strip() for name in models.split(",")) if models else default_models(what, where)
         for name in names:
             Subject.check(name)

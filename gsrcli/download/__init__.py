@@ -1,1 +1,1 @@
-"""Files from the network: fetched over HTTP, known by their digests, recorded when they first came."""
+"""Files from the network: downloads over HTTP, digests, and records of where files came from."""

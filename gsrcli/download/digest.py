@@ -1,4 +1,4 @@
-"""Digests of files: what tells that a file is the one that was meant."""
+"""Digests of files, which identify their content."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Digest:
     """A digest and its kind.
 
     Attributes:
-        kind: ``sha256``, or ``git-blob-sha1``, by which git names a file's content.
+        kind: ``sha256``, or ``git-blob-sha1``, git's name for a file's content.
         value: lower-case hexadecimal.
     """
 
@@ -26,16 +26,16 @@ class Digest:
 
     @classmethod
     def parse(cls, text: str) -> Digest:
-        """Parse a digest that is written ``kind:value``.
+        """Parse a digest written as ``kind:value``.
 
         Raises:
-            ValueError: there is no such kind, or the value is none of it.
+            ValueError: the kind is unknown, or the value is not of that kind.
         """
         kind, _, value = text.partition(":")
         if kind not in _HEX_DIGITS:
-            raise ValueError(f"{text!r} is no digest: it should begin with {' or '.join(f'{k}:' for k in _HEX_DIGITS)}")
+            raise ValueError(f"invalid digest {text!r}: it must begin with {' or '.join(f'{k}:' for k in _HEX_DIGITS)}")
         if not re.fullmatch(rf"[0-9a-f]{{{_HEX_DIGITS[kind]}}}", value):
-            raise ValueError(f"{text!r} is no {kind}: that is {_HEX_DIGITS[kind]} lower-case hexadecimal digits")
+            raise ValueError(f"invalid {kind} {text!r}: it must have {_HEX_DIGITS[kind]} lower-case hexadecimal digits")
         return cls(kind, value)
 
     @classmethod
@@ -43,7 +43,7 @@ class Digest:
         """Compute the digest of a file.
 
         Raises:
-            OSError: it cannot be read.
+            OSError: the file cannot be read.
         """
         if kind == "git-blob-sha1":
             digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
@@ -62,6 +62,6 @@ def sha256_of(path: Path) -> str:
     """Compute the SHA-256 of a file, in hexadecimal.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
     """
     return Digest.of(path).value

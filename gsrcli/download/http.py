@@ -1,11 +1,10 @@
-"""Files over HTTPS: resumed where they broke off, tried again where that may help, never taken for what they are not.
+"""Downloads over HTTPS that resume after interruptions, retry temporary failures, and verify what they receive.
 
-A file grows under a name of its own, beside a note on where its bytes come from. Bytes are only ever added to it from
-the same URL and under the same strong entity tag (RFC 9110, sections 13.1.5 and 14.2); whatever else it holds is
-thrown away.
+A file grows under a temporary name, beside a note on the source of its bytes. Bytes are only appended from the same URL
+and under the same strong entity tag (RFC 9110, sections 13.1.5 and 14.2); otherwise the download starts over.
 
-This stands on requests, as pooch does. pooch itself does not serve: it begins anew where a download broke off, and
-does not know git's blob ids.
+This uses requests, as pooch does. pooch itself is no alternative: it restarts interrupted downloads, and does not
+support git's blob IDs.
 """
 
 from __future__ import annotations
@@ -36,35 +35,35 @@ from gsrcli.runtime.files import write_whole
 __all__ = ["ByteCount", "Check", "Progress", "download", "forget", "is_offline"]
 
 Check = Callable[[Path], None]
-"""Raises DownloadError where a complete file is not the one that was meant."""
+"""Function that raises DownloadError if a complete file is not the expected one."""
 
 ByteCount = Callable[[int, "int | None"], None]
-"""Is told how many bytes are there, and how many there will be, where that is known."""
+"""Function that receives the bytes so far, and the total bytes or None."""
 
 Progress = Callable[[str, int, "int | None"], None]
-"""Is told the same of several files: a file's name, its bytes so far, and its bytes in all, where that is known."""
+"""Function that receives a file's name, its bytes so far, and its total bytes or None."""
 
 TIMEOUT = 30.0
-"""Seconds of silence after which a connection is given up."""
+"""Seconds without data after which a connection is dropped."""
 
 PAUSES = (1.0, 2.0, 4.0, 8.0)
-"""Seconds to wait before trying again; after the last, a URL is given up."""
+"""Seconds to wait before each retry; after the last retry, a URL is given up."""
 
 LONGEST_PAUSE = 60.0
-"""Seconds to wait at most where a server asks for a pause."""
+"""Longest pause that a server can ask for, in seconds."""
 
 _PROGRESS = 2**20
-"""Bytes that a try must have added to earn a new round of tries."""
+"""Bytes that must have arrived for the retries to start over."""
 
 _CHUNK = 2**18
 _STRONG_TAG = re.compile(r'"[!#-~]*"')
 _TOKEN_ORIGIN = "https://huggingface.co"
-_TOKEN_HINT = "set HF_TOKEN to an access token of an account at huggingface.co that may read it"
+_TOKEN_HINT = "set HF_TOKEN to an access token of a huggingface.co account that may read the file"
 _PROXY_LOGIN = "HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT"
 
 
 class _InterruptionError(DownloadError):
-    """A failure that may pass."""
+    """A failure that may be temporary."""
 
     def __init__(self, message: str, pause: float | None = None) -> None:
         super().__init__(message)
@@ -72,31 +71,31 @@ class _InterruptionError(DownloadError):
 
 
 def is_offline() -> bool:
-    """Whether the user forbids the network."""
+    """Return whether the user has forbidden network access."""
     return os.environ.get("GSRCLI_OFFLINE", "0") not in ("", "0")
 
 
 def download(urls: Sequence[str], part: Path, check: Check, report: ByteCount) -> str:
-    """Bring a file here, whole and checked.
+    """Download a file completely and check it.
 
-    HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY are honoured. HF_TOKEN goes to huggingface.co alone, and only
-    encrypted.
+    HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY are respected. HF_TOKEN is sent to huggingface.co only, and only
+    over HTTPS.
 
     Args:
-        urls: where it is; each is tried in turn until one gives a file that passes.
-        part: where to put it; what an earlier call left there is gone on with, where that is safe.
-        check: passes or refuses the complete file.
-        report: is told of progress.
+        urls: alternative addresses, tried in turn until one serves a file that passes the check.
+        part: path to write to; a part that an earlier call left there is resumed if that is safe.
+        check: accepts or refuses the complete file.
+        report: called with the progress.
 
     Returns:
-        The URL that gave it.
+        The URL that served the file.
 
     Raises:
-        DownloadError: no URL gave it; ``part`` remains only if a later call can go on with it.
-        OSError: it cannot be written; nothing of it remains.
+        DownloadError: no URL served it; ``part`` is kept only if a later call can resume it.
+        OSError: the file cannot be written; nothing of it is kept.
     """
     if is_offline():
-        raise DownloadError(f"GSRCLI_OFFLINE is set, so {urls[0]} is not fetched")
+        raise DownloadError(f"GSRCLI_OFFLINE is set, so {urls[0]} was not downloaded")
     failures = []
     for url in urls:
         try:
@@ -114,13 +113,13 @@ def download(urls: Sequence[str], part: Path, check: Check, report: ByteCount) -
 
 
 def forget(part: Path) -> None:
-    """Remove what there is of a file."""
+    """Delete a partly downloaded file and its note."""
     part.unlink(missing_ok=True)
     _note_of(part).unlink(missing_ok=True)
 
 
 def _fetch(url: str, part: Path, report: ByteCount) -> None:
-    """Complete a part, trying again after failures that may pass for as long as it grows."""
+    """Complete a part; retry after temporary failures as long as it grows."""
     pauses = iter(PAUSES)
     most = _size_of(part)
     while True:
@@ -145,7 +144,7 @@ def _wait(seconds: float, because: _InterruptionError) -> None:
 
 
 def _examine(url: str, part: Path, check: Check) -> None:
-    """Refuse a complete file that is not the one that was meant, and remove it."""
+    """Check a complete file, and delete it if it is not the expected one."""
     try:
         _refuse_pages(url, part)
         check(part)
@@ -156,7 +155,7 @@ def _examine(url: str, part: Path, check: Check) -> None:
 
 @dataclass(frozen=True)
 class _Origin:
-    """Where the bytes of a part come from."""
+    """The source of a part's bytes."""
 
     url: str
     etag: str | None
@@ -164,7 +163,7 @@ class _Origin:
 
     @classmethod
     def of(cls, part: Path) -> _Origin | None:
-        """The origin of a part that is complete or can be gone on with, else None."""
+        """Return the origin of a part that is complete or can be resumed, else None."""
         try:
             origin = cls(**json.loads(_note_of(part).read_bytes()))
             size = part.stat().st_size
@@ -178,7 +177,7 @@ class _Origin:
     @classmethod
     def from_answer(cls, url: str, response: Response) -> _Origin:
         etag = response.headers.get("ETag", "")
-        # A weak tag (W/) promises no equal bytes.
+        # A weak tag (W/) does not promise equal bytes.
         return cls(url, etag if _STRONG_TAG.fullmatch(etag) else None, response.raw.length_remaining)
 
     def note(self, part: Path) -> None:
@@ -186,7 +185,7 @@ class _Origin:
 
 
 def _try(url: str, part: Path, report: ByteCount) -> None:
-    """One request for what a part lacks."""
+    """Request what a part lacks, once."""
     origin = _Origin.of(part)
     if origin and origin.url != url:
         origin = None
@@ -210,13 +209,13 @@ def _try(url: str, part: Path, report: ByteCount) -> None:
                 size += len(chunk)
                 report(size, total)
     if total is not None and size < total:
-        raise _InterruptionError(f"{url}: the connection broke off after {size} of {total} bytes")
+        raise _InterruptionError(f"{url}: the connection was closed after {size} of {total} bytes")
     if total is None and origin:
         dataclasses.replace(origin, total=size).note(part)
 
 
 def _start(origin: _Origin, response: Response, part: Path) -> None:
-    """Begin a part anew. It is emptied first: its note must never vouch for other bytes."""
+    """Start a part over. It is emptied first, so that its note never describes other bytes."""
     if response.headers.get("Content-Type", "").lower().startswith("text/html"):
         raise _page(origin.url)
     part.write_bytes(b"")
@@ -224,34 +223,34 @@ def _start(origin: _Origin, response: Response, part: Path) -> None:
 
 
 def _require_continuation(response: Response, origin: _Origin | None, size: int, part: Path) -> None:
-    """See that a partial answer begins where the part ends, and is of the same file."""
+    """Check that a partial response begins where the part ends and belongs to the same file."""
     if origin is None:
-        raise DownloadError(f"{response.url}: the server sent a part of the file where all of it was asked for")
+        raise DownloadError(f"{response.url}: the server sent a part of the file although all of it was requested")
     expected = origin.etag, f"bytes {size}-{(origin.total or 0) - 1}/{origin.total}"
     if (response.headers.get("ETag"), response.headers.get("Content-Range")) != expected:
         forget(part)
-        raise _InterruptionError("the file changed while it was fetched", pause=0)
+        raise _InterruptionError("the file changed during the download", pause=0)
 
 
 def _answer(url: str, headers: dict[str, str], part: Path) -> Response:
-    """The answer to a request: the file, or a part of it."""
+    """Send a request, and return the response: the file, or a part of it."""
     place = _place(url)
     try:
         with _Session() as session:
             response = session.get(url, headers=headers, auth=_show_token, timeout=TIMEOUT, stream=True)
-    except (RequestException, HTTPError, ValueError) as error:  # the last of addresses that are none
+    except (RequestException, HTTPError, ValueError) as error:  # ValueError: an invalid address
         raise _failure(place, error) from error
-    response.raw.enforce_content_length = False  # what is missing is counted here
+    response.raw.enforce_content_length = False  # missing bytes are counted here
     if response.status_code in (200, 206):
         return response
     with response:
-        if response.status_code == 416:  # there is no such range: what we have is not of this file
+        if response.status_code == 416:  # no such range: our part belongs to another file
             forget(part)
         raise _refusal(url, response)
 
 
 def _chunks(url: str, response: Response, wanted: int | None) -> Iterator[bytes]:
-    """The body as it comes in, up to so many bytes."""
+    """Yield the body as it arrives, up to ``wanted`` bytes."""
     while wanted is None or wanted > 0:
         try:
             chunk = response.raw.read1(_CHUNK if wanted is None else min(_CHUNK, wanted))
@@ -264,52 +263,52 @@ def _chunks(url: str, response: Response, wanted: int | None) -> Iterator[bytes]
 
 
 def _refusal(url: str, response: Response) -> DownloadError:
-    """What a status other than success means."""
+    """Translate a status other than success into an error."""
     code = response.status_code
     if code in (408, 416, 425, 429) or code >= 500:
-        return _InterruptionError(f"{url}: the server answers {code} ({response.reason})", _pause_of(response))
+        return _InterruptionError(f"{url}: the server answered {code} ({response.reason})", _pause_of(response))
     if code in (401, 403):
         hint = _TOKEN_HINT if url.startswith(f"{_TOKEN_ORIGIN}/") else None
         return DownloadError(f"{url}: access is denied ({code})", hint=hint)
     if code in (404, 410):
         return DownloadError(f"{url}: there is no such file ({code})")
     if code == 407:
-        return DownloadError(f"{_place(url)}: the proxy wants a login", hint=_PROXY_LOGIN)
-    return DownloadError(f"{url}: the server answers {code} ({response.reason})")
+        return DownloadError(f"{_place(url)}: the proxy requires a login", hint=_PROXY_LOGIN)
+    return DownloadError(f"{url}: the server answered {code} ({response.reason})")
 
 
 def _pause_of(response: Response) -> float | None:
-    """Seconds that a server asks to wait, within reason; None where it does not say."""
+    """Return the seconds that a server asks to wait, at most LONGEST_PAUSE; None if it does not ask."""
     try:
         seconds = Retry().get_retry_after(response.raw)
-    except (InvalidHeader, ValueError, OverflowError):  # no number and no date, or none that there is
+    except (InvalidHeader, ValueError, OverflowError):  # neither a number nor a valid date
         return None
     return None if seconds is None else min(seconds, LONGEST_PAUSE)
 
 
 def _failure(place: str, error: Exception) -> DownloadError:
-    """What it means that there is no answer, or no more of it."""
+    """Translate a transport error into a DownloadError."""
     reason = _innermost(error)
     if isinstance(error, TooManyRedirects):
-        return DownloadError(f"{place}: redirects in a circle")
+        return DownloadError(f"{place}: too many redirects")
     if isinstance(error, InvalidSchema) and "SOCKS" in str(error):
-        return DownloadError(f"{place}: SOCKS needs one more package", hint="pip install 'requests[socks]'")
+        return DownloadError(f"{place}: SOCKS proxies need another package", hint="pip install 'requests[socks]'")
     if isinstance(error, ValueError):
         return DownloadError(f"{place}: {error}")
     if isinstance(reason, ssl.SSLCertVerificationError):
-        hint = "where a proxy or firewall reads along, REQUESTS_CA_BUNDLE must name its certificate"
+        hint = "if a proxy or firewall inspects traffic, set REQUESTS_CA_BUNDLE to its certificate"
         return DownloadError(f"{place}: its certificate is not trusted: {reason.verify_message}", hint=hint)
     if "Tunnel connection failed: 407" in str(reason):
-        return DownloadError(f"{place}: the proxy wants a login", hint=_PROXY_LOGIN)
+        return DownloadError(f"{place}: the proxy requires a login", hint=_PROXY_LOGIN)
     if isinstance(reason, TimeoutError):
-        return _InterruptionError(f"{place}: no answer for {TIMEOUT:g} s")
+        return _InterruptionError(f"{place}: no response for {TIMEOUT:g} s")
     if isinstance(reason, socket.gaierror):
-        return _InterruptionError(f"{place}: its host cannot be found")
+        return _InterruptionError(f"{place}: host not found")
     return _InterruptionError(f"{place}: {getattr(reason, 'strerror', None) or reason or type(reason).__name__}")
 
 
 def _place(url: str) -> str:
-    """An address, and the proxy that stands before it, without its password."""
+    """Return an address with the proxy in front of it, without the proxy's password."""
     proxy = select_proxy(url, get_environ_proxies(url))
     if not proxy:
         return url
@@ -319,19 +318,19 @@ def _place(url: str) -> str:
     except ValueError:
         host = port = None
     if not host:
-        raise DownloadError(f"{url}: the environment names a proxy at an address that is none", hint=_PROXY_LOGIN)
+        raise DownloadError(f"{url}: the proxy address in the environment is invalid", hint=_PROXY_LOGIN)
     return f"{url}, through the proxy {host}:{port}" if port else f"{url}, through the proxy {host}"
 
 
 def _innermost(error: BaseException) -> BaseException:
-    """What went wrong, out of all that requests and urllib3 wrap it in."""
+    """Return the original error inside those that requests and urllib3 wrap around it."""
     wrapped = [error.__cause__, error.__context__, *error.args]
     inner = next((each for each in wrapped if isinstance(each, BaseException)), None)
     return _innermost(inner) if inner else error
 
 
 def _refuse_pages(url: str, part: Path) -> None:
-    """Refuse what servers send in place of a file, as a success."""
+    """Refuse pages and pointers that servers send in place of a file with a success status."""
     with part.open("rb") as file:
         head = file.read(512).lstrip().lower()
     if head.startswith((b"<!doctype", b"<html", b"<?xml")):
@@ -343,12 +342,12 @@ def _refuse_pages(url: str, part: Path) -> None:
 
 
 def _page(url: str) -> DownloadError:
-    hint = "open the address in a browser: a login page, or that of a hotel's or company's network, may be in between"
+    hint = "open the address in a browser: a login page of the site or of your network may be in the way"
     return DownloadError(f"{url}: the server sent a web page instead of the file", hint=hint)
 
 
 class _Session(Session):
-    """Follows redirects, but not from an encrypted address to one that is not, and takes no login from ~/.netrc."""
+    """A session that does not follow redirects from HTTPS to HTTP, and takes no login from ~/.netrc."""
 
     def rebuild_auth(self, prepared_request: PreparedRequest, response: Response) -> None:
         before, after = str(response.request.url), str(prepared_request.url)
@@ -358,15 +357,15 @@ class _Session(Session):
             prepared_request.headers.pop("Authorization", None)
 
     def rebuild_proxies(self, prepared_request: PreparedRequest, proxies: object) -> dict[str, str]:
-        return super().rebuild_proxies(prepared_request, {})  # as the environment says of the new address, not the old
+        return super().rebuild_proxies(prepared_request, {})  # the new address's proxies, from the environment
 
 
 def _show_token(request: PreparedRequest) -> PreparedRequest:
-    """Show the user's token to the one host that it is for; a redirect elsewhere does not take it along."""
+    """Send the user's token to the one host that it is for; redirects to other hosts do not receive it."""
     token = os.environ.get("HF_TOKEN", "").strip()
     if token and str(request.url).startswith(f"{_TOKEN_ORIGIN}/"):
         if not re.fullmatch("[!-~]+", token):
-            raise DownloadError("HF_TOKEN is no access token: it holds spaces, line breaks or such", hint=_TOKEN_HINT)
+            raise DownloadError("HF_TOKEN is not an access token: it contains spaces or line breaks", hint=_TOKEN_HINT)
         request.headers["Authorization"] = f"Bearer {token}"
     return request
 

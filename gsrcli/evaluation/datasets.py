@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any
 
 from gsrcli.download.digest import Digest, sha256_of
-from gsrcli.download.provenance import Ledger, Original, Record
+from gsrcli.download.provenance import Ledger, Record, SourceFile
 from gsrcli.errors import DownloadError, GsrError, UsageError, nearest
 from gsrcli.evaluation.versions import pictures_in
 from gsrcli.images import INPUT_SUFFIXES
@@ -224,7 +224,7 @@ def _fetch(dataset: Dataset, archive: Archive, report: Progress | None) -> None:
             report(file, done, total)
 
     origin = download(archive.urls, part, lambda path: ledger.require_known(file, path, archive.digest), tell)
-    sources = {file: Original(sha256_of(part), origin)}
+    sources = {file: SourceFile(sha256_of(part), origin)}
     try:
         _unpack(dataset, part)
     except DownloadError:

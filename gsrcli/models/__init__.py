@@ -1,4 +1,4 @@
-"""The models by name. A model's own module, and torch with it, is imported when it is built."""
+"""The models by name. A model's own module, and with it torch, is imported when the model is built."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _GSASR_NAMES = (
 )
 _GAUSSIANSR_NAMES = ("gaussiansr-edsr", "gaussiansr-edsr-released")
 MODEL_NAMES = ("gsasr-lite", *_GSASR_NAMES, *_GAUSSIANSR_NAMES)
-"""Every architecture :func:`build` knows."""
+"""The architectures that :func:`build` knows."""
 
 
 def __getattr__(name: str) -> Any:
-    """Import what needs torch at first use (PEP 562)."""
+    """Import the names that need torch at first use (PEP 562)."""
     if name not in ("Model", "Traits"):
         raise AttributeError(f"module 'gsrcli.models' has no attribute {name!r}")
     from gsrcli.models import base
@@ -29,15 +29,15 @@ def __getattr__(name: str) -> Any:
 
 
 def build(name: str, config: dict[str, Any] | None = None) -> Model:
-    """A model with fresh weights.
+    """Build a model with untrained weights.
 
     Args:
-        name: one of MODEL_NAMES.
+        name: a name in MODEL_NAMES.
         config: fields of the model's config that differ from its defaults.
 
     Raises:
-        KeyError: there is no such model.
-        TypeError: the config has a field the model does not know.
+        KeyError: the model is unknown.
+        TypeError: the config has an unknown field.
     """
     if name == "gsasr-lite":
         from gsrcli.models.lite import Lite, LiteConfig
@@ -54,5 +54,5 @@ def build(name: str, config: dict[str, Any] | None = None) -> Model:
 
 
 def config_of(model: Model) -> dict[str, Any]:
-    """The config that :func:`build` makes this model from, as plain data."""
+    """Return the config from which :func:`build` makes this model, as plain data."""
     return dataclasses.asdict(model.config)  # type: ignore[call-overload]

@@ -1,10 +1,9 @@
 """Attention inside square windows of a picture.
 
-Pictures of tokens are ``(B, h, w, d)``; cut into windows they are ``(B, n, t, d)``, n windows of t tokens,
-both in row-major order. Where the tokens fall in their window is told to the attention by a *position
-scheme*, a module called with queries and keys ``(B, n, heads, t, d / heads)`` that returns them, possibly
-changed, and a bias ``(heads, t, t)`` for the attention logits or None. A *mask* ``(n, t, u)`` is true where a
-query may see a key.
+Pictures of tokens are ``(B, h, w, d)``; cut into windows they are ``(B, n, t, d)``, n windows of t tokens, both in
+row-major order. A *position scheme* tells the attention where tokens lie in their window: it is a module called with
+queries and keys ``(B, n, heads, t, d / heads)`` that returns them, possibly changed, and a bias ``(heads, t, t)`` for
+the attention logits or None. A *mask* ``(n, t, u)`` is true where a query may see a key.
 """
 
 from __future__ import annotations
@@ -47,20 +46,20 @@ def to_picture(windows: Tensor, height: int, width: int) -> Tensor:
 
 
 def shift(picture: Tensor, distance: int) -> Tensor:
-    """Roll ``(B, h, w, d)`` down and right by ``distance`` tokens; what leaves re-enters opposite."""
+    """Roll ``(B, h, w, d)`` down and right by ``distance`` tokens; tokens that leave re-enter at the opposite edge."""
     return picture.roll((distance, distance), (1, 2)) if distance else picture
 
 
 def shift_distance(layer: int, window: int) -> int:
-    """By how much a layer's windows are shifted: those of every other one, by half a window (Swin)."""
+    """Return how far a layer's windows are shifted: half a window in every other layer (Swin)."""
     return window // 2 if layer % 2 else 0
 
 
 def shift_mask(height: int, width: int, side: int, distance: int, device: torch.device) -> Tensor:
-    """The mask ``(n, side², side²)`` of a picture shifted by ``-distance`` that keeps its opposite edges apart.
+    """Return the mask ``(n, side², side²)`` that keeps opposite edges of a picture shifted by ``-distance`` apart.
 
-    In a window at the bottom or right edge, what was rolled in does not see what was there before, nor is it
-    seen (Swin, arXiv:2103.14030, section 3.2).
+    In a window at the bottom or right edge, tokens that were rolled in and tokens that were there before do not see
+    each other (Swin, arXiv:2103.14030, section 3.2).
     """
     rolled_in = [torch.arange(length, device=device) >= length - distance for length in (height, width)]
     origin = 2 * rolled_in[0].unsqueeze(-1) + rolled_in[1]
@@ -69,13 +68,13 @@ def shift_mask(height: int, width: int, side: int, distance: int, device: torch.
 
 
 def token_positions(side: int) -> Tensor:
-    """The places (x, y) of a window's tokens: ``(2, side²)``, integers."""
+    """Return the positions (x, y) of a window's tokens: ``(2, side²)``, integers."""
     token = torch.arange(side * side)
     return torch.stack((token % side, token // side))
 
 
 def relative_position_index(side: int) -> Tensor:
-    """``(side², side²)``: the row of the bias table for each pair of query and key (arXiv:2103.14030)."""
+    """Return the row of the bias table for each pair of query and key: ``(side², side²)`` (arXiv:2103.14030)."""
     x, y = token_positions(side)
     across, down = (place[:, None] - place[None, :] + side - 1 for place in (x, y))
     return down * (2 * side - 1) + across
@@ -91,8 +90,8 @@ class TokenConv(nn.Conv2d):
 class RotaryPosition(nn.Module):
     """Mixed two-dimensional rotary embedding with learned frequencies (RoPE-ViT, arXiv:2403.13298).
 
-    Consecutive channel pairs of queries and keys turn by the angle ``x * fx + y * fy``, so their products
-    depend on the difference of places alone.
+    Consecutive channel pairs of queries and keys are rotated by the angle ``x * fx + y * fy``, so their products
+    depend on the difference of positions alone.
     """
 
     places: Tensor
@@ -103,12 +102,12 @@ class RotaryPosition(nn.Module):
         self.register_buffer("places", token_positions(side).float(), persistent=False)
 
     def forward(self, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor, None]:
-        # A window of queries smaller than that of the keys (HAT's overlapping attention) uses the first places.
+        # A window of queries smaller than that of the keys (HAT's overlapping attention) uses the first positions.
         turns = self._turns()
         return _rotate(query, turns), _rotate(key, turns), None
 
     def _turns(self) -> Tensor:
-        """Complex numbers of the angles: ``(heads, t, head_width / 2)``."""
+        """Return the rotations as complex numbers: ``(heads, t, head_width / 2)``."""
         x, y = self.places.unsqueeze(-1)
         fx, fy = self.frequencies.unsqueeze(-2).float()
         angle = x * fx + y * fy
@@ -116,7 +115,7 @@ class RotaryPosition(nn.Module):
 
 
 def _rotary_frequencies(heads: int, head_width: int, base: float = 10.0) -> Tensor:
-    """``(2, heads, head_width / 2)``: geometric magnitudes along two orthogonal directions, random for each head."""
+    """Draw frequencies ``(2, heads, head_width / 2)``: geometric series along two orthogonal, random directions."""
     magnitude = base ** (-torch.arange(0, head_width, 4) / head_width)
     direction = 2 * math.pi * torch.rand(heads, 1)
     angle = torch.cat((direction, direction + math.pi / 2), dim=1).unsqueeze(-1)
@@ -130,7 +129,7 @@ def _rotate(x: Tensor, turns: Tensor) -> Tensor:
 
 
 class RelativePositionBias(nn.Module):
-    """A learned logit for every offset between query and key, for every head (Swin, arXiv:2103.14030)."""
+    """A learned logit per head for every offset between query and key (Swin, arXiv:2103.14030)."""
 
     index: Tensor
 
@@ -144,11 +143,11 @@ class RelativePositionBias(nn.Module):
 
 
 class WindowAttention(nn.Module):
-    """What every multi-head attention in windows consists of; subclasses tell what looks at what.
+    """Base of the multi-head attentions in windows; subclasses define what attends to what.
 
     Args:
         width: channels d of the tokens, a multiple of ``heads``.
-        position: the position scheme, with d / heads channels a head.
+        position: the position scheme, with d / heads channels per head.
     """
 
     def __init__(self, width: int, heads: int, position: nn.Module) -> None:
@@ -159,10 +158,10 @@ class WindowAttention(nn.Module):
         self.output = nn.Linear(width, width)
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Attention proper, and the projection of what it yields.
+        """Apply attention and project its output.
 
         Args:
-            query: projected tokens, ``(B, n, t, d)``, or ``(B, 1, t, d)`` where they are the same in every window.
+            query: projected tokens, ``(B, n, t, d)``, or ``(B, 1, t, d)`` if they are the same in every window.
             key: ``(B, n, u, d)``.
             value: ``(B, n, u, d)``.
             mask: ``(n, t, u)``, true where a query may see a key.
@@ -179,7 +178,7 @@ class WindowAttention(nn.Module):
         if bias is not None:
             bias = bias.expand(*windows, self.heads, *bias.shape[-2:]).flatten(0, 1)
         query = query.expand(*windows, *query.shape[2:])
-        # The fused kernels take four axes: every window is an entry of the batch.
+        # The fused kernels take four axes, so every window becomes a batch entry.
         query, key, value = (x.flatten(0, 1) for x in (query, key, value))
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
         return self.output(mixed.transpose(1, 2).flatten(2).unflatten(0, windows))
@@ -189,7 +188,7 @@ class CrossWindowAttention(WindowAttention):
     """Attention of each window of tokens to the same window of another picture."""
 
     def forward(self, tokens: Tensor, context: Tensor) -> Tensor:
-        """Attend from tokens ``(B, n, t, d)``, or ``(B, 1, t, d)``, to ``(B, n, u, d)``; returns ``(B, n, t, d)``."""
+        """Attend from tokens ``(B, n, t, d)``, or ``(B, 1, t, d)``, to ``(B, n, u, d)``; return ``(B, n, t, d)``."""
         width = tokens.shape[-1]
         sizes = (width, 2 * width)
         (query_weight, weight), (query_bias, bias) = self.qkv.weight.split(sizes), self.qkv.bias.split(sizes)
@@ -198,11 +197,11 @@ class CrossWindowAttention(WindowAttention):
 
 
 class ShiftedWindowAttention(WindowAttention):
-    """Attention of a picture's tokens to those in the same window, where windows may be shifted (Swin).
+    """Attention of a picture's tokens to those in the same window; windows may be shifted (Swin).
 
     Args:
         window: side of the windows; the picture's sides are multiples of it.
-        distance: how far the windows are moved down and right. They wrap round the picture's edges.
+        distance: how far the windows are shifted down and right; they wrap around the picture's edges.
     """
 
     def __init__(self, width: int, heads: int, position: nn.Module, window: int, distance: int) -> None:
@@ -210,7 +209,7 @@ class ShiftedWindowAttention(WindowAttention):
         self.window, self.distance = window, distance
 
     def forward(self, picture: Tensor, mask: Tensor | None = None) -> Tensor:
-        """``(B, h, w, d)`` -> ``(B, h, w, d)``; a mask, see :func:`shift_mask`, counts where windows are shifted."""
+        """Map ``(B, h, w, d)`` to the same shape; the mask, see :func:`shift_mask`, applies only to shifted windows."""
         windows = to_windows(shift(picture, -self.distance), self.window)
         query, key, value = self.qkv(windows).chunk(3, dim=-1)
         mixed = self.attend(query, key, value, mask if self.distance else None)
@@ -218,14 +217,14 @@ class ShiftedWindowAttention(WindowAttention):
 
 
 class OverlappingWindowAttention(WindowAttention):
-    """Attention of each window of a picture to a larger window round it (HAT, arXiv:2205.04437, section 3.2).
+    """Attention of each window of a picture to a larger window around it (HAT, arXiv:2205.04437, section 3.2).
 
-    What lies outside the picture has keys and values of zero.
+    Keys and values outside the picture are zero.
 
     Args:
-        position: of the larger window.
+        position: the position scheme of the larger window.
         window: side of the windows of queries; the picture's sides are multiples of it.
-        margin: by how much the windows of keys are larger, on every side.
+        margin: tokens by which the windows of keys are larger on every side.
     """
 
     def __init__(self, width: int, heads: int, position: nn.Module, window: int, margin: int) -> None:
@@ -233,13 +232,13 @@ class OverlappingWindowAttention(WindowAttention):
         self.window, self.margin = window, margin
 
     def forward(self, picture: Tensor, mask: Tensor | None = None) -> Tensor:
-        """``(B, h, w, d)`` -> ``(B, h, w, d)``."""
+        """Map ``(B, h, w, d)`` to the same shape."""
         query, key_value = self.qkv(picture).split((picture.shape[-1], 2 * picture.shape[-1]), dim=-1)
         key, value = self._surroundings(key_value).chunk(2, dim=-1)
         return to_picture(self.attend(to_windows(query, self.window), key, value, mask), *picture.shape[1:3])
 
     def _surroundings(self, picture: Tensor) -> Tensor:
-        """``(B, h, w, d)`` -> ``(B, n, (window + 2 margin)², d)``."""
+        """Cut ``(B, h, w, d)`` into overlapping windows ``(B, n, (window + 2 margin)², d)``."""
         side = self.window + 2 * self.margin
         padded = F.pad(picture, (0, 0, *4 * (self.margin,)))
         windows = padded.unfold(1, side, self.window).unfold(2, side, self.window)

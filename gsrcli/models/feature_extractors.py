@@ -1,7 +1,7 @@
-"""AlexNet and VGG-16 as far as they find features: what perceptual metrics look at pictures through.
+"""The feature layers of AlexNet and VGG-16: the backbones of perceptual metrics.
 
-Layers are numbered as in the checkpoints that PyTorch hosts. AlexNet is that of arXiv:1404.5997, VGG-16 configuration D
-of arXiv:1409.1556.
+Layers are numbered as in the checkpoints that PyTorch hosts. AlexNet is from arXiv:1404.5997, VGG-16 is configuration
+D of arXiv:1409.1556.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ __all__ = ["ARCHITECTURES", "Architecture"]
 
 @dataclass(frozen=True)
 class Architecture:
-    """How a backbone is built, and where it is looked into.
+    """How to build a backbone, and where to take its features.
 
     Attributes:
-        build: makes it, with random weights: RGB ``(B, 3, H, W)``, normalised as for ImageNet, to features.
-        stages: where each stage ends: the number of the layer after the ReLU that gives these features.
-        smallest: the shortest side of a picture that reaches the last stage.
+        build: function that builds it with random weights; it maps RGB ``(B, 3, H, W)``, normalised as for ImageNet,
+            to features.
+        stages: end of each stage: the number of the layer after the ReLU that gives these features.
+        smallest: shortest side of a picture that still reaches the last stage, in pixels.
     """
 
     build: Callable[[], nn.Sequential]
@@ -30,7 +31,7 @@ class Architecture:
     smallest: int
 
     def split(self, backbone: nn.Sequential) -> list[nn.Sequential]:
-        """Cut a backbone of this architecture into its stages: each is given what the one before it gives."""
+        """Cut a backbone of this architecture into its stages; each takes the output of the one before."""
         layers = list(backbone)
         return [nn.Sequential(*layers[begin:end]) for begin, end in itertools.pairwise((0, *self.stages))]
 
@@ -67,4 +68,4 @@ ARCHITECTURES = {
     "alexnet": Architecture(_alexnet, (2, 5, 8, 10, 12), smallest=31),
     "vgg16": Architecture(_vgg16, (4, 9, 16, 23, 30), smallest=16),
 }
-"""By the names that weights.toml gives their weights."""
+"""The backbones, by the names of their weights in weights.toml."""

@@ -1,18 +1,18 @@
 """GaussianSR: high fidelity 2-D Gaussian splatting for arbitrary-scale image super-resolution.
 
-Hu et al., arXiv:2407.18046. One Gaussian stands at every LR pixel and carries the encoder's 64 features; its shape and
-opacity are those that a classifier picks for the pixel from a bank of kernels. At the resolution wanted the first eight
-features are splatted and the others resized bicubically, and a local Fourier decoder turns both into colours.
+Hu et al., arXiv:2407.18046. One Gaussian lies at every LR pixel and carries the encoder's 64 features; a classifier
+picks its shape and opacity from a bank of kernels. At the output resolution, the first eight features are splatted and
+the others resized bicubically, and a local Fourier decoder turns both into colours.
 
 There are two renderings of the splatted features, which give different pictures; weights are trained for one of them:
 
-- ``field`` (:class:`GaussianSR`), what the paper says: each Gaussian is drawn where it stands with the kernel of its
-  own pixel. It is local, so a picture may be cut into tiles.
-- ``released`` (:class:`ReleasedGaussianSR`), what the program computes that the authors released, for their checkpoint:
-  features are drawn patch by patch with kernels that are means over all patches of the picture.
+- ``field`` (:class:`GaussianSR`), as in the paper: each Gaussian is drawn at its position with the kernel of its own
+  pixel. It is local, so a picture can be cut into tiles.
+- ``released`` (:class:`ReleasedGaussianSR`), as in the authors' program, for their checkpoint: features are drawn
+  patch by patch with kernels that are means over all patches of the picture.
 
-The drawing of ``released`` follows the program where it departs from the paper: kernels are sampled at five by five
-points, moved to their places by bilinear interpolation, and the sums are clamped to [0, 1].
+``released`` follows the program where it departs from the paper: kernels are sampled at five by five points and shifted
+to their positions by bilinear interpolation, and the sums are clamped to [0, 1].
 """
 
 from __future__ import annotations
@@ -29,13 +29,14 @@ from gsrcli.gaussians import Gaussians
 from gsrcli.models import encoders
 from gsrcli.models.base import Model, Traits
 from gsrcli.models.encoders.edsr import EDSR
+from gsrcli.rasterizer import CUTOFF_SIGMAS
 from gsrcli.resize import bicubic
 from gsrcli.size import Size
 
 __all__ = ["GaussianSR", "GaussianSRConfig", "ReleasedGaussianSR"]
 
 STRIP_PIXELS = {"cpu": 1 << 13, "cuda": 1 << 17}
-"""Pixels decoded at a time, by device: for the CPU's caches, and to keep a GPU busy; some 6 KB each."""
+"""Pixels decoded at a time, by device: few enough for the CPU's caches, enough to keep a GPU busy; some 6 KB each."""
 
 _SPLATTED = 8  # of the 64 features
 _SIGMAS = 10  # of the bank's kernels, along either axis
@@ -47,7 +48,7 @@ _POINTS = 5
 
 @dataclass(frozen=True)
 class GaussianSRConfig:
-    """The size of the networks.
+    """Sizes of the networks.
 
     Attributes:
         blocks: residual blocks of the encoder.
@@ -59,19 +60,19 @@ class GaussianSRConfig:
 
 
 class GaussianSR(Model):
-    """GaussianSR as its paper describes it: the ``field`` rendering. See the module's text.
+    """GaussianSR as its paper describes it: the ``field`` rendering. See the module's docstring.
 
-    While it trains, a pixel's kernel is the mean of the bank weighted by a Gumbel-softmax of temperature 1.
+    During training, a pixel's kernel is the mean of the bank weighted by a Gumbel-softmax of temperature 1.
     """
 
-    antialias = True  # which bicubic resampling the features get
+    antialias = True  # of the features' bicubic resampling
 
     def __init__(self, config: GaussianSRConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or GaussianSRConfig()
         self.encoder = EDSR(encoders.CHANNELS, config.blocks, long_skip=True)
         self.classifier = nn.Conv2d(encoders.CHANNELS, _SIGMAS**2, 3, padding=1)
-        # σx, σy, ρ and opacity of each kernel: as they are, not what some activation makes of them.
+        # σx, σy, ρ and opacity of each kernel, used without activation functions.
         self.bank = nn.Parameter(_first_bank())
         self.decoder = LocalFourierDecoder(config.width)
         convolutions = 2 * config.blocks + 3
@@ -81,14 +82,14 @@ class GaussianSR(Model):
             multiple=1,
             halo=convolutions,
             exact_halo=convolutions,
-            reach=3.73 * _SIGMA_MAX + 1,  # sqrt(-2 ln EPSILON) deviations, and the decoder's convolution
+            reach=CUTOFF_SIGMAS * _SIGMA_MAX + 1,  # 1 for the decoder's convolution
             bytes_per_pixel=1500,
             channels=64 + 1,  # features and opacity
-            precision=torch.float32,  # rounded to bfloat16, one pixel in a hundred chooses another kernel
+            precision=torch.float32,  # in bfloat16, one pixel in a hundred picks another kernel
         )
 
     def forward(self, image: Tensor, scale: Tensor) -> Gaussians:
-        """The picture's Gaussians; see :meth:`Model.forward`. They do not depend on the scale.
+        """Predict the picture's Gaussians, which do not depend on the scale; see :meth:`Model.forward`.
 
         Returns:
             Gaussians at the pixels' centres with 65 channels: the pixel's features, and its opacity.
@@ -102,16 +103,16 @@ class GaussianSR(Model):
         return Gaussians(centre, sigma, rho.squeeze(-1), torch.cat((values, opacity), dim=-1))
 
     def features(self, image: Tensor) -> Tensor:
-        """The encoder's features ``(B, 64, h, w)`` of pictures in [0, 1], in float32."""
+        """Return the encoder's features ``(B, 64, h, w)`` of pictures in [0, 1], in float32."""
         return self.encoder(image * 2 - 1).float()
 
     def logits(self, features: Tensor) -> Tensor:
-        """How well each kernel of the bank suits each pixel: ``(B, 100, h, w)``, in float32, for it is to choose."""
+        """Return the logits ``(B, 100, h, w)`` of the kernels, in float32: rounding could change which is picked."""
         with torch.autocast(features.device.type, enabled=False):
             return self.classifier(features)
 
     def _kernels(self, logits: Tensor) -> Tensor:
-        """σx, σy, ρ and opacity of each pixel: ``(B, 4, h, w)``."""
+        """Return σx, σy, ρ and opacity of each pixel: ``(B, 4, h, w)``."""
         if self.training:
             with torch.autocast(logits.device.type, enabled=False):
                 return torch.einsum("fk,bkhw->bfhw", self.bank, F.gumbel_softmax(logits, tau=1.0, dim=1))
@@ -149,7 +150,7 @@ class GaussianSR(Model):
         return torch.cat([strip(*bounds) for bounds in strips], dim=2)
 
     def _splat(self, field: Gaussians, picture: Size, size: Size, rows: tuple[int, int]) -> Tensor:
-        """Rows of the splatted features: ``(B, 8, rows, size.width)``."""
+        """Draw some rows of the splatted features: ``(B, 8, rows, size.width)``."""
         visible = Gaussians(
             centre=field.centre,
             sigma=_bounded(field.sigma, _SIGMA_MIN, _SIGMA_MAX),
@@ -160,10 +161,10 @@ class GaussianSR(Model):
 
 
 class ReleasedGaussianSR(GaussianSR):
-    """GaussianSR as the released program computes it: the ``released`` rendering. See the module's text.
+    """GaussianSR as the released program computes it: the ``released`` rendering. See the module's docstring.
 
-    Every pixel depends on the whole picture by way of the mean kernels, so that all of the field, 280 bytes an LR
-    pixel, is there before the first row is drawn. The network itself may be tiled.
+    Every pixel depends on the whole picture through the mean kernels, so the whole field, 280 bytes per LR pixel, must
+    be in memory before the first row is drawn. The network itself can be tiled.
     """
 
     antialias = False
@@ -175,7 +176,7 @@ class ReleasedGaussianSR(GaussianSR):
     def _splat(self, field: Gaussians, picture: Size, size: Size, rows: tuple[int, int]) -> Tensor:
         (height, width), (down, across) = picture, (-(-side // _PATCH) for side in picture)
         side_y, side_x = (round(_PATCH * large / small) for small, large in zip(picture, size, strict=True))
-        # From the rows wanted back to those of the drawn patches, the patches themselves, and the picture.
+        # From the requested rows back to the rows of the drawn patches, of the patches, and of the picture.
         begin, end = bicubic.rows_needed(down * side_y, size.height, rows, self.antialias)
         patches = begin // side_y, -(-end // side_y)
         places = patches[0] * _PATCH, patches[1] * _PATCH
@@ -190,7 +191,7 @@ class ReleasedGaussianSR(GaussianSR):
         return bicubic.resize_rows(drawn, size, rows, patches[0] * side_y, down * side_y, self.antialias)
 
     def _mean_kernels(self, field: Gaussians, picture: Size) -> Tensor:
-        """σx, σy, ρ and opacity at each place of a patch, the mean over all patches: ``(B, 4, 7, 7)``."""
+        """Return σx, σy, ρ and opacity at each position in a patch, averaged over all patches: ``(B, 4, 7, 7)``."""
         kernels = torch.cat((field.sigma, field.rho[..., None], field.value[..., -1:]), dim=-1)
         kernels = _as_picture(kernels, _order(field, picture.width, (0, picture.height)))
         padded = Size(*(-(-side // _PATCH) * _PATCH for side in picture))
@@ -199,7 +200,7 @@ class ReleasedGaussianSR(GaussianSR):
 
 
 class LocalFourierDecoder(nn.Module):
-    """Colours from features at the resolution wanted, by waves whose frequencies the features choose.
+    """Turns features at the output resolution into colours, through waves whose frequencies the features determine.
 
     Lengths are in half LR pixels.
     """
@@ -218,8 +219,8 @@ class LocalFourierDecoder(nn.Module):
 
         Args:
             features: ``(B, 64, n + 2, W)``, with a row of context above and one below.
-            down: ``(n,)``, how far each row lies below the centres of the LR pixels nearest to it.
-            across: ``(W,)``, the same of each column to the right.
+            down: ``(n,)``, how far each row lies below the nearest LR pixels' centres.
+            across: ``(W,)``, how far each column lies to the right of the nearest LR pixels' centres.
             cell: ``(2,)``, height and width of an output pixel.
 
         Returns:
@@ -234,23 +235,23 @@ class LocalFourierDecoder(nn.Module):
 
 
 def _first_bank() -> Tensor:
-    """The bank before training, ``(4, 100)``: all pairs of ten deviations, upright, of opacity sigmoid(1)."""
+    """Return the bank before training, ``(4, 100)``: all pairs of ten deviations, with ρ = 0 and opacity sigmoid(1)."""
     sigma = torch.linspace(0.2, 3.0, _SIGMAS)
     sigma_y, sigma_x = (grid.flatten() for grid in torch.meshgrid(sigma, sigma, indexing="ij"))
     return torch.stack((sigma_x, sigma_y, torch.zeros(_SIGMAS**2), torch.ones(_SIGMAS**2).sigmoid()))
 
 
 def _centres(height: int, width: int, device: torch.device) -> Tensor:
-    """The pixels' centres, x then y, row by row: ``(1, height·width, 2)``."""
+    """Return the pixels' centres, x then y, row by row: ``(1, height·width, 2)``."""
     y, x = torch.arange(height, device=device) + 0.5, torch.arange(width, device=device) + 0.5
     return torch.stack((x.repeat(height), y.repeat_interleave(width)), dim=-1)[None]
 
 
 def _order(field: Gaussians, width: int, rows: tuple[int, int]) -> Tensor:
-    """The index of the Gaussian that stands at each pixel of some LR rows: ``(rows, width)``.
+    """Return the index of the Gaussian at each pixel of some LR rows: ``(rows, width)``.
 
     Raises:
-        ValueError: there is none at one of them.
+        ValueError: a pixel has no Gaussian.
     """
     x, y = field.centre[0].floor().long().unbind(-1)
     (index,) = ((y >= rows[0]) & (y < rows[1])).nonzero(as_tuple=True)
@@ -262,15 +263,15 @@ def _order(field: Gaussians, width: int, rows: tuple[int, int]) -> Tensor:
 
 
 def _as_picture(values: Tensor, order: Tensor) -> Tensor:
-    """``(B, N, C)`` to ``(B, C, rows, width)``, channels last, by :func:`_order`."""
+    """Arrange ``(B, N, C)`` as ``(B, C, rows, width)``, channels last, in the order of :func:`_order`."""
     return values[:, order].permute(0, 3, 1, 2)
 
 
 def _offsets(length: int, enlarged: int) -> Tensor:
-    """Of each output pixel along a side, how far it lies beyond the centre of the nearest LR pixel, in half LR pixels.
+    """Return how far each output pixel along a side lies beyond the nearest LR pixel's centre, in half LR pixels.
 
-    Where two are as near, rounding decides. Trained weights depend on which it is, so it is done as the released
-    program does it: in float32, from coordinates in [-1, 1].
+    If two are equally near, rounding decides. Trained weights depend on the choice, so it is computed as in the
+    released program: in float32, from coordinates in [-1, 1].
     """
     index = torch.arange(enlarged)
     coordinate = -1 + 1 / enlarged + 2 / enlarged * index.float()
@@ -279,16 +280,16 @@ def _offsets(length: int, enlarged: int) -> Tensor:
 
 
 def _bounded(value: Tensor, low: float, high: float) -> Tensor:
-    """Clamp, but let gradients pass, so that what training has driven beyond a bound may come back."""
+    """Clamp, but let gradients pass, so that values that training drove beyond a bound can return."""
     return value + (value.clamp(low, high) - value).detach()
 
 
 def _stamps(kernels: Tensor, size: Size) -> Tensor:
-    """What the feature at each place of a patch adds to the drawn patch: ``(B, 7, 7, *size)``.
+    """Return the contribution of the feature at each position in a patch to the drawn patch: ``(B, 7, 7, *size)``.
 
     Args:
-        kernels: σx, σy, ρ and opacity of each place, ``(B, 4, 7, 7)``.
-        size: of a drawn patch, at least five pixels a side.
+        kernels: σx, σy, ρ and opacity at each position, ``(B, 4, 7, 7)``.
+        size: size of a drawn patch; each side is at least five pixels.
     """
     batch = kernels.shape[0]
     shape = _shapes(kernels.permute(0, 2, 3, 1).flatten(0, 2))
@@ -303,7 +304,7 @@ def _stamps(kernels: Tensor, size: Size) -> Tensor:
 
 
 def _shapes(kernels: Tensor) -> Tensor:
-    """Gaussians ``(N, 4)`` at five by five points from -5 to 5, divided by the largest of them: ``(N, 5, 5)``."""
+    """Sample Gaussians ``(N, 4)`` at 5x5 points from -5 to 5, and divide by their largest sample: ``(N, 5, 5)``."""
     sigma_x, sigma_y, rho, _ = kernels[..., None, None].unbind(1)
     point = torch.linspace(-5, 5, _POINTS, device=kernels.device)
     x, y = point, point[:, None]

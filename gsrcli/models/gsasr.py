@@ -3,12 +3,12 @@
 Chen et al., arXiv:2501.06838. Pictures of tokens are ``(B, h, w, d)`` throughout the decoder, which is how
 channels-last convolutions store their channels.
 
-Three shortcuts leave the function as published, up to rounding. The published network attends to the scale
-with a multi-head attention whose keys and values all equal one vector, so its weights are uniform and it
-adds the same vector to every token, whatever the query: queries, keys and the norms that only feed them have
-no effect and no place here. Until their first look at the picture the Gaussian embeddings are equal in every
-window, so they are computed for one. And the largest activations, those of the Gaussians' heads at sixteen
-places a pixel, only exist for a strip of the picture at a time.
+Three shortcuts compute the published function, up to rounding. The published network attends to the scale with a
+multi-head attention whose keys and values all equal one vector, so its weights are uniform and it adds the same vector
+to every token, whatever the query: queries, keys and the norms that only feed them have no effect and are left out.
+Until they first attend to the picture, the Gaussian embeddings are equal in every window, so they are computed for one.
+And the largest activations, those of the Gaussians' heads at sixteen places per pixel, only exist for a strip of the
+picture at a time.
 """
 
 from __future__ import annotations
@@ -44,16 +44,16 @@ HEADS = {"sigma": 2, "rho": 1, "alpha": 1, "rgb": 3, "mean": 2}
 """The Gaussians' fields and how many numbers each has, in the order of :meth:`GSASR.fields`."""
 
 STRIP_PLACES = {"cpu": 1 << 14, "cuda": 1 << 17}
-"""Places whose heads are computed at a time, by device: for the caches of a CPU, and to keep a GPU busy; 4 KB each."""
+"""Places whose heads are computed at a time, by device: few enough for a CPU's caches, enough for a GPU; 4 KB each."""
 
 BYTES_PER_PIXEL = {"edsr": 20_000, "rdn": 21_000, "swinir": 25_000, "hatl": 22_000}
-"""Working memory for an LR pixel, by encoder: by how much 192x192 pixels in float32 make a process on a CPU grow.
-Of the paper's and the enhanced version the larger."""
+"""Working memory in bytes per LR pixel, by encoder: how much a process on a CPU grows with 192x192 pixels in float32.
+The larger value of the paper's and the enhanced version."""
 
 
 @dataclass(frozen=True)
 class GSASRConfig:
-    """What tells one GSASR from another.
+    """How the variants of GSASR differ.
 
     Attributes:
         encoder: a name in ``encoders.ENCODERS``.
@@ -64,8 +64,8 @@ class GSASRConfig:
         self_blocks: Gaussian interaction blocks, of ``self_layers`` layers each.
         enhanced: the authors' later version, with rotary positions and a convolution after every block,
             rather than the paper's, with a relative position bias.
-        multiple: LR height and width must be multiples of this, itself one of ``window`` and of the side of
-            the encoder's windows.
+        multiple: LR height and width must be multiples of this, which is a multiple of ``window`` and of the
+            side of the encoder's windows.
     """
 
     encoder: str
@@ -102,7 +102,7 @@ GSASR_CONFIGS: dict[str, GSASRConfig] = {
     "gsasr-hatl": replace(_SWINIR, encoder="hatl", cross_blocks=4, self_blocks=8),
     "gsasr-edsr-paper": _PAPER,
     "gsasr-rdn-paper": replace(_PAPER, encoder="rdn"),
-    # SwinIR's windows have sides of 8.
+    # SwinIR's windows have a side of 8.
     "gsasr-swinir-paper": replace(_PAPER, encoder="swinir", multiple=24),
 }
 
@@ -122,9 +122,9 @@ def _block_conv(config: GSASRConfig) -> nn.Module:
 
 
 class ScaleInjection(nn.Module):
-    """Tells the tokens the scale: attention to the scale vector, then an MLP.
+    """Injects the scale into the tokens: attention to the scale vector, then an MLP.
 
-    Attention to copies of one vector returns that vector's value whatever is asked.
+    Attention to copies of one vector returns that vector's value for any query.
     """
 
     def __init__(self, width: int) -> None:
@@ -135,13 +135,13 @@ class ScaleInjection(nn.Module):
         self.mlp = _mlp(width, width, width)
 
     def forward(self, tokens: Tensor, scale: Tensor) -> Tensor:
-        """Args: tokens ``(B, …, …, d)``, scale vector ``(B, 1, 1, d)``."""
+        """Inject the scale vector ``(B, 1, 1, d)`` into tokens ``(B, …, …, d)``."""
         tokens = tokens + self.output(self.value(scale))
         return tokens + self.mlp(self.norm(tokens))
 
 
 class WindowLayer(nn.Module):
-    """The parts of either kind of layer: scale injection, attention in windows, MLP."""
+    """The parts that both kinds of layer share: scale injection, attention in windows, MLP."""
 
     def __init__(self, config: GSASRConfig, attention: WindowAttention) -> None:
         super().__init__()
@@ -153,7 +153,7 @@ class WindowLayer(nn.Module):
 
 
 class ConditionInjectionLayer(WindowLayer):
-    """Gaussian embeddings look at the scale, then at the picture's features in their window.
+    """Gaussian embeddings attend to the scale, then to the picture's features in their window.
 
     The features are shifted by ``-distance``; the embeddings stay where they are.
     """
@@ -185,7 +185,7 @@ class ConditionInjectionBlock(nn.Module):
         """Inject the condition.
 
         Args:
-            tokens: ``(B, n, m², d)``, or ``(B, 1, m², d)`` where they are the same in every window.
+            tokens: ``(B, n, m², d)``, or ``(B, 1, m², d)`` if they are the same in every window.
             position: ``(m², d)``.
             features: ``(B, h, w, d)``, cut into n windows of side m.
             scale: ``(B, 1, 1, d)``.
@@ -201,7 +201,7 @@ class ConditionInjectionBlock(nn.Module):
 
 
 class GaussianInteractionLayer(WindowLayer):
-    """Gaussian embeddings look at the scale, then at each other, in windows shifted by ``distance``."""
+    """Gaussian embeddings attend to the scale, then to each other, in windows shifted by ``distance``."""
 
     def __init__(self, config: GSASRConfig, distance: int) -> None:
         attention = ShiftedWindowAttention(config.width, config.heads, _position(config), config.window, distance)
@@ -234,7 +234,7 @@ class GaussianInteractionBlock(nn.Module):
 class GaussianPrimaryHead(nn.Module):
     """Turns each pixel's embedding into sixteen, and each of those into the numbers of a Gaussian.
 
-    Every field has a head of its own, Linear-ReLU-Linear-ReLU-Linear; their first layers are one here.
+    Every field has its own head, Linear-ReLU-Linear-ReLU-Linear; their first layers are merged here.
     """
 
     def __init__(self, width: int) -> None:
@@ -247,7 +247,7 @@ class GaussianPrimaryHead(nn.Module):
         self.third = nn.ModuleList(nn.Linear(4 * width, size) for size in HEADS.values())
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """``(B, h, w, d)`` -> ``(B, 4h, 4w, 9)`` in float32, in the order of :data:`HEADS`."""
+        """Map ``(B, h, w, d)`` to ``(B, 4h, 4w, 9)`` in float32, in the order of :data:`HEADS`."""
         grid = _spread(self.upsample1(tokens))
         height, width = grid.shape[1:3]
         places = STRIP_PLACES.get(grid.device.type, STRIP_PLACES["cpu"])
@@ -255,13 +255,13 @@ class GaussianPrimaryHead(nn.Module):
         padded = F.pad(grid, (0, 0, 0, 0, 1, 1))
         strips = [padded[:, top : top + rows + 2] for top in range(0, height, rows)]
         if torch.is_grad_enabled():
-            # Nothing is drawn at random, and to ask for the generator's state would spoil a CUDA graph.
+            # Nothing here is random, and reading the generator's state would break a CUDA graph.
             again = functools.partial(checkpoint, self._strip, use_reentrant=False, preserve_rng_state=False)
             return torch.cat([again(strip) for strip in strips], dim=1)
         return torch.cat([self._strip(strip) for strip in strips], dim=1)
 
     def _strip(self, grid: Tensor) -> Tensor:
-        """``(B, r + 2, 2w, d)`` -> ``(B, 2r, 4w, 9)``; the first and the last row are context."""
+        """Map ``(B, r + 2, 2w, d)`` to ``(B, 2r, 4w, 9)``; the first and last rows are context."""
         hidden = F.relu(self.first(_spread(self.upsample2(grid))), inplace=True).split(self.width, dim=-1)
         fields = [
             third(F.relu(second(x), inplace=True))
@@ -271,7 +271,7 @@ class GaussianPrimaryHead(nn.Module):
 
 
 def _spread(tokens: Tensor) -> Tensor:
-    """Pixel shuffle: ``(B, h, w, 4d)`` -> ``(B, 2h, 2w, d)``."""
+    """Shuffle pixels: ``(B, h, w, 4d)`` to ``(B, 2h, 2w, d)``."""
     spread = tokens.unflatten(-1, (-1, 2, 2)).permute(0, 1, 4, 2, 5, 3)
     return spread.flatten(3, 4).flatten(1, 2)
 
@@ -292,9 +292,9 @@ class GSASR(Model):
             base="none",
             multiple=config.multiple,
             halo=2 * config.window,
-            # Windows wrap round the picture's edges, so every Gaussian depends on the whole of it.
+            # Windows wrap around the picture's edges, so every Gaussian depends on the whole picture.
             exact_halo=None,
-            # Nothing bounds how far a Gaussian is moved from its reference position; farther than this it is cut off.
+            # A Gaussian's offset from its reference position is unbounded; beyond this distance it is cut off.
             reach=8.0,
             bytes_per_pixel=BYTES_PER_PIXEL[config.encoder],
         )
@@ -329,16 +329,16 @@ class GSASR(Model):
         )
 
     def fields(self, image: Tensor, scale: Tensor) -> Tensor:
-        """The network's raw output, before its activations.
+        """Return the network's raw output, before the activations.
 
         Args:
             image: ``(B, 3, h, w)``, RGB in [0, 1]; h and w multiples of ``traits.multiple``.
-            scale: ``(B, 2)``, along y and x, > 0. The network is told their geometric mean.
+            scale: ``(B, 2)``, along y and x, > 0. The network is given their geometric mean.
 
         Returns:
             ``(B, 16hw, 9)`` in float32, row-major over ``(4h, 4w)`` places:
             ``[sigma_v, sigma_h, rho, alpha, r, g, b, mean_x, mean_y]``. The means are fractions of the
-            picture's width and height; the others are still to be squashed.
+            picture's width and height; the other fields still need their activations.
 
         Raises:
             ValueError: the picture's sides are not multiples of ``traits.multiple``.
@@ -351,7 +351,7 @@ class GSASR(Model):
         return torch.cat((fields[..., :7], torch.stack((x, y), dim=-1)), dim=-1).flatten(1, 2)
 
     def _embeddings(self, features: Tensor, scale: Tensor) -> Tensor:
-        """One Gaussian embedding a pixel, ``(B, h, w, d)``, of the encoder's features ``(B, 64, h, w)``."""
+        """Return one Gaussian embedding per pixel, ``(B, h, w, d)``, from the encoder's features ``(B, 64, h, w)``."""
         batch, _, height, width = features.shape
         vector = self.scale_embedding(scale.prod(1, keepdim=True).rsqrt())[:, None, None]
         features = self.feature_projection(features).permute(0, 2, 3, 1)

@@ -1,10 +1,10 @@
 """``gsasr-lite``: our compact model, GSASR's idea at a fiftieth of its cost.
 
-A convolutional trunk at LR resolution predicts four Gaussians an LR pixel. They are a residual over the bicubic
-enlargement: the network spends nothing on what interpolation already knows.
+A convolutional trunk at LR resolution predicts four Gaussians per LR pixel. They are a residual over the bicubic
+enlargement, so the network does not have to learn what interpolation already gives.
 
-The field does not depend on the scale. Antialiased shrinking is the same in LR pixels whatever it shrinks by; what
-differs is the size of the output's pixels, and drawing sees the field through their footprint.
+The field does not depend on the scale. In LR pixels, antialiased downscaling is the same at every scale; only the size
+of the output's pixels differs, and drawing accounts for it through their footprint.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from gsrcli.gaussians import Gaussians
 from gsrcli.models.base import Model, Traits
+from gsrcli.rasterizer import CUTOFF_SIGMAS
 
 __all__ = ["Lite", "LiteConfig"]
 
@@ -25,7 +26,6 @@ _SIGMA_MIN, _SIGMA_MAX = 0.02, 0.85
 _SIGMA_START = 0.28
 _RHO_MAX = 0.95
 _FIELDS = (2, 2, 1, 3)  # centre offset, sigma, rho, value
-_DEVIATIONS = 3.73  # that a Gaussian reaches: sqrt(-2 ln EPSILON)
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class LiteConfig:
         width: channels of the trunk.
         blocks: residual blocks of the trunk.
         head_width: channels of the hidden layer that turns features into Gaussians.
-        density: Gaussians a side of an LR pixel.
-        footprint: standard deviation of what an output pixel sees of the field, in output pixels.
+        density: Gaussians along each side of an LR pixel.
+        footprint: standard deviation of the Gaussian over which an output pixel averages the field, in output pixels.
     """
 
     width: int = 64
@@ -48,7 +48,7 @@ class LiteConfig:
 
 
 class Lite(Model):
-    """The compact model. See the module's text and :class:`LiteConfig`."""
+    """The compact model. See the module's docstring and :class:`LiteConfig`."""
 
     def __init__(self, config: LiteConfig | None = None) -> None:
         super().__init__()
@@ -67,19 +67,19 @@ class Lite(Model):
             multiple=1,
             halo=convolutions,
             exact_halo=convolutions,
-            # A centre's offset, and the deviations at a scale of 1, where an output pixel sees farthest.
-            reach=1 / density + _DEVIATIONS * math.hypot(_SIGMA_MAX, config.footprint),
+            # A centre's offset, plus the cutoff at a scale of 1, where an output pixel's footprint is widest.
+            reach=1 / density + CUTOFF_SIGMAS * math.hypot(_SIGMA_MAX, config.footprint),
             bytes_per_pixel=2000,
             footprint=config.footprint,
         )
 
     def _start_as_bicubic(self) -> None:
-        """Begin with Gaussians of even size that contribute nothing, so that training starts from the base."""
+        """Initialise to equal Gaussians that contribute nothing, so that training starts from the base."""
         density = self.config.density
         bias = torch.zeros(sum(_FIELDS))
         bias[2:4] = torch.logit(torch.tensor((_SIGMA_START - _SIGMA_MIN) / (_SIGMA_MAX - _SIGMA_MIN)))
         with torch.no_grad():
-            # Channel c of grid place p is c·density² + p: pixel_shuffle's order.
+            # Channel c of grid point p is c·density² + p: pixel_shuffle's order.
             _bias(self.head).copy_(bias.repeat_interleave(density**2))
             self.head.weight[-3 * density**2 :].zero_()
 
@@ -91,11 +91,11 @@ class Lite(Model):
             return self._gaussians(F.conv2d(hidden.float(), self.head.weight.float(), _bias(self.head).float()))
 
     def trunk_weights(self) -> list[nn.Parameter]:
-        """The kernels of the residual blocks."""
+        """Return the kernels of the residual blocks."""
         return list(self.trunk.parameters())
 
     def _gaussians(self, fields: Tensor) -> Gaussians:
-        """Activations: ``(B, 8·density², h, w)`` to Gaussians within ``traits.reach`` of their reference position."""
+        """Turn ``(B, 8·density², h, w)`` into Gaussians within ``traits.reach`` of their reference positions."""
         density = self.config.density
         fields = F.pixel_shuffle(fields, density)
         rows, columns = fields.shape[2:]
@@ -109,10 +109,10 @@ class Lite(Model):
 
 
 class ResidualBlock(nn.Module):
-    """``x + conv(silu(conv(x)))``, starting near the identity.
+    """``x + conv(silu(conv(x)))``, initialised near the identity.
 
-    Neither convolution has a bias: the stem's suffices, carried on by a channel where one is needed, and on a GPU
-    biases took a quarter of a training step.
+    Neither convolution has a bias: the stem's suffices, as a channel can carry it on, and on a GPU biases took a
+    quarter of a training step.
     """
 
     def __init__(self, width: int) -> None:
@@ -127,7 +127,7 @@ class ResidualBlock(nn.Module):
 
 
 def _grid(rows: int, columns: int, device: torch.device) -> Tensor:
-    """Reference positions, x then y, in grid units: ``(rows·columns, 2)``, row-major."""
+    """Return reference positions, x then y, in grid units: ``(rows·columns, 2)``, row-major."""
     y = torch.arange(rows, device=device, dtype=torch.float32) + 0.5
     x = torch.arange(columns, device=device, dtype=torch.float32) + 0.5
     return torch.stack((x.repeat(rows), y.repeat_interleave(columns)), dim=-1)

@@ -1,4 +1,4 @@
-"""A model's field as a picture: drawn, and added to what the model takes as its base."""
+"""Render a model's field: draw it and add it to the model's base."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ __all__ = ["render", "with_base"]
 
 
 def render(model: Model, field: Gaussians, image: Tensor, size: Size) -> Tensor:
-    """The enlargement of a picture to ``size``, whole.
+    """Render the whole enlargement of a picture to ``size``.
 
     Args:
-        model: what made the field.
+        model: the model that predicted the field.
         field: the picture's Gaussians.
         image: ``(B, 3, h, w)`` in [0, 1], the LR picture without padding.
-        size: wanted.
+        size: size of the enlargement.
 
     Returns:
         ``(B, 3, *size)``, float32, not clamped.
@@ -28,7 +28,7 @@ def render(model: Model, field: Gaussians, image: Tensor, size: Size) -> Tensor:
 
 
 def with_base(model: Model, drawn: Tensor, image: Tensor) -> Tensor:
-    """What is drawn of a model's field, added to what the model takes as its base of the LR picture."""
+    """Add what was drawn of a model's field to the model's base, made from the LR picture ``image``."""
     if model.traits.base == "none":
         return drawn
     return drawn + bicubic.resize(image.float(), Size.of_tensor(drawn))

@@ -1,6 +1,6 @@
 """Gaussians to pixels.
 
-``rasterize`` draws a field at any size; :func:`backend` tells which implementation does it and why.
+``rasterize`` draws a field at any size; :func:`backend` reports which implementation draws it, and why.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from torch import Tensor
 from gsrcli.errors import UnavailableError
 from gsrcli.gaussians import Gaussians
 from gsrcli.rasterizer import cpu, cuda, op, reference
-from gsrcli.rasterizer.view import EPSILON, View, q_at
+from gsrcli.rasterizer.view import CUTOFF_SIGMAS, EPSILON, View, q_at
+from gsrcli.size import Size
 
-__all__ = ["EPSILON", "View", "backend", "q_at", "rasterize"]
+__all__ = ["CUTOFF_SIGMAS", "EPSILON", "View", "backend", "q_at", "rasterize"]
 
-_LEAST_WEIGHT = torch.finfo(torch.float32).tiny  # what is less is no normal float32: it counts as nothing
+_LEAST_WEIGHT = torch.finfo(torch.float32).tiny  # anything smaller is denormal in float32 and counts as zero
 
 
 def rasterize(
@@ -33,35 +34,35 @@ def rasterize(
 ) -> Tensor:
     """Draw the field as pixels: additive, in no particular order, differentiable in all four parameters.
 
-    To the picture their order matters no more than rounding does, but a GPU is quickest where neighbours in the field
-    are neighbours in the picture, as models have them.
+    The order of the Gaussians changes the result by no more than rounding, but a GPU is fastest when neighbours in the
+    field are neighbours in the picture, as in the fields that models predict.
 
-    Pixel ``(X, Y)`` of the result looks at ``((X + origin_x + 0.5) / scale_x, (Y + origin_y + 0.5) / scale_y)`` of
-    the field, in LR pixels (GSASR, arXiv:2501.06838, section 3.3, its windows replaced by a bound on what is skipped).
+    Pixel ``(X, Y)`` of the result samples ``((X + origin_x + 0.5) / scale_x, (Y + origin_y + 0.5) / scale_y)`` of the
+    field, in LR pixels (GSASR, arXiv:2501.06838, section 3.3, but with a bound on skipped contributions, not windows).
 
     Args:
-        gaussians: B fields of N Gaussians with C channels. float64 is drawn in float64, all else in float32.
+        gaussians: B fields of N Gaussians with C channels. float64 is drawn in float64, everything else in float32.
         size: height and width of the region drawn, in output pixels.
-        scale: output pixels per LR pixel, one number or (y, x). For a picture of height h drawn whole at height H
+        scale: output pixels per LR pixel, one number or (y, x). For a whole picture of height h drawn at height H,
             this is exactly H/h.
-        origin: (y, x) of the region's first pixel within the whole output: a strip of a picture is drawn alone.
-        epsilon: a Gaussian is skipped at pixels where ``exp(-q/2) < epsilon``; 0 skips only what float32 cannot
-            hold. The error of a pixel is below epsilon times the sum of the |values| of the Gaussians near it.
-        window: (y, x): skip pixels farther than this from a centre, in output pixels, instead of by epsilon. The
+        origin: (y, x) of the region's first pixel in the whole output; it allows drawing a strip on its own.
+        epsilon: skip a Gaussian at pixels where ``exp(-q/2) < epsilon``; 0 skips only what float32 cannot represent.
+            The error of a pixel is below epsilon times the sum of the |values| of the Gaussians near it.
+        window: (y, x): skip pixels farther than this from a centre, in output pixels; replaces epsilon. The
             released GSASR programs use (r(H - 1)/2, r(W - 1)/2) with r = 0.1 for H x W outputs, 0.5 in training.
 
     Returns:
         ``(B, C, *size)``, not clamped.
 
     Raises:
-        ValueError: a size below zero, a scale that is not positive, or an epsilon outside [0, 1).
+        ValueError: the size is negative, the scale is not positive and finite, or epsilon is outside [0, 1).
     """
     height, width = size
     scale_y, scale_x = scale if isinstance(scale, tuple) else (scale, scale)
     if height < 0 or width < 0 or not (0 < scale_y < math.inf and 0 < scale_x < math.inf) or not 0 <= epsilon < 1:
         raise ValueError(f"cannot draw size {size} at scale {scale} with epsilon {epsilon}")
     least_weight = _LEAST_WEIGHT if window is not None else max(epsilon, _LEAST_WEIGHT)
-    view = View(size, (scale_y, scale_x), origin, q_at(least_weight), window or (math.inf, math.inf))
+    view = View(Size(height, width), (scale_y, scale_x), origin, q_at(least_weight), window or (math.inf, math.inf))
     gaussians = gaussians.to(dtype=gaussians.dtype if gaussians.dtype == torch.float64 else torch.float32)
     if backend(gaussians.device, gaussians.dtype)[0] == "torch":
         return reference.rasterize(gaussians, view)
@@ -69,18 +70,18 @@ def rasterize(
 
 
 def backend(device: torch.device | str, dtype: torch.dtype = torch.float32) -> tuple[str, str]:
-    """Which implementation draws fields of this device and dtype, and a remark for people.
+    """Return which implementation draws fields on this device in this dtype, and a remark for people.
 
-    Where float32 has to be drawn in plain torch, a RuntimeWarning says so and why, once.
+    If float32 has to be drawn in plain torch, one RuntimeWarning says so and gives the reason.
 
     Returns:
-        The name (``cpu`` and ``cuda`` for the compiled ones, ``torch`` for plain torch), and what of it is in use, or
-        the reason why nothing faster is.
+        The name (``cpu`` and ``cuda`` for the compiled ones, ``torch`` for plain torch), and the variant in use, or the
+        reason why nothing faster is available.
     """
     return _backend(torch.device(device), dtype)
 
 
-# As torch.compiler.assume_constant_result does, which would import torch._dynamo to do it.
+# What torch.compiler.assume_constant_result does, without importing torch._dynamo.
 backend._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 

@@ -36,10 +36,10 @@ class _View(ctypes.Structure):
 
 @functools.cache
 def load() -> ctypes.CDLL:
-    """The library.
+    """Load the library.
 
     Raises:
-        UnavailableError: it was not built, does not load here, or belongs to another version.
+        UnavailableError: the library was not built, does not load, or belongs to another version.
     """
     if not _LIBRARY.exists():
         raise UnavailableError("the CPU rasterizer was not compiled when gsrcli was installed (no C++17 compiler?)")
@@ -57,7 +57,7 @@ def load() -> ctypes.CDLL:
 
 
 def instruction_set() -> str:
-    """Which variant of the kernels this processor runs: avx512, avx2 or baseline."""
+    """Return which variant of the kernels runs on this processor: avx512, avx2 or baseline."""
     return load().gsr_instruction_set().decode()
 
 
@@ -72,7 +72,7 @@ def forward(fields: tuple[Tensor, Tensor, Tensor, Tensor], view: View) -> Tensor
 def backward(
     fields: tuple[Tensor, Tensor, Tensor, Tensor], view: View, image_gradient: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The gradients of centre, sigma, rho and value, from that of the image (contiguous float32)."""
+    """Return the gradients of centre, sigma, rho and value from the image's gradient (contiguous float32)."""
     centre, sigma, rho, value = fields
     gradients = (torch.empty_like(centre), torch.empty_like(sigma), torch.empty_like(rho), torch.empty_like(value))
     out = _FieldGradient(*(gradient.data_ptr() for gradient in gradients))

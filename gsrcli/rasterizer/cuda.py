@@ -1,4 +1,4 @@
-"""The CUDA backend: ``csrc/rasterize_cuda.cu``, compiled for the device at first use. Nothing waits for the device."""
+"""The CUDA backend: ``csrc/rasterize_cuda.cu``, compiled for the device at first use. It never waits for the device."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ __all__ = ["backward", "describe", "forward", "source"]
 
 _KERNELS = ("gsr_project", "gsr_bound", "gsr_draw", "gsr_draw_windowed", "gsr_gather")
 _WARP = 32
-_LEVELS = 4  # of boxes in the tree, the Gaussians' own included
-_BOX = 4  # integers
-_RECORD = 8  # floats of a Gaussian as gsr_project leaves it to gsr_draw
-_TILE = 8  # side of the square of pixels that a warp of gsr_draw draws
-_TILES_ACROSS = 2  # a block draws so many tiles, squared, a warp each
+_LEVELS = 4  # of boxes in the tree, including the Gaussians' own
+_BOX = 4  # integers in a box
+_RECORD = 8  # floats in a Gaussian's record, which gsr_project writes and gsr_draw reads
+_TILE = 8  # side of the square of pixels that one warp of gsr_draw draws
+_TILES_ACROSS = 2  # a block draws this number squared of tiles, one warp each
 _BLOCK_SIDE = _TILES_ACROSS * _TILE
-_GATHERING = 8  # lanes of gsr_gather for one Gaussian
-_TREE_THREADS = 256  # a block of gsr_project and gsr_bound
+_GATHERING = 8  # lanes of gsr_gather per Gaussian
+_TREE_THREADS = 256  # per block of gsr_project and gsr_bound
 _DRAW_THREADS = _TILES_ACROSS**2 * _WARP
 _GATHER_THREADS = 128
-_MOST_CHANNELS = 16  # drawn at a time
+_MOST_CHANNELS = 16  # per pass
 
-# What the kernels must agree on with the code below, which launches them.
+# Constants that the kernels share with the code below, which launches them.
 _DEFINES = {
     "GSR_WARP": _WARP,
     "GSR_LEVELS": _LEVELS,
@@ -44,10 +44,10 @@ _DEFINES = {
 
 
 def describe(device: torch.device) -> str:
-    """What runs on a device: its architecture and NVRTC's version.
+    """Return what the kernels are compiled with for a device: its architecture and NVRTC's version.
 
     Raises:
-        UnavailableError: the kernels cannot be compiled or loaded for it.
+        UnavailableError: the kernels cannot be compiled or loaded for the device.
     """
     for name in _KERNELS:
         _kernels(3, device).kernel(name)
@@ -57,7 +57,7 @@ def describe(device: torch.device) -> str:
 
 @functools.cache
 def source(channels: int) -> str:
-    """Return the kernels' source for so many channels, complete in itself."""
+    """Return the kernels' source for a number of channels, self-contained."""
     header, kernels = (shipped(f"csrc/{name}").read_text("utf-8") for name in ("gaussian.h", "rasterize_cuda.cu"))
     defines = "".join(f"#define {name} {value}\n" for name, value in {**_DEFINES, "GSR_CHANNELS": channels}.items())
     return defines + kernels.replace('#include "gaussian.h"', header)
@@ -75,7 +75,7 @@ def forward(fields: tuple[Tensor, Tensor, Tensor, Tensor], view: View) -> Tensor
     if image.numel() == 0:
         return image
     records, boxes = _tree(fields, view)
-    # Tiles lie at multiples of a block's side of the whole picture.
+    # Blocks are aligned to multiples of their side in the whole picture.
     first_y, first_x = (-(origin % _BLOCK_SIDE) for origin in view.origin)
     blocks_y, blocks_x = _ceil(height - first_y, _BLOCK_SIDE), _ceil(width - first_x, _BLOCK_SIDE)
     name = "gsr_draw_windowed" if view.windowed else "gsr_draw"
@@ -118,7 +118,7 @@ def _tree(fields: tuple[Tensor, Tensor, Tensor, Tensor], view: View) -> tuple[Te
 def backward(
     fields: tuple[Tensor, Tensor, Tensor, Tensor], view: View, image_gradient: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The gradients of centre, sigma, rho and value, from that of the image (contiguous float32)."""
+    """Return the gradients of centre, sigma, rho and value from the image's gradient (contiguous float32)."""
     centre, sigma, rho, value = fields
     gradients = (torch.empty_like(centre), torch.empty_like(sigma), torch.empty_like(rho), torch.empty_like(value))
     batch, count, channels = value.shape
@@ -136,7 +136,7 @@ def backward(
 
 
 def _slices(channels: int) -> list[tuple[int, int]]:
-    """First channel and number of each pass: as few as can be, of nearly equal size."""
+    """Split channels into as few passes as possible, of nearly equal size: (first channel, number) of each."""
     passes = _ceil(channels, _MOST_CHANNELS)
     edges = [channels * i // passes for i in range(passes + 1)]
     return [(begin, end - begin) for begin, end in pairwise(edges)]

@@ -1,6 +1,6 @@
-"""CUDA C++ at run time: compiled by NVRTC, kept on disk, launched on torch's current stream.
+"""CUDA C++ at run time: compiled by NVRTC, cached on disk, launched on torch's current stream.
 
-No CUDA toolkit is needed: NVRTC and the driver's bindings come with torch's CUDA builds, and ``cuda.core`` joins them.
+No CUDA toolkit is needed: NVRTC and the driver's bindings come with torch's CUDA builds; ``cuda.core`` wraps them.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from gsrcli.runtime.files import write_whole
 if TYPE_CHECKING:
     from cuda.core import Kernel, ObjectCode
 
-__all__ = ["OPTIONS", "Module", "Target", "cache_folder", "compiled", "load", "target_of", "version"]
+__all__ = ["OPTIONS", "CompileTarget", "Module", "cache_folder", "compiled", "load", "target_of", "version"]
 
-Target = tuple[Literal["cubin", "ptx"], str]
-"""Machine code for one architecture, or code that the driver compiles for those after it; and which, such as sm_90."""
+CompileTarget = tuple[Literal["cubin", "ptx"], str]
+"""Kind of code and architecture, such as ("cubin", "sm_90"). Drivers compile PTX for newer GPUs."""
 
 OPTIONS = {"std": "c++17"}
-"""How every source is compiled, beside its architecture, in the words of ``cuda.core.ProgramOptions``."""
+"""Compiler options besides the architecture: arguments of ``cuda.core.ProgramOptions``."""
 
 _LENGTH_OF_DIGEST = 32
 
@@ -45,37 +45,38 @@ class Module:
         """Start a kernel on torch's current stream.
 
         Args:
-            name: of an ``extern "C"`` kernel.
-            grid: blocks, at least one.
-            block: threads a block.
-            arguments: tensors become pointers, int ``long long`` and float ``double``: kernels take nothing else.
+            name: name of an ``extern "C"`` kernel.
+            grid: number of blocks, at least one.
+            block: threads per block.
+            arguments: tensors are passed as pointers, int as ``long long``, float as ``double``; kernels take nothing
+                else.
         """
         from cuda.core import LaunchConfig, launch
 
         kernel = self.kernel(name)
-        # cuda.core passes a Python int on in 8 bytes and a float as a double.
+        # cuda.core passes a Python int as 8 bytes and a float as a double.
         plain = (a.data_ptr() if isinstance(a, Tensor) else a for a in arguments)
         with _current(self._device):
             stream = _Stream(torch.cuda.current_stream(self._device).cuda_stream)
             launch(stream, LaunchConfig(grid=grid, block=block), kernel, *plain)
 
     def kernel(self, name: str) -> Kernel:
-        """A kernel, loaded.
+        """Load a kernel.
 
         Raises:
-            UnavailableError: there is none of that name, or the driver refuses the code.
+            UnavailableError: there is no kernel of that name, or the driver rejects the code.
         """
         if name not in self._kernels:
             try:
                 with _current(self._device):
                     self._kernels[name] = self._code.get_kernel(name)
             except Exception as error:  # cuda.core's errors share no public class
-                raise UnavailableError(f"the driver does not load {name}: {error}") from error
+                raise UnavailableError(f"the driver cannot load {name}: {error}") from error
         return self._kernels[name]
 
 
 class _Stream:
-    """torch's stream as cuda.core takes streams from others."""
+    """torch's stream, by the protocol through which cuda.core accepts other libraries' streams."""
 
     def __init__(self, handle: int) -> None:
         self._handle = handle
@@ -86,10 +87,10 @@ class _Stream:
 
 @contextmanager
 def _current(device: torch.device) -> Iterator[None]:
-    """Make a device current for torch and, by its primary context, for cuda.core, in whichever thread this is.
+    """Make a device current for torch and, through its primary context, for cuda.core, in the calling thread.
 
-    torch alone does not do: where it takes a device for the current one already it calls nothing, and in a thread that
-    has computed nothing yet, such as autograd's, the driver then knows no context to launch in.
+    torch alone is not enough: it does nothing if it believes the device to be current already, and in a thread that has
+    not computed anything yet, such as autograd's, the driver then has no context to launch in.
     """
     from cuda.core import Device
 
@@ -99,15 +100,15 @@ def _current(device: torch.device) -> Iterator[None]:
 
 
 def load(source: str, device: torch.device) -> Module:
-    """A source, compiled for a device or found compiled on disk.
+    """Load a source on a device, compiling it unless its code is cached on disk.
 
     Args:
-        source: CUDA C++17 that includes no files.
-        device: of type "cuda"; the current one where it has no index.
+        source: CUDA C++17 without includes.
+        device: CUDA device; without an index, the current one.
 
     Raises:
         UnavailableError: cuda.core, the driver's bindings or NVRTC are missing, torch was not built for CUDA, or the
-            source does not compile: then the message holds the compiler's own log.
+            source does not compile; the message then contains the compiler's log.
     """
     if torch.version.cuda is None:
         raise UnavailableError("this torch was not built for CUDA")
@@ -126,23 +127,23 @@ def _load(source: str, index: int) -> Module:
         return Module(ObjectCode.from_cubin(code) if target[0] == "cubin" else ObjectCode.from_ptx(code), device)
 
 
-def target_of(capability: tuple[int, int]) -> Target:
-    """What to compile for a device: its machine code, or where NVRTC is older than the device, PTX.
+def target_of(capability: tuple[int, int]) -> CompileTarget:
+    """Choose what to compile for a device: machine code, or PTX if NVRTC is older than the device.
 
     Raises:
-        UnavailableError: the device is older than all that NVRTC knows, or there is no NVRTC.
+        UnavailableError: the device is too old for NVRTC, or NVRTC is missing.
     """
     wanted = 10 * capability[0] + capability[1]
     best = max((known for known in _architectures() if known <= wanted), default=None)
     if best is None:
-        raise UnavailableError(f"NVRTC {version()} compiles for no device as old as compute capability {wanted / 10}")
+        raise UnavailableError(f"NVRTC {version()} does not support GPUs as old as compute capability {wanted / 10}")
     return ("cubin", f"sm_{best}") if best == wanted else ("ptx", f"compute_{best}")
 
 
-def compiled(source: str, target: Target) -> bytes:
-    """A source compiled for a target, from disk where it was compiled before. See :func:`load` for what is raised.
+def compiled(source: str, target: CompileTarget) -> bytes:
+    """Return the code of a source for a target, from the disk cache if it is there; raises as :func:`load` does.
 
-    What lies on disk is preceded by its SHA-256, and compiled anew where that does not fit.
+    Cached code is preceded by its SHA-256, and compiled again if that does not match.
     """
     path = _path_of(source, target)
     with suppress(OSError):
@@ -151,37 +152,37 @@ def compiled(source: str, target: Target) -> bytes:
         if digest == hashlib.sha256(code).digest():
             return code
     code = _compile(source, target)
-    with suppress(OSError):  # a cache that cannot be written costs time, no more
+    with suppress(OSError):  # a cache that cannot be written only costs time
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, hashlib.sha256(code).digest() + code)
     return code
 
 
 def cache_folder() -> Path:
-    """Where compiled kernels are kept. It may be deleted at any time."""
+    """Return the folder of compiled kernels. It may be deleted at any time."""
     return platformdirs.user_cache_path("gsrcli") / "kernels"
 
 
-def _path_of(source: str, target: Target) -> Path:
+def _path_of(source: str, target: CompileTarget) -> Path:
     key = hashlib.sha256("\0".join((version(), repr(OPTIONS), *target, source)).encode()).hexdigest()
     return cache_folder() / f"{target[1]}-{key[:32]}.bin"
 
 
 @functools.cache
 def version() -> str:
-    """NVRTC's version, such as "13.0".
+    """Return NVRTC's version, such as "13.0".
 
     Raises:
-        UnavailableError: there is no NVRTC, or nothing to call it with.
+        UnavailableError: NVRTC or its Python bindings are missing.
     """
     try:
         from cuda.bindings import nvrtc
-        from cuda.core import Program  # noqa: F401 (whether it is there)
+        from cuda.core import Program  # noqa: F401 (checks that it is installed)
 
         status, major, minor = nvrtc.nvrtcVersion()
-    except (ImportError, RuntimeError) as error:  # what is missing is a module, or the library behind it
+    except (ImportError, RuntimeError) as error:  # a module is missing, or the library that it loads
         reason, cuda = str(error).strip().splitlines()[0], (torch.version.cuda or "13").split(".")[0]
-        raise UnavailableError(f"NVRTC is missing: {reason} (pip install 'cuda-core[cu{cuda}]' brings it)") from error
+        raise UnavailableError(f"NVRTC is missing: {reason} (try: pip install 'cuda-core[cu{cuda}]')") from error
     if status != nvrtc.nvrtcResult.NVRTC_SUCCESS:
         raise UnavailableError(f"NVRTC cannot be used: {status.name}")
     return f"{major}.{minor}"
@@ -194,7 +195,7 @@ def _architectures() -> list[int]:
     return list(nvrtc.nvrtcGetSupportedArchs()[1])
 
 
-def _compile(source: str, target: Target) -> bytes:
+def _compile(source: str, target: CompileTarget) -> bytes:
     version()
     from cuda.core import Program, ProgramOptions
 

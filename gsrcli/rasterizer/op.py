@@ -1,6 +1,6 @@
 """The rasterizer as a torch operator, so that it composes with autograd, autocast, torch.compile and DDP.
 
-``gsrcli::rasterize`` is the compiled backends' face; plain torch needs none.
+``gsrcli::rasterize`` wraps the compiled backends; plain torch needs no operator.
 """
 
 from __future__ import annotations
@@ -14,19 +14,20 @@ from torch import Tensor
 from gsrcli.gaussians import Gaussians
 from gsrcli.rasterizer import cpu, cuda
 from gsrcli.rasterizer.view import View
+from gsrcli.size import Size
 
 __all__ = ["rasterize"]
 
-_LIBRARY = torch.library.Library("gsrcli", "FRAGMENT")  # its operators are there as long as it is
+_LIBRARY = torch.library.Library("gsrcli", "FRAGMENT")  # its operators live as long as this object
 
 Fields = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 def _operator(kernel: Callable[..., Any]) -> Any:
-    """Make a function for CPU and CUDA tensors the torch operator of its name.
+    """Register a function on CPU and CUDA tensors as the torch operator of its name.
 
-    ``torch.library.custom_op`` does the same, but imports ``torch._dynamo`` and sympy: a second and 70 MiB that
-    upscaling has no use for.
+    ``torch.library.custom_op`` does the same, but imports ``torch._dynamo`` and sympy: one second and 70 MiB that
+    upscaling does not need.
     """
     name, schema = kernel.__name__, torch.library.infer_schema(kernel, mutates_args=())
     _LIBRARY.define(name + schema, tags=(torch.Tag.pt2_compliant_tag,))
@@ -95,7 +96,7 @@ def _backward(ctx: Any, image_gradient: Tensor) -> tuple[Any, ...]:
 
 
 def _refuse_backward(ctx: Any, *gradients: Tensor) -> None:
-    raise RuntimeError("the compiled rasterizers have no second derivatives; draw in float64 to have them")
+    raise RuntimeError("the compiled rasterizers have no second derivatives; draw in float64 to get them")
 
 
 torch.library.register_autograd(rasterize, _backward, setup_context=_setup_context)
@@ -105,15 +106,15 @@ torch.library.register_autograd(rasterize_backward, _refuse_backward)
 def _view(
     size: Sequence[int], scale: Sequence[float], origin: Sequence[int], q_max: float, window: Sequence[float]
 ) -> View:
-    """Make a view of what torch's schemas know as lists."""
-    return View((size[0], size[1]), (scale[0], scale[1]), (origin[0], origin[1]), q_max, (window[0], window[1]))
+    """Return the view from its members, which torch's schemas pass as lists."""
+    return View(Size(size[0], size[1]), (scale[0], scale[1]), (origin[0], origin[1]), q_max, (window[0], window[1]))
 
 
 def _contiguous(centre: Tensor, sigma: Tensor, rho: Tensor, value: Tensor) -> Fields:
-    """What the kernels may read through bare pointers.
+    """Return tensors that the kernels can read through bare pointers.
 
     Raises:
-        ValueError: shapes, types or devices that do not fit together.
+        ValueError: the shapes or devices do not match, or a tensor is not float32.
     """
     Gaussians(centre, sigma, rho, value)
     if any(tensor.dtype != torch.float32 for tensor in (centre, sigma, rho, value)):

@@ -1,6 +1,6 @@
 """The rasterizer in plain torch: any device, any floating-point type, differentiable by autograd.
 
-It is the yardstick of the compiled backends and what runs where none of them does.
+It is the reference for the compiled backends, and the fallback where none of them runs.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ def rasterize(gaussians: Gaussians, view: View) -> Tensor:
             image = image.index_add(0, index.flatten(), drawn.flatten(0, 2))
         images.append(image.T.reshape(gaussians.channels, *size))
     image = torch.stack(images) if images else gaussians.value.new_zeros(0, gaussians.channels, *size)
-    # Where nothing is drawn the graph would be missing, and with it the zero gradients.
+    # If nothing is drawn, the graph and with it the zero gradients would be missing.
     nothing = sum(getattr(gaussians, name)[:, :0].sum() for name in ("centre", "sigma", "rho", "value"))
     return image + nothing
 
 
 class _Boxes(NamedTuple):
-    """Gaussians in pixels of the region, each with a box of pixels of one common extent."""
+    """Gaussians in pixels of the region, each with a box of pixels; all boxes have the same extent."""
 
     centre: Tensor  # (n, 2)
     sigma: Tensor  # (n, 2)
@@ -55,7 +55,7 @@ def _project(field: Gaussians, view: View) -> Gaussians:
 
 
 def _boxes(field: Gaussians, view: View) -> Iterator[_Boxes]:
-    """Yield the field in chunks of Gaussians with boxes of similar extent. What reaches no pixel is in none."""
+    """Yield the field in chunks of Gaussians with boxes of similar extent, without Gaussians that reach no pixel."""
     (centre, sigma, rho, value) = (field.centre[0], field.sigma[0], field.rho[0], field.value[0])
     limit = centre.new_tensor(view.size[::-1])
     with torch.no_grad():
@@ -69,7 +69,7 @@ def _boxes(field: Gaussians, view: View) -> Iterator[_Boxes]:
         order = order[torch.argsort(extent[order, 0].float().log2().ceil(), stable=True)]
         order = order[drawable[order]]
     while len(order):
-        # Boxes of similar columns, then similar rows: take as many from the end as fit at their common extent.
+        # Boxes of similar columns, then similar rows: take as many from the end as fit at a common extent.
         candidates = order[-max(1, _PAIRS_AT_ONCE // int(extent[order[-1]].prod())) :].flip(0)
         hulls = extent[candidates].cummax(0).values
         fit = hulls.prod(-1) * torch.arange(1, len(hulls) + 1, device=hulls.device) <= _PAIRS_AT_ONCE
@@ -80,14 +80,14 @@ def _boxes(field: Gaussians, view: View) -> Iterator[_Boxes]:
 
 
 def _weights(boxes: _Boxes, view: View) -> tuple[Tensor, Tensor]:
-    """Return each place's flat pixel index and exp(-q/2), both (n, rows, columns) for each box."""
+    """Return the flat pixel index and exp(-q/2) at each place of each box, both (n, rows, columns)."""
     (columns, rows), (height, width) = boxes.extent, view.size
     x = boxes.first[:, :1] + torch.arange(columns, device=boxes.first.device)  # (n, columns)
     y = boxes.first[:, 1:] + torch.arange(rows, device=boxes.first.device)  # (n, rows)
     dx = (x - boxes.centre[:, :1])[:, None, :]
     dy = (y - boxes.centre[:, 1:])[:, :, None]
     rho = boxes.rho[:, None, None]
-    # q in the whitened coordinates of csrc/gaussian.h.
+    # q in whitened coordinates, as in csrc/gaussian.h.
     v = dy / boxes.sigma[:, 1, None, None]
     t = (dx / boxes.sigma[:, 0, None, None] - rho * v) / ((1 - rho) * (1 + rho)).sqrt()
     q = t.square() + v.square()

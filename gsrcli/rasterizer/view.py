@@ -1,36 +1,43 @@
-"""What part of the output is drawn, and which contributions are skipped."""
+"""The part of the output to draw, and the contributions to skip."""
 
 from __future__ import annotations
 
 import math
 from typing import NamedTuple
 
-__all__ = ["EPSILON", "SMALLEST_SIGMA", "View", "q_at"]
+from gsrcli.size import Size
+
+__all__ = ["CUTOFF_SIGMAS", "EPSILON", "SMALLEST_SIGMA", "View", "q_at"]
 
 EPSILON = 1 / 1024
 """Default bound below which a Gaussian's relative contribution to a pixel is skipped: a quarter of an 8-bit step."""
 
+CUTOFF_SIGMAS = 3.73
+"""Standard deviations from its centre beyond which a Gaussian is skipped by default: √q_at(EPSILON), rounded up."""
+
 SMALLEST_SIGMA = 1e-12
-"""In output pixels: a Gaussian no larger than this cannot be seen, and its whitened coordinates would overflow."""
+"""In output pixels: a Gaussian this small or smaller is invisible, and its whitened coordinates would overflow."""
 
 
 def q_at(weight: float) -> float:
-    """Return the q at which a Gaussian weighs ``weight = exp(-q/2)``, in (0, 1]."""
+    """Return the q at which a Gaussian's weight ``exp(-q/2)`` is ``weight``, in (0, 1]."""
     return -2 * math.log(weight)
 
 
 class View(NamedTuple):
-    """What every backend is told about the picture to draw; ``gsr::View`` of ``csrc/gaussian.h``. Pairs are (y, x).
+    """The region to draw and the cutoffs, as every backend takes them: ``gsr::View`` in ``csrc/gaussian.h``.
+
+    Pairs are (y, x).
 
     Attributes:
-        size: height and width of the region drawn, in output pixels.
+        size: size of the region to draw, in output pixels.
         scale: output pixels per LR pixel.
-        origin: the region's first pixel within the whole output.
-        q_max: pixels where q exceeds this are skipped; may be infinite.
-        window: so are pixels farther than this from the centre, in output pixels; may be infinite.
+        origin: the region's first pixel in the whole output.
+        q_max: largest q that is drawn; may be infinite.
+        window: largest distance from the centre that is drawn, in output pixels; may be infinite.
     """
 
-    size: tuple[int, int]
+    size: Size
     scale: tuple[float, float]
     origin: tuple[int, int] = (0, 0)
     q_max: float = q_at(EPSILON)
@@ -38,11 +45,11 @@ class View(NamedTuple):
 
     @property
     def windowed(self) -> bool:
-        """Whether the window skips anything."""
+        """Whether the window skips any pixel."""
         return not all(map(math.isinf, self.window))
 
     @property
     def numbers(self) -> tuple[int | float, ...]:
-        """The members of ``gsr::View`` in their order: four integers, then floats."""
+        """The members of ``gsr::View`` in order: four integers, then floats."""
         integers = (int(number) for number in (*self.size, *self.origin))
         return (*integers, *(float(number) for number in (*self.scale, self.q_max, *self.window, SMALLEST_SIGMA)))

@@ -1,1 +1,1 @@
-"""The machine below: its devices and memory, time, files. Knows nothing of pictures or models."""
+"""The machine: devices, memory, timing and files. Knows nothing of pictures or models."""

@@ -1,4 +1,4 @@
-"""Where and how precisely to compute."""
+"""The device and the precision to compute with."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ __all__ = ["autocast", "channels_last", "pick_device", "pick_precision", "send"]
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """The device called ``name``; for "auto" a GPU if there is one.
+    """Return the device called ``name``; for "auto", a CUDA GPU if there is one, else the CPU.
 
     Raises:
-        UsageError: there is no such device here.
+        UsageError: this machine has no such device.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -37,16 +37,16 @@ def pick_device(name: str = "auto") -> torch.device:
 def pick_precision(
     device: torch.device, precision: Precision = "auto", lowest: torch.dtype = torch.bfloat16
 ) -> torch.dtype:
-    """The network's dtype: for "auto" bfloat16 where the hardware has it, float32 elsewhere. Never float16.
+    """Return the network's dtype: for "auto", bfloat16 if the hardware supports it, else float32. Never float16.
 
     Args:
-        lowest: what "auto" stays at or above: a model's ``traits.precision``.
+        lowest: lowest precision that "auto" may choose: a model's ``traits.precision``.
 
     Raises:
-        UsageError: the precision is none of these.
+        UsageError: the precision is unknown.
     """
     if precision not in get_args(Precision):
-        raise UsageError(f"the precision is auto, float32 or bfloat16, not {precision}")
+        raise UsageError(f"invalid precision {precision!r}: use auto, float32 or bfloat16")
     if precision == "auto":
         return torch.bfloat16 if lowest == torch.bfloat16 and _has_bfloat16(device) else torch.float32
     return {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
@@ -54,7 +54,7 @@ def pick_precision(
 
 def _has_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
-        with torch.cuda.device(device):  # of which it asks
+        with torch.cuda.device(device):  # the device that torch queries
             return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type == "cpu":
         capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # absent before torch 2.12
@@ -64,10 +64,10 @@ def _has_bfloat16(device: torch.device) -> bool:
 
 @contextmanager
 def autocast(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
-    """A context in which the network computes in ``dtype``, and what it keeps in float32 in nothing less.
+    """Run the network in ``dtype`` inside this context, and what stays in float32 in full float32.
 
-    cuDNN's choice of algorithms is left as torch has it, by rules and not by timing (``cudnn.benchmark``): the choice
-    would turn with the machine's load, and with it the last bits, and the same picture is to give the same bytes.
+    cuDNN chooses algorithms by rules, torch's default, and not by timing (``cudnn.benchmark``): timings change with the
+    machine's load, and with them the last bits, but the same picture must give the same bytes.
     """
     with _full_convolutions(), torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
         yield
@@ -75,10 +75,10 @@ def autocast(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
 
 @contextmanager
 def _full_convolutions() -> Iterator[None]:
-    """Keep cuDNN from rounding what float32 convolutions multiply to TF32, of 10 bits.
+    """Keep cuDNN from rounding the factors in float32 convolutions to TF32, which has 10 bits.
 
-    It does by torch's default, while matrix products do not. From torch 2.9 on there is a setting for convolutions
-    alone; to read the older one, after either of them has been set, may be an error.
+    It does so by torch's default, while matrix products do not. Since torch 2.9 convolutions have a setting of their
+    own; reading the older setting after either of them has been set may raise an error.
     """
     settings, name, full = (
         (cudnn.conv, "fp32_precision", "ieee") if hasattr(cudnn, "conv") else (cudnn, "allow_tf32", False)
@@ -92,10 +92,10 @@ def _full_convolutions() -> Iterator[None]:
 
 
 def send(tensor: Tensor, device: torch.device) -> Tensor:
-    """Put a tensor of the host on a device, without waiting for a CUDA device's work so far."""
+    """Copy a tensor from the host to a device, without waiting for pending work on a CUDA device."""
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def channels_last(module: Module) -> Module:
-    """The module itself, its weights laid out as convolutions read them fastest."""
+    """Lay out a module's weights as convolutions read them fastest, and return the module."""
     return module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

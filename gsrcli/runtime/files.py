@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, where a user's are kept, and those that come with the package."""
+"""Atomic writes, the folders of a user's files, and the files that come with the package."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _PACKAGE = Path(__file__).parents[1]
 
 
 def shipped(name: str) -> Path:
-    """A file of the repository's top: an installed package holds it, a checkout has it one level up."""
+    """Return the path of a file from the repository's root: inside an installed package, above it in a checkout."""
     inside = _PACKAGE / name
     return inside if inside.exists() else _PACKAGE.parent / name
 
 
 def user_folder(name: str) -> Path:
-    """Where one kind of data is kept: below GSRCLI_HOME, or else where the system keeps a user's data."""
+    """Return the folder of one kind of data: under GSRCLI_HOME if it is set, else in the system's user data folder."""
     from platformdirs import user_data_path
 
     home = os.environ.get("GSRCLI_HOME")
@@ -33,16 +33,16 @@ def user_folder(name: str) -> Path:
 
 
 def encoded(text: str) -> bytes:
-    """A text in UTF-8, with what is undecodable in names of files spelled out."""
+    """Encode a text as UTF-8, escaping undecodable bytes of file names."""
     return text.encode(errors="backslashreplace")
 
 
 @contextmanager
 def filling(folder: Path, failure: type[GsrError]) -> Iterator[None]:
-    """Turn failures to write into a user's folder into messages.
+    """Turn a failure to write to a user's folder into a message.
 
     Raises:
-        GsrError: of this class, in place of an OSError.
+        GsrError: an error of class ``failure`` in place of an OSError.
     """
     try:
         yield
@@ -54,7 +54,7 @@ def filling(folder: Path, failure: type[GsrError]) -> Iterator[None]:
 
 @contextmanager
 def locked(path: Path, what: str) -> Iterator[None]:
-    """Keep other processes from something, by a lock at ``path``; its folder is made.
+    """Hold a lock file at ``path`` that keeps other processes away from ``what``; create its folder if needed.
 
     Raises:
         OSError: the folder cannot be written to.
@@ -66,7 +66,7 @@ def locked(path: Path, what: str) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        warnings.warn(f"another process is at work on {what}; waiting for it", stacklevel=3)
+        warnings.warn(f"another process is using {what}; waiting for it to finish", stacklevel=3)
         lock.acquire()
     try:
         yield
@@ -75,13 +75,13 @@ def locked(path: Path, what: str) -> Iterator[None]:
 
 
 def write_whole(path: str | os.PathLike[str], content: bytes | memoryview, *, overwrite: bool = True) -> None:
-    """Write beside the target and rename: whoever reads it finds all of the old content or all of the new.
+    """Write to a temporary file and rename it, so that readers find either the old content or the new.
 
-    Whatever goes wrong, Ctrl-C included, leaves no trace. Where ``path`` is a link, what it points to is replaced.
+    A failure, including Ctrl-C, leaves nothing behind. If ``path`` is a link, the file that it points to is replaced.
 
     Raises:
-        FileExistsError: there is such a file, and ``overwrite`` is not set.
-        OSError: it cannot be written.
+        FileExistsError: the file exists and ``overwrite`` is not set.
+        OSError: the file cannot be written.
     """
     target = Path(os.path.realpath(path))
     temporary = target.with_name(f".gsr-{secrets.token_hex(8)}.part")
@@ -89,7 +89,7 @@ def write_whole(path: str | os.PathLike[str], content: bytes | memoryview, *, ov
         with temporary.open("xb") as file:
             file.write(content)
         with suppress(FileNotFoundError):
-            shutil.copymode(target, temporary)  # who may read the old one may read the new
+            shutil.copymode(target, temporary)  # keep the old file's permissions
         if not overwrite and os.path.lexists(path):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), os.fspath(path))
         temporary.replace(target)

@@ -1,4 +1,4 @@
-"""What this computer is made of. Imports no torch by itself, and so works where torch does not."""
+"""This computer's hardware and drivers. Does not import torch at the top, so it works even if torch does not."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ if TYPE_CHECKING:
 __all__ = ["PATIENCE", "environment", "nvidia_driver", "processor_name"]
 
 PATIENCE = 30
-"""Seconds that another program may take to answer."""
+"""Timeout for other programs, in seconds."""
 
 
 def processor_name() -> str:
-    """The processor's name, as people know it where the system tells."""
+    """Return the processor's product name, or its architecture if the system does not report one."""
     if platform.system() == "Darwin":
         query = ["sysctl", "-n", "machdep.cpu.brand_string"]
         return subprocess.run(query, capture_output=True, text=True, timeout=PATIENCE, check=True).stdout.strip()
     if platform.system() == "Linux":
         named = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE)
-        if named:  # on Arm there is none
+        if named:  # absent on Arm
             return named[1]
     return platform.processor() or platform.machine()
 
 
 def nvidia_driver() -> str | None:
-    """The driver's version, whatever torch and the environment make of its GPUs; None where there is none.
+    """Return the version of NVIDIA's driver, even if torch cannot use its GPUs; None without a driver.
 
     Raises:
-        GsrError: there is one that does not work.
+        GsrError: the driver does not work.
     """
     program = shutil.which("nvidia-smi")
     if program is None:
@@ -48,14 +48,14 @@ def nvidia_driver() -> str | None:
     done = subprocess.run(query, capture_output=True, text=True, timeout=PATIENCE, check=False)
     if done.returncode != 0:
         raise GsrError(
-            f"nvidia-smi fails: {done.stdout.strip() or done.stderr.strip()}",
-            hint="restart the machine if the driver was updated just now; else reinstall the driver",
+            f"nvidia-smi failed: {done.stdout.strip() or done.stderr.strip()}",
+            hint="restart the machine if the driver was just updated; otherwise reinstall the driver",
         )
     return next(iter(done.stdout.split()), None)
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """Where and when: plain data, without what is not known."""
+    """Return versions, hardware and date as plain data; leave out what is unknown."""
     import torch
 
     facts: dict[str, Any] = {
@@ -80,6 +80,6 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 
 def _driver() -> str | None:
-    with suppress(GsrError, OSError, subprocess.SubprocessError):  # gsr doctor tells what is wrong with it
+    with suppress(GsrError, OSError, subprocess.SubprocessError):  # gsr doctor reports what is wrong
         return nvidia_driver()
     return None

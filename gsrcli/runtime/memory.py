@@ -1,4 +1,4 @@
-"""Memory: keeping it, giving it back, measuring it. Imports no torch by itself."""
+"""Memory: keep it, return it, measure it. Does not import torch at the top."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["free_memory", "keep_freed_memory", "peak_memory", "return_freed_memory"]
 
-# Of malloc.h. The second is the number of blocks that may be mapped from the system, each by itself.
+# From malloc.h. The second is the number of blocks that may be mapped from the system individually.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 _MOST = 2**31 - 1
 
@@ -24,11 +24,11 @@ _FORGET_PEAK = Path("/proc/self/clear_refs"), "5"
 
 
 def keep_freed_memory() -> None:
-    """Have the C library keep what is freed, and give it out again, for the rest of the process.
+    """Make the C library keep and reuse freed memory for the rest of the process.
 
-    The arrays that a network passes on are tens of megabytes each. By default glibc maps each from the system and
-    returns it when it is freed, so that the system clears every page again for the next one: as much work as the
-    network's own where that is light. With other C libraries this does nothing.
+    A network's activations are tens of megabytes each. By default glibc maps each of them from the system and returns
+    it when it is freed, so the system clears every page again for the next one: as much work as a light network's own.
+    With other C libraries this does nothing.
     """
     if library := _glibc():
         library.mallopt(_M_MMAP_MAX, 0)
@@ -36,13 +36,13 @@ def keep_freed_memory() -> None:
 
 
 def return_freed_memory() -> None:
-    """Give the system what has been freed so far, so that it no longer counts as the process's."""
+    """Return freed memory to the system, so that it no longer counts as the process's."""
     if library := _glibc():
         library.malloc_trim(ctypes.c_size_t(0))
 
 
 def free_memory(device: torch.device) -> float:
-    """Bytes that can still be had, those included that torch keeps to give out again."""
+    """Return the bytes that can still be allocated, including those that torch caches for reuse."""
     if device.type == "cuda":
         import torch
 
@@ -54,10 +54,10 @@ def free_memory(device: torch.device) -> float:
 
 
 def peak_memory(work: Callable[[], object], device: torch.device) -> int | None:
-    """Do some work, and tell the most memory that was in use meanwhile, in bytes.
+    """Run some work and return the peak memory in use during it, in bytes.
 
-    On a GPU: that of tensors, weights and inputs included. On Linux without one: that of the whole process, with Python
-    and torch. None elsewhere.
+    On a GPU: the memory of tensors, including weights and inputs. On the CPU under Linux: the memory of the whole
+    process, including Python and torch. Elsewhere: None.
     """
     if device.type == "cuda":
         import torch
@@ -67,15 +67,15 @@ def peak_memory(work: Callable[[], object], device: torch.device) -> int | None:
         work()
         torch.cuda.synchronize(device)
         return torch.cuda.max_memory_allocated(device)
-    is_told = device.type == "cpu" and _forget_peak()
+    measurable = device.type == "cpu" and _forget_peak()
     work()
-    return _peak() if is_told else None
+    return _peak() if measurable else None
 
 
 def _forget_peak() -> bool:
-    """Have the system count the process's peak anew; False where it does not."""
+    """Reset the system's record of the process's peak memory; return False if that is not possible."""
     path, code = _FORGET_PEAK
-    return_freed_memory()  # of what was done before
+    return_freed_memory()  # freed by earlier work
     with suppress(OSError):
         path.write_text(code)
         return True
@@ -87,6 +87,6 @@ def _peak() -> int:
     return int(lines["VmHWM"].split()[0]) * 1024
 
 
-@functools.cache  # to ask which library it is reads the interpreter's file
+@functools.cache  # finding out which library it is reads the interpreter's file
 def _glibc() -> ctypes.CDLL | None:
     return ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" else None

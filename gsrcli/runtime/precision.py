@@ -1,4 +1,4 @@
-"""The arithmetic that a network may be computed in. Needs no torch, so that ``--help`` is quick."""
+"""The precisions that a network can be computed in. Does not need torch, so ``--help`` stays fast."""
 
 from __future__ import annotations
 
@@ -7,4 +7,4 @@ from typing import Literal
 __all__ = ["Precision"]
 
 Precision = Literal["auto", "float32", "bfloat16"]
-"""The network's arithmetic; Gaussians and their rasterization are float32 always."""
+"""Precision of the network; Gaussians and their rasterization are always float32."""

@@ -1,4 +1,4 @@
-"""Points in the work of a device, and the times between them."""
+"""Marks in the work of a device, and the times between them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-__all__ = ["Clock", "Mark", "Seconds", "Span", "Timing", "mark", "seconds_between"]
+__all__ = ["Clock", "Interval", "Mark", "StageTimer", "Timing", "mark", "seconds_between"]
 
 
 class Mark(Protocol):
-    """A point in the work of a device: what of :class:`torch.cuda.Event` is used here."""
+    """A point in the work of a device: the part of :class:`torch.cuda.Event` that is used here."""
 
     def query(self) -> bool: ...
 
@@ -25,11 +25,12 @@ class Mark(Protocol):
     def elapsed_time(self, end: Any, /) -> float: ...
 
 
-Span = tuple[Mark, Mark]
+Interval = tuple[Mark, Mark]
+"""The begin and the end of some work."""
 
 
 class _HostMark:
-    """A reading of a clock of the host's, which is past when it is taken."""
+    """A reading of one of the host's clocks, which has passed as soon as it is taken."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -41,15 +42,15 @@ class _HostMark:
         pass
 
     def elapsed_time(self, end: _HostMark) -> float:
-        """Milliseconds until a later one."""
+        """Return the milliseconds from this mark to a later one."""
         return 1000 * (end._seconds - self._seconds)
 
 
 def mark(device: torch.device) -> Mark:
-    """The end of all the work given to a device so far.
+    """Mark the end of all work submitted to a device so far.
 
-    On a GPU it is an event in torch's current stream, which costs the device nothing and stops nobody; other devices
-    are waited for.
+    On a CUDA GPU, the mark is an event in torch's current stream, which costs next to nothing and blocks nothing; other
+    devices are synchronized.
     """
     if device.type == "cuda":
         event = torch.cuda.Event(enable_timing=True)
@@ -61,20 +62,20 @@ def mark(device: torch.device) -> Mark:
 
 
 def seconds_between(begin: Mark, end: Mark) -> float:
-    """The time between two marks of one device; waits for the second."""
+    """Return the seconds between two marks of one device; wait for the second mark."""
     end.synchronize()
     return begin.elapsed_time(end) / 1000
 
 
-class Seconds:
-    """Where time went, by stage.
+class StageTimer:
+    """Sums up the time spent in each stage of some work.
 
     On a CUDA device a stage lies between two events in its stream, and the host waits for them only when the times
-    are read: to wait for every stage would leave the device idle between them. Other devices are waited for, which
-    costs little, as every tile's check and every strip's copy wait for them anyway.
+    are read: waiting after every stage would leave the device idle. Other devices are synchronized after every stage;
+    this costs little, as every tile's check and every strip's copy wait for them anyway.
 
     Args:
-        stages: their names.
+        stages: names of the stages.
     """
 
     def __init__(self, stages: Sequence[str]) -> None:
@@ -83,7 +84,7 @@ class Seconds:
 
     @contextmanager
     def of(self, stage: str, device: torch.device) -> Iterator[None]:
-        """Add the time of a block of code to a stage, unless it raises."""
+        """Add the time of a ``with`` block to a stage, unless the block raises."""
         begin = mark(device)
         yield
         self._under_way.append((stage, begin, mark(device)))
@@ -91,7 +92,7 @@ class Seconds:
             self._settle()
 
     def read(self) -> dict[str, float]:
-        """The seconds spent in each stage so far, once the device has come to their end."""
+        """Wait for the stages so far to end, and return the seconds spent in each."""
         while self._under_way:
             self._settle()
         return dict(self._spent)
@@ -115,11 +116,11 @@ class Timing:
 
 
 class Clock:
-    """Times the work of a device, again and again.
+    """Times repeated work on a device.
 
     Args:
-        device: whose work is timed.
-        processor: on a CPU, read the processor time of all threads instead, which other programs disturb little.
+        device: the device that does the work.
+        processor: on a CPU, measure the processor time of all threads instead, which other programs disturb little.
     """
 
     def __init__(self, device: torch.device, *, processor: bool = False) -> None:
@@ -129,33 +130,33 @@ class Clock:
 
     @property
     def name(self) -> str:
-        """What it reads, for people."""
+        """What the clock measures, for people."""
         if self.device.type == "cuda":
             return "CUDA events"
         return "processor time of all threads" if self._processor else "wall clock"
 
     def wait(self) -> None:
-        """Let the device finish, so that what follows is timed with all of Python that it waits for."""
+        """Wait for the device, so that the following work is timed from an idle device, including Python's overhead."""
         if self.device.type != "cpu":
             torch.accelerator.synchronize(self.device)
 
     def head_start(self) -> None:
-        """Keep a GPU busy for some milliseconds, while what is to be timed without Python is queued behind."""
+        """Keep a GPU busy for some milliseconds, so that the work queued behind is timed without Python's overhead."""
         if self.device.type == "cuda":
             if self._matrix is None:
                 self._matrix = torch.ones(4096, 4096, device=self.device)
             self._matrix @ self._matrix
 
     def mark(self) -> Mark:
-        """The point that the work asked for so far leads to."""
+        """Mark the end of the work submitted so far."""
         return _HostMark(time.process_time()) if self._processor else mark(self.device)
 
     def samples(self, work: Callable[[], object], repeats: int) -> list[float]:
-        """The seconds of each of several runs, after one that does not count."""
-        spans: list[Span] = []
+        """Return the seconds of each of several runs, after one warm-up run."""
+        intervals: list[Interval] = []
         for _ in range(repeats + 1):
             self.wait()
             begin = self.mark()
             work()
-            spans.append((begin, self.mark()))
-        return [seconds_between(*span) for span in spans[1:]]
+            intervals.append((begin, self.mark()))
+        return [seconds_between(*interval) for interval in intervals[1:]]

@@ -24,7 +24,7 @@ from gsrcli.models import Model
 from gsrcli.models.render import with_base
 from gsrcli.rasterizer import rasterize
 from gsrcli.runtime.devices import autocast, send
-from gsrcli.runtime.timing import Seconds
+from gsrcli.runtime.timing import StageTimer
 from gsrcli.size import Size
 from gsrcli.training.config import TrainConfig
 from gsrcli.training.crops import Pairs
@@ -54,7 +54,7 @@ class Step:
         self.model = model
         self.averaged = copy.deepcopy(model).eval().requires_grad_(False)
         self.device = model.device
-        self.seconds: Seconds | None = None
+        self.seconds: StageTimer | None = None
         self._dtype = dtype
         self._clip = config.clip
         self._average = get_ema_multi_avg_fn(config.ema)

@@ -24,7 +24,7 @@ from torch import Tensor
 from gsrcli.errors import GsrError, ModelError, PictureError, UsageError, nearest
 from gsrcli.models import MODEL_NAMES, Model, build, config_of
 from gsrcli.runtime.devices import channels_last, pick_device, pick_precision
-from gsrcli.runtime.timing import Seconds
+from gsrcli.runtime.timing import StageTimer
 from gsrcli.training.config import TrainConfig
 from gsrcli.training.crops import Crops, Scales
 from gsrcli.training.dataset import Loaded, PictureBank, find_pictures, load_pictures
@@ -154,7 +154,7 @@ def profile(config: TrainConfig, data: Path) -> Profile:
         trainer.take_step()
     trainer.step.read()
     rate = _PROFILED / (time.perf_counter() - began)
-    trainer.step.seconds = Seconds(STAGES)
+    trainer.step.seconds = StageTimer(STAGES)
     for _ in range(_PROFILED):
         trainer.take_step()
     stages = {name: seconds / _PROFILED for name, seconds in trainer.step.seconds.read().items()}

@@ -28,7 +28,7 @@ from gsrcli.resize import bicubic
 from gsrcli.runtime.devices import autocast, pick_device, pick_precision
 from gsrcli.runtime.memory import free_memory
 from gsrcli.runtime.precision import Precision
-from gsrcli.runtime.timing import Seconds
+from gsrcli.runtime.timing import StageTimer
 from gsrcli.size import Size
 from gsrcli.upscaling.budget import SMALLEST_STRIP, attempt, plan, require_memory, way_out
 from gsrcli.upscaling.tiling import Box, Grid, PaddedPicture, cuts, round_up
@@ -111,7 +111,7 @@ class Upscaler:
         picture: Picture,
         size: Size,
         advance: Callable[[int], object] = lambda pixels: None,
-        seconds: Seconds | None = None,
+        seconds: StageTimer | None = None,
     ) -> Picture:
         """Return the picture at another size, with its metadata.
 
@@ -129,7 +129,7 @@ class Upscaler:
         if not size.holds(picture.size):
             raise UsageError(f"{size} would shrink a picture of {picture.size} pixels; gsr only enlarges")
         require_memory(picture, size)
-        seconds = seconds or Seconds(STAGES)
+        seconds = seconds or StageTimer(STAGES)
 
         def enlarge_plane(pixels: Pixels) -> Pixels:
             return _Enlargement(self, PaddedPicture(pixels, self.model), size, advance, seconds).pixels()
@@ -175,7 +175,7 @@ class _Enlargement:
         low: PaddedPicture,
         size: Size,
         advance: Callable[[int], object],
-        seconds: Seconds,
+        seconds: StageTimer,
     ) -> None:
         self._model, self._dtype, self._low, self._size = upscaler.model, upscaler.dtype, low, size
         self._advance, self._seconds = advance, seconds

@@ -1,6 +1,6 @@
-"""Trained weights: which there are, where they are kept, and models made of them.
+"""Trained weights: the catalogue, the folder that keeps them, and the models built from them.
 
-The way of a name: ``load.load_model(name)`` takes ``store.Store().entry(name)``, whose ``locate()`` finds or fetches
-the checkpoint, and reads that. ``catalog`` reads weights.toml; ``checkpoint`` reads and writes our files, and
-``convert`` makes them of released ones, whose tensors ``released`` knows.
+``load.load_model(name)`` looks up ``store.Store().entry(name)``, whose ``locate()`` finds or downloads the checkpoint,
+and reads it. ``catalog`` reads weights.toml, ``checkpoint`` reads and writes our files, and ``convert`` makes them from
+released files by the tensor names in ``released``.
 """

@@ -1,4 +1,4 @@
-"""weights.toml: which weights there are, where they come from, and what is known of them."""
+"""weights.toml: the known weights, where they come from, and facts about them."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ class Released:
     """A file that the authors of weights released.
 
     Attributes:
-        name: what it is called where it was released.
-        urls: where it is; any will do.
-        digest: what it must be; None where that is not known, and is recorded when the file is first fetched.
+        name: name under which the authors released it.
+        urls: alternative addresses.
+        digest: digest of the file, or None if it is unknown; it is then recorded at the first download.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Scores:
     """Published PSNR.
 
     Attributes:
-        protocol: on which channels, with which border, who measured.
+        protocol: channels, border, degradation, and who measured.
         psnr: dB by dataset and scale.
     """
 
@@ -67,18 +67,18 @@ class Scores:
 
 @dataclass(frozen=True, kw_only=True)
 class Weights:
-    """An entry of weights.toml: trained weights, in the package or as their authors released them.
+    """An entry of weights.toml: trained weights, bundled with the package or released by their authors.
 
     Attributes:
-        name: what ``gsr weights`` calls them.
-        description: one line.
+        name: name in ``gsr weights``.
+        description: one line of text.
         license: SPDX identifier of the weights' licence.
-        parameters: how many numbers were learned; a released file has about four bytes for each.
-        training: what they were learned from.
-        paper: URL.
+        parameters: number of learned parameters; a released file has about four bytes for each.
+        training: training data.
+        paper: URL of the paper.
         code: URL of the authors' program.
         bundled: the checkpoint in the package, or None.
-        released: the files that make one, by name; none where it is in the package.
+        released: the released files that the checkpoint is made from, by name; empty if it is in the package.
     """
 
     name: str
@@ -93,19 +93,19 @@ class Weights:
 
     @property
     def pinned(self) -> bool:
-        """Whether the digest of every file is known before it is fetched."""
+        """Whether the digest of every released file is known before it is downloaded."""
         return all(file.digest for file in self.released.values())
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelWeights(Weights):
-    """Weights of a model, which ``--model`` takes by their name.
+    """Weights of a model, which ``--model`` accepts by name.
 
     Attributes:
-        model: the architecture that they are weights of; several may share one.
-        rendering: ``released`` where the picture is drawn as the authors' program draws it, against its paper;
-            ``field`` where the Gaussians are.
-        scores: what was published of exactly these weights.
+        model: name of the architecture; several weights may share one.
+        rendering: ``released`` if the picture is drawn as the authors' program draws it, which differs from their
+            paper; ``field`` if the Gaussians are drawn.
+        scores: published scores of exactly these weights.
     """
 
     model: str
@@ -114,25 +114,25 @@ class ModelWeights(Weights):
 
 
 def published() -> dict[str, Weights]:
-    """Return all that weights.toml lists, by name: weights of models, then those that metrics use."""
+    """Return all weights that weights.toml lists, by name: models' weights, then metrics' weights."""
     return {**model_weights(), **metric_weights()}
 
 
 @cache
 def model_weights() -> dict[str, ModelWeights]:
-    """Return the weights of models that weights.toml lists, by name."""
+    """Return the models' weights that weights.toml lists, by name."""
     entries = {name: _fields(**entry) for name, entry in _tables().items() if name != _METRICS}
     return {name: ModelWeights(name=name, **entry) for name, entry in entries.items()}
 
 
 @cache
 def metric_weights() -> dict[str, Weights]:
-    """Return what perceptual metrics use of weights.toml, by name. No weights of a model share these names."""
+    """Return the weights of perceptual metrics that weights.toml lists, by name. No model's weights share a name."""
     return {name: Weights(name=name, **_fields(**entry)) for name, entry in _tables()[_METRICS].items()}
 
 
 def is_name(text: str) -> bool:
-    """Whether this can be the name of weights: it is part of file names, and never looks like a path."""
+    """Return whether a text can be the name of weights, which is part of file names and must not look like a path."""
     return re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", text) is not None
 
 

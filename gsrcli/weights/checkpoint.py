@@ -1,4 +1,4 @@
-"""Checkpoint files: safetensors whose metadata name the model and its config, or the backbone of metrics."""
+"""Checkpoint files: safetensors whose metadata name a model and its config, or the backbone of a metric."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = [
 
 
 def save_model(model: Model, name: str, path: Path, notes: dict[str, Any]) -> None:
-    """Write a checkpoint, in one rename.
+    """Write a checkpoint atomically.
 
     Raises:
         GsrError: the file cannot be written.
@@ -39,7 +39,7 @@ def save_model(model: Model, name: str, path: Path, notes: dict[str, Any]) -> No
 
 
 def model_bytes(model: Model, name: str, notes: dict[str, Any]) -> bytes:
-    """Make a checkpoint of a model: its weights, its name and config, and ``notes`` on how it came to be."""
+    """Return a model's checkpoint: its weights, name and config, and ``notes`` on how it was made."""
     from safetensors.torch import save
 
     from gsrcli.models import config_of
@@ -51,10 +51,10 @@ def model_bytes(model: Model, name: str, notes: dict[str, Any]) -> bytes:
 
 
 def write_checkpoint(path: Path, content: bytes | memoryview) -> None:
-    """Write a file of a run, whole.
+    """Write a checkpoint file atomically.
 
     Raises:
-        GsrError: the file cannot be written. The old one stays, and nothing besides.
+        GsrError: the file cannot be written. An old file is kept, and nothing else is left behind.
     """
     with writing(path):
         write_whole(path, content)
@@ -62,7 +62,7 @@ def write_checkpoint(path: Path, content: bytes | memoryview) -> None:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Tell of failures to write a file of a run.
+    """Turn a failure to write a file into a message.
 
     Raises:
         GsrError: in place of an OSError.
@@ -70,36 +70,36 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        hint = "see that there is space left, and that its folder may be written to"
+        hint = "check that there is space left and that the folder is writable"
         raise GsrError(f"cannot write {path}: {error.strerror or error}", hint=hint) from error
 
 
 def read_model(path: Path) -> Model:
-    """Read the model that a checkpoint holds. For what is raised see :func:`read_named_model`."""
+    """Read the model from a checkpoint; raises as :func:`read_named_model` does."""
     return read_named_model(path)[1]
 
 
 def read_named_model(path: Path) -> tuple[str, Model]:
-    """Read a checkpoint: the name of its architecture, and the model.
+    """Read a checkpoint, and return the name of its architecture and the model.
 
     Raises:
-        ModelError: it is damaged, another program's, or does not fit the model that it names.
+        ModelError: the file is damaged, not from gsrcli, or does not fit the model that it names.
     """
     from safetensors import SafetensorError, safe_open
 
     from gsrcli.models import MODEL_NAMES, build
 
     if path.suffix in (".pth", ".pt", ".ckpt"):
-        hint = "give a .safetensors checkpoint; gsr weights import makes one of a released .pth"
-        raise ModelError(f"{path} is a pickle, which could run anything", hint=hint)
+        hint = "use a .safetensors checkpoint; gsr weights import makes one from a released .pth"
+        raise ModelError(f"{path} is a pickle, which could run arbitrary code", hint=hint)
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path} is damaged, or no safetensors file: {error}") from error
+        raise ModelError(f"{path} is damaged or not a safetensors file: {error}") from error
     if metadata.get("format") != "gsrcli" or metadata.get("model") not in MODEL_NAMES:
-        kind = "it is a backbone of metrics: gsr weights fetch brings those" if "backbone" in metadata else None
+        kind = "it is the backbone of a metric; gsr weights fetch downloads those" if "backbone" in metadata else None
         raise ModelError(f"{path} is not a checkpoint of gsrcli", hint=kind)
     try:
         model = build(metadata["model"], json.loads(metadata["config"]))
@@ -111,7 +111,7 @@ def read_named_model(path: Path) -> tuple[str, Model]:
 
 
 def backbone_bytes(backbone: nn.Sequential, name: str) -> bytes:
-    """Make a checkpoint of a backbone: its weights and its name."""
+    """Return a backbone's checkpoint: its weights and its name."""
     from safetensors.torch import save
 
     return save(backbone.state_dict(), {"format": "gsrcli", "backbone": name})
@@ -121,11 +121,11 @@ def read_backbone(name: str, path: Path) -> nn.Sequential:
     """Read the checkpoint of a backbone, ready to use.
 
     Args:
-        name: of :data:`gsrcli.models.feature_extractors.ARCHITECTURES`.
+        name: a name in :data:`gsrcli.models.feature_extractors.ARCHITECTURES`.
         path: the checkpoint.
 
     Raises:
-        ModelError: it is damaged, or another backbone's.
+        ModelError: the checkpoint is damaged, or of another backbone.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -141,10 +141,10 @@ def read_backbone(name: str, path: Path) -> nn.Sequential:
 
 
 def require_finite(model: nn.Module, what: str) -> None:
-    """Check that no weight is infinite or NaN.
+    """Check that every weight is finite.
 
     Raises:
-        ModelError: one is.
+        ModelError: a weight is infinite or NaN.
     """
     if not all(bool(tensor.isfinite().all()) for tensor in model.state_dict().values() if tensor.is_floating_point()):
-        raise ModelError(f"{what} holds weights that are not finite")
+        raise ModelError(f"{what} contains infinite or NaN weights")

@@ -1,4 +1,4 @@
-"""Turns released files, which are pickles, into checkpoints of ours."""
+"""Convert released files, which are pickles, into our checkpoints."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _GAUSSIANSR_FILES = {"epoch-last.pth"}
 
 
 def checkpoint_of_released(weights: Weights, files: Mapping[str, Path]) -> bytes:
-    """Make the checkpoint of weights, a model's or a backbone's, of their released files.
+    """Make the checkpoint of a model or a backbone from its released files.
 
     Args:
-        weights: what weights.toml says of them.
-        files: where the files are, by the names that they were released under.
+        weights: entry in weights.toml.
+        files: paths of the files, by the names under which they were released.
 
     Raises:
-        ModelError: a file is damaged, holds anything but tensors, or does not fit.
+        ModelError: a file is damaged, contains anything but tensors, or does not fit.
         OSError: a file cannot be read.
     """
     if isinstance(weights, ModelWeights):
@@ -42,14 +42,14 @@ def checkpoint_of_released(weights: Weights, files: Mapping[str, Path]) -> bytes
 
 
 def model_of_released(model: str, files: Mapping[str, Path]) -> Model:
-    """Build a model with the weights that released files hold.
+    """Build a model with the weights in released files.
 
     Args:
-        model: the architecture.
-        files: where they are, by the names that they were released under.
+        model: name of the architecture.
+        files: paths of the files, by the names under which they were released.
 
     Raises:
-        ModelError: a file is damaged, holds anything but tensors, or does not fit the model.
+        ModelError: a file is damaged, contains anything but tensors, or does not fit the model.
         OSError: a file cannot be read.
     """
     converted = _converter(model, files)
@@ -75,7 +75,7 @@ def _features(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _fill(network: nn.Module, state: Callable[[], dict[str, Tensor]], files: str, name: str) -> None:
-    """Load a state dict, which may turn out to be none while it is made."""
+    """Load a state dict into a network; making the state dict may fail too."""
     try:
         network.load_state_dict(state())
     except (ValueError, RuntimeError, AttributeError, TypeError) as error:
@@ -84,7 +84,7 @@ def _fill(network: nn.Module, state: Callable[[], dict[str, Tensor]], files: str
 
 
 def _converter(model: str, files: Collection[str]) -> Callable[[dict[str, Any]], dict[str, Tensor]]:
-    """What makes a state dict of ours of the files' contents: one branch for each kind of release."""
+    """Return the function that turns the files' contents into our state dict, one branch for each kind of release."""
     if model in GSASR_CONFIGS and set(files) == _GSASR_FILES:
         return lambda contents: convert(model, contents["encoder.pth"], contents["decoder.pth"])
     if model == "gaussiansr-edsr-released" and set(files) == _GAUSSIANSR_FILES:
@@ -93,33 +93,33 @@ def _converter(model: str, files: Collection[str]) -> Callable[[dict[str, Any]],
 
 
 def _read_pickle(name: str, path: Path) -> dict[str, Any]:
-    """The tensors in a pickle, in dictionaries; nothing else in it is carried out."""
+    """Read dictionaries of tensors from a pickle, without running any other code in it."""
     try:
         _require_checksums(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
         raise
-    except Exception as error:  # of a damaged file, torch and pickle raise whatever they stumble over
+    except Exception as error:  # on a damaged file, torch and pickle may raise anything
         if isinstance(error, pickle.UnpicklingError) and "GLOBAL" in str(error):
             raise ModelError(
-                f"{name} holds more than tensors, which could run anything; it was not loaded",
-                hint="get it from its authors: a checkpoint needs no code",
+                f"{name} contains more than tensors, which could run arbitrary code; it was not loaded",
+                hint="get the original file from its authors: a checkpoint needs no code",
             ) from error
-        raise ModelError(f"{name} is damaged, or no checkpoint of torch: {_first_lines(str(error))}") from error
+        raise ModelError(f"{name} is damaged or not a torch checkpoint: {_first_lines(str(error))}") from error
     if not isinstance(content, dict):
-        raise ModelError(f"{name} holds no state dict")
+        raise ModelError(f"{name} contains no state dict")
     return content
 
 
 def _require_checksums(path: Path) -> None:
-    """See that a zip archive's members are what its checksums say; torch does not look."""
+    """Check the members of a zip archive against their checksums, which torch does not do."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             if (member := archive.testzip()) is not None:
-                raise ValueError(f"{member} differs from its checksum")
+                raise ValueError(f"{member} does not match its checksum")
 
 
 def _first_lines(text: str, count: int = 8) -> str:
-    lines = text.splitlines() or ["it breaks off"]
+    lines = text.splitlines() or ["it is incomplete"]
     more = [f"and {len(lines) - count} more"] if len(lines) > count else []
     return "\n".join(lines[:count] + more)

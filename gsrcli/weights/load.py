@@ -28,16 +28,16 @@ def load_model(
 ) -> Model:
     """Load a model with its trained weights, ready to use.
 
-    Weights that are not on this machine yet are fetched, once.
+    Weights that are not on this machine yet are downloaded once.
 
     Args:
         name: a name that ``gsr weights list`` shows, or the path of a checkpoint that ``gsr train`` wrote.
-        device: where to put it.
-        report: is told of the progress of a download: the file's name, bytes so far, and bytes in all where known.
+        device: device to load the model on.
+        report: called with the progress of a download: the file's name, bytes so far, and total bytes or None.
 
     Raises:
-        ModelError: no such model, or its weights are missing, damaged or do not fit.
-        DownloadError: its weights cannot be fetched.
+        ModelError: the model is unknown, or its weights are missing, damaged or do not fit.
+        DownloadError: its weights cannot be downloaded.
     """
     from gsrcli.runtime.devices import channels_last
 
@@ -45,15 +45,15 @@ def load_model(
 
 
 def load_named_model(name: str | os.PathLike[str] = DEFAULT_MODEL, report: Progress | None = None) -> tuple[str, Model]:
-    """Load a model, and return the name of its architecture with it; for the rest see :func:`load_model`."""
+    """Return the name of a model's architecture and the model, on the CPU; otherwise as :func:`load_model`."""
     return read_named_model(_locate(name, report))
 
 
 def require_weights(name: str | os.PathLike[str]) -> None:
-    """Check that there are weights of this name, or such a file, without a look into them. Needs no torch.
+    """Check that weights of this name, or a file at this path, exist, without opening them. Does not need torch.
 
     Raises:
-        ModelError: there are none.
+        ModelError: they do not exist.
     """
     known, path = Store().model_names(), Path(name)
     if name in known or path.is_file():
@@ -64,7 +64,7 @@ def require_weights(name: str | os.PathLike[str]) -> None:
 
 
 def _locate(name: str | os.PathLike[str], report: Progress | None) -> Path:
-    """Return the verified checkpoint of a name, or the path itself. A name goes before a file that is called so."""
+    """Return the path of the verified checkpoint of a name, or the path itself. Names take precedence over files."""
     require_weights(name)
     store = Store()
     return store.entry(str(name)).locate(report) if name in store.model_names() else Path(name)
@@ -76,7 +76,7 @@ def _unknown(name: str, known: list[str]) -> ModelError:
     if name in MODEL_NAMES:
         return ModelError(
             f"gsrcli has no weights for {name}",
-            hint="give a checkpoint of it: --model PATH.safetensors",
+            hint="give the path of a checkpoint: --model PATH.safetensors",
         )
     hint = f"try {nearest(name, known)}, or the path of a checkpoint"
     return ModelError(f"there is no model called {name!r}", hint=hint)

@@ -1,20 +1,20 @@
-"""Reads as ours what the authors of GSASR (arXiv:2501.06838) and of GaussianSR (arXiv:2407.18046) released.
+"""Convert the state dicts that the authors of GSASR (arXiv:2501.06838) and GaussianSR (arXiv:2407.18046) released.
 
-A released GSASR is two files, ``encoder.pth`` and ``decoder.pth``. What changes on the way in:
+A released GSASR is two files, ``encoder.pth`` and ``decoder.pth``. The conversion
 
-- names, by the tables below;
-- where one layer of ours does the work of several (queries, keys and values; the first layers of the heads),
-  their tensors are joined along the first axis;
-- of the attention to the scale only the value and output projections remain: its queries and keys, and the
-  norm that only feeds its queries, have no effect (see :mod:`gsrcli.models.gsasr`);
-- the rows of a relative position bias table are put in the order of :func:`relative_position_index`: the released
-  files store an index of their own beside each table, and that of the cross attention is another than Swin's;
-- tables that follow from a window's side are left out, but must be as expected where they are present: the
-  places of tokens, and the masks that SwinIR keeps for pictures of 48x48;
-- HAT's indices into relative position bias tables are left out: it has rotary positions instead.
+- renames tensors by the tables below;
+- joins tensors along the first axis where one of our layers does the work of several (queries, keys and values; the
+  first layers of the heads);
+- keeps only the value and output projections of the attention to the scale: its queries and keys, and the norm that
+  only feeds its queries, have no effect (see :mod:`gsrcli.models.gsasr`);
+- reorders the rows of relative position bias tables as :func:`relative_position_index` has them: the released files
+  store an index beside each table, and the cross attention's differs from Swin's;
+- drops tables that follow from a window's side, after checking them: the positions of tokens, and the masks that
+  SwinIR keeps for pictures of 48x48;
+- drops HAT's indices into relative position bias tables: it has rotary positions instead.
 
-A released GaussianSR is one file. Names change, the frequencies' rows are put in another order, and the layers that
-EDSR once shifted colours with, and that have no effect, are left out.
+A released GaussianSR is one file. Its tensors are renamed, the rows of the frequencies reordered, and EDSR's layers for
+the mean shift, which have no effect, dropped.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from gsrcli.models.gsasr import GSASR, GSASR_CONFIGS, HEADS, GSASRConfig
 __all__ = ["convert", "convert_gaussiansr"]
 
 # Tables of names, ours to theirs; ``#`` stands for an index, and several of theirs are joined into one of
-# ours. An entry covers the names that continue it; a longer entry goes first, and of two as long the one with
-# fewer ``#``. Names that no entry covers are the same on both sides.
+# ours. An entry covers all names that begin with it; longer entries take precedence, then entries with fewer
+# ``#``. Names that no entry covers are the same on both sides.
 _Names = dict[str, tuple[str, ...]]
 
 
 def _block_names(ours: str, theirs: str, attention: str, scale_mlp: str, mlp: str, norms: str) -> _Names:
-    """The names in either kind of decoder block; ``norms`` are the digits of scale, attention and MLP norm."""
+    """Return the names in either kind of decoder block; ``norms`` are the digits of scale, attention and MLP norm."""
     layer, their_layer = f"{ours}.layers.#", f"{theirs}.blocks.#"
     their_attention = f"{their_layer}.{attention}"
     return {
@@ -63,7 +63,7 @@ def _block_names(ours: str, theirs: str, attention: str, scale_mlp: str, mlp: st
 
 
 def _layer_names(ours: str, theirs: str, attention: str = "") -> _Names:
-    """The names in a layer of SwinIR or HAT; ``attention`` leads to those of its attention."""
+    """Return the names in a layer of SwinIR or HAT; ``attention`` is the prefix of its attention's names."""
     return {
         f"{ours}.attention_norm": (f"{theirs}.norm1",),
         f"{ours}.attention.qkv": (f"{theirs}.{attention}qkv",),
@@ -141,7 +141,7 @@ _GAUSSIANSR: _Names = {
     "encoder.body.#.conv2": ("encoder.edsr.body.#.body.2",),
     "encoder.conv_after_body": ("encoder.edsr.body.16",),
     "classifier": ("encoder.segmentation_head.0",),
-    # Their x runs down the picture.
+    # Their x axis runs down the picture.
     "bank": ("sigma_y", "sigma_x", "rho", "opacity"),
     "decoder.spectrum": ("coef", "freq"),
     "decoder.phase": ("phase",),
@@ -155,7 +155,7 @@ _COLOUR_SHIFTS: dict[str, tuple[int, ...]] = {
 }
 
 _BIAS_TABLE, _BIAS_INDEX = ".relative_position_bias_table", ".relative_position_index"
-# HAT's indices into bias tables, which it has none of.
+# HAT's indices into bias tables, which it does not have.
 _UNUSED_INDICES = {
     "hatl": {
         "encoder.relative_position_index_SA": (16**2, 16**2),
@@ -165,7 +165,7 @@ _UNUSED_INDICES = {
 
 
 class _Recipe(NamedTuple):
-    """One tensor of ours: the last ``rows`` rows of each of the released tensors, joined."""
+    """How to make one of our tensors: join the last ``rows`` rows of each of the released tensors."""
 
     rows: int
     shapes: dict[str, tuple[int, ...]]
@@ -178,7 +178,7 @@ class _Recipe(NamedTuple):
 
 
 def _rows_by_offset(table: str, index: Tensor) -> Tensor:
-    """The table's row for each row of ours, from the row that the released index gives each query and key."""
+    """Return the released table's row for each row of ours, from the released index of queries and keys."""
     ours = relative_position_index(math.isqrt(len(index)))
     rows = torch.zeros(int(ours.max()) + 1, dtype=torch.long)
     rows[ours] = index.cpu().long()
@@ -188,16 +188,16 @@ def _rows_by_offset(table: str, index: Tensor) -> Tensor:
 
 
 def convert(name: str, encoder_state: Mapping[str, Any], decoder_state: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The state dict of our ``GSASR(GSASR_CONFIGS[name])`` that a released model's two state dicts hold.
+    """Convert a released model's two state dicts to the state dict of our ``GSASR(GSASR_CONFIGS[name])``.
 
     Args:
         name: a name in ``GSASR_CONFIGS``.
-        encoder_state: what ``encoder.pth`` holds, as it is or under ``params_ema``.
-        decoder_state: the same of ``decoder.pth``.
+        encoder_state: content of ``encoder.pth``: a state dict, or one under ``params_ema``.
+        decoder_state: content of ``decoder.pth``, likewise.
 
     Raises:
-        ValueError: the name is unknown, or a tensor is missing, unexpected or of another shape or content
-            than that model's; the message names the tensors as they are released.
+        ValueError: the name is unknown, or a tensor is missing, unexpected or has another shape or content than the
+            model's; the message gives the released names.
     """
     if name not in GSASR_CONFIGS:
         raise ValueError(f"unknown model {name!r}; known: {', '.join(GSASR_CONFIGS)}")
@@ -218,14 +218,14 @@ def convert(name: str, encoder_state: Mapping[str, Any], decoder_state: Mapping[
 
 
 def convert_gaussiansr(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The state dict of our :class:`ReleasedGaussianSR` that the released GaussianSR holds.
+    """Convert the released GaussianSR to the state dict of our :class:`ReleasedGaussianSR`.
 
     Args:
-        checkpoint: what ``epoch-last.pth`` holds: the state dict under ``model`` and ``sd``.
+        checkpoint: content of ``epoch-last.pth``: the state dict is under ``model`` and ``sd``.
 
     Raises:
-        ValueError: a tensor is missing, unexpected or of another shape than that model's; the message names the
-            tensors as they are released.
+        ValueError: a tensor is missing, unexpected or has another shape than the model's; the message gives the
+            released names.
     """
     state = dict(checkpoint.get("model", {}).get("sd", {}))
     with torch.device("meta"):
@@ -234,7 +234,7 @@ def convert_gaussiansr(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
     parts = {key: (shape[0] // len(theirs[key]), *shape[1:]) for key, shape in shapes.items()}
     needed = {name: parts[key] for key, names in theirs.items() for name in names}
     _check("gaussiansr-edsr-released", state, needed | _BANK_SHAPES | _COLOUR_SHIFTS, set())
-    for name in ("freq.weight", "freq.bias"):  # theirs come in pairs along y and x
+    for name in ("freq.weight", "freq.bias"):  # theirs alternate between y and x
         state[name] = torch.cat((state[name][0::2], state[name][1::2]))
     return {key: torch.cat([state[name].reshape(parts[key]) for name in names]) for key, names in theirs.items()}
 
@@ -242,13 +242,13 @@ def convert_gaussiansr(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
 def _recipe(config: GSASRConfig, ours: str, shape: tuple[int, ...]) -> _Recipe:
     theirs = _theirs(config, ours)
     rows = shape[0] // len(theirs)
-    # The projections to queries, keys and values of the scale are stacked in one tensor.
+    # The scale's projections to queries, keys and values are stacked in one tensor.
     height = 3 * rows if ".in_proj_" in theirs[0] else rows
     return _Recipe(rows, dict.fromkeys(theirs, (height, *shape[1:])))
 
 
 def _theirs(config: GSASRConfig, ours: str) -> tuple[str, ...]:
-    """The released names, beginning with ``encoder.`` or ``decoder.``, of one of our names."""
+    """Return the released names, beginning with ``encoder.`` or ``decoder.``, of one of our names."""
     if ours.startswith("encoder."):
         part, name, names = "encoder", ours.removeprefix("encoder."), _ENCODERS[config.encoder]
     else:
@@ -257,7 +257,7 @@ def _theirs(config: GSASRConfig, ours: str) -> tuple[str, ...]:
 
 
 def _translated(name: str, names: _Names) -> tuple[str, ...]:
-    """The released names of one of our names."""
+    """Return the released names of one of our names."""
     for entry in sorted(names, key=lambda entry: (-len(entry), entry.count("#"))):
         match = re.match(re.escape(entry).replace(r"\#", r"(\d+)") + r"(?![^.])", name)
         if match:
@@ -271,10 +271,10 @@ def _fill(template: str, indices: tuple[str, ...]) -> str:
 
 
 def _check(name: str, state: Mapping[str, Tensor], needed: dict[str, tuple[int, ...]], derived: set[str]) -> None:
-    """See that a released state dict holds the tensors needed, and besides them at most the tables that are derived.
+    """Check that a released state dict contains the needed tensors, and no others except derived tables.
 
     Raises:
-        ValueError: it does not; the message has a line for each fault.
+        ValueError: it does not; the message has one line per fault.
     """
     faults = [
         *(f"missing: {name}" for name in needed if name not in state),
@@ -284,14 +284,14 @@ def _check(name: str, state: Mapping[str, Tensor], needed: dict[str, tuple[int, 
             for name, shape in needed.items()
             if name in state and tuple(state[name].shape) != shape
         ),
-        *(f"{name} is another table" for name in derived if name in state and not _is_table(name, state[name])),
+        *(f"{name} has unexpected content" for name in derived if name in state and not _is_table(name, state[name])),
     ]
     if faults:
         raise ValueError(f"these are not the tensors of {name}:\n" + "\n".join(faults))
 
 
 def _unused_norms(used: dict[str, tuple[int, ...]]) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """The norms, one a layer, that only feed the queries of the attention to the scale."""
+    """Yield the norms, one per layer, that only feed the queries of the attention to the scale."""
     for name, shape in used.items():
         layer, found, _ = name.partition(".gs_cross_attn_scale.out_proj.bias")
         if found:
@@ -300,7 +300,7 @@ def _unused_norms(used: dict[str, tuple[int, ...]]) -> Iterator[tuple[str, tuple
 
 
 def _bias_indices(used: dict[str, tuple[int, ...]]) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """The index beside each relative position bias table: of n offsets between the tokens of a window."""
+    """Yield the index beside each relative position bias table, which maps pairs of a window's tokens to offsets."""
     for name, shape in used.items():
         if name.endswith(_BIAS_TABLE):
             tokens = ((math.isqrt(shape[0]) + 1) // 2) ** 2
@@ -308,7 +308,7 @@ def _bias_indices(used: dict[str, tuple[int, ...]]) -> Iterator[tuple[str, tuple
 
 
 def _derived_tables(used: dict[str, tuple[int, ...]]) -> Iterator[str]:
-    """Tables that follow from a window's side: of rotary positions, and of SwinIR's layers with shifted windows."""
+    """Yield the tables that follow from a window's side: rotary positions, and masks of SwinIR's shifted windows."""
     for name in used:
         stem, _, leaf = name.rpartition(".")
         if leaf == "rope_freqs":

@@ -1,8 +1,8 @@
-"""Weights on this machine: in the package, fetched once, or imported by hand; verified whenever they are used.
+"""Weights on this machine: bundled, downloaded or imported; verified at every use.
 
-``Store().entry(name)`` is what there is under a name. One checkpoint of ours is made of the released files,
-NAME.safetensors, and beside it NAME.json records its SHA-256 and those of the files that it was made of. The record is
-written first, so that whoever finds a checkpoint can verify it.
+``Store().entry(name)`` gives the weights of a name. Our checkpoint, NAME.safetensors, is made from the released files;
+beside it, NAME.json records its SHA-256 and theirs. The record is written first, so that every checkpoint can be
+verified.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gsrcli.download.digest import Digest, sha256_of
-from gsrcli.download.provenance import Ledger, Original, Record
+from gsrcli.download.provenance import Ledger, Record, SourceFile
 from gsrcli.errors import DownloadError, ModelError, UsageError, nearest
 from gsrcli.runtime.files import filling, locked, user_folder
 from gsrcli.weights.catalog import Bundled, Released, Weights, is_name, model_weights, published
@@ -32,17 +32,17 @@ class Store:
     """A folder of weights, and the weights in the package.
 
     Args:
-        folder: where fetched and imported weights are kept; by default the user's folder of weights.
+        folder: folder of downloaded and imported weights; by default the user's folder of weights.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder or user_folder("weights")
 
     def entry(self, name: str) -> Entry:
-        """Return what there is under a name, on this machine or to be fetched.
+        """Return the weights of a name, whether they are on this machine or not.
 
         Raises:
-            ModelError: there are no weights of that name.
+            ModelError: the name is unknown.
         """
         entries = {entry.name: entry for entry in self.entries()}
         if name not in entries:
@@ -50,12 +50,12 @@ class Store:
         return entries[name]
 
     def entries(self) -> list[Entry]:
-        """Return everything that weights.toml lists, and after it what was imported under names of the user's own."""
+        """Return all weights that weights.toml lists, then those that the user imported under other names."""
         listed = [Entry(name, self.folder, weights) for name, weights in published().items()]
         return listed + [Entry(name, self.folder) for name in self.imported()]
 
     def imported(self) -> list[str]:
-        """Return the names of the user's own, in order. In a folder that cannot be looked into there are none."""
+        """Return the names that the user chose for imported weights, sorted; none if the folder cannot be read."""
         try:
             names = {path.stem for path in self.folder.glob("*.safetensors")}
         except OSError:
@@ -63,18 +63,18 @@ class Store:
         return sorted(names - published().keys())
 
     def model_names(self) -> list[str]:
-        """Return the names of models' weights: those that weights.toml lists, and those that were imported."""
+        """Return the names of models' weights: those in weights.toml, then the imported ones."""
         return [*model_weights(), *self.imported()]
 
     def import_checkpoint(self, path: Path, name: str | None = None) -> Entry:
-        """Keep a checkpoint of ours under a name of the user's own.
+        """Import one of our checkpoints under a name that the user chooses.
 
         Args:
             path: the checkpoint.
-            name: what to call it; by default as its file is called.
+            name: name for it; by default the name of its file.
 
         Raises:
-            ModelError: it is damaged or no model's, or the name is taken.
+            ModelError: the checkpoint is damaged or not of a model, or the name is taken.
             UsageError: the name is invalid.
         """
         name = name or path.stem
@@ -82,10 +82,8 @@ class Store:
             message = f"invalid name {name!r}: use letters, digits, '-' and '_'"
             raise UsageError(message, hint="choose one with --name")
         if name in published():
-            hint = "bring the files that its authors released, or choose a --name of your own"
-            raise ModelError(
-                f"{name} is the name of weights that gsrcli knows, which no checkpoint replaces", hint=hint
-            )
+            hint = "import the files that its authors released, or choose another --name"
+            raise ModelError(f"the name {name} is reserved for released weights", hint=hint)
         read_model(path)
         entry = Entry(name, self.folder)
         entry._keep_own(path.read_bytes())
@@ -97,9 +95,9 @@ class Entry:
     """The weights of one name.
 
     Attributes:
-        name: as ``gsr weights list`` shows it.
-        folder: where they are kept, unless they come with the package.
-        published: what weights.toml says of them; None of what was imported under a name of the user's own.
+        name: name in ``gsr weights list``.
+        folder: folder that keeps them, unless they come with the package.
+        published: their entry in weights.toml; None if the user imported them under another name.
     """
 
     name: str
@@ -113,12 +111,12 @@ class Entry:
 
     @property
     def path(self) -> Path:
-        """Where the checkpoint is, or would be."""
+        """The path of the checkpoint, whether it exists or not."""
         return self.bundled.path if self.bundled else self.folder / f"{self.name}.safetensors"
 
     @property
     def is_present(self) -> bool:
-        """Whether the checkpoint is on this machine. In a folder that cannot be looked into there is none."""
+        """Whether the checkpoint is on this machine; False if the folder cannot be read."""
         try:
             return self.path.exists()
         except OSError:
@@ -126,23 +124,23 @@ class Entry:
 
     @property
     def ledger(self) -> Ledger:
-        """The file that records what the checkpoint is, and what it was made of."""
+        """The file that records the digests of the checkpoint and of the files that it was made from."""
         return Ledger(self.folder / f"{self.name}.json", f"gsr weights remove {self.name}")
 
     def locate(self, report: Progress | None = None) -> Path:
-        """Return the path of the verified checkpoint, fetched if it is not on this machine.
+        """Return the path of the verified checkpoint; download it if it is not on this machine.
 
         Raises:
             ModelError: the weights are damaged, or do not fit their model.
-            DownloadError: they cannot be fetched.
+            DownloadError: the weights cannot be downloaded.
         """
         return self.verify() if self.is_present or self.bundled else self.fetch(report)
 
     def verify(self) -> Path:
-        """Compare every byte of the checkpoint with its digest, and return its path.
+        """Verify the checkpoint against its digest, and return its path.
 
         Raises:
-            ModelError: it is not on this machine, or not what it was.
+            ModelError: the checkpoint is missing or damaged.
         """
         expected = self._digest()
         try:
@@ -155,26 +153,26 @@ class Entry:
         return self.path
 
     def fetch(self, report: Progress | None = None) -> Path:
-        """Download the released files and make the checkpoint of them, unless it is here and intact; return its path.
+        """Download the released files and convert them, unless the checkpoint is intact; return its path.
 
         Raises:
-            ModelError: the weights were not released, the files are not what they were, or do not fit their model.
-            DownloadError: they cannot be fetched.
+            ModelError: the weights were not released, the files have changed, or they do not fit their model.
+            DownloadError: the files cannot be downloaded.
         """
         with suppress(ModelError):
             return self.verify()
         weights = self._released()
         with self._changing():
             with suppress(ModelError):
-                return self.verify()  # another process was quicker
-            self.ledger.read()  # a damaged record is told of before anything is fetched
+                return self.verify()  # another process fetched it meanwhile
+            self.ledger.read()  # report a damaged record before downloading anything
             self._parts.mkdir(exist_ok=True)
             try:
                 files = {file.name: self._parts / f"{file.name}.part" for file in weights.released.values()}
                 origins = {file: self._download(weights.released[file], part, report) for file, part in files.items()}
                 self._convert(weights, files, origins)
             except DownloadError:
-                raise  # what has arrived stays, and a later call resumes
+                raise  # keep the parts, so that a later call resumes
             except ModelError:
                 shutil.rmtree(self._parts)
                 raise
@@ -182,39 +180,42 @@ class Entry:
                 shutil.rmtree(self._parts)
             finally:
                 with suppress(OSError):
-                    self._parts.rmdir()  # where nothing is in it
+                    self._parts.rmdir()  # if it is empty
         return self.path
 
     def import_released(self, files: Collection[Path]) -> Path:
-        """Make the checkpoint of released files that were brought by hand, and return its path.
+        """Convert released files that the user downloaded, and return the checkpoint's path.
 
         Raises:
-            ModelError: the weights were not released, or these files are not theirs.
-            UsageError: not exactly the released files were given.
+            ModelError: the weights were not released, or these are not their files.
+            UsageError: the files given are not exactly the released ones.
         """
         weights = self._released()
         released = weights.released
         given = {path.name: path for path in files} if len(released) > 1 else dict(zip(released, files, strict=False))
         if set(given) != set(released) or len(files) != len(released):
-            raise UsageError(f"{self.name} is made of {' and '.join(released)}", hint="give these files, as named here")
+            raise UsageError(f"{self.name} is made from {' and '.join(released)}", hint="give exactly these files")
         with self._changing():
             for file, path in given.items():
                 self.ledger.require_known(file, path, released[file].digest)
             with suppress(ModelError):
-                return self.verify()  # these very files are what it was made of
+                return self.verify()  # it was made from these very files
             self._convert(weights, given, {file: str(path.absolute()) for file, path in given.items()})
         return self.path
 
     def remove(self) -> None:
-        """Delete the checkpoint, and forget which files it was made of.
+        """Delete the checkpoint and its record.
 
         Raises:
-            ModelError: there is none, or it is a part of gsrcli.
+            ModelError: there is no checkpoint, or it is part of gsrcli.
         """
         if self.bundled:
-            raise ModelError(f"{self.name} is a part of gsrcli", hint="it goes with it: pip uninstall gsrcli")
+            raise ModelError(
+                f"{self.name} is part of gsrcli",
+                hint="to remove both: pip uninstall gsrcli",
+            )
         if not any(trace.exists() for trace in (self.path, self.ledger.path, self._parts)):
-            raise ModelError(f"there are no weights of {self.name} on this machine")
+            raise ModelError(f"the weights of {self.name} are not on this machine")
         with self._changing():
             self.path.unlink(missing_ok=True)
             self.ledger.path.unlink(missing_ok=True)
@@ -222,33 +223,33 @@ class Entry:
 
     @property
     def _parts(self) -> Path:
-        """The folder of released files while they are fetched."""
+        """The folder of released files during a download."""
         return self.folder / f"{self.name}.parts"
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
-        """Keep other processes from the weights of this name, and turn failures to write into messages."""
+        """Lock the weights of this name against other processes, and turn failures to write into messages."""
         lock = locked(self.folder / f".{self.name}.lock", f"the weights of {self.name}")
         with filling(self.folder, ModelError), lock:
             yield
 
     def _digest(self) -> Digest:
-        """What the checkpoint must be; of one without a record, nothing that it could be."""
+        """Return the checkpoint's expected digest; without a record, one that no file has."""
         if self.bundled:
             return self.bundled.digest
         record = self.ledger.read()
         return Digest("sha256", (record.sha256 if record else None) or "")
 
     def _remedy(self) -> str:
-        """What to do about damage."""
+        """Return a hint on what to do about damaged weights."""
         if self.bundled:
             return "reinstall gsrcli"
         if self.published:
             return f"gsr weights fetch {self.name}"
-        return f"gsr weights remove {self.name}, and import it again"
+        return f"gsr weights remove {self.name}, then import them again"
 
     def _released(self) -> Weights:
-        """What weights.toml says of weights whose files their authors released; ModelError where they did not."""
+        """Return the entry of released weights in weights.toml; raise ModelError if they were not released."""
         if self.bundled:
             raise ModelError(f"the weights of {self.name} come with gsrcli", hint="reinstall gsrcli")
         if self.published is None:
@@ -256,7 +257,7 @@ class Entry:
         return self.published
 
     def _download(self, file: Released, part: Path, report: Progress | None) -> str:
-        """Fetch one released file, and return the URL that gave it."""
+        """Download one released file, and return the URL that served it."""
         from gsrcli.download.http import download
 
         def tell(done: int, total: int | None) -> None:
@@ -270,28 +271,28 @@ class Entry:
             return download(file.urls, part, check, tell)
         except DownloadError as error:
             files = " ".join(self._released().released)
-            by_hand = f"to bring it by hand: gsr weights import {files} --name {self.name}"
+            by_hand = f"to import the files by hand: gsr weights import {files} --name {self.name}"
             raise DownloadError(str(error), hint=error.hint or by_hand) from error
 
     def _convert(self, weights: Weights, files: Mapping[str, Path], origins: Mapping[str, str]) -> None:
-        """Make the checkpoint of released files, and record both."""
+        """Convert released files, and record them and the checkpoint."""
         from gsrcli.weights.convert import checkpoint_of_released
 
         content = checkpoint_of_released(weights, files)
-        self._keep(content, {file: Original(sha256_of(path), origins[file]) for file, path in files.items()})
+        self._keep(content, {file: SourceFile(sha256_of(path), origins[file]) for file, path in files.items()})
 
     def _keep_own(self, content: bytes) -> None:
-        """Put a checkpoint of the user's own in its place; ModelError where another has the name."""
+        """Store a checkpoint that the user imported; raise ModelError if other weights have the name."""
         with self._changing():
             record = self.ledger.read()
             known = record.sha256 if record else None
             if self.is_present and _sha256(content) not in (known, sha256_of(self.path)):
                 hint = f"to replace them: gsr weights remove {self.name}"
-                raise ModelError(f"there are other weights called {self.name}", hint=hint)
+                raise ModelError(f"the name {self.name} is taken by other weights", hint=hint)
             self._keep(content, {})
 
-    def _keep(self, content: bytes, sources: dict[str, Original]) -> None:
-        """Put a checkpoint in its place, its record first."""
+    def _keep(self, content: bytes, sources: dict[str, SourceFile]) -> None:
+        """Write the record, then the checkpoint."""
         self.ledger.write(Record(sources, _sha256(content)))
         write_checkpoint(self.path, content)
 

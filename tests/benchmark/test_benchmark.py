@@ -218,7 +218,7 @@ def test_the_papers_times_stand_beside_its_model_and_size_alone() -> None:
 
 
 def test_rasterizers_draw_the_same_field(tiny_path: Path) -> None:
-    setting = dataclasses.replace(SETTING, what="rasterizer")
+    setting = dataclasses.replace(SETTING, workload="rasterizer")
     subject = Subject.load(str(tiny_path), setting.device)
     case = Case.of(3, setting, 1)
     rows = {(row.backend, row.order): row for row in drawing.measure(subject, case, setting)}
@@ -445,10 +445,10 @@ def test_large_networks_are_not_timed_on_a_cpu_unasked() -> None:
     [
         (("--models", "gsasr-lit"), 1, "no model called 'gsasr-lit'", "gsasr-lite"),
         (("--models", "gsasr-lite,gsasr-esdr"), 1, "no model called 'gsasr-esdr'", "gsasr-edsr"),
-        (("--scales", "2,fourfold"), 2, "'fourfold' is not a scale", "--scales 2,3,4.5"),
+        (("--scales", "2,fourfold"), 2, "invalid scale 'fourfold'", "--scales 2,3,4.5"),
         (("--scales", "0.5"), 2, "from 1 up", ""),
         (("--scales", "nan"), 2, "from 1 up", ""),
-        (("--scales", "100"), 2, "nothing is left", "--side"),
+        (("--scales", "100"), 2, "is too large for a side", "--side"),
         (("--plot", "times.gif"), 2, "times.gif", ".png or .svg"),
         (("--csv", "nowhere/to/be/found.csv"), 2, "found.csv", "nowhere"),
         (("--image", "nowhere.png", "--scales", "2"), 1, "nowhere.png", ""),

@@ -342,7 +342,7 @@ def _damaged(kind: str, good: Path, folder: Path) -> Path:
         ("an unknown architecture", "not a checkpoint of gsrcli"),
         ("a config of nonsense", "does not fit gsasr-lite"),
         ("a config that is none", "does not fit gsasr-lite"),
-        ("a pickle", "a pickle, which could run anything"),
+        ("a pickle", "a pickle, which could run arbitrary code"),
     ],
 )
 def test_damaged_checkpoints(

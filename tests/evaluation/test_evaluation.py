@@ -1034,10 +1034,10 @@ def test_an_archive_that_changed_is_refused(release: Release) -> None:
         (release.home / title).rmdir()
     release.files["benchmark/Set5/HR/0.png"] = png(100)
     release.publish(release.tar())
-    with pytest.raises(DownloadError, match=r"release has changed since http.*/release gave it first") as caught:
+    with pytest.raises(DownloadError, match=r"release has changed since http.*/release first served it") as caught:
         release.fetch()
     record = release.home / "release.json"
-    assert caught.value.hint == f"if the change is meant: delete {record}, then fetch again"
+    assert caught.value.hint == f"if the change is expected: delete {record}, then fetch again"
     record.write_text("{}")
     with pytest.raises(ModelError, match=r"the record .*release\.json is damaged"):
         release.fetch()

@@ -224,7 +224,7 @@ def test_faults_of_released_files_are_named() -> None:
         f"missing: decoder.{layer}.norm3.weight",
         "unexpected: decoder.surprise.weight",
         f"decoder.{layer}.gs_cross_attn_scale.in_proj_weight has shape (192, 192) instead of (576, 192)",
-        f"decoder.{layer}.gs_self_attn.rope_t_x is another table",
+        f"decoder.{layer}.gs_self_attn.rope_t_x has unexpected content",
     }
 
 
@@ -239,7 +239,7 @@ def test_faults_of_a_released_swinir_are_named() -> None:
         convert("gsasr-swinir", **state)
     assert set(str(caught.value).splitlines()[1:]) == {
         f"unexpected: encoder.{layer}.0.attn_mask",
-        f"encoder.{layer}.3.attn_mask is another table",
+        f"encoder.{layer}.3.attn_mask has unexpected content",
         "unexpected: encoder.relative_position_index_SA",
         f"missing: encoder.{layer}.2.attn.relative_position_index",
     }
@@ -258,7 +258,7 @@ def test_faults_of_a_released_hat_are_named() -> None:
     assert set(str(caught.value).splitlines()[1:]) == {
         f"unexpected: encoder.{group}.blocks.1.attn_mask",
         f"unexpected: encoder.{group}.blocks.6.norm1.weight",
-        f"encoder.{group}.overlap_attn.rope_t_y is another table",
+        f"encoder.{group}.overlap_attn.rope_t_y has unexpected content",
         "encoder.relative_position_index_OCA has shape (256, 256) instead of (256, 576)",
         f"missing: encoder.{group}.overlap_attn.qkv.bias",
         "missing: encoder.relative_position_index_SA",

@@ -315,7 +315,7 @@ def compilations(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     """The sources compiled, by a compiler that takes no time; the cache is an empty folder."""
     sources: list[str] = []
 
-    def compile_(source: str, target: nvrtc.Target) -> bytes:
+    def compile_(source: str, target: nvrtc.CompileTarget) -> bytes:
         sources.append(source)
         return f"{source} for {target[1]}".encode()
 
@@ -366,7 +366,7 @@ def test_a_cache_that_cannot_be_written_costs_time_alone(compilations: list[str]
     ],
 )
 def test_the_target_by_device(
-    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], target: nvrtc.Target
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], target: nvrtc.CompileTarget
 ) -> None:
     """A device newer than NVRTC gets code that its driver compiles."""
     monkeypatch.setattr(nvrtc, "_architectures", lambda: list(ARCHITECTURES))

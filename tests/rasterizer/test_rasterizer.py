@@ -19,7 +19,7 @@ from support.fields import UNBOUNDED, Pair, assert_gradients_close, random_field
 
 from gsrcli import rasterizer
 from gsrcli.gaussians import Gaussians
-from gsrcli.rasterizer import EPSILON, View, cpu, rasterize, reference
+from gsrcli.rasterizer import CUTOFF_SIGMAS, EPSILON, View, cpu, rasterize, reference
 
 each_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 each_epsilon = pytest.mark.parametrize("epsilon", [0.0, EPSILON], ids=["whole", "cut"])
@@ -471,3 +471,7 @@ def test_a_library_of_another_version_is_refused(library: Path, source: str) -> 
     code.write_text(source)
     emulation.compile_library(code, library)
     _assert_plain_torch_draws("another version")
+
+
+def test_the_cutoff_in_standard_deviations_is_that_of_epsilon_rounded_up() -> None:
+    assert 0 <= CUTOFF_SIGMAS - math.sqrt(-2 * math.log(EPSILON)) < 0.01

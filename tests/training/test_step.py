@@ -332,10 +332,10 @@ def test_states_of_another_network_are_refused() -> None:
 
 
 def test_stages_are_timed_only_if_asked_for() -> None:
-    from gsrcli.runtime.timing import Seconds
+    from gsrcli.runtime.timing import StageTimer
 
     step = Step(model_of("gsasr-lite"), CONFIG, torch.float32)
-    step.seconds = Seconds(STAGES)
+    step.seconds = StageTimer(STAGES)
     take(step, batch())
     spent = step.seconds.read()
     assert tuple(spent) == STAGES

@@ -18,7 +18,7 @@ from gsrcli.models import build
 from gsrcli.models.base import Model
 from gsrcli.rasterizer import rasterize
 from gsrcli.runtime.devices import autocast
-from gsrcli.runtime.timing import Seconds
+from gsrcli.runtime.timing import StageTimer
 from gsrcli.size import Size
 from gsrcli.training.validation import enlarge
 from gsrcli.upscaling.budget import plan
@@ -386,7 +386,7 @@ class StreamEvent:
 def test_stages_are_timed_by_events_and_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = Stream()
     monkeypatch.setattr("gsrcli.runtime.timing.mark", stream.event)
-    seconds, device = Seconds(STAGES), torch.device("cuda")
+    seconds, device = StageTimer(STAGES), torch.device("cuda")
     for stage, milliseconds in (("network", 30), ("rasterizer", 2), ("network", 50)):
         with seconds.of(stage, device):
             stream.queue.append(milliseconds)
@@ -399,7 +399,7 @@ def test_stages_are_timed_by_events_and_not_waited_for(monkeypatch: pytest.Monke
 def test_events_that_have_passed_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = Stream()
     monkeypatch.setattr("gsrcli.runtime.timing.mark", stream.event)
-    seconds = Seconds(STAGES)
+    seconds = StageTimer(STAGES)
     for _ in range(100):
         with seconds.of("network", torch.device("cuda")):
             stream.queue.append(7)
@@ -411,7 +411,7 @@ def test_events_that_have_passed_are_not_kept(monkeypatch: pytest.MonkeyPatch) -
 def test_a_stage_that_fails_takes_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = Stream()
     monkeypatch.setattr("gsrcli.runtime.timing.mark", stream.event)
-    seconds = Seconds(STAGES)
+    seconds = StageTimer(STAGES)
     with pytest.raises(MemoryError), seconds.of("network", torch.device("cuda")):
         raise MemoryError
     assert seconds.read() == {"network": 0, "rasterizer": 0}
@@ -420,7 +420,7 @@ def test_a_stage_that_fails_takes_no_time(monkeypatch: pytest.MonkeyPatch) -> No
 def test_stages_are_those_that_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter([1.0, 3.5])
     monkeypatch.setattr("gsrcli.runtime.timing.time.perf_counter", lambda: next(times))
-    seconds = Seconds(("drawing", "update"))
+    seconds = StageTimer(("drawing", "update"))
     with seconds.of("update", torch.device("cpu")):
         pass
     assert seconds.read() == {"drawing": 0, "update": 2.5}
@@ -429,7 +429,7 @@ def test_stages_are_those_that_are_named(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_the_host_is_timed_by_its_clock(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter(range(100))
     monkeypatch.setattr("gsrcli.runtime.timing.time.perf_counter", lambda: float(next(times)))
-    seconds = Seconds(STAGES)
+    seconds = StageTimer(STAGES)
     Upscaler(model, tile=20).enlarge(Picture(photo(40, 40)), Size(80, 80), seconds=seconds)
     assert seconds.read() == {"network": 4.0, "rasterizer": 2.0}  # 4 tiles in 2 rows
 
@@ -487,7 +487,7 @@ def test_a_gpu_agrees_with_the_cpu(
         assert difference.max() <= step
         assert difference.mean() < step / 20
     monkeypatch.setattr("gsrcli.upscaling.budget._STRIP_PIXELS", 399 * 13)
-    seconds = Seconds(STAGES)
+    seconds = StageTimer(STAGES)
     in_strips = Upscaler(on_gpu).enlarge(picture, Size(297, 399), seconds=seconds)
     assert np.array_equal(in_strips.pixels, once.pixels)
     assert np.array_equal(in_strips.alpha, once.alpha)

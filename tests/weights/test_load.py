@@ -78,7 +78,7 @@ def test_architectures_without_weights_say_so(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("gsrcli.models.MODEL_NAMES", ("gsasr-new",))
     with pytest.raises(ModelError, match="no weights for gsasr-new") as caught:
         load_model("gsasr-new")
-    assert caught.value.hint == "give a checkpoint of it: --model PATH.safetensors"
+    assert caught.value.hint == "give the path of a checkpoint: --model PATH.safetensors"
 
 
 def test_a_folder_is_no_checkpoint(tmp_path: Path) -> None:

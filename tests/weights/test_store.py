@@ -178,9 +178,9 @@ def test_what_was_fetched_first_is_held_to(release: Fixture, home: Path, tmp_pat
     path = entry().fetch()
     path.write_bytes(path.read_bytes()[:-1])
     release.answer("decoder.pth", whole(write_released(tmp_path / "changed", seed=1)["decoder.pth"].read_bytes()))
-    with pytest.raises(DownloadError, match=r"decoder\.pth has changed since .* gave it first: its SHA") as caught:
+    with pytest.raises(DownloadError, match=r"decoder\.pth has changed since .* first served it: SHA") as caught:
         entry().fetch()
-    assert caught.value.hint == f"if the change is meant: gsr weights remove {NAME}, then fetch again"
+    assert caught.value.hint == f"if the change is expected: gsr weights remove {NAME}, then fetch again"
     entry().remove()
     assert load_model(NAME)
 
@@ -235,17 +235,17 @@ def _bad_file(kind: str, good: bytes, tmp_path: Path) -> bytes:
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        ("code", "encoder.pth holds more than tensors, which could run anything; it was not loaded"),
-        ("a bare pickle", "encoder.pth (holds more than tensors|is damaged)"),
+        ("code", "encoder.pth contains more than tensors, which could run arbitrary code; it was not loaded"),
+        ("a bare pickle", "encoder.pth (contains more than tensors|is damaged)"),
         ("truncated", "encoder.pth is damaged"),
-        ("a flipped bit", "encoder.pth is damaged.* differs from its checksum"),
+        ("a flipped bit", "encoder.pth is damaged.* does not match its checksum"),
         ("noise", "encoder.pth is damaged"),
-        ("a list", "encoder.pth holds no state dict"),
+        ("a list", "encoder.pth contains no state dict"),
         ("no tensors", "do not fit gsasr-edsr"),
         ("a missing name", "missing: encoder.conv_first.weight"),
         ("an unknown name", "unexpected: encoder.more"),
         ("another shape", "encoder.conv_first.weight has shape"),
-        ("not finite", "holds weights that are not finite"),
+        ("not finite", "contains infinite or NaN weights"),
     ],
 )
 def test_bad_files_are_refused(
@@ -293,7 +293,7 @@ def test_two_processes_fetch_once(release: Fixture, home: Path) -> None:
     wait_until(lambda: bool(release.server.requests), first)
     second = release.process("print(entry.fetch())")
     assert second.stderr is not None
-    assert "another process is at work on the weights of gsasr-small; waiting for it" in second.stderr.readline()
+    assert "another process is using the weights of gsasr-small; waiting for it to finish" in second.stderr.readline()
     gate.set()
     for process in (first, second):
         output, error = process.communicate(timeout=60)
@@ -346,7 +346,7 @@ def test_the_record_is_damaged(release: Fixture, home: Path) -> None:
     for action in (Entry.locate, Entry.fetch):
         with pytest.raises(ModelError, match=r"the record .*gsasr-small\.json is damaged") as caught:
             action(entry())
-        assert caught.value.hint == f"to forget it: gsr weights remove {NAME}"
+        assert caught.value.hint == f"to delete it: gsr weights remove {NAME}"
     assert release.server.requests == []
     entry().remove()
     assert load_model(NAME)
@@ -507,7 +507,7 @@ def test_offline_nothing_is_asked(release: Fixture, home: Path, monkeypatch: pyt
     monkeypatch.setattr(socket, "socket", None)
     with pytest.raises(DownloadError, match="GSRCLI_OFFLINE is set") as caught:
         load_model(NAME)
-    assert caught.value.hint == f"to bring it by hand: gsr weights import encoder.pth decoder.pth --name {NAME}"
+    assert caught.value.hint == f"to import the files by hand: gsr weights import encoder.pth decoder.pth --name {NAME}"
     assert release.server.requests == []
     assert names(home) == set()
     entry().import_released(list(release.files.values()))
@@ -538,7 +538,7 @@ def test_imported_files_are_held_to_what_is_known(release: Fixture, home: Path, 
 @pytest.mark.parametrize("given", [["encoder.pth"], ["encoder.pth", "encoder.pth"], ["encoder.pth", "other.pth"]])
 def test_exactly_the_released_files_are_imported(release: Fixture, given: list[str]) -> None:
     files = [release.files["encoder.pth"].with_name(name) for name in given]
-    with pytest.raises(UsageError, match=f"{NAME} is made of encoder.pth and decoder.pth"):
+    with pytest.raises(UsageError, match=f"{NAME} is made from encoder.pth and decoder.pth"):
         entry().import_released(files)
 
 
@@ -563,13 +563,13 @@ def test_own_weights_get_a_name(home: Path, tmp_path: Path) -> None:
     (home / "mine.safetensors").write_bytes(b"")
     with pytest.raises(ModelError, match="the weights of mine are damaged") as caught:
         load_model("mine")
-    assert caught.value.hint == "gsr weights remove mine, and import it again"
+    assert caught.value.hint == "gsr weights remove mine, then import them again"
 
 
 def test_names_are_not_taken_twice(release: Fixture, home: Path, tmp_path: Path) -> None:
     mine, other = save_tiny(tmp_path / "mine.safetensors", seed=1), save_tiny(tmp_path / "other.safetensors", seed=2)
     Store().import_checkpoint(mine)
-    with pytest.raises(ModelError, match="there are other weights called mine"):
+    with pytest.raises(ModelError, match="the name mine is taken by other weights"):
         Store().import_checkpoint(other, "mine")
     for name in ("../mine", "a b", "x.safetensors"):
         with pytest.raises(UsageError, match=r"invalid name .*: use letters, digits, '-' and '_'"):
@@ -582,7 +582,7 @@ def test_a_file_that_was_put_there_is_not_replaced(home: Path, tmp_path: Path) -
     path = save_tiny(home / "mine.safetensors", seed=1)
     with pytest.raises(ModelError, match="the weights of mine are damaged"):
         load_model("mine")  # of which nothing is recorded
-    with pytest.raises(ModelError, match="there are other weights called mine"):
+    with pytest.raises(ModelError, match="the name mine is taken by other weights"):
         Store().import_checkpoint(save_tiny(tmp_path / "other.safetensors", seed=2), "mine")
     assert Store().import_checkpoint(path).name == "mine"
     assert load_model("mine")
@@ -602,8 +602,8 @@ def test_names_that_are_known_are_not_given_away(
         assert names(home) == {"mine.safetensors", "mine.json"}
     else:
         assert result.exit_code == 1
-        assert f"{name} is the name of weights that gsrcli knows" in result.stderr
-        assert "--name of your own" in result.stderr
+        assert f"the name {name} is reserved for released weights" in result.stderr
+        assert "choose another --name" in result.stderr
         assert not home.exists()
     assert entry("gsasr-lite").path.read_bytes() == bundled
 
@@ -614,7 +614,7 @@ def test_a_backbone_is_no_model(home: Path, tmp_path: Path, gsr: Gsr) -> None:
     result = gsr("weights", "import", path)
     assert result.exit_code == 1
     assert "is not a checkpoint of gsrcli" in result.stderr
-    assert "it is a backbone of metrics: gsr weights fetch" in result.stderr
+    assert "it is the backbone of a metric; gsr weights fetch" in result.stderr
     assert not home.exists()
 
 
@@ -622,9 +622,9 @@ def test_removed_weights_leave_nothing(release: Fixture, home: Path) -> None:
     entry().fetch()
     entry().remove()
     assert names(home) == set()
-    with pytest.raises(ModelError, match=f"there are no weights of {NAME} on this machine"):
+    with pytest.raises(ModelError, match=f"the weights of {NAME} are not on this machine"):
         entry().remove()
-    with pytest.raises(ModelError, match="gsasr-lite is a part of gsrcli"):
+    with pytest.raises(ModelError, match="gsasr-lite is part of gsrcli"):
         entry("gsasr-lite").remove()
 
 
@@ -647,7 +647,7 @@ def test_imported_weights_are_not_to_be_had_anywhere(home: Path, tmp_path: Path)
     for action in (mine.fetch, lambda: mine.import_released([tmp_path / "mine.pth"])):
         with pytest.raises(ModelError, match="the weights of mine were imported, not released") as caught:
             action()
-        assert caught.value.hint == "gsr weights remove mine, and import it again"
+        assert caught.value.hint == "gsr weights remove mine, then import them again"
 
 
 def test_a_store_can_be_any_folder(home: Path, tmp_path: Path) -> None:
@@ -727,10 +727,10 @@ def test_fetch_verify_path_remove(gsr: Gsr, release: Fixture, home: Path) -> Non
         (["fetch", "gsasr-lite", "--all"], 2, "say which weights"),
         (["fetch", "gsasr-edrs"], 1, "try gsasr-edsr"),
         (["verify", "nothing"], 1, "there are no weights called 'nothing'"),
-        (["remove", "gsasr-edsr"], 1, "there are no weights of gsasr-edsr on this machine"),
+        (["remove", "gsasr-edsr"], 1, "the weights of gsasr-edsr are not on this machine"),
         (["import", "gone.pth"], 2, "no such file: gone.pth"),
         (["import", "here.pth"], 2, "say whose weights these are"),
-        (["import", "here.pth", "--name", "gsasr-edsr"], 2, "gsasr-edsr is made of encoder.pth and decoder.pth"),
+        (["import", "here.pth", "--name", "gsasr-edsr"], 2, "gsasr-edsr is made from encoder.pth and decoder.pth"),
         (["import", "here.pth", "--name", "gsasr-lite"], 1, "come with gsrcli"),
         (["import", "here.safetensors"], 1, "no safetensors file"),
     ],

@@ -1,7 +1,7 @@
-"""The encoders of GSASR: published networks up to their upsamplers, all giving 64 channels a pixel.
+"""The encoders of GSASR: published networks up to their upsamplers, all with 64 output channels.
 
-An encoder is a module from ``(B, 3, h, w)`` in [0, 1] to ``(B, 64, h, w)``, built without arguments. Those with
-windows take h and w that are multiples of their side: 8 for SwinIR, 16 for HAT.
+An encoder is a module from ``(B, 3, h, w)`` in [0, 1] to ``(B, 64, h, w)``, built without arguments. Encoders with
+windows need h and w to be multiples of the window's side: 8 for SwinIR, 16 for HAT.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ ENCODERS: dict[str, Callable[[], nn.Module]] = {
 
 
 def build_encoder(name: str) -> nn.Module:
-    """A freshly initialised encoder.
+    """Build an encoder with untrained weights.
 
     Raises:
-        ValueError: no encoder has this name.
+        ValueError: the encoder is unknown.
     """
     if name not in ENCODERS:
         raise ValueError(f"unknown encoder {name!r}; known: {', '.join(ENCODERS)}")

@@ -28,8 +28,8 @@ class EDSR(nn.Module):
     """EDSR-baseline before its upsampler, without the mean shift: ``(B, 3, h, w)`` -> ``(B, channels, h, w)``.
 
     Args:
-        long_skip: add the first convolution's output to the last one's, as published. The models that
-            GSASR's authors released do not.
+        long_skip: add the first convolution's output to the last one's, as published. The models that GSASR's
+            authors released have no such skip connection.
     """
 
     def __init__(self, channels: int = 64, blocks: int = 16, *, long_skip: bool = True) -> None:

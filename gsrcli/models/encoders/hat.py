@@ -1,6 +1,6 @@
 """The trunk of HAT-L (arXiv:2205.04437), with rotary positions instead of its relative position biases.
 
-So it is in the model that GSASR's authors released, where shifted windows have no mask.
+This follows the model that GSASR's authors released, in which shifted windows have no mask either.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class ChannelGate(nn.Module):
 
 
 class HybridAttention(ShiftedWindowAttention):
-    """Attention in windows, plus a little of two convolutions whose channels attend to the whole picture."""
+    """Attention in windows, plus 0.01 times two convolutions with channel attention over the whole picture."""
 
     def __init__(self, width: int, heads: int, position: nn.Module, window: int, distance: int) -> None:
         super().__init__(width, heads, position, window, distance)
@@ -57,8 +57,8 @@ class HybridAttention(ShiftedWindowAttention):
 class HAT(TransformerTrunk):
     """HAT before its upsampler: ``(B, 3, h, w)`` -> ``(B, channels, h, w)``; h and w are multiples of ``window``.
 
-    Every group has ``layers`` of hybrid attention, every other one in windows shifted by half a window, and one of
-    windows that overlap by half.
+    Every group has ``layers`` layers of hybrid attention, every other one in windows shifted by half a window, and one
+    layer of windows that overlap by half.
     """
 
     def __init__(

@@ -14,7 +14,7 @@ __all__ = ["SwinIR"]
 class SwinIR(TransformerTrunk):
     """SwinIR before its upsampler: ``(B, 3, h, w)`` -> ``(B, channels, h, w)``; h and w are multiples of ``window``.
 
-    Every other layer has its windows shifted by half a window, with a mask where they wrap round.
+    In every other layer windows are shifted by half a window, with a mask where they wrap around.
     """
 
     def __init__(

@@ -1,6 +1,6 @@
-"""What SwinIR and HAT have in common: a trunk of groups of transformer layers on windows of the picture.
+"""The trunk that SwinIR and HAT share: groups of transformer layers on windows of the picture.
 
-Between the first convolution and the last ones pictures are ``(B, h, w, d)``.
+Between the first and the last convolutions, pictures are ``(B, h, w, d)``.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ __all__ = ["TransformerLayer", "TransformerTrunk"]
 
 
 class TransformerLayer(nn.Module):
-    """Attention and an MLP, each on the normalised tokens and added to them.
+    """Attention and an MLP, each with a norm before it and a skip connection.
 
     Args:
-        attention: from tokens and a mask to tokens.
+        attention: module from tokens and a mask to tokens.
     """
 
     def __init__(self, width: int, attention: nn.Module) -> None:
@@ -55,7 +55,7 @@ class TransformerTrunk(nn.Module):
 
     Args:
         width: channels d of the tokens.
-        groups: the layers of each.
+        groups: the layers of each group.
     """
 
     def __init__(self, width: int, groups: Iterable[Iterable[TransformerLayer]], channels: int = 64) -> None:
@@ -68,7 +68,7 @@ class TransformerTrunk(nn.Module):
         self.conv_last = TokenConv(width, channels, 3, padding=1)
 
     def mask(self, height: int, width: int, device: torch.device) -> Tensor | None:
-        """The mask for a picture's layers with shifted windows, if there is one."""
+        """Return the mask for layers with shifted windows, or None if there is none."""
         return None
 
     def forward(self, image: Tensor) -> Tensor:
