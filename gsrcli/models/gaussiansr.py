@@ -80,7 +80,6 @@ class GaussianSR(Model):
             base="none",
             multiple=1,
             halo=convolutions,
-            exact_halo=convolutions,
             reach=3.73 * _SIGMA_MAX + 1,  # sqrt(-2 ln EPSILON) deviations, and the decoder's convolution
             bytes_per_pixel=1500,
             channels=64 + 1,  # features and opacity

@@ -293,7 +293,6 @@ class GSASR(Model):
             multiple=config.multiple,
             halo=2 * config.window,
             # Windows wrap round the picture's edges, so every Gaussian depends on the whole of it.
-            exact_halo=None,
             # Nothing bounds how far a Gaussian is moved from its reference position; farther than this it is cut off.
             reach=8.0,
             bytes_per_pixel=BYTES_PER_PIXEL[config.encoder],

@@ -66,7 +66,6 @@ class Lite(Model):
             base="bicubic",
             multiple=1,
             halo=convolutions,
-            exact_halo=convolutions,
             # A centre's offset, and the deviations at a scale of 1, where an output pixel sees farthest.
             reach=1 / density + _DEVIATIONS * math.hypot(_SIGMA_MAX, config.footprint),
             bytes_per_pixel=2000,

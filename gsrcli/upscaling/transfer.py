@@ -18,7 +18,7 @@ from torch import Tensor
 
 from gsrcli.images.picture import Pixels
 
-__all__ = ["Download", "SideStream", "quantize", "upload"]
+__all__ = ["Readback", "SideStream", "quantize", "upload"]
 
 _UNDER_WAY = 2
 
@@ -48,7 +48,7 @@ def quantize(values: Tensor, dtype: DTypeLike) -> Tensor:
     return scaled.to(bits, memory_format=torch.contiguous_format)
 
 
-class Download:
+class Readback:
     """Strips on their way from a device into an array.
 
     With a copier two strips may be under way: one is copied to the host and the next is drawn while an older one is

@@ -32,7 +32,7 @@ from gsrcli.runtime.timing import Seconds
 from gsrcli.size import Size
 from gsrcli.upscaling.budget import SMALLEST_STRIP, attempt, plan, require_memory, way_out
 from gsrcli.upscaling.tiling import Box, Grid, PaddedPicture, cuts, round_up
-from gsrcli.upscaling.transfer import Download, SideStream, quantize
+from gsrcli.upscaling.transfer import Readback, SideStream, quantize
 from gsrcli.weights.load import DEFAULT_MODEL, load_model
 
 if TYPE_CHECKING:
@@ -54,13 +54,11 @@ class Upscaler:
         model: on the device to compute on.
         dtype: of the network's arithmetic. A tile whose result is not finite is computed again in float32.
         tile: side of the tiles' cores, in LR pixels, or None for DEFAULT_TILE, or less where memory is short.
-        halo: context round a tile, in LR pixels; None for the model's own.
     """
 
     model: Model
     dtype: torch.dtype = torch.float32
     tile: int | None = None
-    halo: int | None = None
 
     def __post_init__(self) -> None:
         if self.tile is not None and self.tile < 1:
@@ -181,7 +179,7 @@ class _Enlargement:
         self._advance, self._seconds = advance, seconds
         self._scale = size.scale_from(low.size)
         traits = upscaler.model.traits
-        self._halo = round_up(traits.halo if upscaler.halo is None else upscaler.halo, traits.multiple)
+        self._halo = round_up(traits.halo, traits.multiple)
         tile, self._rows = plan(low.padded, size, traits, self._halo, free_memory(upscaler.device))
         self._tile = upscaler.tile or tile
         self._too_large = math.inf  # LR pixels of the smallest core for which memory ran out
@@ -191,10 +189,10 @@ class _Enlargement:
         """Return the enlargement."""
         low = self._low.pixels
         enlarged = np.empty((*self._size, low.shape[2]), low.dtype)
-        download = Download(enlarged, SideStream.of(self._model.device))
+        readback = Readback(enlarged, SideStream.of(self._model.device))
         for begin, strip in self._strips():
-            download.send(begin, strip)
-        download.finish()
+            readback.send(begin, strip)
+        readback.finish()
         return enlarged
 
     def _strips(self) -> Iterator[tuple[int, Tensor]]:

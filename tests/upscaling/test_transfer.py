@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from gsrcli.images import from_unit, to_unit
-from gsrcli.upscaling.transfer import Download, SideStream, quantize, upload
+from gsrcli.upscaling.transfer import Readback, SideStream, quantize, upload
 
 CPU = torch.device("cpu")
 DEPTHS = pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
@@ -112,10 +112,10 @@ def test_every_strip_arrives_in_its_place(dtype: type, copier: Slow | None, stri
     sent = np.random.default_rng(1).integers(0, np.iinfo(dtype).max, (200 if strips else 0, 6, 3), dtype, endpoint=True)
     cuts = sorted(random.Random(2).sample(range(1, 200), strips - 1)) if strips else []
     output = np.zeros_like(sent)
-    download = Download(output, copier)
+    readback = Readback(output, copier)
     for rows in np.split(np.arange(len(sent)), cuts) if strips else []:
-        download.send(int(rows[0]), quantize(upload(sent[rows], CPU), dtype))
-    download.finish()
+        readback.send(int(rows[0]), quantize(upload(sent[rows], CPU), dtype))
+    readback.finish()
     np.testing.assert_array_equal(output, sent)
     if copier:
         assert copier.under_way == 0
@@ -124,10 +124,10 @@ def test_every_strip_arrives_in_its_place(dtype: type, copier: Slow | None, stri
 
 def test_one_strip_is_copied_while_the_next_is_drawn() -> None:
     copier = Slow()
-    download = Download(np.zeros((8, 2, 3), np.uint8), copier)
+    readback = Readback(np.zeros((8, 2, 3), np.uint8), copier)
     seen = []
     for begin in range(0, 8, 2):
-        download.send(begin, torch.ones(2, 2, 3, dtype=torch.uint8))
+        readback.send(begin, torch.ones(2, 2, 3, dtype=torch.uint8))
         seen.append(copier.under_way)
     assert seen == [1, 2, 2, 2]
 
@@ -156,10 +156,10 @@ def test_strips_of_a_gpu_arrive_whole_while_it_works_on() -> None:
     device = torch.device("cuda")
     busy = torch.rand(2048, 2048, device=device)
     output = np.zeros((64 * 40, 512, 3), np.uint8)
-    download = Download(output, SideStream.of(device))
+    readback = Readback(output, SideStream.of(device))
     for i in range(40):
         busy = (busy @ busy).clamp_(0, 1)
-        download.send(64 * i, torch.full((64, 512, 3), i + 1, dtype=torch.uint8, device=device))
+        readback.send(64 * i, torch.full((64, 512, 3), i + 1, dtype=torch.uint8, device=device))
         torch.zeros(64, 512, 3, dtype=torch.uint8, device=device)
-    download.finish()
+    readback.finish()
     np.testing.assert_array_equal(output, np.repeat(np.arange(1, 41), 64)[:, None, None] + np.zeros_like(output))
