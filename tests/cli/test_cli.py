@@ -377,7 +377,9 @@ def test_what_exists_is_skipped_and_counted(upscale: Upscale, photo: Photo, tmp_
     os.utime(there, ns=(1, 1))
     result = upscale(tmp_path / "in", "--scale", 2)
     said(result)
-    assert re.fullmatch(r"1 done, 1 skipped \(there already; --overwrite replaces them\) in \d+\.\d s\n", result.stdout)
+    assert re.fullmatch(
+        r"1 done, 1 skipped \(output exists; use --overwrite to replace\) in \d+\.\d s\n", result.stdout
+    )
     assert (there.read_bytes(), there.stat().st_mtime_ns) == (b"something of the user's", 1)
 
 
@@ -412,7 +414,7 @@ def test_two_inputs_with_one_output_are_refused_before_any_work(upscale: Upscale
     before = photo("0.png"), photo("one/a.png"), photo("two/a.png")
     result = upscale(*before, "--scale", 2, "-o", tmp_path / "out")
     assert result.exit_code == 2
-    assert "would both become" in result.stderr
+    assert "would both be written to" in result.stderr
     assert result.stdout == ""
     assert names(tmp_path) == {"0.png", "one/a.png", "two/a.png"}
 
