@@ -1,4 +1,4 @@
-"""``gsr doctor``: it tells what is there, finds what is broken, and does not break with it."""
+"""``gsr doctor``: it lists the installation, finds what is broken, and survives it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SECTIONS = ("versions", "environment", "processor", "devices", "formats", "weigh
 
 @pytest.fixture
 def doctor(gsr: Gsr) -> Callable[[int], Facts]:
-    """Run ``gsr doctor --json`` in this process: what it finds, once it ends with an exit code and no other words."""
+    """Run ``gsr doctor --json`` in this process, check its exit code and silence, and return its findings."""
 
     def run(exit_code: int) -> Facts:
         result = gsr("doctor", "--json")
@@ -50,7 +50,7 @@ def doctor(gsr: Gsr) -> Callable[[int], Facts]:
 
 
 def problem(findings: Facts, text: str) -> Facts:
-    """The one problem in which a text stands."""
+    """Return the only problem that contains a text."""
     (found,) = (entry for entry in findings["problems"] if text in entry["what"])
     return found
 
@@ -121,7 +121,7 @@ def test_lines_that_paste_well_into_a_bug_report(gsr: Gsr, monkeypatch: pytest.M
     assert lines[-1] == "upscaling works"
 
 
-def test_what_is_not_installed_is_said_to_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_distributions_are_listed_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
     version = metadata.version
 
     def without_cuda(name: str) -> str:
@@ -204,7 +204,7 @@ def test_it_works_where_torch_does_not(gsr_process: Process, tmp_path: Path, cod
 
 @pytest.fixture
 def no_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """As after an installation without a compiler."""
+    """Simulate an installation without a compiler."""
     cached = (cpu.load, rasterizer._backend)
     with monkeypatch.context() as patch:
         patch.setattr(cpu, "_LIBRARY", tmp_path / "library.so")
@@ -226,7 +226,7 @@ def test_without_the_native_library_it_says_so_once(doctor: Callable[[int], Fact
         assert (slow["fatal"], "C++17" in slow["hint"]) == (False, True)
 
 
-@pytest.mark.parametrize(("spoil", "reason"), [(0.01, "wrong by 0.01"), (float("nan"), "not finite")])
+@pytest.mark.parametrize(("spoil", "reason"), [(0.01, "wrong by up to 0.01"), (float("nan"), "not finite")])
 def test_a_rasterizer_that_draws_wrongly_is_found(
     doctor: Callable[[int], Facts], monkeypatch: pytest.MonkeyPatch, spoil: float, reason: str
 ) -> None:
@@ -240,7 +240,7 @@ def test_a_rasterizer_that_draws_wrongly_is_found(
 
     monkeypatch.setattr(rasterizer, "rasterize", spoiled)
     found = problem(doctor(1), "drawing on cpu")
-    assert found == {"what": f"drawing on cpu: the picture is {reason}", "hint": "reinstall gsrcli", "fatal": True}
+    assert found == {"what": f"drawing on cpu: the test drawing is {reason}", "hint": "reinstall gsrcli", "fatal": True}
 
 
 # Weights and network
@@ -288,7 +288,7 @@ def test_a_network_that_gives_another_picture_is_found(
 
     monkeypatch.setattr(Lite, "forward", dark)
     findings = doctor(1)
-    assert problem(findings, "steps off its picture")["fatal"]
+    assert problem(findings, "enlarged test picture is wrong")["fatal"]
     assert findings["upscaling"][DEFAULT_MODEL]["deviation"] > 8
 
 
@@ -296,10 +296,10 @@ def test_a_network_that_fails_is_reported_and_debug_shows_where(
     doctor: Callable[[int], Facts], gsr: Gsr, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def forward(*_: object) -> None:
-        raise RuntimeError("shapes do not match,\nas it were")
+        raise RuntimeError("shapes\ndo not match")
 
     monkeypatch.setattr(Lite, "forward", forward)
-    found = problem(doctor(1), "upscaling: RuntimeError: shapes do not match, as it were")
+    found = problem(doctor(1), "upscaling: RuntimeError: shapes do not match")
     assert "--debug" in found["hint"]
     result = gsr("doctor", "--debug")
     assert isinstance(result.exception, RuntimeError)
@@ -310,7 +310,7 @@ def test_a_network_that_fails_is_reported_and_debug_shows_where(
 
 @pytest.fixture
 def nvidia_smi(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], None]:
-    """Put a program of that name first: shell commands for the only thing that it does."""
+    """Put a program called nvidia-smi, made of the given shell commands, first in PATH."""
 
     def install(commands: str) -> None:
         program = tmp_path / "bin" / "nvidia-smi"
@@ -326,7 +326,7 @@ def nvidia_smi(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str
 @pytest.mark.skipif(os.name == "nt", reason="needs sh")
 @pytest.mark.parametrize(
     ("cuda", "reason"),
-    [(None, "this torch is built without CUDA"), ("13.0", "built for CUDA 13.0, cannot use the NVIDIA GPU through")],
+    [(None, "torch is built without CUDA"), ("13.0", "built for CUDA 13.0, cannot use the NVIDIA GPU through")],
 )
 def test_a_gpu_that_torch_cannot_use(
     doctor: Callable[[int], Facts],
@@ -367,7 +367,7 @@ def test_what_torch_warns_of_is_a_problem(doctor: Callable[[int], Facts], monkey
 def test_a_gpu_that_fails_is_reported_and_the_rest_examined(
     doctor: Callable[[int], Facts], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """torch finds a GPU and can do nothing with it."""
+    """Torch reports a GPU but cannot use it."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     findings = doctor(1)
@@ -402,4 +402,4 @@ def test_pillow_without_avif(doctor: Callable[[int], Facts], monkeypatch: pytest
     monkeypatch.setattr("gsrcli.images.OUTPUT_SUFFIXES", (".png", ".webp"))
     findings = doctor(0)
     assert findings["formats"]["written"] == [".png", ".webp"]
-    assert "knows no .avif" in problem(findings, "Pillow")["what"]
+    assert "does not support .avif" in problem(findings, "Pillow")["what"]

@@ -73,7 +73,7 @@ def test_scales_that_do_not_enlarge_are_refused(scale: float) -> None:
 
 @pytest.mark.parametrize("options", [{"size": (0, 5)}, {"size": (5, -1)}, {"width": 0}, {"width": -3}, {"height": 0}])
 def test_sizes_without_pixels_are_refused(options: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match="at least one pixel"):
+    with pytest.raises(UsageError, match="at least 1 pixel"):
         Target(**options)
 
 
@@ -82,14 +82,14 @@ def test_sizes_without_pixels_are_refused(options: dict[str, Any]) -> None:
     [{"scale": 2, "size": (9, 9)}, {"scale": 2, "width": 9}, {"width": 9, "height": 9}, {"scale": 2, "width": 0}],
 )
 def test_one_way_at_a_time(options: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match="give one of"):
+    with pytest.raises(UsageError, match="give only one of"):
         Target(**options)
 
 
 def test_something_must_be_asked_for() -> None:
     with pytest.raises(UsageError, match="no scale or size") as caught:
         Target()
-    assert caught.value.hint == "for example --scale 4, or --size 3840x2160"
+    assert caught.value.hint == "add for example --scale 4 or --size 3840x2160"
 
 
 @pytest.mark.parametrize("options", [{"scale": 1e308}, {"width": 10**400}, {"height": 10**400}])
