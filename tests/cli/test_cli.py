@@ -508,12 +508,12 @@ def test_what_the_format_drops_is_told(upscale: Upscale, photo: Photo, tmp_path:
     cv2.imwrite(str(tmp_path / "deep.png"), ramp)
     result = upscale(tmp_path / "deep.png", "--scale", 2, "--format", "jpg")
     assert result.exit_code == 0
-    assert "JPEG does not keep 8 of 16 bits a channel" in result.stderr
+    assert "JPEG does not keep 16 bits per channel" in result.stderr
     assert "does not keep" not in upscale(photo(), "--scale", 2, "--format", "jpg").stderr
     for_programs = upscale(tmp_path / "deep.png", "--scale", 2, "--format", "jpg", "--overwrite", "--json")
     assert for_programs.stderr == ""
     (row,) = json.loads(for_programs.stdout)["results"]
-    assert "JPEG does not keep 8 of 16 bits a channel" in row["warnings"][0]
+    assert "JPEG does not keep 16 bits per channel" in row["warnings"][0]
 
 
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8])

@@ -79,8 +79,8 @@ UNREADABLE: dict[str, tuple[bytes, str]] = {
     "cut.jpg": (encoded("JPEG")[:-2000], "the file is damaged or cut short"),
     "cut.webp": (encoded("WEBP")[:-2000], "the file is damaged or cut short"),
     "head.png": (encoded("PNG")[:20], "the file is damaged or cut short"),
-    "text.jpg": (b"Dear reader,\n" * 100, "not a picture in a known format"),
-    "noise.png": (np.random.default_rng(1).bytes(5000), "not a picture in a known format"),
+    "text.jpg": (b"Dear reader,\n" * 100, "not a picture in a supported format"),
+    "noise.png": (np.random.default_rng(1).bytes(5000), "not a picture in a supported format"),
     "bomb.png": (png_header(100_000, 100_000), "100000x100000 is more than 500 megapixels"),
 }
 
@@ -251,10 +251,10 @@ def test_numbers_beyond_all_reason_are_no_bug(
 @pytest.mark.parametrize(
     ("mode", "scale", "output", "text"),
     [
-        ("RGB", 700, "large.webp", "16800x12600 is too large, WEBP ends at 16383 pixels a side"),
-        ("RGB", 3000, "large.jpg", "JPEG ends at 65500 pixels a side"),
-        ("RGBA", 2, "large.jpg", "JPEG has no transparency"),
-        ("LA", 2, "large.bmp", "BMP has no transparency"),
+        ("RGB", 700, "large.webp", "16800x12600 is too large; WEBP allows at most 16383 pixels per side"),
+        ("RGB", 3000, "large.jpg", "JPEG allows at most 65500 pixels per side"),
+        ("RGBA", 2, "large.jpg", "JPEG cannot keep the transparency"),
+        ("LA", 2, "large.bmp", "BMP cannot keep the transparency"),
     ],
 )
 def test_what_a_format_cannot_hold_is_refused_before_computing(

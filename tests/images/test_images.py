@@ -63,7 +63,7 @@ def png_file(
 
 
 def deep_png(values: np.ndarray, before: bytes = b"", after: bytes = b"") -> bytes:
-    """16 bits a channel, from (H, W, 1 to 4)."""
+    """16 bits per channel, from (H, W, 1 to 4)."""
     kind = {1: 0, 2: 4, 3: 2, 4: 6}[values.shape[2]]
     rows = [row.astype(">u2").tobytes() for row in values]
     return png_file(values.shape[1], values.shape[0], 16, kind, rows, before, after)
@@ -650,7 +650,7 @@ def test_grey_with_a_grey_profile_becomes_srgb_where_it_must_be_rgb(tmp_path: Pa
 def test_losses() -> None:
     deep = Picture(noise(5, 7, 3, dtype=np.uint16), noise(5, 7, dtype=np.uint16), icc=SRGB, exif=b"II")
     assert images.losses(deep, images.output_format("a.png")) == []
-    assert images.losses(deep, images.output_format("a.webp")) == ["8 of 16 bits a channel"]
+    assert images.losses(deep, images.output_format("a.webp")) == ["16 bits per channel"]
     assert len(images.losses(deep, images.output_format("a.bmp"))) == 4
 
 
@@ -726,7 +726,7 @@ def test_what_is_no_picture(tmp_path: Path) -> None:
     (tmp_path / "folder.png").mkdir()
     for name, words in (
         ("empty.png", "empty"),
-        ("text.jpg", "not a picture in a known format"),
+        ("text.jpg", "not a picture in a supported format"),
         ("folder.png", "directory"),
         ("missing.png", "no such file"),
     ):
@@ -906,7 +906,7 @@ def test_an_encoder_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: 
 def test_existing_files_and_links(tmp_path: Path) -> None:
     path, link = tmp_path / "out.png", tmp_path / "link.png"
     path.write_bytes(b"old")
-    with pytest.raises(PictureError, match="it exists"):
+    with pytest.raises(PictureError, match="the file exists"):
         write_picture(Picture(noise(5, 7, 3)), path, overwrite=False)
     assert path.read_bytes() == b"old"
     link.symlink_to(path)
