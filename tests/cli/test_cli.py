@@ -1,4 +1,4 @@
-"""``gsr upscale`` as people use it: what is made from what, under which name, and what is said about it."""
+"""``gsr upscale`` as people use it: its outputs, their names, and its messages."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ PACKAGE = Path(gsrcli.__file__).parent
 
 
 def said(result: Result) -> None:
-    """The command succeeded, and complained of nothing."""
+    """Assert that the command succeeded without errors."""
     assert result.exit_code == 0, result.output
     assert "error" not in result.stderr
 
 
 def names(folder: Path) -> set[str]:
-    """All files below a folder."""
+    """Return all files below a folder."""
     return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
 
 
@@ -164,7 +164,7 @@ runpy.run_module("gsrcli", run_name="__main__")
 
 
 def _shown(*arguments: object) -> str:
-    """What ``gsr`` writes to a terminal, and "<numpy>" and "<torch>" where it imports them."""
+    """Return what ``gsr`` writes to a terminal, with "<numpy>" and "<torch>" where it imports them."""
     pty, termios = pytest.importorskip("pty"), pytest.importorskip("termios")
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, 80))
@@ -190,7 +190,7 @@ def test_a_terminal_shows_what_goes_on_before_anything_slow(photo: Photo, tiny_p
 
 
 def test_what_is_missing_is_told_before_torch_is_imported(photo: Photo, tiny_path: Path, tmp_path: Path) -> None:
-    """Though it was named last, and there is something to do."""
+    """Although it was named last, and there is work to do."""
     shown = _shown("upscale", photo(), tmp_path / "gone.png", "--scale", 2, "--model", tiny_path)
     before, _ = shown.split("<torch>")
     assert "no such file" in before
@@ -213,7 +213,7 @@ def _calls_and_imports(path: Path) -> Iterator[str]:
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: p.relative_to(PACKAGE).as_posix())
 def test_only_the_console_prints_and_nothing_imports_click(path: Path) -> None:
-    """Typer brings a click of its own; the one from PyPI may be missing, or another."""
+    """Typer includes its own click; the one from PyPI may be missing or of another version."""
     found = set(_calls_and_imports(path))
     assert "print()" not in found or path.name == "console.py"
     assert not {name for name in found if name.split(".")[0] == "click"}
@@ -319,7 +319,7 @@ def test_names_of_any_kind(upscale: Upscale, photo: Photo, tmp_path: Path, name:
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
 @pytest.mark.parametrize("options", [[], ["--json"]], ids=["text", "json"])
 def test_names_that_are_no_unicode(gsr_process: Process, photo: Photo, tiny_path: Path, options: list[str]) -> None:
-    """Old archives and memory cards hold names in other encodings; Python reads their bytes as lone surrogates."""
+    """Old archives and memory cards contain names in other encodings; Python reads their bytes as lone surrogates."""
     source = photo()
     odd = source.rename(source.with_name(os.fsdecode(b"caf\xe9.png")))
     encoding = {"PYTHONIOENCODING": "utf-8:strict"}  # as in a locale such as en_US.UTF-8
@@ -566,7 +566,7 @@ def test_tiles_do_not_show(upscale: Upscale, photo: Photo, tmp_path: Path) -> No
 
 
 def test_the_network_matters(upscale: Upscale, photo: Photo, tmp_path: Path) -> None:
-    """Against a model that adds nothing the tests above would all pass."""
+    """With a model that adds nothing, all tests above would pass."""
     source = photo()
     said(upscale(source, "--scale", 2, "-o", tmp_path / "tiny.png"))
     Image.open(source).resize((48, 36), Image.Resampling.BICUBIC).save(tmp_path / "bicubic.png")
@@ -585,7 +585,7 @@ def test_two_runs_give_the_same_bytes(upscale: Upscale, photo: Photo, tmp_path: 
 def test_one_and_two_threads_give_the_same_bytes(
     gsr_process: Process, photo: Photo, tmp_path: Path, tiny_path: Path
 ) -> None:
-    """The same input, weights and device must give the same file, whatever else the machine does."""
+    """The same input, weights and device give the same file, whatever else the machine does."""
     source = photo(size=(70, 50))
     command = ("upscale", source, "--scale", 3.3, "--model", tiny_path)
     processes = [gsr_process(*command, "-o", tmp_path / threads, OMP_NUM_THREADS=threads) for threads in "12"]

@@ -1,4 +1,4 @@
-"""Failing well: a message naming the file, a hint, an exit code, nothing half-written, the rest of the batch done."""
+"""Failures: a message naming the file, a hint, an exit code, no incomplete files, and the rest of the batch done."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ TMPFS_BYTES = 64 * 1024
 
 
 def failed(result: Result, exit_code: int, *texts: object) -> None:
-    """The command failed with a message for people, in which all these texts stand."""
+    """Assert that the command failed with a message that contains all these texts."""
     assert result.exit_code == exit_code, result.output
     assert result.stderr.startswith("error: "), result.stderr
     assert "Traceback" not in result.output
@@ -49,7 +49,7 @@ def failed(result: Result, exit_code: int, *texts: object) -> None:
 
 
 def names(folder: Path) -> set[str]:
-    """All that lies below a folder, hidden files too."""
+    """Return everything below a folder, hidden files too."""
     return {p.relative_to(folder).as_posix() for p in folder.rglob("*")}
 
 
@@ -61,7 +61,7 @@ def encoded(form: str, size: tuple[int, int] = (60, 40)) -> bytes:
 
 
 def png_header(width: int, height: int) -> bytes:
-    """A PNG file that claims a size, and holds next to nothing."""
+    """Return a PNG file that claims a size but contains next to nothing."""
 
     def chunk(name: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
@@ -109,7 +109,7 @@ def test_a_missing_picture_is_reported_and_the_rest_are_done(upscale: Upscale, p
 def test_a_name_too_long_for_its_output_is_reported_and_the_rest_are_done(
     upscale: Upscale, photo: Photo, tmp_path: Path, length: int
 ) -> None:
-    """File systems end at 255 bytes: the input may be just short enough, or be no possible name at all."""
+    """File systems allow 255 bytes: the input may be just short enough, or may itself be impossible."""
     long = photo("a.png").with_name("long" * 100)
     long = long.with_name(long.name[: length - 4] + ".png")
     if length <= 255:
@@ -220,7 +220,7 @@ def _nothing_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_sizes_beyond_all_memory_are_refused_at_once(
     upscale: Upscale, photo: Photo, tmp_path: Path, scale: float, mode: str
 ) -> None:
-    """Whichever limit they hit first: memory's, that of arrays, or the format's."""
+    """Whichever limit they exceed first: that of memory, of arrays or of the format."""
     source = photo(size=(24, 24), mode=mode.replace("opaque", "RGBA"))
     if mode == "opaque":
         image = Image.open(source)
@@ -274,7 +274,7 @@ def test_a_pattern_that_matches_nothing(upscale: Upscale, tmp_path: Path) -> Non
 
 
 def test_a_folder_as_the_output_file(upscale: Upscale, photo: Photo, tmp_path: Path) -> None:
-    """And the advice given helps."""
+    """The hint works."""
     (tmp_path / "large.png").mkdir()
     result = upscale(photo(), "--scale", 2, "-o", tmp_path / "large.png")
     failed(result, 2, tmp_path / "large.png", "is a folder")
@@ -297,7 +297,7 @@ def test_without_a_network_weights_are_to_be_brought_by_hand(gsr: Upscale, photo
 
 
 def _damaged(kind: str, good: Path, folder: Path) -> Path:
-    """A copy of a checkpoint that is damaged in some way."""
+    """Write a damaged copy of a checkpoint; return its path."""
     path = folder / ("weights.pth" if kind == "a pickle" else "weights.safetensors")
     content = good.read_bytes()
     tensors = load_file(good)
@@ -364,7 +364,7 @@ def test_a_missing_checkpoint(gsr: Upscale, photo: Photo, tmp_path: Path) -> Non
 def test_a_folder_without_permission(
     upscale: Upscale, photo: Photo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Simulated, because root may write anywhere."""
+    """Simulate it, because root may write anywhere."""
     locked = tmp_path / "locked"
     access = os.access
     monkeypatch.setattr(os, "access", lambda path, mode, **more: Path(path) != locked and access(path, mode, **more))
@@ -392,7 +392,7 @@ def test_a_file_where_a_folder_should_be_made(upscale: Upscale, photo: Photo, tm
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 64 KiB."""
+    """Mount a file system of 64 KiB."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={TMPFS_BYTES}", "tmpfs", str(folder)]
@@ -407,7 +407,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_disk_that_is_full(upscale: Upscale, photo: Photo, tmp_path: Path, small_disk: Path) -> None:
-    """The picture that does not fit is reported; a smaller one after it is done."""
+    """The picture that does not fit is reported, and a smaller one after it is done."""
     large, small = photo("large.png", size=(150, 150)), photo("small.png")
     result = upscale(large, small, "--scale", 2, "-o", small_disk)
     failed(result, 1, large, small_disk / "large_x2.png", "no space left", "free some space")
@@ -418,13 +418,13 @@ def test_a_disk_that_is_full(upscale: Upscale, photo: Photo, tmp_path: Path, sma
 def test_a_disk_that_fills_up_while_a_file_is_replaced(
     upscale: Upscale, photo: Photo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Half of the data is written when space runs out; what the file held stays."""
+    """Space runs out after half of the data is written; the old content of the file stays."""
     there = tmp_path / "photo_x2.png"
     there.write_bytes(b"the one from yesterday")
     real_open = Path.open
 
     class Filling:
-        """A file whose disk is full after half of what is written to it."""
+        """A file whose disk is full after half of the data."""
 
         def __init__(self, file: Any) -> None:
             self.file = file
@@ -528,7 +528,7 @@ def test_ctrl_c_leaves_whole_files_and_can_be_gone_on_from(
 
 
 def test_the_advice_after_an_interrupt_is_true(upscale: Upscale, photo: Photo, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With --overwrite the same command does everything again."""
+    """With --overwrite, the same command would do everything again."""
 
     def forward(*_: object) -> None:
         raise KeyboardInterrupt
@@ -544,7 +544,7 @@ def test_the_advice_after_an_interrupt_is_true(upscale: Upscale, photo: Photo, m
 
 
 def _spoil(monkeypatch: pytest.MonkeyPatch, always: bool) -> None:
-    """The network gives one infinite number, in bfloat16 only or always."""
+    """Let the network return one infinite number, in bfloat16 only or always."""
     forward = Lite.forward
 
     def spoiled(self: Lite, image: torch.Tensor, scale: torch.Tensor) -> Gaussians:
@@ -588,7 +588,7 @@ CPU_ALLOCATOR = (
 
 
 class CUDAError(Exception):
-    """As cuda.core has it: no RuntimeError."""
+    """Like that of cuda.core, which is not a RuntimeError."""
 
 
 OUT_OF_MEMORY = [
@@ -600,7 +600,7 @@ OUT_OF_MEMORY = [
 
 
 def _limit_tiles(monkeypatch: pytest.MonkeyPatch, side: int, error: BaseException) -> list[int]:
-    """Let tiles of more pixels than a square of this side fail. Gives the areas of those that pass, as they do."""
+    """Let tiles larger than a square of this side fail; return a list that collects the areas of the others."""
     predict = _Enlargement._predict
     passed: list[int] = []
 
@@ -685,7 +685,7 @@ def test_nobody_reads_the_output(photo: Photo, tiny_path: Path, tmp_path: Path) 
 @pytest.mark.skipif(os.name == "nt", reason="needs sh")
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_closed_standard_streams(photo: Photo, tiny_path: Path, tmp_path: Path, closed: str) -> None:
-    """What takes a free descriptor would get what is written to the stream."""
+    """A file that took the free descriptor would receive what is written to the stream."""
     photo("a.png")
     command = f"'{sys.executable}' -m gsrcli upscale a.png --scale 2 --model '{tiny_path}' {closed}"
     subprocess.run(["sh", "-c", command], capture_output=True, cwd=tmp_path, check=True)

@@ -23,7 +23,7 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def touch(tmp_path: Path) -> Touch:
-    """Make files; nothing here opens them."""
+    """Create empty files; nothing here opens them."""
 
     def make(*names: str) -> Path:
         for name in names:
@@ -111,7 +111,7 @@ def test_an_output_of_no_known_format_is_refused(touch: Touch, output: str) -> N
 
 
 def test_several_inputs_cannot_become_one_file(touch: Touch) -> None:
-    """Whether the file is there already or not: nobody means a folder called large.png."""
+    """Whether the file exists or not: nobody wants a folder called large.png."""
     touch("a.png", "b.png", "there.png")
     for output in ("there.png", "large.png"):
         with pytest.raises(UsageError, match=output):
@@ -172,7 +172,7 @@ def test_a_folder_without_pictures_is_refused(touch: Touch, recursive: bool, adv
 
 
 def test_a_missing_file_is_a_job_that_will_fail(touch: Touch) -> None:
-    """The others are done all the same."""
+    """The others are still done."""
     touch("a.png")
     assert [j.input.name for j in plan("gone.png", "a.png")] == ["gone.png", "a.png"]
 
@@ -200,7 +200,7 @@ def test_each_input_is_taken_once_however_it_is_spelled(
 @pytest.mark.parametrize("more", ["in/sub", "in/sub/a.png"])
 @pytest.mark.parametrize("output", [None, "out"])
 def test_a_folder_and_a_part_of_it(touch: Touch, more: str, output: str | None) -> None:
-    """The part was named to be safe, or by a shell's pattern; it is no second picture."""
+    """The part may be named to be safe, or by a shell's pattern; it is not a second picture."""
     touch("in/a.png", "in/sub/a.png")
     jobs = plan("in", more, recursive=True, output=output)
     assert sorted(job.input.as_posix() for job in jobs) == ["in/a.png", "in/sub/a.png"]
@@ -245,7 +245,7 @@ def test_an_empty_input_is_not_the_current_folder(touch: Touch) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "setresuid"), reason="needs Linux")
 def test_folders_that_cannot_be_read_fail_as_jobs(touch: Touch) -> None:
-    """Where only their owner may look into them; the rest is found."""
+    """Only their owner may look into them; the other pictures are found."""
     root = touch("in/a.png", "in/closed/b.png", "in/seen/c.png")
     (root / "in/closed").chmod(0)
     (root / "in/seen").chmod(0o444)  # names can be read, files cannot be looked at

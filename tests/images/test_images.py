@@ -1,6 +1,6 @@
-"""Pictures in and out: every kind of file, what must survive, and how it fails.
+"""Reading and writing pictures: every kind of file, what is kept, and failures.
 
-Files to read are made by Pillow, OpenCV or byte by byte, never by the writer under test; files written are read
+Files to read are made by Pillow, by OpenCV or byte by byte, never by the encoders under test; written files are read
 back by Pillow and OpenCV too.
 """
 
@@ -56,21 +56,21 @@ def png_chunk(name: bytes, body: bytes) -> bytes:
 def png_file(
     width: int, height: int, bits: int, kind: int, rows: list[bytes], before: bytes = b"", after: bytes = b""
 ) -> bytes:
-    """A PNG file byte by byte; kind 0 grey, 2 RGB, 3 palette, 4 grey and alpha, 6 RGBA."""
+    """Build a PNG file byte by byte; kind is 0 for grey, 2 RGB, 3 palette, 4 grey and alpha, 6 RGBA."""
     header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, 0))
     data = png_chunk(b"IDAT", zlib.compress(b"".join(b"\0" + row for row in rows)))
     return b"\x89PNG\r\n\x1a\n" + header + before + data + after + png_chunk(b"IEND", b"")
 
 
 def deep_png(values: np.ndarray, before: bytes = b"", after: bytes = b"") -> bytes:
-    """16 bits per channel, from (H, W, 1 to 4)."""
+    """Build a PNG file of 16 bits per channel from (H, W, 1 to 4)."""
     kind = {1: 0, 2: 4, 3: 2, 4: 6}[values.shape[2]]
     rows = [row.astype(">u2").tobytes() for row in values]
     return png_file(values.shape[1], values.shape[0], 16, kind, rows, before, after)
 
 
 def cv2_file(values: np.ndarray, suffix: str) -> bytes:
-    """(H, W, 3 or 4) as OpenCV writes it."""
+    """Encode (H, W, 3 or 4) with OpenCV."""
     order = [2, 1, 0, 3][: values.shape[2]]
     return cv2.imencode(suffix, np.ascontiguousarray(values[..., order]))[1].tobytes()
 
@@ -244,7 +244,7 @@ def test_tiff_kinds_that_would_come_out_wrong_are_refused(tmp_path: Path, layout
 
 
 def icc_profile(space: bytes, kind: bytes, pcs: bytes, tags: dict[bytes, bytes]) -> bytes:
-    """A version 2 colour profile, byte by byte."""
+    """Build a version 2 colour profile byte by byte."""
     body, table = b"", struct.pack(">I", len(tags))
     for name, value in tags.items():
         value = value.ljust(-len(value) % 4 + len(value), b"\0")
@@ -345,7 +345,7 @@ def assert_exif_survived(block: bytes | None, size: tuple[int, int]) -> None:
 
 
 def turned(values: np.ndarray, orientation: int) -> np.ndarray:
-    """(H, W) as it is meant to be seen, by Pillow."""
+    """Turn (H, W) upright with Pillow."""
     image = Image.fromarray(values)
     image.getexif()[ExifTags.Base.Orientation] = orientation
     return np.asarray(ImageOps.exif_transpose(image))
@@ -384,7 +384,7 @@ def test_orientation_is_applied_once_and_reset(tmp_path: Path, orientation: int)
 
 
 def turned_deep_tiff(values: np.ndarray, orientation: int) -> bytes:
-    """A 16-bit RGB TIFF file, uncompressed, byte by byte."""
+    """Build an uncompressed 16-bit RGB TIFF file byte by byte."""
     data = values.astype("<u2").tobytes()
     height, width, _ = values.shape
     entries = [
@@ -475,7 +475,7 @@ def test_metadata_survive(tmp_path: Path, source: str, target: str) -> None:
 
 
 def thumbnailed_block(endian: str) -> tuple[bytes, bytes]:
-    """An EXIF block with orientation 6 and a thumbnail at its end, and the thumbnail."""
+    """Return an EXIF block with orientation 6 and a thumbnail at its end, and the thumbnail."""
     thumbnail = b"\xff\xd8thumbnail\xff\xd9"
     entry = struct.Struct(endian + "HHI4s")
     short, long = (lambda v: struct.pack(endian + "HH", v, 0)), (lambda v: struct.pack(endian + "I", v))
@@ -528,7 +528,7 @@ def test_no_exif_block_is_too_broken(data: st.DataObject) -> None:
 
 
 def assert_written(path: Path, values: np.ndarray, tolerance: int) -> None:
-    """The file, read by Pillow (8 bits) or OpenCV (16 bits), holds (H, W, C) with alpha last."""
+    """Assert that the file, read by Pillow (8 bits) or OpenCV (16 bits), contains (H, W, C) with alpha last."""
     if values.dtype == np.uint16:
         found = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
         assert found is not None

@@ -1,4 +1,4 @@
-"""How large a picture becomes."""
+"""The output size for each way to ask for it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_each_way_to_ask_for_a_size(target: Target, expected: tuple[int, int]) -
 
 @pytest.mark.parametrize(("side", "scale", "expected"), [(3, 1.5, 5), (5, 1.5, 8), (7, 2.5, 18), (3, 1.4, 4)])
 def test_halves_round_up(side: int, scale: float, expected: int) -> None:
-    """Not to even, as ``round`` would, which makes 5 x 1.5 shorter than twice 3 x 1.5 would lead to expect."""
+    """Unlike with ``round``, which rounds halves to even: 5 x 1.5 would become 8, but 3 x 1.5 only 4."""
     assert Target(scale=scale).of(Size(side, 1))[0] == expected
 
 

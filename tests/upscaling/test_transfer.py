@@ -1,4 +1,4 @@
-"""Pixels up to a device and down from it: the values of `gsrcli.images`, and every strip in its place."""
+"""Copies of pixels to and from a device: the values of `gsrcli.images`, and every strip in its place."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def every(dtype: type) -> np.ndarray:
 
 
 def tricky(top: int) -> np.ndarray:
-    """Every step, what lies a float32 or two off it and off the halves between, and what lies outside."""
+    """Return every step, half and quarter step, the float32 values next to them, and values outside the range."""
     steps = np.arange(-2, top + 3, dtype=np.float64)
     values = ((steps[:, None] + [0, 0.25, 0.5]) / top).astype(np.float32).ravel()
     above, below = (np.nextafter(values, np.float32(towards)) for towards in (9, -9))
@@ -41,7 +41,7 @@ def test_quantize_rounds_as_from_unit(dtype: type) -> None:
 
 @DEPTHS
 def test_quantize_takes_halves_to_even(dtype: type) -> None:
-    """Another witness than from_unit: Python's rounding of what float32 makes of the products."""
+    """A second reference besides from_unit: Python's rounding of the products in float32."""
     top = np.iinfo(dtype).max
     values = (np.arange(top) + 0.5).astype(np.float32) / np.float32(top)
     scaled = [float(np.float32(value * top)) for value in values.tolist()]
@@ -152,7 +152,7 @@ def test_a_gpu_rounds_and_divides_as_the_host(dtype: type) -> None:
 @pytest.mark.gpu
 @needs_gpu
 def test_strips_of_a_gpu_arrive_whole_while_it_works_on() -> None:
-    """Each strip's memory is freed and written over as soon as it is sent, after work that keeps the device busy."""
+    """Each strip's memory is freed and overwritten as soon as it is sent, after work that keeps the device busy."""
     device = torch.device("cuda")
     busy = torch.rand(2048, 2048, device=device)
     output = np.zeros((64 * 40, 512, 3), np.uint8)

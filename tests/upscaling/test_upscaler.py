@@ -1,4 +1,4 @@
-"""Tiles, strips and their seams: the picture must not know how it was cut."""
+"""Tiles and strips: the output does not depend on how the picture is cut."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from gsrcli.upscaling.upscaler import STAGES, Upscaler, _Enlargement
 
 @pytest.fixture(scope="module")
 def model() -> Model:
-    """A small network with random weights, whose residual is as strong as a trained one's."""
+    """Build a small network with random weights whose residual is as strong as a trained one's."""
     torch.manual_seed(0)
     model = build("gsasr-lite", {"width": 16, "blocks": 2, "head_width": 32})
     torch.nn.init.normal_(model.head.weight, std=0.1)
@@ -37,7 +37,7 @@ def model() -> Model:
 
 
 def photo(height: int, width: int, channels: int = 3, dtype: type = np.uint8, seed: int = 0) -> np.ndarray:
-    """Smooth shapes with edges and some noise."""
+    """Return smooth waves with an edge and some noise."""
     random = np.random.default_rng(seed)
     y, x = np.mgrid[:height, :width, :1][:2]
     waves = np.sin(x / random.uniform(2, 9, channels) + y / random.uniform(2, 9, channels))
@@ -83,7 +83,7 @@ def test_strips_equal_one_pass(model: Model, monkeypatch: pytest.MonkeyPatch, si
 def test_strips_copied_beside_the_work_equal_one_pass(
     model: Model, monkeypatch: pytest.MonkeyPatch, dtype: type
 ) -> None:
-    """The path of a GPU's strips, with a copier whose copies come late."""
+    """As on a GPU, with a copier whose copies complete late."""
     picture = Picture(photo(50, 33, dtype=dtype), photo(50, 33, 1, dtype)[..., 0])
     once = Upscaler(model).enlarge(picture, Size(171, 99))
     begun: list[torch.Tensor] = []
@@ -102,7 +102,7 @@ def test_strips_copied_beside_the_work_equal_one_pass(
 
 
 def test_agrees_with_the_direct_rendering(model: Model) -> None:
-    """Against the few lines that training uses: network, rasterizer, bicubic base, no tiles and no strips."""
+    """The reference is what training uses: network, rasterizer and bicubic base, without tiles or strips."""
     picture = Picture(photo(40, 52))
     image = torch.from_numpy(picture.pixels).permute(2, 0, 1)[None].float() / 255
     direct = enlarge(model, image, Size(131, 160))[0].permute(1, 2, 0).numpy() * 255
@@ -126,7 +126,7 @@ def test_every_lr_pixel_is_reported_once(model: Model) -> None:
 
 
 class Mirror(Model):
-    """A model that draws each LR pixel as one Gaussian, needing sides that are multiples of 8."""
+    """A model that draws each LR pixel as one Gaussian and needs sides that are multiples of 8."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -155,7 +155,7 @@ class Mirror(Model):
 @pytest.mark.parametrize("shape", [(13, 21), (40, 9), (8, 8), (3, 2)])
 @pytest.mark.parametrize("tile", [8, 16, None])
 def test_models_that_need_multiples(shape: tuple[int, int], tile: int | None) -> None:
-    """Padded Gaussians of a local model add exactly what mirroring the picture adds, however it is tiled."""
+    """Padding adds exactly the Gaussians of the mirrored picture, whatever the tiles."""
     model = Mirror()
     picture = Picture(photo(*shape))
     size = Size(shape[0] * 2 + 1, shape[1] * 3)
@@ -229,7 +229,7 @@ def test_opaque_alpha_is_kept_and_costs_nothing(model: Model) -> None:
 
 
 def _limit_strips(monkeypatch: pytest.MonkeyPatch, most: int) -> list[int]:
-    """Let strips of more rows fail to be drawn. Gives the rows of all that are tried, as they are."""
+    """Let strips of more rows fail; return a list that collects the rows of all attempts."""
     tried: list[int] = []
 
     def limited(gaussians, size, scale, origin):  # type: ignore[no-untyped-def]
@@ -260,7 +260,7 @@ def test_strips_are_halved_down_to_a_floor(model: Model, monkeypatch: pytest.Mon
 
 
 def test_memory_is_free_again_before_less_is_tried(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the function that failed held, its traceback would keep."""
+    """The traceback would keep alive what the failed function held."""
     held: list[weakref.ref[torch.Tensor]] = []
     predict = _Enlargement._predict
 
@@ -344,7 +344,7 @@ def test_scarce_memory_cuts_small_pictures_no_smaller_than_they_need(model: Mode
 
 @dataclass
 class Stream:
-    """A device that does the work it is given when it is told to, and notes its clock at the events in between."""
+    """A device that runs queued work when told to, and records its clock at each event."""
 
     clock: float = 0.0
     queue: list[object] = field(default_factory=list)
@@ -496,7 +496,7 @@ def test_a_gpu_agrees_with_the_cpu(
 
 @pytest.mark.gpu
 def test_a_gpu_that_runs_out_of_memory_goes_on_with_less(on_gpu: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its allocator refuses in earnest: a strip of 8 megapixels does not fit, a fraction of it does."""
+    """The allocator really fails: a strip of 8 megapixels does not fit, a fraction of it does."""
     picture = Picture(photo(500, 500))
     expected = Upscaler(on_gpu).enlarge(picture, Size(3000, 3000)).pixels
     failed: list[int] = []
@@ -517,7 +517,7 @@ def test_a_gpu_that_runs_out_of_memory_goes_on_with_less(on_gpu: Model, monkeypa
 
 @pytest.mark.slow
 def test_memory_is_bounded_by_tiles_not_by_the_picture() -> None:
-    """Eight times the rows may cost the rows themselves, in and out, and no more."""
+    """Eight times the rows may cost no more memory than the additional input and output rows."""
     script = (
         "import sys, resource, numpy as np, torch\n"
         "from gsrcli.images import Picture\n"
