@@ -48,7 +48,7 @@ def test_the_example_of_the_package(model: Model, photo: Photo, tmp_path: Path) 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "LA"])
 @pytest.mark.parametrize("options", [[], ["--precision", "bfloat16"]], ids=["auto", "bfloat16"])
-def test_it_does_what_the_command_does(
+def test_it_gives_the_result_of_the_command(
     upscale: Callable[..., Result], tiny_path: Path, photo: Photo, tmp_path: Path, mode: str, options: list[str]
 ) -> None:
     source = photo(mode=mode)
@@ -174,7 +174,7 @@ def test_arrays_without_pixels_are_refused(model: Model) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:invalid value encountered in cast")
-def test_what_is_not_a_number_is_refused(model: Model) -> None:
+def test_nan_is_refused(model: Model) -> None:
     """NaN has no colour, and its conversion to an integer is undefined."""
     array = noise((4, 4, 3), np.float32)
     array[1, 2, 0] = np.nan
@@ -217,7 +217,7 @@ def test_an_unknown_precision_is_a_usage_error(model: Model) -> None:
         gsrcli.upscale(noise((7, 5, 3)), 2, model=model, precision="float16")  # type: ignore[call-overload]
 
 
-def test_a_picture_read_by_hand_is_the_same_picture(model: Model, photo: Photo) -> None:
+def test_a_path_and_the_picture_read_from_it_give_the_same_result(model: Model, photo: Photo) -> None:
     source = photo(mode="RGBA")
     by_path, by_picture = gsrcli.upscale(source, 2, model=model), gsrcli.upscale(read_picture(source), 2, model=model)
     assert np.array_equal(by_path.pixels, by_picture.pixels)

@@ -86,7 +86,7 @@ def test_one_object_for_programs_and_no_secrets(gsr_process: Process) -> None:
     assert findings["processor"]["torch_threads"] == 2
 
 
-def test_it_finds_what_is_there(doctor: Callable[[int], Facts]) -> None:
+def test_it_lists_the_installation(doctor: Callable[[int], Facts]) -> None:
     findings = doctor(0)
     versions, processor, device = findings["versions"], findings["processor"], findings["devices"]["cpu"]
     assert versions["gsrcli"] == gsrcli.__version__
@@ -108,7 +108,7 @@ def test_it_finds_what_is_there(doctor: Callable[[int], Facts]) -> None:
     assert 0 < enlargement["deviation"] < 1
 
 
-def test_lines_that_paste_well_into_a_bug_report(gsr: Gsr, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_text_can_be_pasted_into_a_bug_report(gsr: Gsr, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GSRCLI_SOMETHING", "1")
     result = gsr("doctor")
     assert (result.exit_code, result.stderr) == (0, "")
@@ -163,7 +163,7 @@ def test_home_and_passwords_are_left_out(monkeypatch: pytest.MonkeyPatch, text: 
     assert _shareable({"a": [{"b": text}], "c": 1}) == {"a": [{"b": expected}], "c": 1}
 
 
-# torch that is broken
+# A broken torch
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_home_and_passwords_are_left_out(monkeypatch: pytest.MonkeyPatch, text: 
     ],
     ids=["import error", "library error", "empty"],
 )
-def test_it_works_where_torch_does_not(gsr_process: Process, tmp_path: Path, code: str, reason: str) -> None:
+def test_it_works_without_a_working_torch(gsr_process: Process, tmp_path: Path, code: str, reason: str) -> None:
     (tmp_path / "torch").mkdir()
     (tmp_path / "torch" / "__init__.py").write_text(code)
     path = os.pathsep.join((str(tmp_path), os.environ["PYTHONPATH"]))
@@ -216,7 +216,7 @@ def no_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None
 
 
 @pytest.mark.usefixtures("no_library")
-def test_without_the_native_library_it_says_so_once(doctor: Callable[[int], Facts]) -> None:
+def test_a_missing_native_library_is_reported_once(doctor: Callable[[int], Facts]) -> None:
     for findings in (doctor(0), doctor(0)):  # the rasterizer warns the first time only
         device = findings["devices"]["cpu"]
         assert device["rasterizer"] == "torch"
@@ -255,7 +255,7 @@ def _register(monkeypatch: pytest.MonkeyPatch, name: str, path: Path) -> None:
 
 @pytest.mark.parametrize("state", ["damaged", "missing"])
 @pytest.mark.parametrize(("name", "exit_code"), [(DEFAULT_MODEL, 1), ("another", 0)])
-def test_weights_that_are_not_what_they_should_be(
+def test_damaged_and_missing_weights(
     doctor: Callable[[int], Facts],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
@@ -353,7 +353,7 @@ def test_a_driver_that_fails(doctor: Callable[[int], Facts], nvidia_smi: Callabl
     assert "restart" in found["hint"]
 
 
-def test_what_torch_warns_of_is_a_problem(doctor: Callable[[int], Facts], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_warning_of_torch_is_a_problem(doctor: Callable[[int], Facts], monkeypatch: pytest.MonkeyPatch) -> None:
     def is_available() -> bool:
         warnings.warn("CUDA initialization: the driver on your system is too old", UserWarning, stacklevel=2)
         return False

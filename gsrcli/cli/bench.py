@@ -57,7 +57,7 @@ def bench(
     ] = None,
     debug: Debug = False,
 ) -> None:
-    """Time models from input to output, in memory and without tiling, or only the rasterizer."""
+    """Time models in memory and without tiling, or only the rasterizer."""
     console = Console(json)
     with reporting(console, debug):
         import torch

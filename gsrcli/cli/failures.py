@@ -60,9 +60,8 @@ def reporting(console: Console, debug: bool, resume: str | None = None) -> Itera
     try:
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_, **__: console.warn(str(message))
-            warnings.filterwarnings(
-                "ignore", module="PIL"
-            )  # about damaged metadata, which the user can do nothing about
+            # Pillow warns about damaged metadata, which the user can do nothing about.
+            warnings.filterwarnings("ignore", module="PIL")
             yield
     except KeyboardInterrupt:
         console.error("interrupted", resume)

@@ -28,7 +28,7 @@ def plan_jobs(inputs: Sequence[str], output: Path | None, label: str, suffix: st
     Args:
         inputs: files, folders and patterns.
         output: a file to write, for a single input file; otherwise a folder, which keeps the structure of input
-            folders; None puts each output beside its input.
+            folders; None puts each output next to its input.
         label: suffix of the outputs' names: ``photo_{label}.png``.
         suffix: file name suffix of the outputs; None keeps the input's if it can be written, otherwise .png.
         recursive: whether to search subfolders.
@@ -42,7 +42,7 @@ def plan_jobs(inputs: Sequence[str], output: Path | None, label: str, suffix: st
             raise UsageError(f"--format {suffix[1:]} contradicts --output {output}", hint="give only one of them")
         return [Job(found[0][1], output)]
     jobs = [Job(path, _output_path(base, path, output, label, suffix)) for base, path in found]
-    # Outputs that an earlier run left beside its inputs are not inputs.
+    # Outputs that an earlier run left next to its inputs are not inputs.
     outputs = {job.output for job in jobs}
     jobs = [job for job in jobs if job.input not in outputs]
     _refuse_clashes(jobs)

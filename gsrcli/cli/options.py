@@ -12,7 +12,7 @@ __all__ = ["Arithmetic", "Debug", "Device", "Json", "Tile"]
 
 Device = Annotated[str, typer.Option(help="Device to compute on: auto, cpu, cuda, cuda:1 or mps.")]
 Arithmetic = Annotated[
-    Precision, typer.Option(help="Precision of the network; auto is bfloat16 where the hardware has it.")
+    Precision, typer.Option(help="Precision of the network; auto is bfloat16 if the hardware and the model support it.")
 ]
 Tile = Annotated[
     int | None, typer.Option(min=1, help="Side of the network's tiles, in input pixels (default: what fits in memory).")

@@ -28,7 +28,7 @@ __all__ = ["upscale"]
 EXAMPLES = """
 [bold]Examples[/bold]
 
-  gsr upscale photo.png --scale 6.5                       writes photo_x6.5.png next to it
+  gsr upscale photo.png --scale 6.5                       writes photo_x6.5.png next to the input
 
   gsr upscale photo.jpg --size 3840x2160 -o poster.png
 

@@ -242,9 +242,8 @@ def _stored_size(image: Image.Image) -> Size:
 def _exif_block(image: Image.Image) -> bytes | None:
     """Return the EXIF block of any format but TIFF."""
     block = image.info.get("exif")
-    if (
-        block is None and "Raw profile type exif" in image.info
-    ):  # as written to PNG files by old versions of ImageMagick
+    # Old versions of ImageMagick wrote EXIF to PNG files like this.
+    if block is None and "Raw profile type exif" in image.info:
         block = bytes.fromhex("".join(str(image.info["Raw profile type exif"]).split("\n")[3:]))
     return block.removeprefix(b"Exif\0\0") if isinstance(block, bytes) else None
 

@@ -10,7 +10,7 @@ from gsrcli.size import Size
 
 __all__ = ["Target"]
 
-_BEYOND_REASON = 1e15  # pixels per side, far above what any format or memory can hold
+_MAX_SIDE = 1e15  # pixels per side, far above what any format or memory can hold
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Target:
     def __post_init__(self) -> None:
         given = [value for value in (self.scale, self.size, self.width, self.height) if value is not None]
         if not given:
-            raise UsageError("no scale or size is given", hint="add for example --scale 4 or --size 3840x2160")
+            raise UsageError("no scale or size is given", hint="for example, add --scale 4 or --size 3840x2160")
         if len(given) > 1:
             raise UsageError(
                 "give only one of scale, size, width and height", hint="use --size WIDTHxHEIGHT to fix both sides"
@@ -46,7 +46,7 @@ class Target:
         sides = [side for side in (*(self.size or ()), self.width, self.height) if side is not None]
         if min(sides, default=1) < 1:
             raise UsageError("invalid size: use at least 1 pixel per side")
-        if max(sides, default=1) > _BEYOND_REASON:
+        if max(sides, default=1) > _MAX_SIDE:
             raise LimitError("invalid size: no picture can have a side of that many pixels")
 
     def of(self, low: Size) -> Size:
@@ -80,6 +80,6 @@ class Target:
 
 
 def _nearest(length: float) -> int:
-    if not length < _BEYOND_REASON:
+    if not length < _MAX_SIDE:
         raise LimitError(f"invalid size: no picture can have a side of {length:.3g} pixels")
     return math.floor(length + 0.5)

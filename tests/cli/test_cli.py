@@ -51,7 +51,7 @@ def psnr(a: Path, b: Path) -> float:
     return math.inf if error == 0 else 10 * math.log10(255**2 / error)
 
 
-# Being quick to start, and tidy
+# Quick to start, and tidy
 
 
 def _modules_after(code: str) -> set[str]:
@@ -92,7 +92,7 @@ def test_the_package_needs_no_torch_until_it_is_used() -> None:
     assert not modules & {"torch", "numpy", "cv2", "PIL", "typer"}
 
 
-def test_what_is_offered_can_be_had() -> None:
+def test_all_public_names_can_be_imported() -> None:
     assert callable(gsrcli.upscale)
     assert callable(gsrcli.load_model)
     assert callable(gsrcli.rasterize)
@@ -101,7 +101,7 @@ def test_what_is_offered_can_be_had() -> None:
         gsrcli.nothing  # noqa: B018
 
 
-def test_help_comes_at_once(gsr_process: Process) -> None:
+def test_help_appears_at_once(gsr_process: Process) -> None:
     took = []
     for _ in range(5):
         began = time.perf_counter()
@@ -137,7 +137,7 @@ def test_upscaling_imports_no_compiler(photo: Photo, tiny_path: Path) -> None:
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",
 )
-def test_what_cannot_be_done_fails_before_torch_is_imported(
+def test_errors_are_found_before_torch_is_imported(
     photo: Photo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[object], exit_code: int
 ) -> None:
     photo()
@@ -179,7 +179,7 @@ def _shown(*arguments: object) -> str:
     return written.decode()
 
 
-def test_a_terminal_shows_what_goes_on_before_anything_slow(photo: Photo, tiny_path: Path, tmp_path: Path) -> None:
+def test_a_terminal_shows_progress_before_anything_slow(photo: Photo, tiny_path: Path, tmp_path: Path) -> None:
     shown = _shown("upscale", photo(), "--scale", 2, "--model", tiny_path)
     at_once, soon, after = re.split("<numpy>|<torch>", shown)
     assert "looking for pictures" in at_once
@@ -189,7 +189,7 @@ def test_a_terminal_shows_what_goes_on_before_anything_slow(photo: Photo, tiny_p
     assert names(tmp_path) == {"photo.png", "photo_x2.png"}
 
 
-def test_what_is_missing_is_told_before_torch_is_imported(photo: Photo, tiny_path: Path, tmp_path: Path) -> None:
+def test_missing_inputs_are_reported_before_torch_is_imported(photo: Photo, tiny_path: Path, tmp_path: Path) -> None:
     """Although it was named last, and there is work to do."""
     shown = _shown("upscale", photo(), tmp_path / "gone.png", "--scale", 2, "--model", tiny_path)
     before, _ = shown.split("<torch>")
@@ -197,7 +197,7 @@ def test_what_is_missing_is_told_before_torch_is_imported(photo: Photo, tiny_pat
     assert names(tmp_path) == {"photo.png", "photo_x2.png"}
 
 
-def test_programs_are_shown_nothing(photo: Photo, tiny_path: Path) -> None:
+def test_json_shows_no_progress(photo: Photo, tiny_path: Path) -> None:
     assert _shown("upscale", photo(), "--scale", 2, "--model", tiny_path, "--json") == "<numpy><torch>"
 
 
@@ -219,7 +219,7 @@ def test_only_the_console_prints_and_nothing_imports_click(path: Path) -> None:
     assert not {name for name in found if name.split(".")[0] == "click"}
 
 
-def test_help_tells_of_options_and_shows_examples(gsr: Upscale, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_help_shows_options_and_examples(gsr: Upscale, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("typer.rich_utils.MAX_WIDTH", 200)
     result = gsr("upscale", "--help")
     assert result.exit_code == 0
@@ -228,14 +228,14 @@ def test_help_tells_of_options_and_shows_examples(gsr: Upscale, monkeypatch: pyt
     assert "[bold]" not in result.stdout
 
 
-def test_the_version_is_told(gsr: Upscale) -> None:
+def test_the_version_is_printed(gsr: Upscale) -> None:
     assert gsr("--version").stdout == f"gsr {gsrcli.__version__}\n"
 
 
 # One picture
 
 
-def test_a_photo_by_a_fraction_as_a_process_of_its_own(gsr_process: Process, tiny_path: Path, photo: Photo) -> None:
+def test_a_photo_by_a_fractional_scale_in_its_own_process(gsr_process: Process, tiny_path: Path, photo: Photo) -> None:
     source = photo()
     process = gsr_process("upscale", "photo.png", "--scale", "6.5", "--model", tiny_path, cwd=source.parent)
     out, err = process.communicate()
@@ -318,7 +318,7 @@ def test_names_of_any_kind(upscale: Upscale, photo: Photo, tmp_path: Path, name:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
 @pytest.mark.parametrize("options", [[], ["--json"]], ids=["text", "json"])
-def test_names_that_are_no_unicode(gsr_process: Process, photo: Photo, tiny_path: Path, options: list[str]) -> None:
+def test_names_that_are_not_unicode(gsr_process: Process, photo: Photo, tiny_path: Path, options: list[str]) -> None:
     """Old archives and memory cards contain names in other encodings; Python reads their bytes as lone surrogates."""
     source = photo()
     odd = source.rename(source.with_name(os.fsdecode(b"caf\xe9.png")))
@@ -369,7 +369,7 @@ def test_a_quoted_pattern(upscale: Upscale, photo: Photo, tmp_path: Path, monkey
     assert names(tmp_path / "out") == {"a1_x2.png", "a2_x2.png"}
 
 
-def test_what_exists_is_skipped_and_counted(upscale: Upscale, photo: Photo, tmp_path: Path) -> None:
+def test_existing_outputs_are_skipped_and_counted(upscale: Upscale, photo: Photo, tmp_path: Path) -> None:
     photo("in/a.png")
     photo("in/b.png")
     there = tmp_path / "in" / "b_x2.png"
@@ -419,7 +419,7 @@ def test_two_inputs_with_one_output_are_refused_before_any_work(upscale: Upscale
     assert names(tmp_path) == {"0.png", "one/a.png", "two/a.png"}
 
 
-# What is said
+# Output for programs, and --verbose
 
 
 def test_json_is_one_object_and_nothing_else(gsr_process: Process, photo: Photo, tiny_path: Path) -> None:
@@ -469,7 +469,7 @@ def test_verbose_says_what_ran_where(upscale: Upscale, photo: Photo, tiny_path: 
     assert "rasterizer" not in upscale(photo("quiet.png"), "--scale", 2, *options).output
 
 
-# What pictures keep
+# What is kept of a picture
 
 
 def _decoded(path: Path) -> np.ndarray:
@@ -503,7 +503,7 @@ def test_sixteen_bits_stay_sixteen(upscale: Upscale, tmp_path: Path, suffix: str
     assert len(np.unique(enlarged)) > 256
 
 
-def test_what_the_format_drops_is_told(upscale: Upscale, photo: Photo, tmp_path: Path) -> None:
+def test_losses_of_the_format_are_reported(upscale: Upscale, photo: Photo, tmp_path: Path) -> None:
     ramp = np.linspace(0, 65535, 24 * 18 * 3).reshape(18, 24, 3).astype(np.uint16)
     cv2.imwrite(str(tmp_path / "deep.png"), ramp)
     result = upscale(tmp_path / "deep.png", "--scale", 2, "--format", "jpg")

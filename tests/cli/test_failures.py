@@ -121,7 +121,7 @@ def test_a_name_too_long_for_its_output_is_reported_and_the_rest_are_done(
     assert names(tmp_path) == {"a.png", "a_x2.png", *([long.name] if length <= 255 else [])}
 
 
-def test_several_failures_are_all_told(upscale: Upscale, photo: Photo, tmp_path: Path) -> None:
+def test_several_failures_are_all_reported(upscale: Upscale, photo: Photo, tmp_path: Path) -> None:
     for name in ("b.png", "c.png", "d.png"):
         (tmp_path / name).write_bytes(b"")
     photo("a.png")
@@ -131,7 +131,7 @@ def test_several_failures_are_all_told(upscale: Upscale, photo: Photo, tmp_path:
     assert "1 done, 3 failed" in result.stdout
 
 
-def test_a_bomb_may_be_let_pass_by_its_hint(upscale: Upscale, photo: Photo, tmp_path: Path) -> None:
+def test_the_hint_for_a_picture_over_the_limit_works(upscale: Upscale, photo: Photo, tmp_path: Path) -> None:
     source = photo(size=(40, 30))
     result = upscale(source, "--scale", 2, "--max-pixels", 1000)
     failed(result, 1, source, "40x30 is more than 0.001 megapixels", "--max-pixels 1200")
@@ -139,7 +139,7 @@ def test_a_bomb_may_be_let_pass_by_its_hint(upscale: Upscale, photo: Photo, tmp_
     assert upscale(source, "--scale", 2, "--max-pixels", 1200).exit_code == 0
 
 
-# What was asked for makes no sense
+# Invalid requests
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_a_bomb_may_be_let_pass_by_its_hint(upscale: Upscale, photo: Photo, tmp_
         (["--size", "0x0"], "at least 1 pixel"),
         (["--width", "0"], "at least 1 pixel"),
         (["--height", "-5"], "at least 1 pixel"),
-        ([], "for example --scale 4"),
+        ([], "for example, add --scale 4"),
         (["--scale", "2", "--size", "99x99"], "give only one of"),
         (["--width", "99", "--height", "99"], "give only one of"),
         (["--scale", "2", "--format", "doc"], ".png"),
@@ -165,7 +165,7 @@ def test_a_bomb_may_be_let_pass_by_its_hint(upscale: Upscale, photo: Photo, tmp_
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else value,
 )
-def test_options_that_cannot_be_meant(
+def test_invalid_options(
     upscale: Upscale, photo: Photo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], text: str
 ) -> None:
     source = photo()
@@ -237,7 +237,7 @@ def test_sizes_beyond_all_memory_are_refused_at_once(
 @pytest.mark.parametrize(
     "options", [["--scale", "1e308"], ["--width", "9" * 400], ["--size", "9" * 30 + "x" + "9" * 30]]
 )
-def test_numbers_beyond_all_reason_are_no_bug(
+def test_huge_numbers_are_not_reported_as_a_bug(
     upscale: Upscale, photo: Photo, tmp_path: Path, options: list[str]
 ) -> None:
     result = upscale(photo(), *options)
@@ -286,12 +286,12 @@ def test_a_folder_as_the_output_file(upscale: Upscale, photo: Photo, tmp_path: P
 # Models
 
 
-def test_an_unknown_model_is_answered_with_the_closest(gsr: Upscale, photo: Photo) -> None:
+def test_an_unknown_model_gets_the_closest_name_as_a_hint(gsr: Upscale, photo: Photo) -> None:
     result = gsr("upscale", photo(), "--scale", 2, "--model", "gsasr-light")
     failed(result, 1, "there is no model called 'gsasr-light'", "try gsasr-lite")
 
 
-def test_without_a_network_weights_are_to_be_brought_by_hand(gsr: Upscale, photo: Photo) -> None:
+def test_offline_the_hint_is_to_import_weights(gsr: Upscale, photo: Photo) -> None:
     result = gsr("upscale", photo(), "--scale", 2, "--model", "gsasr-edsr")
     failed(result, 1, "GSRCLI_OFFLINE is set", "gsr weights import encoder.pth decoder.pth --name gsasr-edsr")
 
@@ -358,7 +358,7 @@ def test_a_missing_checkpoint(gsr: Upscale, photo: Photo, tmp_path: Path) -> Non
     failed(gsr("upscale", photo(), "--scale", 2, "--model", path), 1, f"no such checkpoint: {path}")
 
 
-# Places that cannot be written to
+# Outputs that cannot be written
 
 
 def test_a_folder_without_permission(
@@ -451,7 +451,7 @@ def test_a_disk_that_fills_up_while_a_file_is_replaced(
     assert names(tmp_path) == {"photo.png", "photo_x2.png"}
 
 
-# Mistakes of ours
+# Bugs in gsr
 
 
 @pytest.fixture
@@ -463,7 +463,7 @@ def _broken_model(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_broken_model")
-def test_a_bug_is_called_one(upscale: Upscale, photo: Photo, tmp_path: Path) -> None:
+def test_a_bug_is_reported_as_a_bug(upscale: Upscale, photo: Photo, tmp_path: Path) -> None:
     source = photo()
     result = upscale(source, "--scale", 2)
     failed(result, 1, source, "unexpected RuntimeError: shapes do not match", "a bug in gsr; add --debug to see where")
@@ -479,7 +479,7 @@ def test_debug_shows_where(upscale: Upscale, photo: Photo, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("debug", [False, True])
-def test_tracebacks_are_for_debug_alone(gsr_process: Process, tiny_path: Path, tmp_path: Path, debug: bool) -> None:
+def test_only_debug_shows_tracebacks(gsr_process: Process, tiny_path: Path, tmp_path: Path, debug: bool) -> None:
     process = gsr_process("upscale", tmp_path / "gone.png", "-s", 2, "-m", tiny_path, *(["--debug"] if debug else []))
     _, err = process.communicate()
     assert process.returncode == 1
@@ -492,7 +492,7 @@ def test_tracebacks_are_for_debug_alone(gsr_process: Process, tiny_path: Path, t
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="has no SIGINT to send")
-def test_ctrl_c_leaves_whole_files_and_can_be_gone_on_from(
+def test_ctrl_c_leaves_whole_files_and_can_be_resumed(
     gsr_process: Process, upscale: Upscale, photo: Photo, tmp_path: Path, tiny_path: Path
 ) -> None:
     content = photo("in/0.png", size=(64, 64)).read_bytes()
@@ -527,7 +527,7 @@ def test_ctrl_c_leaves_whole_files_and_can_be_gone_on_from(
     assert len(list(out.iterdir())) == count
 
 
-def test_the_advice_after_an_interrupt_is_true(upscale: Upscale, photo: Photo, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_hint_after_an_interrupt_is_true(upscale: Upscale, photo: Photo, monkeypatch: pytest.MonkeyPatch) -> None:
     """With --overwrite, the same command would do everything again."""
 
     def forward(*_: object) -> None:
@@ -540,7 +540,7 @@ def test_the_advice_after_an_interrupt_is_true(upscale: Upscale, photo: Photo, m
     assert "skipped" not in result.stderr
 
 
-# Numbers that are none
+# Results that are not finite
 
 
 def _spoil(monkeypatch: pytest.MonkeyPatch, always: bool) -> None:
@@ -624,7 +624,7 @@ def test_tiles_are_split_until_they_fit(monkeypatch: pytest.MonkeyPatch, error: 
     split = upscaler.enlarge(picture, Size(345, 375), reported.append).pixels
     assert len(passed) == 16
     assert sum(passed) == sum(reported) == 230 * 250
-    # Convolutions of other shapes sum in another order, which may turn a rounding.
+    # Convolutions of other shapes sum in another order, which may change a rounding.
     assert np.abs(split.astype(int) - whole).max() <= 1
     assert np.mean(split != whole) < 1e-3
 
@@ -637,14 +637,14 @@ def test_no_memory_for_the_smallest_tile(
     source = photo(size=(110, 110))
     result = upscale(source, "--scale", 2, "--device", "cpu")
     failed(result, 1, source, "too little memory for the smallest tile")
-    assert "--device cpu" not in result.stderr  # it is there already
+    assert "--device cpu" not in result.stderr  # it is already used
     assert names(tmp_path) == {"photo.png"}
     with pytest.raises(LimitError):
         Upscaler(tiny_model()).enlarge(Picture(np.zeros((5, 5, 3), np.uint8)), Size(10, 10))
 
 
 @pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=lambda e: type(e).__name__)
-def test_no_memory_for_drawing_is_no_bug(
+def test_no_memory_for_drawing_is_not_reported_as_a_bug(
     upscale: Upscale, photo: Photo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
     def draw(*_: object) -> None:
@@ -656,7 +656,7 @@ def test_no_memory_for_drawing_is_no_bug(
     assert "bug" not in result.stderr
 
 
-def test_other_errors_are_not_taken_for_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_errors_are_not_mistaken_for_a_lack_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     passed = _limit_tiles(monkeypatch, 0, RuntimeError("shapes do not match"))
     with pytest.raises(RuntimeError, match="shapes"):
         Upscaler(tiny_model()).enlarge(Picture(np.zeros((110, 110, 3), np.uint8)), Size(220, 220))
@@ -667,7 +667,7 @@ def test_other_errors_are_not_taken_for_memory(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs sh")
-def test_nobody_reads_the_output(photo: Photo, tiny_path: Path, tmp_path: Path) -> None:
+def test_a_closed_pipe_ends_the_command_quietly(photo: Photo, tiny_path: Path, tmp_path: Path) -> None:
     photo("a.png")
     command = f"'{sys.executable}' -m gsrcli upscale a.png --scale 2 --model '{tiny_path}' --json"
     done = subprocess.run(
@@ -694,7 +694,7 @@ def test_closed_standard_streams(photo: Photo, tiny_path: Path, tmp_path: Path, 
 
 
 @pytest.mark.parametrize("fault", ["ImportError", "OSError"])
-def test_libraries_that_do_not_work_are_the_doctors(
+def test_broken_libraries_get_the_doctor_as_a_hint(
     gsr_process: Callable[..., subprocess.Popen[str]], photo: Photo, tmp_path: Path, fault: str
 ) -> None:
     broken = tmp_path / "site" / "torch"

@@ -58,7 +58,7 @@ def pairs(jobs: Iterable[Job]) -> list[tuple[str, str]]:
         ("sub/photo.png", "sub/photo_x2.png"),
     ],
 )
-def test_outputs_lie_beside_their_inputs(touch: Touch, source: str, target: str) -> None:
+def test_outputs_are_next_to_their_inputs(touch: Touch, source: str, target: str) -> None:
     touch(source)
     assert pairs(plan(source)) == [(source, target)]
 
@@ -75,7 +75,7 @@ def test_output_may_name_the_file_of_one_input(touch: Touch, output: str) -> Non
 
 
 @pytest.mark.parametrize("name", ["photo[1].png", "photo (1) [large].png", "what?.png", "five*.png"])
-def test_brackets_in_the_name_of_a_file_are_no_pattern(touch: Touch, name: str) -> None:
+def test_brackets_in_the_name_of_a_file_are_not_a_pattern(touch: Touch, name: str) -> None:
     touch(name, "photo1.png")
     assert pairs(plan(name)) == [(name, f"{name[:-4]}_x2.png")]
     assert pairs(plan(name, output="large.png")) == [(name, "large.png")]
@@ -102,7 +102,7 @@ def test_a_folder_as_the_output_file_is_refused(touch: Touch) -> None:
 
 
 @pytest.mark.parametrize("output", ["large.txt", "large.svg"])
-def test_an_output_of_no_known_format_is_refused(touch: Touch, output: str) -> None:
+def test_an_output_of_an_unknown_format_is_refused(touch: Touch, output: str) -> None:
     touch("a.png")
     with pytest.raises(UsageError, match="cannot write to") as caught:
         plan("a.png", output=output)
@@ -154,7 +154,7 @@ def test_a_pattern_that_matches_nothing_is_refused(touch: Touch) -> None:
         plan("a.png", "b*.png")
 
 
-def test_a_pattern_that_matches_folders_alone_does_not_pass_in_silence(touch: Touch) -> None:
+def test_a_pattern_that_matches_only_folders_is_not_silently_ignored(touch: Touch) -> None:
     touch("photos/a.png")
     try:
         jobs = plan("phot*")
@@ -189,7 +189,7 @@ def test_a_missing_file_is_a_job_that_will_fail(touch: Touch) -> None:
     ],
 )
 @pytest.mark.parametrize("output", [None, "out"])
-def test_each_input_is_taken_once_however_it_is_spelled(
+def test_each_input_is_used_once_however_it_is_written(
     touch: Touch, tmp_path: Path, inputs: tuple[str, ...], output: str | None
 ) -> None:
     touch("in/a.png", "in/sub/x")
@@ -226,12 +226,12 @@ def test_two_inputs_with_one_output_are_refused(
 
 
 @pytest.mark.parametrize("inputs", [("in",), ("in/*",), ("in/a.png", "in/a_x2.png", "in/b.jpg", "in/b_x2.jpg")])
-def test_what_an_earlier_run_left_is_no_input(touch: Touch, inputs: tuple[str, ...]) -> None:
+def test_outputs_of_an_earlier_run_are_not_inputs(touch: Touch, inputs: tuple[str, ...]) -> None:
     touch("in/a.png", "in/b.jpg", "in/a_x2.png", "in/b_x2.jpg")
     assert pairs(plan(*inputs)) == [("in/a.png", "in/a_x2.png"), ("in/b.jpg", "in/b_x2.jpg")]
 
 
-def test_nor_is_it_where_the_outputs_lie_below_the_inputs(touch: Touch) -> None:
+def test_outputs_of_an_earlier_run_below_the_inputs_are_not_inputs(touch: Touch) -> None:
     touch("in/a.png", "in/sub/b.png", "in/large/a_x2.png", "in/large/sub/b_x2.png")
     jobs = plan("in", output="in/large", recursive=True)
     assert pairs(jobs) == [("in/a.png", "in/large/a_x2.png"), ("in/sub/b.png", "in/large/sub/b_x2.png")]

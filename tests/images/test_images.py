@@ -304,7 +304,7 @@ def test_avif(tmp_path: Path) -> None:
     assert np.abs(picture.alpha.astype(int) - 128).max() < 3
 
 
-def test_several_pictures_in_a_photo_of_a_telephone(tmp_path: Path) -> None:
+def test_several_pictures_in_a_photo_from_a_phone(tmp_path: Path) -> None:
     first, second = Image.new("RGB", (32, 24), "red"), Image.new("RGB", (8, 6), "blue")
     data = pillow_file(first, "MPO", save_all=True, append_images=[second])
     picture = read(tmp_path, data, "photo.jpg")
@@ -613,7 +613,7 @@ def test_many_blocks_and_the_same_bytes_on_any_number_of_threads(
         assert path.read_bytes() == threaded
 
 
-def test_an_opaque_alpha_is_no_obstacle(tmp_path: Path) -> None:
+def test_opaque_alpha_can_be_written_to_any_format(tmp_path: Path) -> None:
     picture = Picture(noise(5, 7, 3), np.full((5, 7), 255, np.uint8))
     assert picture.opaque
     write_picture(picture, tmp_path / "out.jpg")
@@ -708,7 +708,7 @@ def test_truncated_files(tmp_path: Path, share: float, capfd: pytest.CaptureFixt
 
 @given(st.data())
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_damaged_files_fail_as_pictures_do(tmp_path: Path, data: st.DataObject) -> None:
+def test_damaged_files_raise_picture_errors(tmp_path: Path, data: st.DataObject) -> None:
     files = valid_files()
     damaged = bytearray(files[data.draw(st.sampled_from(sorted(files)))])
     for _ in range(data.draw(st.integers(1, 6))):
@@ -720,7 +720,7 @@ def test_damaged_files_fail_as_pictures_do(tmp_path: Path, data: st.DataObject) 
         read_picture(path, max_pixels=1_000_000)
 
 
-def test_what_is_no_picture(tmp_path: Path) -> None:
+def test_files_that_are_not_pictures(tmp_path: Path) -> None:
     (tmp_path / "empty.png").write_bytes(b"")
     (tmp_path / "text.jpg").write_text("dear diary")
     (tmp_path / "folder.png").mkdir()
@@ -785,7 +785,7 @@ def test_a_tiny_file_that_claims_to_be_huge(tmp_path: Path) -> None:
         read_picture(path)
 
 
-def test_the_limit_is_ours_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_our_limit_applies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "picture.tif"
     Image.fromarray(noise(50, 50, 3)).save(path, compression="tiff_lzw")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)  # Pillow alone would refuse it
@@ -1002,6 +1002,6 @@ def test_bleeding_nothing() -> None:
         (np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), np.uint16)),
     ],
 )
-def test_a_picture_that_cannot_be(pixels: np.ndarray, alpha: np.ndarray | None) -> None:
+def test_invalid_pictures_are_refused(pixels: np.ndarray, alpha: np.ndarray | None) -> None:
     with pytest.raises(ValueError, match="expected"):
         Picture(pixels, alpha)

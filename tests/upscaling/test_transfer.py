@@ -52,7 +52,7 @@ def test_quantize_takes_halves_to_even(dtype: type) -> None:
 
 
 @DEPTHS
-def test_what_is_no_number_is_black(dtype: type) -> None:
+def test_nan_becomes_black(dtype: type) -> None:
     nan = np.full(100, np.nan, np.float32)
     assert quantize(torch.from_numpy(nan), dtype).count_nonzero() == 0
     with np.errstate(invalid="ignore"):
@@ -60,7 +60,7 @@ def test_what_is_no_number_is_black(dtype: type) -> None:
 
 
 @DEPTHS
-def test_quantize_leaves_its_argument_and_lays_out_pixels_one_after_another(dtype: type) -> None:
+def test_quantize_keeps_its_argument_and_returns_contiguous_pixels(dtype: type) -> None:
     planes = torch.rand(3, 5, 7)
     before = planes.clone()
     bits = quantize(planes.permute(1, 2, 0), dtype)
@@ -77,7 +77,7 @@ def test_upload_gives_the_values_of_to_unit(dtype: type) -> None:
 
 
 @DEPTHS
-def test_upload_takes_parts_and_what_cannot_be_written(dtype: type) -> None:
+def test_upload_accepts_views_and_read_only_arrays(dtype: type) -> None:
     pixels = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (9, 8, 3), dtype, endpoint=True)
     pixels.flags.writeable = False
     with warnings.catch_warnings():
@@ -132,7 +132,7 @@ def test_one_strip_is_copied_while_the_next_is_drawn() -> None:
     assert seen == [1, 2, 2, 2]
 
 
-def test_only_cuda_copies_beside_its_work() -> None:
+def test_only_cuda_copies_asynchronously() -> None:
     assert SideStream.of(CPU) is None
     assert SideStream.of(torch.device("mps")) is None
 
@@ -151,7 +151,7 @@ def test_a_gpu_rounds_and_divides_as_the_host(dtype: type) -> None:
 
 @pytest.mark.gpu
 @needs_gpu
-def test_strips_of_a_gpu_arrive_whole_while_it_works_on() -> None:
+def test_strips_of_a_gpu_arrive_intact_while_it_continues() -> None:
     """Each strip's memory is freed and overwritten as soon as it is sent, after work that keeps the device busy."""
     device = torch.device("cuda")
     busy = torch.rand(2048, 2048, device=device)

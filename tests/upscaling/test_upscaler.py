@@ -57,7 +57,7 @@ def test_tiled_equals_untiled(model: Model, scale: float, tile: int) -> None:
     size = Size(round(81 * scale), round(70 * scale))
     whole = Upscaler(model, tile=1000).enlarge(picture, size).pixels
     tiled = Upscaler(model, tile=tile).enlarge(picture, size).pixels
-    # Convolutions of other shapes sum in another order, which may turn a rounding.
+    # Convolutions of other shapes sum in another order, which may change a rounding.
     assert np.abs(tiled.astype(int) - whole).max() <= 1
     assert np.mean(tiled != whole) < 1e-3
 
@@ -80,7 +80,7 @@ def test_strips_equal_one_pass(model: Model, monkeypatch: pytest.MonkeyPatch, si
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_strips_copied_beside_the_work_equal_one_pass(
+def test_strips_copied_asynchronously_equal_one_pass(
     model: Model, monkeypatch: pytest.MonkeyPatch, dtype: type
 ) -> None:
     """As on a GPU, with a copier whose copies complete late."""
@@ -277,9 +277,7 @@ def test_memory_is_free_again_before_less_is_tried(model: Model, monkeypatch: py
     assert len(held) == 2  # the whole and its first quarter
 
 
-def test_tiles_after_one_that_was_too_large_are_computed_in_parts_at_once(
-    model: Model, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_tiles_after_one_that_was_too_large_are_split_at_once(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     predict = _Enlargement._predict
     tried: list[int] = []
 
@@ -321,7 +319,7 @@ def test_tiles_and_strips_follow_the_free_memory(model: Model, free: int) -> Non
         assert (tile, rows) == (32, 1)
 
 
-def test_a_strip_has_the_rows_that_there_is_room_for(model: Model) -> None:
+def test_a_strip_has_as_many_rows_as_fit(model: Model) -> None:
     traits = model.traits
     assert plan(Size(100, 100), Size(200, 200), traits, traits.halo, free=3.0 * 64 * 200 * 50).rows == 50
 
@@ -339,7 +337,7 @@ def test_scarce_memory_cuts_small_pictures_no_smaller_than_they_need(model: Mode
     assert plan(Size(60, 60), Size(60, 60), traits, traits.halo, free).tile == 512
 
 
-# Where the time went
+# Timing
 
 
 @dataclass
@@ -495,7 +493,7 @@ def test_a_gpu_agrees_with_the_cpu(
 
 
 @pytest.mark.gpu
-def test_a_gpu_that_runs_out_of_memory_goes_on_with_less(on_gpu: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_that_runs_out_of_memory_continues_with_less(on_gpu: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     """The allocator really fails: a strip of 8 megapixels does not fit, a fraction of it does."""
     picture = Picture(photo(500, 500))
     expected = Upscaler(on_gpu).enlarge(picture, Size(3000, 3000)).pixels
