@@ -289,7 +289,7 @@ def _explain_missing_cuda(findings: _Findings) -> None:
     else:
         findings.add(
             f"torch, built for CUDA {torch.version.cuda}, cannot use the NVIDIA GPU through driver {driver}",
-            f"update the driver, or {_INSTALL_TORCH}, for an older CUDA",
+            f"update the driver; or, for an older CUDA, {_INSTALL_TORCH}",
         )
 
 

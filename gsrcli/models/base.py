@@ -25,8 +25,8 @@ class Traits:
         base: what the rendered field is added to: nothing, or the picture's bicubic enlargement.
         multiple: LR height and width must be multiples of this (see ``pad_to_multiple``), and tiles start
             at multiples of it.
-        halo: LR pixels of context round a tile; with them tiled output equals untiled, or nearly where every pixel
-            depends on all of them.
+        halo: LR pixels of context around a tile that make tiled output equal to untiled, or nearly equal for networks
+            in which every pixel depends on all others.
         reach: a Gaussian touches nothing farther than this from its reference position, in LR pixels; infinite
             where every pixel depends on all of them.
         bytes_per_pixel: working memory of the network for an LR pixel, in float32, measured.

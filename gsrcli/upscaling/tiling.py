@@ -112,7 +112,7 @@ def round_up(length: int, multiple: int) -> int:
 
 
 def cuts(length: int, tile: int, multiple: int) -> list[tuple[int, int]]:
-    """Cut a side, itself a multiple, at multiples into nearly equal parts no longer than a tile or one multiple."""
+    """Cut a side, itself a multiple, at multiples into nearly equal parts of at most a tile or one multiple."""
     units, unit_tile = length // multiple, max(1, tile // multiple)
     parts = -(-units // unit_tile)
     edges = [units * i // parts * multiple for i in range(parts + 1)]
