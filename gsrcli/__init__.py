@@ -30,7 +30,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import a name's module at first use: most of them import torch (PEP 562)."""
+    """Import the module of a name at its first use, because most modules import torch (PEP 562)."""
     if name not in _HOMES:
         raise AttributeError(f"module 'gsrcli' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOMES[name]), name)

@@ -1,4 +1,4 @@
-"""The main job as a function."""
+"""``gsrcli.upscale``: the work of ``gsr upscale`` as a function."""
 
 from __future__ import annotations
 
@@ -40,27 +40,27 @@ def upscale(
     precision: Precision = "auto",
     tile: int | None = None,
 ) -> Any:
-    """Enlarge a picture: a path gives a :class:`gsrcli.images.Picture`, anything else what it is itself.
+    """Enlarge a picture. A path gives a :class:`gsrcli.images.Picture`; any other input gives its own type.
 
     Args:
         image: a path; a Picture; a PIL image in mode L, LA, RGB or RGBA; or an array ``(H, W)`` or
             ``(H, W, 1 to 4)``, grey, grey and alpha, RGB or RGBA, in uint8, uint16, or floating point in [0, 1]
-            (which is computed from 16 bits).
-        scale: enlargement of both sides, at least 1, any fraction. Or else one of:
+            (which is rounded to 16 bits first).
+        scale: scale factor for both sides, any number from 1 up. Give exactly one of scale, size, width and height.
         size: exact (height, width).
         width: exact width, keeping the proportions.
         height: exact height, keeping the proportions.
-        model: a name, the path of a checkpoint, or what :func:`gsrcli.load_model` returned (on its own device).
-        device: auto, cpu, cuda, cuda:1, mps.
-        precision: of the network's arithmetic; auto is bfloat16 where the hardware has it, float32 elsewhere.
-        tile: side of the network's tiles in pixels of the input; None chooses.
+        model: a name, the path of a checkpoint, or a model from :func:`gsrcli.load_model`, which stays on its device.
+        device: auto, cpu, cuda, cuda:1 or mps.
+        precision: arithmetic of the network; auto is bfloat16 if the hardware and the model support it, else float32.
+        tile: side of the network's tiles, in input pixels; None chooses by the free memory.
 
     Raises:
-        UsageError: the target makes no sense.
+        UsageError: the size, device, precision or tile is invalid.
         PictureError: the file cannot be read.
         ModelError: the model is unknown or its weights are damaged.
-        TypeError: the image is of no kind listed above.
-        ValueError: an array holds NaN.
+        TypeError: the image is of an unsupported type, shape or mode.
+        ValueError: an array contains NaN, or has no pixels.
     """
     target = Target(scale, Size(*size) if size else None, width, height)
     if not isinstance(model, Model):
@@ -85,7 +85,7 @@ def _cached_model(name: str, device: torch.device, stamp: tuple[int, int] | None
 
 
 def _stamp(path: str | os.PathLike[str]) -> tuple[int, int] | None:
-    """What changes when a checkpoint is written anew."""
+    """Return the time and size of a checkpoint file, which change when it is written again; None for a name."""
     if not Path(path).is_file():
         return None
     status = Path(path).stat()
@@ -97,7 +97,7 @@ def _from_array(array: Array) -> Picture:
         raise TypeError(f"expected an array (H, W) or (H, W, 1 to 4), got {array.shape}")
     if np.issubdtype(array.dtype, np.floating):
         if np.isnan(array).any():
-            raise ValueError("the array holds NaN")
+            raise ValueError("the array contains NaN")
         array = from_unit(array, np.uint16)
     elif array.dtype not in (np.uint8, np.uint16):
         raise TypeError(f"expected uint8, uint16 or floating point, got {array.dtype}")
@@ -108,7 +108,7 @@ def _from_array(array: Array) -> Picture:
 
 
 def _like(picture: Picture, array: Array) -> Array:
-    """A picture's samples with the number of axes, the channels and the type of an array."""
+    """Return a picture as an array with the axes, channels and type of another."""
     layers = picture.pixels if picture.alpha is None else np.dstack((picture.pixels, picture.alpha))
     if np.issubdtype(array.dtype, np.floating):
         layers = to_unit(layers).astype(array.dtype)

@@ -1,7 +1,7 @@
-"""What a bug report needs, and what is wrong with an installation.
+"""Examine an installation, for bug reports and repairs.
 
-Each probe is on its own: what fails in it, or warns, becomes a problem with a hint, and the next one goes on. So what
-may be broken, torch above all, is imported inside the probes.
+Probes are independent: a failure or warning in one becomes a problem with a hint, and the next probe still runs.
+Therefore whatever may be broken, torch above all, is imported inside the probes.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = ["diagnose"]
 
 Facts = dict[str, Any]
 
-# Of each group all that are installed are told, or else that the first is not.
+# For each group, the installed members are listed, or else the first as missing.
 _DISTRIBUTIONS = (
     ("torch",),
     ("numpy",),
@@ -46,40 +46,40 @@ _DISTRIBUTIONS = (
 _VARIABLES = re.compile(r"(GSRCLI|PYTORCH|TORCH|CUDA|HIP|OMP|MKL|HF)_")
 _SECRETS = re.compile(r"TOKEN|KEY|SECRET|PASSWORD")
 _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
-_LONGEST_MESSAGE = 500  # characters
-_FAR_OFF = 8.0  # 8-bit steps; 0.2 is usual
-_INSTALL_TORCH = "install torch as https://pytorch.org/get-started/locally/ says"
+_MAX_MESSAGE = 500  # characters
+_MAX_DEVIATION = 8.0  # 8-bit steps; 0.2 is usual
+_INSTALL_TORCH = "reinstall torch as described at https://pytorch.org/get-started/locally/"
 _PLAIN_TORCH_HINTS = {
-    "cpu": "reinstall gsrcli where there is a C++17 compiler, such as g++",
-    "cuda": "install what is missing; where nothing is, report this",
-    "mps": "see whether --device cpu is faster",
+    "cpu": "install a C++17 compiler, such as g++, and reinstall gsrcli",
+    "cuda": "install what is missing; if nothing is missing, report a bug",
+    "mps": "try whether --device cpu is faster",
 }
 
 
 def diagnose(debug: bool = False) -> Facts:
-    """Examine the installation: what there is, whether it draws rightly, and whether it upscales.
+    """Examine the installation: list its parts, test the rasterizers, and upscale a test picture.
 
     Args:
-        debug: let the exception of a probe that fails pass.
+        debug: whether to let the exception of a failed probe propagate.
 
     Returns:
-        Plain data, fit to be shown to others: the home folder is ``~``, and secrets are left out.
+        Plain data that may be shown to others: the home folder is ``~``, and secrets are left out.
 
-        - ``versions``: of distributions and of what they run on; None where there is none.
-        - ``environment``: the variables that matter.
+        - ``versions``: versions of distributions, Python, the platform and the driver; None for a missing one.
+        - ``environment``: the environment variables that matter.
         - ``processor``: name, cores, threads, and memory in bytes.
-        - ``devices``: by name those that torch can use, with the precision that "auto" means there, the rasterizer
-          and a remark on it, and the largest error of a drawing against its float64 reference.
-        - ``formats``: suffixes that can be read and written.
-        - ``weights``: by name those that are here, or should be: verified, damaged or missing.
-        - ``caches``: folders and their size in bytes.
-        - ``upscaling``: by name how the default model did on the default device. ``deviation`` is the mean difference,
-          in 8-bit steps, between a smooth picture and its enlargement shrunk again.
-        - ``problems``: ``what``, ``hint``, and whether it is ``fatal``, which is to say that upscaling fails.
-        - ``works``: whether none is.
+        - ``devices``: the devices that torch can use, by name, with the precision that "auto" means there, the
+          rasterizer and a note on it, and the largest error of a test drawing against its float64 reference.
+        - ``formats``: file name suffixes that can be read and written.
+        - ``weights``: the weights that are on this machine or should be, by name: verified, damaged or missing.
+        - ``caches``: folders and their sizes in bytes.
+        - ``upscaling``: results of the default model on the default device, by name. ``deviation`` is the mean
+          difference, in 8-bit steps, between a smooth picture and its enlargement scaled down again.
+        - ``problems``: each with ``what``, ``hint``, and ``fatal``: whether upscaling fails because of it.
+        - ``works``: whether no problem is fatal.
     """
     findings = _Findings(debug)
-    _find_what_needs_no_torch(findings)
+    _find_without_torch(findings)
     with findings.probing("torch", hint=_INSTALL_TORCH, fatal=True):
         import torch
 
@@ -90,7 +90,9 @@ def diagnose(debug: bool = False) -> Facts:
         for name in _usable_devices(findings):
             _find_device(findings, name)
         if findings.weights.get(DEFAULT_MODEL, {}).get("state") == "verified":
-            hint = "use --device cpu" if "cuda:0" in findings.devices else "gsr doctor --debug shows where it fails"
+            hint = (
+                "use --device cpu" if "cuda:0" in findings.devices else "run gsr doctor --debug to see where it fails"
+            )
             with findings.probing("upscaling", hint=hint, fatal=True):
                 _upscale(findings.upscaling.setdefault(DEFAULT_MODEL, {}))
     return findings.report()
@@ -105,7 +107,7 @@ class _Problem:
 
 @dataclass
 class _Findings:
-    """The sections of the report. Probes fill them as they go, so what was found before a failure stays."""
+    """The sections of the report. Probes fill them step by step, so that results before a failure are kept."""
 
     debug: bool
     versions: Facts = field(default_factory=dict)
@@ -120,12 +122,12 @@ class _Findings:
 
     @contextmanager
     def probing(self, what: str, *, hint: str | None = None, fatal: bool = False) -> Iterator[None]:
-        """A context whose failure is a problem, and what libraries warn of in it another.
+        """Record an exception raised in the context, and each warning of a library, as problems.
 
         Args:
-            what: is being probed.
-            hint: what to do about a failure that brings no hint of its own.
-            fatal: whether a failure means that upscaling fails.
+            what: subject of the probe.
+            hint: what to do about an exception without a hint of its own, or about a warning.
+            fatal: whether upscaling fails if this probe does.
         """
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -138,12 +140,12 @@ class _Findings:
                 reason = str(error) if known else f"{type(error).__name__}: {error}"
                 self.add(f"{what}: {reason}", getattr(error, "hint", None) or hint, fatal)
         for warning in caught:
-            # The rasterizer's RuntimeWarning is none of them: what it is about is asked of it.
+            # The rasterizer's RuntimeWarning is not recorded here: _find_device reports its backend.
             if issubclass(warning.category, UserWarning):
                 self.add(f"{what}: {warning.message}", hint)
 
     def add(self, what: str, hint: str | None, fatal: bool = False) -> None:
-        self.problems.append(_Problem(" ".join(what.split())[:_LONGEST_MESSAGE], hint, fatal))
+        self.problems.append(_Problem(" ".join(what.split())[:_MAX_MESSAGE], hint, fatal))
 
     def report(self) -> Facts:
         report = dataclasses.asdict(self)
@@ -152,7 +154,7 @@ class _Findings:
 
 
 def _shareable(value: Any) -> Any:
-    """Nested data whose strings name no home folder and hold no passwords of URLs."""
+    """Return nested data without the home folder and without passwords in URLs."""
     if isinstance(value, dict):
         return {key: _shareable(entry) for key, entry in value.items()}
     if isinstance(value, list):
@@ -165,10 +167,10 @@ def _shareable(value: Any) -> Any:
     return _CREDENTIALS.sub("", value)
 
 
-# What needs no torch
+# Probes that need no torch
 
 
-def _find_what_needs_no_torch(findings: _Findings) -> None:
+def _find_without_torch(findings: _Findings) -> None:
     with findings.probing("versions"):
         _find_versions(findings.versions)
     with findings.probing("the NVIDIA driver"):
@@ -223,14 +225,16 @@ def _find_formats(facts: Facts) -> None:
     facts["read"], facts["written"] = list(INPUT_SUFFIXES), list(OUTPUT_SUFFIXES)
     missing = [suffix for suffix in (".webp", ".avif") if suffix not in OUTPUT_SUFFIXES]
     if missing:
-        raise GsrError(f"this Pillow knows no {' and no '.join(missing)}", hint="pip install --force-reinstall pillow")
+        raise GsrError(
+            f"this Pillow does not support {' or '.join(missing)}", hint="pip install --force-reinstall pillow"
+        )
     load_cv2()
 
 
 def _find_weights(findings: _Findings) -> None:
     for entry in Store().entries():
         if not entry.is_present and not entry.bundled:
-            continue  # to be fetched when wanted
+            continue  # downloaded at first use
         facts = findings.weights[entry.name] = {"state": "verified", "file": str(entry.path)}
         try:
             entry.verify()
@@ -239,7 +243,7 @@ def _find_weights(findings: _Findings) -> None:
             findings.add(str(error), error.hint, fatal=entry.name == DEFAULT_MODEL)
 
 
-# What needs torch
+# Probes that need torch
 
 
 def _torch_build() -> str:
@@ -258,7 +262,7 @@ def _find_caches(facts: Facts) -> None:
 
 
 def _usable_devices(findings: _Findings) -> list[str]:
-    """The devices that torch can use. A GPU that it cannot use is a problem."""
+    """Return the devices that torch can use; record a GPU that it cannot use as a problem."""
     import torch
 
     names = ["cpu"]
@@ -266,14 +270,14 @@ def _usable_devices(findings: _Findings) -> list[str]:
         if torch.cuda.is_available():
             names += [f"cuda:{index}" for index in range(torch.cuda.device_count())]
         else:
-            _ask_why_no_cuda(findings)
+            _explain_missing_cuda(findings)
     with findings.probing("MPS", hint="use --device cpu"):
         if torch.backends.mps.is_available():
             names.append("mps")
     return names
 
 
-def _ask_why_no_cuda(findings: _Findings) -> None:
+def _explain_missing_cuda(findings: _Findings) -> None:
     import torch
 
     driver = findings.versions.get("nvidia_driver")
@@ -281,11 +285,11 @@ def _ask_why_no_cuda(findings: _Findings) -> None:
     if driver is None or hidden:
         return
     if torch.version.cuda is None:
-        findings.add("there is an NVIDIA GPU, and this torch is built without CUDA", _INSTALL_TORCH)
+        findings.add("there is an NVIDIA GPU, but torch is built without CUDA", _INSTALL_TORCH)
     else:
         findings.add(
             f"torch, built for CUDA {torch.version.cuda}, cannot use the NVIDIA GPU through driver {driver}",
-            f"update the driver, or for an older CUDA {_INSTALL_TORCH}",
+            f"update the driver; or, for an older CUDA, {_INSTALL_TORCH}",
         )
 
 
@@ -295,13 +299,13 @@ def _find_device(findings: _Findings, name: str) -> None:
     hint = "reinstall gsrcli" if name == "cpu" else "use --device cpu"
     with findings.probing(name, hint=hint):
         _describe(name, facts)
-    needed = name in ("cpu", "cuda:0")  # what upscaling does by default
+    needed = name in ("cpu", "cuda:0")  # upscaling uses one of them by default
     with findings.probing(f"drawing on {name}", hint=hint, fatal=needed):
         from gsrcli.rasterizer import backend
 
         facts["rasterizer"], facts["rasterizer_note"] = backend(name)
         if facts["rasterizer"] == "torch":
-            slow = f"drawing on {name} is slow, in plain torch: {facts['rasterizer_note']}"
+            slow = f"drawing on {name} is slow, because it runs in plain torch: {facts['rasterizer_note']}"
             findings.add(slow, _PLAIN_TORCH_HINTS[name.partition(":")[0]])
         _draw(name, facts)
 
@@ -321,10 +325,10 @@ def _describe(name: str, facts: Facts) -> None:
 
 
 def _draw(name: str, facts: Facts) -> None:
-    """Draw a field as upscaling does, and on the CPU in float64.
+    """Draw a test field as upscaling does, and compare it with a drawing on the CPU in float64.
 
     Raises:
-        GsrError: they differ by more than what rasterize leaves away.
+        GsrError: they differ by more than the largest contribution that rasterize may omit.
     """
     import torch
 
@@ -334,14 +338,14 @@ def _draw(name: str, facts: Facts) -> None:
     exact = rasterize(field.to(dtype=torch.float64), size, scale)
     drawn = rasterize(field.to(name), size, scale).cpu()
     if not drawn.isfinite().all():
-        raise GsrError("the picture is not finite")
+        raise GsrError("the test drawing is not finite")
     facts["largest_error"] = float((drawn - exact).abs().max())
     if facts["largest_error"] > EPSILON:
-        raise GsrError(f"the picture is wrong by {facts['largest_error']:.2g}")
+        raise GsrError(f"the test drawing is wrong by up to {facts['largest_error']:.2g}")
 
 
 def _field() -> Gaussians:
-    """Gaussians of many shapes and of values in [-1, 1) on 6 x 8 LR pixels: the same ones on every machine."""
+    """Return Gaussians of many shapes, with values in [-1, 1), on 6 x 8 LR pixels; the same on every machine."""
     import torch
 
     from gsrcli.gaussians import Gaussians
@@ -349,7 +353,7 @@ def _field() -> Gaussians:
     index = torch.arange(24.0)
 
     def spread(*steps: float) -> torch.Tensor:
-        """Numbers all over [0, 1): the multiples of each step, without their integer parts."""
+        """Return numbers spread over [0, 1): the fractional parts of the multiples of each step."""
         return torch.stack([(index * step).frac() for step in steps], -1)[None]
 
     return Gaussians(
@@ -361,10 +365,10 @@ def _field() -> Gaussians:
 
 
 def _upscale(facts: Facts) -> None:
-    """Upscale a smooth picture with all defaults.
+    """Upscale a smooth picture with the default model, device and precision.
 
     Raises:
-        GsrError: what comes out is another picture.
+        GsrError: the enlargement does not look like the picture.
     """
     from gsrcli.size import Size
     from gsrcli.upscaling.upscaler import Upscaler
@@ -375,10 +379,10 @@ def _upscale(facts: Facts) -> None:
     facts |= {"device": str(upscaler.device), "precision": upscaler.precision}
     enlarged = upscaler.enlarge(picture, Size(32, 32))
     facts["seconds"] = round(time.perf_counter() - began, 3)
-    shrunk = enlarged.pixels.reshape(16, 2, 16, 2, 3).mean((1, 3))
-    facts["deviation"] = round(float(abs(shrunk - picture.pixels).mean()), 3)
-    if facts["deviation"] > _FAR_OFF:
-        raise GsrError(f"the enlargement is {facts['deviation']:.0f} of 255 steps off its picture")
+    downscaled = enlarged.pixels.reshape(16, 2, 16, 2, 3).mean((1, 3))
+    facts["deviation"] = round(float(abs(downscaled - picture.pixels).mean()), 3)
+    if facts["deviation"] > _MAX_DEVIATION:
+        raise GsrError(f"the enlarged test picture is wrong by {facts['deviation']:.0f} of 255 steps on average")
 
 
 def _smooth_picture() -> Picture:

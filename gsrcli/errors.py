@@ -1,4 +1,4 @@
-"""The failures that a user can act on."""
+"""Errors that a user can act on."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ __all__ = [
 
 
 class GsrError(Exception):
-    """A failure with a message for the user, shown without a traceback.
+    """An error with a message for the user, shown without a traceback.
 
     Attributes:
-        hint: what to type or try next, or None.
-        exit_code: the exit status of a command that fails this way.
+        hint: what to do about it, or None.
+        exit_code: exit code of the command.
     """
 
     exit_code: ClassVar[int] = 1
@@ -35,39 +35,42 @@ class GsrError(Exception):
 
 
 class PictureError(GsrError):
-    """This picture cannot be read or written."""
+    """A picture cannot be read or written."""
 
 
 class LimitError(PictureError):
-    """A picture larger than its file format, or the limit on decoding, allows."""
+    """A picture exceeds a limit: of its file format, of decoding, or of memory."""
 
 
 class ModelError(GsrError):
-    """An unknown model, or weights that are missing, corrupt or do not fit."""
+    """A model is unknown, or its weights are missing, damaged or do not fit."""
 
 
 class DownloadError(ModelError):
-    """Weights that cannot be fetched: there is no network, no such file, or it is not the file that was meant."""
+    """A file cannot be downloaded: there is no network or no such file, or its content is not the expected one."""
 
 
 class UsageError(GsrError):
-    """An option or argument that cannot be meant."""
+    """Invalid option or argument."""
 
     exit_code: ClassVar[int] = 2
 
 
 class UnavailableError(RuntimeError):
-    """A compiled part cannot be used here, and something slower serves in its place; the message says why."""
+    """A compiled part cannot be used here, so that something slower replaces it; the message says why."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out: torch's allocators of host memory, MPS, and CUDA's libraries have no class to say so."""
+    """Return whether an error means that memory ran out.
+
+    The message is searched because torch's CPU and MPS allocators and CUDA's libraries have no exception class for it.
+    """
     messages = ("can't allocate memory", "out of memory", "out_of_memory", "alloc_failed")
     return isinstance(error, MemoryError) or any(text in str(error).lower() for text in messages)
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """The names that a mistaken one may have meant, for a hint; all of them where none is like it."""
+    """Return the names most similar to a mistyped one, for a hint, or all names if none is similar."""
     names = list(names)
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
     return " or ".join(close) if close else f"one of {', '.join(names)}"

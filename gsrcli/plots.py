@@ -1,4 +1,4 @@
-"""Draw plots. They need matplotlib, which is imported only when one is drawn."""
+"""Draw plots with matplotlib, which is imported only when a plot is drawn."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["SUFFIXES", "encode", "label_scales", "literal", "panels"]
 
 SUFFIXES = (".png", ".svg")
-"""Of the files that a plot can be written to."""
+"""Suffixes of the files that a plot can be written to."""
 
 
 def panels(count: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
@@ -27,18 +27,18 @@ def panels(count: int, width: float, height: float) -> tuple[Figure, list[Axes]]
 
 
 def label_scales(axes: Axes, labels: Mapping[float, str]) -> None:
-    """Label the enlargements along the horizontal axis as they are written, without any between them."""
+    """Label the scale factors on the horizontal axis, without minor ticks."""
     axes.set_xticks(list(labels), [f"×{text}" for text in labels.values()])
     axes.set_xticks([], minor=True)
 
 
 def literal(text: str) -> str:
-    """Return a text as matplotlib takes it literally: dollars enclose mathematics otherwise."""
+    """Escape the dollar signs of a text, which matplotlib would read as mathematics."""
     return encoded(text).decode().replace("$", r"\$")
 
 
 def encode(figure: Figure, suffix: str) -> bytes:
-    """Return a figure as a file, of the kind that one of SUFFIXES says."""
+    """Encode a figure in the file format of a suffix, one of SUFFIXES."""
     content = io.BytesIO()
     figure.savefig(content, format=suffix.removeprefix("."), dpi=150)
     return content.getvalue()

@@ -1,4 +1,4 @@
-"""The size of a picture: height before width, as arrays have it. People and Pillow put the width first, at the edge."""
+"""The size of a picture: height first, as in arrays. Only text and Pillow put the width first."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Size"]
 
 
 class Size(NamedTuple):
-    """Height and width in pixels; as text ``3840x2160``, width first, as people write it."""
+    """Height and width in pixels; as text ``3840x2160``, width first."""
 
     height: int
     width: int
@@ -33,7 +33,7 @@ class Size(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Size:
-        """Return the size that a text such as 3840x2160 gives, width first.
+        """Parse a size such as 3840x2160, width first.
 
         Raises:
             UsageError: the text is not a size.
@@ -45,13 +45,13 @@ class Size(NamedTuple):
 
     @classmethod
     def from_pillow(cls, size: tuple[int, int]) -> Size:
-        """Return the size of an image whose width and height Pillow gives."""
+        """Convert a size of Pillow's, (width, height)."""
         width, height = size
         return cls(height, width)
 
     @property
     def for_pillow(self) -> tuple[int, int]:
-        """Width and height, as Pillow takes them."""
+        """(width, height), as Pillow takes it."""
         return self.width, self.height
 
     @property
@@ -65,11 +65,11 @@ class Size(NamedTuple):
         return Size(self.width, self.height)
 
     def holds(self, other: Size) -> bool:
-        """Return whether neither side is shorter than the other's."""
+        """Return whether both sides are at least as long as those of another size."""
         return self.height >= other.height and self.width >= other.width
 
     def scale_from(self, low: Size) -> tuple[float, float]:
-        """Return the scales (y, x) that enlarge a picture of another size to this one."""
+        """Return the scale factors (y, x) from the size of an LR picture to this one."""
         return self.height / low.height, self.width / low.width
 
     def __str__(self) -> str:

@@ -17,7 +17,7 @@ __all__ = ["Column", "Table", "to_csv"]
 
 T = TypeVar("T")
 
-_WIDEST = 400  # characters, of a line for people
+_WIDEST = 400  # characters in a line of aligned text
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,9 @@ class Column(Generic[T]):
     """A column of a table whose rows are made from objects of one type.
 
     Attributes:
-        title: its heading, of one or more lines.
-        text: returns what a cell shows of an object; None for nothing.
-        left: whether cells are aligned left, as words are, or right, as numbers are.
+        title: heading, of one or more lines.
+        text: returns the text of the cell for an object; None for an empty cell.
+        left: whether cells are aligned left, for words, or right, for numbers.
     """
 
     title: str
@@ -37,7 +37,7 @@ class Column(Generic[T]):
 
 @dataclass(frozen=True)
 class Table:
-    """Headings, and rows of as many cells. The titles in ``left`` are those of columns aligned left."""
+    """Headings, and rows with one cell per heading. Columns whose headings are in ``left`` are aligned left."""
 
     headings: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -45,7 +45,7 @@ class Table:
 
     @classmethod
     def of(cls, columns: Iterable[Column[T]], objects: Sequence[T]) -> Table:
-        """Make a row of each object; columns without any text are left out."""
+        """Make a row from each object; omit columns that have no text at all."""
         filled = [(column, [column.text(each) or "" for each in objects]) for column in columns]
         shown = [(column, texts) for column, texts in filled if any(texts)]
         return cls(
@@ -55,7 +55,7 @@ class Table:
         )
 
     def __rich__(self) -> rich.table.Table:
-        """Return the table as rich draws it: a line below the headings, and no others."""
+        """Return the table for rich, with a line below the headings."""
         from rich import box
         from rich.table import Table as RichTable
 
@@ -67,7 +67,7 @@ class Table:
         return table
 
     def text(self) -> str:
-        """Return the table aligned, as wide as it needs to be."""
+        """Return the table as aligned text, as wide as it needs to be."""
         from rich.console import Console
 
         file = io.StringIO()
@@ -75,7 +75,7 @@ class Table:
         return "\n".join(line.rstrip() for line in file.getvalue().splitlines())
 
     def markdown(self) -> list[str]:
-        """Return the lines of the table in Markdown; none where there are no columns."""
+        """Return the lines of the table in Markdown; no lines without columns."""
         if not self.headings:
             return []
         lines = [self.headings, ["---"] * len(self.headings), *self.rows]
@@ -83,7 +83,7 @@ class Table:
 
 
 def to_csv(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
-    """Return a table as CSV (RFC 4180) in UTF-8; a None is an empty cell."""
+    """Return a table as CSV (RFC 4180) in UTF-8; None becomes an empty cell."""
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(headings)

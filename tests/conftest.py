@@ -1,4 +1,4 @@
-"""What tests of the command and of the library share: a tiny model, synthetic pictures, and ways to run ``gsr``."""
+"""Fixtures that tests share: a tiny model, synthetic pictures, and ways to run ``gsr``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from gsrcli.cli.app import app
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """What tests measured and recorded as "told"."""
+    """Print what tests measured and recorded as "told"."""
     for report in terminalreporter.getreports("passed"):
         for name, text in report.user_properties:
             if name == "told":
@@ -30,9 +30,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_gsrcli(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Processes that tests start import the gsrcli that the tests do, not what lies in the current folder.
+    """Let processes that tests start import the same gsrcli as the tests, whatever the current folder is.
 
-    None reaches the network, or the weights of whoever runs the tests.
+    None of them reaches the network, or the weights of the user who runs the tests.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GSRCLI_HOME", str(tmp_path_factory.mktemp("home")))
@@ -47,13 +47,13 @@ def _one_gsrcli(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def tiny_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint that loads and computes in no time."""
+    """A checkpoint of a model that loads and runs in no time."""
     return save_tiny(tmp_path_factory.mktemp("model") / "tiny.safetensors")
 
 
 @pytest.fixture
 def gsr() -> Callable[..., Result]:
-    """Run ``gsr`` with these arguments, in this process; its standard output and error come apart."""
+    """Run ``gsr`` with these arguments in this process; standard output and error are captured separately."""
 
     def run(*arguments: object) -> Result:
         return CliRunner(env={"TERM": "dumb", "FORCE_COLOR": None}).invoke(app, [str(a) for a in arguments])
@@ -63,7 +63,7 @@ def gsr() -> Callable[..., Result]:
 
 @pytest.fixture
 def upscale(gsr: Callable[..., Result], tiny_path: Path) -> Callable[..., Result]:
-    """Run ``gsr upscale`` with the tiny model, in this process."""
+    """Run ``gsr upscale`` with the tiny model in this process."""
 
     def run(*arguments: object) -> Result:
         return gsr("upscale", "--model", tiny_path, *arguments)
@@ -73,7 +73,7 @@ def upscale(gsr: Callable[..., Result], tiny_path: Path) -> Callable[..., Result
 
 @pytest.fixture
 def gsr_process() -> Callable[..., subprocess.Popen[str]]:
-    """Start ``gsr`` with these arguments in a process of its own, as a shell would."""
+    """Start ``gsr`` with these arguments in its own process, as a shell would."""
 
     def start(*arguments: object, cwd: Path | None = None, **env: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
@@ -84,7 +84,7 @@ def gsr_process() -> Callable[..., subprocess.Popen[str]]:
             errors="surrogateescape",
             cwd=cwd,
             env={**os.environ, "OMP_NUM_THREADS": "2", **env},
-            # A test run in the background ignores SIGINT, and so would what it starts.
+            # A test run in the background ignores SIGINT, and so would the processes that it starts.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # type: ignore[arg-type, return-value]
         )
 
@@ -93,7 +93,7 @@ def gsr_process() -> Callable[..., subprocess.Popen[str]]:
 
 @pytest.fixture
 def full_disk() -> Callable[[int], AbstractContextManager[None]]:
-    """A context in which files end at so many bytes, and what is written beyond fails, as on a disk that fills up."""
+    """Return a context that limits files to a number of bytes; writing more fails, as on a full disk."""
     resource = pytest.importorskip("resource")
 
     @contextmanager
@@ -110,7 +110,7 @@ def full_disk() -> Callable[[int], AbstractContextManager[None]]:
 
 @pytest.fixture
 def photo(tmp_path: Path) -> Callable[..., Path]:
-    """Write a picture below the test's folder: smooth waves, an edge, and some noise."""
+    """Write a picture of smooth waves, an edge and some noise into the test's folder."""
 
     def write(
         name: str = "photo.png", size: tuple[int, int] = (24, 18), mode: str = "RGB", seed: int = 0, **options: object

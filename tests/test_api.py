@@ -1,4 +1,4 @@
-"""``gsrcli.upscale``: the same work as the command's, from Python."""
+"""``gsrcli.upscale``: the same results as those of the command."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ def test_a_path_gives_a_picture(model: Model, photo: Photo, give: type) -> None:
 
 
 def test_the_example_of_the_package(model: Model, photo: Photo, tmp_path: Path) -> None:
-    """``gsrcli.upscale("photo.png", scale=6.5).save("large.png")``, as its docstring has it."""
+    """``gsrcli.upscale("photo.png", scale=6.5).save("large.png")``, as in the docstring of the package."""
     gsrcli.upscale(photo(), scale=6.5, model=model).save(tmp_path / "large.png")  # type: ignore[attr-defined]
     assert Image.open(tmp_path / "large.png").size == (156, 117)
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "LA"])
 @pytest.mark.parametrize("options", [[], ["--precision", "bfloat16"]], ids=["auto", "bfloat16"])
-def test_it_does_what_the_command_does(
+def test_it_gives_the_result_of_the_command(
     upscale: Callable[..., Result], tiny_path: Path, photo: Photo, tmp_path: Path, mode: str, options: list[str]
 ) -> None:
     source = photo(mode=mode)
@@ -146,7 +146,7 @@ def test_one_model_serves_many_calls(model: Model, tiny_path: Path) -> None:
 
 
 def test_a_checkpoint_that_was_trained_further_is_read_again(tmp_path: Path) -> None:
-    """As in a notebook beside a training run, which writes to one path again and again."""
+    """As in a notebook next to a training run, which rewrites the same path."""
     array = noise((7, 5, 3))
     path = save_tiny(tmp_path / "weights.safetensors", seed=1)
     first = gsrcli.upscale(array, 2, model=path)
@@ -174,8 +174,8 @@ def test_arrays_without_pixels_are_refused(model: Model) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:invalid value encountered in cast")
-def test_what_is_not_a_number_is_refused(model: Model) -> None:
-    """There is no telling what colour was meant, and an integer made of it may be any."""
+def test_nan_is_refused(model: Model) -> None:
+    """NaN has no colour, and its conversion to an integer is undefined."""
     array = noise((4, 4, 3), np.float32)
     array[1, 2, 0] = np.nan
     with pytest.raises((TypeError, ValueError)):
@@ -217,7 +217,7 @@ def test_an_unknown_precision_is_a_usage_error(model: Model) -> None:
         gsrcli.upscale(noise((7, 5, 3)), 2, model=model, precision="float16")  # type: ignore[call-overload]
 
 
-def test_a_picture_read_by_hand_is_the_same_picture(model: Model, photo: Photo) -> None:
+def test_a_path_and_the_picture_read_from_it_give_the_same_result(model: Model, photo: Photo) -> None:
     source = photo(mode="RGBA")
     by_path, by_picture = gsrcli.upscale(source, 2, model=model), gsrcli.upscale(read_picture(source), 2, model=model)
     assert np.array_equal(by_path.pixels, by_picture.pixels)

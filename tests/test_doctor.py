@@ -1,4 +1,4 @@
-"""``gsr doctor``: it tells what is there, finds what is broken, and does not break with it."""
+"""``gsr doctor``: it lists the installation, finds what is broken, and survives it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SECTIONS = ("versions", "environment", "processor", "devices", "formats", "weigh
 
 @pytest.fixture
 def doctor(gsr: Gsr) -> Callable[[int], Facts]:
-    """Run ``gsr doctor --json`` in this process: what it finds, once it ends with an exit code and no other words."""
+    """Run ``gsr doctor --json`` in this process, check its exit code and silence, and return its findings."""
 
     def run(exit_code: int) -> Facts:
         result = gsr("doctor", "--json")
@@ -50,7 +50,7 @@ def doctor(gsr: Gsr) -> Callable[[int], Facts]:
 
 
 def problem(findings: Facts, text: str) -> Facts:
-    """The one problem in which a text stands."""
+    """Return the only problem that contains a text."""
     (found,) = (entry for entry in findings["problems"] if text in entry["what"])
     return found
 
@@ -86,7 +86,7 @@ def test_one_object_for_programs_and_no_secrets(gsr_process: Process) -> None:
     assert findings["processor"]["torch_threads"] == 2
 
 
-def test_it_finds_what_is_there(doctor: Callable[[int], Facts]) -> None:
+def test_it_lists_the_installation(doctor: Callable[[int], Facts]) -> None:
     findings = doctor(0)
     versions, processor, device = findings["versions"], findings["processor"], findings["devices"]["cpu"]
     assert versions["gsrcli"] == gsrcli.__version__
@@ -108,7 +108,7 @@ def test_it_finds_what_is_there(doctor: Callable[[int], Facts]) -> None:
     assert 0 < enlargement["deviation"] < 1
 
 
-def test_lines_that_paste_well_into_a_bug_report(gsr: Gsr, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_text_can_be_pasted_into_a_bug_report(gsr: Gsr, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GSRCLI_SOMETHING", "1")
     result = gsr("doctor")
     assert (result.exit_code, result.stderr) == (0, "")
@@ -121,7 +121,7 @@ def test_lines_that_paste_well_into_a_bug_report(gsr: Gsr, monkeypatch: pytest.M
     assert lines[-1] == "upscaling works"
 
 
-def test_what_is_not_installed_is_said_to_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_distributions_are_listed_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
     version = metadata.version
 
     def without_cuda(name: str) -> str:
@@ -163,7 +163,7 @@ def test_home_and_passwords_are_left_out(monkeypatch: pytest.MonkeyPatch, text: 
     assert _shareable({"a": [{"b": text}], "c": 1}) == {"a": [{"b": expected}], "c": 1}
 
 
-# torch that is broken
+# A broken torch
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_home_and_passwords_are_left_out(monkeypatch: pytest.MonkeyPatch, text: 
     ],
     ids=["import error", "library error", "empty"],
 )
-def test_it_works_where_torch_does_not(gsr_process: Process, tmp_path: Path, code: str, reason: str) -> None:
+def test_it_works_without_a_working_torch(gsr_process: Process, tmp_path: Path, code: str, reason: str) -> None:
     (tmp_path / "torch").mkdir()
     (tmp_path / "torch" / "__init__.py").write_text(code)
     path = os.pathsep.join((str(tmp_path), os.environ["PYTHONPATH"]))
@@ -204,7 +204,7 @@ def test_it_works_where_torch_does_not(gsr_process: Process, tmp_path: Path, cod
 
 @pytest.fixture
 def no_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """As after an installation without a compiler."""
+    """Simulate an installation without a compiler."""
     cached = (cpu.load, rasterizer._backend)
     with monkeypatch.context() as patch:
         patch.setattr(cpu, "_LIBRARY", tmp_path / "library.so")
@@ -216,7 +216,7 @@ def no_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None
 
 
 @pytest.mark.usefixtures("no_library")
-def test_without_the_native_library_it_says_so_once(doctor: Callable[[int], Facts]) -> None:
+def test_a_missing_native_library_is_reported_once(doctor: Callable[[int], Facts]) -> None:
     for findings in (doctor(0), doctor(0)):  # the rasterizer warns the first time only
         device = findings["devices"]["cpu"]
         assert device["rasterizer"] == "torch"
@@ -226,7 +226,7 @@ def test_without_the_native_library_it_says_so_once(doctor: Callable[[int], Fact
         assert (slow["fatal"], "C++17" in slow["hint"]) == (False, True)
 
 
-@pytest.mark.parametrize(("spoil", "reason"), [(0.01, "wrong by 0.01"), (float("nan"), "not finite")])
+@pytest.mark.parametrize(("spoil", "reason"), [(0.01, "wrong by up to 0.01"), (float("nan"), "not finite")])
 def test_a_rasterizer_that_draws_wrongly_is_found(
     doctor: Callable[[int], Facts], monkeypatch: pytest.MonkeyPatch, spoil: float, reason: str
 ) -> None:
@@ -240,7 +240,7 @@ def test_a_rasterizer_that_draws_wrongly_is_found(
 
     monkeypatch.setattr(rasterizer, "rasterize", spoiled)
     found = problem(doctor(1), "drawing on cpu")
-    assert found == {"what": f"drawing on cpu: the picture is {reason}", "hint": "reinstall gsrcli", "fatal": True}
+    assert found == {"what": f"drawing on cpu: the test drawing is {reason}", "hint": "reinstall gsrcli", "fatal": True}
 
 
 # Weights and network
@@ -255,7 +255,7 @@ def _register(monkeypatch: pytest.MonkeyPatch, name: str, path: Path) -> None:
 
 @pytest.mark.parametrize("state", ["damaged", "missing"])
 @pytest.mark.parametrize(("name", "exit_code"), [(DEFAULT_MODEL, 1), ("another", 0)])
-def test_weights_that_are_not_what_they_should_be(
+def test_damaged_and_missing_weights(
     doctor: Callable[[int], Facts],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
@@ -288,7 +288,7 @@ def test_a_network_that_gives_another_picture_is_found(
 
     monkeypatch.setattr(Lite, "forward", dark)
     findings = doctor(1)
-    assert problem(findings, "steps off its picture")["fatal"]
+    assert problem(findings, "enlarged test picture is wrong")["fatal"]
     assert findings["upscaling"][DEFAULT_MODEL]["deviation"] > 8
 
 
@@ -296,10 +296,10 @@ def test_a_network_that_fails_is_reported_and_debug_shows_where(
     doctor: Callable[[int], Facts], gsr: Gsr, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def forward(*_: object) -> None:
-        raise RuntimeError("shapes do not match,\nas it were")
+        raise RuntimeError("shapes\ndo not match")
 
     monkeypatch.setattr(Lite, "forward", forward)
-    found = problem(doctor(1), "upscaling: RuntimeError: shapes do not match, as it were")
+    found = problem(doctor(1), "upscaling: RuntimeError: shapes do not match")
     assert "--debug" in found["hint"]
     result = gsr("doctor", "--debug")
     assert isinstance(result.exception, RuntimeError)
@@ -310,7 +310,7 @@ def test_a_network_that_fails_is_reported_and_debug_shows_where(
 
 @pytest.fixture
 def nvidia_smi(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], None]:
-    """Put a program of that name first: shell commands for the only thing that it does."""
+    """Put a program called nvidia-smi, made of the given shell commands, first in PATH."""
 
     def install(commands: str) -> None:
         program = tmp_path / "bin" / "nvidia-smi"
@@ -326,7 +326,7 @@ def nvidia_smi(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str
 @pytest.mark.skipif(os.name == "nt", reason="needs sh")
 @pytest.mark.parametrize(
     ("cuda", "reason"),
-    [(None, "this torch is built without CUDA"), ("13.0", "built for CUDA 13.0, cannot use the NVIDIA GPU through")],
+    [(None, "torch is built without CUDA"), ("13.0", "built for CUDA 13.0, cannot use the NVIDIA GPU through")],
 )
 def test_a_gpu_that_torch_cannot_use(
     doctor: Callable[[int], Facts],
@@ -353,7 +353,7 @@ def test_a_driver_that_fails(doctor: Callable[[int], Facts], nvidia_smi: Callabl
     assert "restart" in found["hint"]
 
 
-def test_what_torch_warns_of_is_a_problem(doctor: Callable[[int], Facts], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_warning_of_torch_is_a_problem(doctor: Callable[[int], Facts], monkeypatch: pytest.MonkeyPatch) -> None:
     def is_available() -> bool:
         warnings.warn("CUDA initialization: the driver on your system is too old", UserWarning, stacklevel=2)
         return False
@@ -367,7 +367,7 @@ def test_what_torch_warns_of_is_a_problem(doctor: Callable[[int], Facts], monkey
 def test_a_gpu_that_fails_is_reported_and_the_rest_examined(
     doctor: Callable[[int], Facts], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """torch finds a GPU and can do nothing with it."""
+    """Torch reports a GPU but cannot use it."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     findings = doctor(1)
@@ -402,4 +402,4 @@ def test_pillow_without_avif(doctor: Callable[[int], Facts], monkeypatch: pytest
     monkeypatch.setattr("gsrcli.images.OUTPUT_SUFFIXES", (".png", ".webp"))
     findings = doctor(0)
     assert findings["formats"]["written"] == [".png", ".webp"]
-    assert "knows no .avif" in problem(findings, "Pillow")["what"]
+    assert "does not support .avif" in problem(findings, "Pillow")["what"]

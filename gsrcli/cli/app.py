@@ -1,4 +1,4 @@
-"""``gsr``: the commands and what they share. Nothing here, nor in the commands' signatures, needs torch."""
+"""``gsr``: the application with its commands. Help needs no torch."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _show_version(wanted: bool) -> None:
 @app.callback()
 def gsr(
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
     """Upscale pictures by any factor with 2-D Gaussian splatting."""

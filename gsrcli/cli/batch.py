@@ -1,6 +1,6 @@
-"""Many pictures, one after another: the next is decoded and the last encoded while one is computed.
+"""Upscale many pictures: while one is computed, the next is decoded and the previous one encoded.
 
-Imports no torch by itself: what is wrong with the first pictures is told before the model is loaded.
+This module does not import torch, so errors in the first pictures are reported before the model is loaded.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ __all__ = ["Batch", "Outcome"]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one job."""
+    """The result of one job."""
 
     input: str
     output: str
@@ -55,18 +55,18 @@ class Outcome:
 
 @dataclass
 class Batch:
-    """Works through jobs; the failure of one is told and kept, and the rest go on.
+    """Runs jobs one after another. A failed job is reported and recorded, and the others continue.
 
     Attributes:
-        load: gives what enlarges; called once, when the first picture that can be enlarged has been decoded.
-        target: how large.
-        console: where progress and failures are told.
-        quality: of lossy formats, or None for each format's default.
-        overwrite: whether existing outputs are replaced.
-        strip_metadata: whether EXIF and XMP are dropped.
-        max_pixels: largest input taken.
-        debug: whether unexpected exceptions pass.
-        upscaler: what ``load`` gave; None where no picture could be enlarged.
+        load: returns the upscaler; called once, after the first usable picture has been decoded.
+        target: the size or scale asked for.
+        console: where progress and failures are shown.
+        quality: quality of lossy formats, 1 to 100; None for each format's default.
+        overwrite: whether to replace existing outputs.
+        strip_metadata: whether to drop EXIF and XMP.
+        max_pixels: largest input accepted, in pixels.
+        debug: whether to let exceptions propagate.
+        upscaler: the upscaler that ``load`` returned; None if no picture was usable.
     """
 
     load: Callable[[], Upscaler]
@@ -83,7 +83,7 @@ class Batch:
     _encoding: float = field(default=0.0, init=False)
 
     def run(self, jobs: Sequence[Job]) -> list[Outcome]:
-        """The outcomes, in the order of the jobs. An interrupt waits for the picture being written.
+        """Run the jobs and return their outcomes in order. After Ctrl-C, the picture being written is completed first.
 
         Raises whatever ``load`` raises.
         """
@@ -98,22 +98,22 @@ class Batch:
                 reading = ahead
                 if done + 1 < len(jobs):
                     ahead = reader.submit(self._read, jobs[done + 1])
-                bar.set_postfix_str(job.source.name, refresh=False)
+                bar.set_postfix_str(job.input.name, refresh=False)
                 waiting = time.perf_counter()
                 try:
                     picture = reading.result()
-                    size, warnings = self._foresee(job, picture)
+                    size, warnings = self._check(job, picture)
                 except Exception as error:
                     outcomes.append(_finished(self._failure(job, error)))
                     bar.update(done + 1 - bar.n)
                     continue
                 waited = time.perf_counter() - waiting
-                upscaler = self._loaded(bar)  # where this fails, all pictures do
+                upscaler = self._loaded(bar)  # a failure here fails every picture
                 began = time.perf_counter() - waited
                 try:
                     enlarged = self._enlarge(upscaler, picture, size, bar.update)
                     if outcomes:
-                        outcomes[-1].result()  # no more than one enlargement waits to be written
+                        outcomes[-1].result()  # at most one enlargement waits to be written
                     outcomes.append(writer.submit(self._write, job, enlarged, began, warnings))
                 except Exception as error:
                     outcomes.append(_finished(self._failure(job, error)))
@@ -121,7 +121,7 @@ class Batch:
             return [outcome.result() for outcome in outcomes]
 
     def seconds(self) -> dict[str, float]:
-        """Return the seconds spent in each stage so far; decoding and encoding go on beside the others."""
+        """Return the seconds spent in each stage so far; decoding and encoding overlap the other stages."""
         drawing = self._seconds.read() if self._seconds else {}
         return {**drawing, "decode": self._decoding, "encode": self._encoding}
 
@@ -132,23 +132,23 @@ class Batch:
 
             self.upscaler, self._seconds = self.load(), StageTimer(STAGES)
             bar.set_description_str("upscaling")
-            bar.unpause()  # to tell the time that pictures take
+            bar.unpause()  # so that loading does not count in the time left
         return self.upscaler
 
     def _read(self, job: Job) -> Picture:
         began = time.perf_counter()
-        picture = read_picture(job.source, max_pixels=self.max_pixels)
+        picture = read_picture(job.input, max_pixels=self.max_pixels)
         self._decoding += time.perf_counter() - began
         return picture.without_metadata() if self.strip_metadata else picture
 
-    def _foresee(self, job: Job, picture: Picture) -> tuple[Size, list[str]]:
-        """Return the enlargement's size, and what its format does not keep; raises what can be known to forbid it."""
+    def _check(self, job: Job, picture: Picture) -> tuple[Size, list[str]]:
+        """Return the output size and warnings of what its format drops; raise if the output cannot be written."""
         size = self.target.of(picture.size)
         _prepare_folder(job)
-        check_output(job.target, size, alpha=not picture.opaque, bytes_per_pixel=picture.bytes_per_pixel)
-        form = output_format(job.target)
+        check_output(job.output, size, alpha=not picture.opaque, bytes_per_pixel=picture.bytes_per_pixel)
+        form = output_format(job.output)
         lost = losses(picture, form)
-        warnings = [f"{job.target}: {form.name} does not keep {', '.join(lost)}"] if lost else []
+        warnings = [f"{job.output}: {form.name} does not keep {', '.join(lost)}"] if lost else []
         for warning in warnings:
             self.console.warn(warning)
         return size, warnings
@@ -160,25 +160,25 @@ class Batch:
     def _write(self, job: Job, picture: Picture, began: float, warnings: list[str]) -> Outcome:
         try:
             writing = time.perf_counter()
-            write_picture(picture, job.target, quality=self.quality, overwrite=self.overwrite)
+            write_picture(picture, job.output, quality=self.quality, overwrite=self.overwrite)
             self._encoding += time.perf_counter() - writing
         except Exception as error:
             return self._failure(job, error)
         height, width = picture.size
         seconds = round(time.perf_counter() - began, 3)
-        return Outcome(str(job.source), str(job.target), "done", width, height, seconds, warnings=warnings or None)
+        return Outcome(str(job.input), str(job.output), "done", width, height, seconds, warnings=warnings or None)
 
     def _failure(self, job: Job, error: Exception) -> Outcome:
         if self.debug:
             raise error
         failure = explain(error)
-        message = failure.message if str(job.source) in failure.message else f"{job.source}: {failure.message}"
+        message = failure.message if str(job.input) in failure.message else f"{job.input}: {failure.message}"
         self.console.error(message, failure.hint)
-        return Outcome(str(job.source), str(job.target), "failed", error=message, hint=failure.hint)
+        return Outcome(str(job.input), str(job.output), "failed", error=message, hint=failure.hint)
 
 
 def _prepare_folder(job: Job) -> None:
-    folder = job.target.absolute().parent
+    folder = job.output.absolute().parent
     make_folder(folder)
     if not os.access(folder, os.W_OK):
         raise PictureError(f"cannot write to {folder}: permission denied", hint="choose a folder with --output")

@@ -1,4 +1,4 @@
-"""``gsr bench``: how long everything takes."""
+"""``gsr bench``: time models and rasterizers."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ __all__ = ["bench"]
 EXAMPLES = """
 [bold]Examples[/bold]
 
-  gsr bench                                               all scales of the GSASR paper, to 720x720
+  gsr bench                                               all scales in the GSASR paper, 720x720 output
 
   gsr bench --models gsasr-edsr --scales 2,4,12 --plot times.svg
 
-  gsr bench --rasterizer --threads 1                      drawing alone, forward and backward
+  gsr bench --rasterizer --threads 1                      only the rasterizer, forward and backward
 """
 
 
@@ -33,30 +33,31 @@ def bench(
         str | None,
         typer.Option(
             metavar="NAME,...",
-            help="Names, or paths of checkpoints. Default: gsasr-lite on a CPU; on a GPU gsasr-edsr and gsasr-rdn too, "
-            "the latter not with --rasterizer. What has no trained weights is timed with random ones.",
+            help="Model names or paths of checkpoints (default: gsasr-lite; on a GPU also gsasr-edsr and, without "
+            "--rasterizer, gsasr-rdn). Models without trained weights are timed with random ones.",
         ),
     ] = None,
-    scales: Annotated[str, typer.Option(metavar="NUMBER,...", help="Enlargements.")] = "2,3,4,6,8,12",
-    side: Annotated[int, typer.Option(min=1, help="Of the square output, in pixels, whatever the scale.")] = 720,
+    scales: Annotated[str, typer.Option(metavar="NUMBER,...", help="Scale factors.")] = "2,3,4,6,8,12",
+    side: Annotated[int, typer.Option(min=1, help="Side of the square output, in pixels, at every scale.")] = 720,
     image: Annotated[
-        Path | None, typer.Option(help="A picture to enlarge, cropped square and shrunk. Default: a synthetic one.")
+        Path | None,
+        typer.Option(help="Input picture, cropped square and downscaled (default: a synthetic one)."),
     ] = None,
     rasterizer: Annotated[
-        bool, typer.Option("--rasterizer", help="Time drawing alone, forward and backward, beside other ways of it.")
+        bool, typer.Option("--rasterizer", help="Time only the rasterizer against alternatives, forward and backward.")
     ] = False,
     device: Device = "auto",
     precision: Arithmetic = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="Of the CPU. Default: as torch chooses.")] = None,
-    repeats: Annotated[int, typer.Option(min=1, help="Of each measurement; medians are told.")] = 10,
+    threads: Annotated[int | None, typer.Option(min=1, help="Number of CPU threads (default: torch's choice).")] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Repetitions per measurement; the median is reported.")] = 10,
     json: Json = False,
-    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the rows there as a table.")] = None,
+    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the results to a CSV file.")] = None,
     plot: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write a plot there, .png or .svg. Needs matplotlib.")
+        Path | None, typer.Option(metavar="FILE", help="Write a plot to a .png or .svg file. Needs matplotlib.")
     ] = None,
     debug: Debug = False,
 ) -> None:
-    """Time models from picture to enlargement, in memory and untiled, or rasterizers alone."""
+    """Time models in memory and without tiling, or only the rasterizer."""
     console = Console(json)
     with reporting(console, debug):
         import torch

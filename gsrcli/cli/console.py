@@ -1,7 +1,7 @@
-"""The only place that prints.
+"""The console: the only module that prints.
 
-Results go to standard output; progress, warnings and errors to standard error. With ``--json`` standard output holds
-one JSON object, or nothing where the command itself made no sense, and standard error errors alone.
+Results go to standard output; progress, warnings and errors to standard error. With ``--json``, standard output holds
+one JSON object, or nothing if the command was invalid, and standard error holds only errors.
 """
 
 from __future__ import annotations
@@ -20,31 +20,31 @@ if TYPE_CHECKING:
     from rich.console import Console as RichConsole
     from rich.console import RenderableType
 
-__all__ = ["Console", "leave_standard_output", "open_standard_streams"]
+__all__ = ["Console", "discard_standard_output", "open_standard_streams"]
 
 _FRAME = 0.25
-"""Seconds to leave between drawings of the same thing."""
+"""Minimum interval between redraws of a live display, in seconds."""
 
 
 class Console:
-    """An output sink for people or, with ``json``, for programs."""
+    """Writes for people or, with ``json``, for programs."""
 
     def __init__(self, json: bool = False) -> None:
         self.json = json
-        self._terminal: RichConsole | None = None  # where something is drawn anew, and texts must go above it
+        self._terminal: RichConsole | None = None  # the terminal of a live display, above which texts are printed
 
     def result(self, text: str, data: dict[str, Any]) -> None:
-        """What a command was run for, as text for people and as data for programs."""
-        _spell_out_the_unprintable()
+        """Print the result of a command, as text for people or as data for programs."""
+        _escape_unprintable()
         sys.stdout.write((json.dumps(data) if self.json else text) + "\n")
         sys.stdout.flush()
 
     def table(
         self, headings: Sequence[str], rows: Sequence[Sequence[str]], notes: Sequence[str], data: dict[str, Any]
     ) -> None:
-        """A result of several rows, as a table with notes for people and as data for programs.
+        """Print a result of several rows, as a table with notes for people or as data for programs.
 
-        However narrow a terminal is, the first column is shown whole.
+        The first column is shown in full, however narrow the terminal.
         """
         if self.json:
             self.result("", data)
@@ -52,30 +52,30 @@ class Console:
         from rich.console import Console as RichConsole
         from rich.table import Table
 
-        _spell_out_the_unprintable()
+        _escape_unprintable()
         table = Table(*headings, box=None, pad_edge=False)
         table.columns[0].min_width = max(len(row[0]) for row in rows)
         for row in rows:
             table.add_row(*row)
         console = RichConsole(markup=False, highlight=False)
         if not console.is_terminal:
-            console.width = 10_000  # a line a row: rows are for other programs to read
+            console.width = 10_000  # one line per row, for programs that read it
         console.print(table)
         for note in notes:
             console.print(note)
 
     def note(self, text: str) -> None:
-        """Something worth knowing; programs are not told."""
+        """Print a note; not with ``json``."""
         if not self.json:
             self._say(text)
 
     def warn(self, text: str) -> None:
-        """Something that is not as the user may think; programs are not told."""
+        """Print a warning; not with ``json``."""
         if not self.json:
             self._say(f"warning: {text}", "yellow")
 
     def error(self, text: str, hint: str | None = None) -> None:
-        """A failure, and what to do about it."""
+        """Print a failure and what to do about it."""
         self._say(f"error: {text}", "red")
         if hint:
             self._say(f"  {hint}")
@@ -84,7 +84,7 @@ class Console:
     def progress(
         self, total: int | None, description: str, unit: str | None = None, done: int = 0
     ) -> Iterator[tqdm[Any]]:
-        """A bar with the time left, on terminals only; counts and a rate are shown where there is a unit."""
+        """Show a progress bar with the time left, on terminals only. With a unit, show counts and a rate too."""
         with tqdm(
             total=total,
             desc=description,
@@ -101,15 +101,15 @@ class Console:
 
     @contextmanager
     def status(self, text: str) -> Iterator[None]:
-        """Say what goes on for as long as it does, on terminals only."""
+        """Show a text while the context lasts, on terminals only."""
         with tqdm(desc=text, bar_format="{desc}", disable=not self._is_watched(), file=sys.stderr, leave=False):
             yield
 
     @contextmanager
     def live(self, total: int, description: str) -> Iterator[Callable[[int, Callable[[], RenderableType]], None]]:
-        """Something that is drawn anew in its place as it grows, below a bar; on terminals only.
+        """Show a progress bar and, below it, a display that is redrawn in place; on terminals only.
 
-        Gives a function that is told the steps just done, and what draws it.
+        Yields a function that takes the number of steps just done and a function that returns the display.
         """
         from rich.console import Console as RichConsole
         from rich.console import Group
@@ -141,8 +141,8 @@ class Console:
                 self._terminal = None
 
     @contextmanager
-    def transfers(self) -> Iterator[Callable[[str, int, int | None], None]]:
-        """A bar for each file on its way: what to tell a file's name, its bytes so far, and its bytes in all."""
+    def downloads(self) -> Iterator[Callable[[str, int, int | None], None]]:
+        """Show a bar for each file being downloaded. Yields a function that takes its name, bytes so far and size."""
         with ExitStack() as bars:
             current: dict[str, tqdm[Any]] = {}
 
@@ -153,7 +153,7 @@ class Console:
             def report(file: str, done: int, total: int | None) -> None:
                 if file not in current:
                     close()
-                    self.note(f"fetching {file}")
+                    self.note(f"downloading {file}")
                     current[file] = bars.enter_context(self.progress(total, file, "B", done))
                 current[file].update(done - current[file].n)
                 if done == total:
@@ -172,20 +172,20 @@ class Console:
             console.print(text, style=colour, markup=False, highlight=False, soft_wrap=True)
 
 
-def _spell_out_the_unprintable() -> None:
-    """File names may be beyond the terminal's encoding."""
+def _escape_unprintable() -> None:
+    """Escape what standard output cannot encode, as may occur in file names."""
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def open_standard_streams() -> None:
-    """Open those that were closed on nothing, before a file of ours takes their place."""
+    """Open closed standard streams on the null device, so that no other file takes their descriptors."""
     for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest descriptor that is free, which is this one
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free descriptor, which is this one
             setattr(sys, name, os.fdopen(descriptor, "w" if descriptor else "r", encoding="utf-8", closefd=False))
 
 
-def leave_standard_output() -> None:
-    """Have what is still to be written there go nowhere."""
+def discard_standard_output() -> None:
+    """Discard whatever is still to be written to standard output."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

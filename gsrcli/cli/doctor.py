@@ -1,4 +1,4 @@
-"""``gsr doctor``: what to put into a bug report, and what to do about what is wrong."""
+"""``gsr doctor``: examine the installation, and suggest repairs."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ __all__ = ["doctor"]
 
 def doctor(
     json: Json = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of the first thing that fails.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of the first failed check.")] = False,
 ) -> None:
-    """Show what a bug report needs, test that upscaling works, and say what is wrong.
+    """Check the installation, test upscaling, and suggest repairs. Put the output into bug reports.
 
     The exit code is 0 if upscaling works, 1 if it does not.
     """
@@ -46,7 +46,7 @@ def _lines(findings: dict[str, Any]) -> Iterator[str]:
 
 
 def _label(name: str) -> str:
-    """A key as people say it; names of variables stay as they are."""
+    """Return a key as words; names of environment variables stay as they are."""
     return name.removesuffix("_bytes").replace("_", " ") if name.islower() else name
 
 

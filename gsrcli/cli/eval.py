@@ -163,7 +163,7 @@ def evaluate(
         lows = Folder.parse(str(lr_dir)) if lr_dir else None
         for name in dataset:
             check(name, data_root)
-        with console.transfers() as transfer:
+        with console.downloads() as transfer:
             evaluation = Evaluation(
                 protocol=method,
                 degradation=degradation,

@@ -1,4 +1,4 @@
-"""From exceptions to messages, hints and exit codes."""
+"""Turn exceptions into messages, hints and exit codes."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from gsrcli.cli.console import Console, leave_standard_output
+from gsrcli.cli.console import Console, discard_standard_output
 from gsrcli.errors import GsrError, is_out_of_memory
 
 __all__ = ["INTERRUPTED", "Failure", "explain", "reporting"]
 
 INTERRUPTED = 130
-"""The exit code after Ctrl-C, as shells have it."""
+"""The exit code after Ctrl-C: 128 + SIGINT, as in shells."""
 
 BROKEN_PIPE = 141
-"""Likewise where nobody reads the output to its end."""
+"""The exit code when the reader of standard output has gone: 128 + SIGPIPE."""
 
 _OS_ERRORS = {
     errno.ENOSPC: ("the disk is full", "free some space, or choose another folder with --output"),
@@ -29,7 +29,7 @@ _OS_ERRORS = {
 
 @dataclass(frozen=True)
 class Failure:
-    """What to tell of an exception."""
+    """What to tell the user about an exception."""
 
     message: str
     hint: str | None
@@ -37,7 +37,7 @@ class Failure:
 
 
 def explain(error: BaseException) -> Failure:
-    """The failure behind an exception; what is not known here is a bug of ours."""
+    """Return the message, hint and exit code for an exception. An unknown exception is reported as a bug in gsr."""
     if isinstance(error, GsrError):
         return Failure(str(error), error.hint, error.exit_code)
     if isinstance(error, OSError) and error.errno in _OS_ERRORS:
@@ -45,29 +45,29 @@ def explain(error: BaseException) -> Failure:
         return Failure(f"{error.filename}: {reason}" if error.filename else reason, hint, 1)
     if is_out_of_memory(error):
         return Failure("memory ran out", "try a smaller --tile, or close other programs", 1)
-    if isinstance(error, ImportError) or (
-        isinstance(error, OSError) and error.errno is None
-    ):  # as of torch's libraries
-        return Failure(f"an installed library does not work: {error}", "gsr doctor says what to do", 1)
-    return Failure(f"unexpected {type(error).__name__}: {error}", "this is a bug in gsr; --debug shows where", 1)
+    # An OSError without a number comes from loading a shared library, such as torch's.
+    if isinstance(error, ImportError) or (isinstance(error, OSError) and error.errno is None):
+        return Failure(f"an installed library does not work: {error}", "run gsr doctor to find out what to do", 1)
+    return Failure(f"unexpected {type(error).__name__}: {error}", "this is a bug in gsr; add --debug to see where", 1)
 
 
 @contextmanager
 def reporting(console: Console, debug: bool, resume: str | None = None) -> Iterator[None]:
-    """Turn exceptions into messages and exit codes; with ``debug`` let them pass, traceback and all.
+    """Turn exceptions into messages and exit codes; with ``debug`` let them propagate with their traceback.
 
-    Warnings go through the console too. ``resume`` says how to go on after Ctrl-C.
+    Warnings go through the console too. ``resume`` is the hint after Ctrl-C: how to resume.
     """
     try:
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_, **__: console.warn(str(message))
-            warnings.filterwarnings("ignore", module="PIL")  # of damaged metadata, which is none of its reader's fault
+            # Pillow warns about damaged metadata, which the user can do nothing about.
+            warnings.filterwarnings("ignore", module="PIL")
             yield
     except KeyboardInterrupt:
         console.error("interrupted", resume)
         raise SystemExit(INTERRUPTED) from None
-    except BrokenPipeError:  # whoever read the output wanted no more of it
-        leave_standard_output()
+    except BrokenPipeError:  # the reader of the output has gone
+        discard_standard_output()
         raise SystemExit(BROKEN_PIPE) from None
     except Exception as error:
         if debug:

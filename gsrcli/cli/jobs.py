@@ -1,4 +1,4 @@
-"""Which files to make from which: inputs found, outputs named, clashes seen before any work is done."""
+"""Find the inputs, name the outputs, and refuse clashes before any work is done."""
 
 from __future__ import annotations
 
@@ -18,50 +18,50 @@ __all__ = ["Job", "plan_jobs"]
 class Job:
     """One picture to read and one to write."""
 
-    source: Path
-    target: Path
+    input: Path
+    output: Path
 
 
 def plan_jobs(inputs: Sequence[str], output: Path | None, label: str, suffix: str | None, recursive: bool) -> list[Job]:
-    """The jobs that a command line asks for, in order, each input once.
+    """Return the jobs of a command line in order, each input once.
 
     Args:
         inputs: files, folders and patterns.
-        output: a file to write, for a single input file; else a folder, which keeps the structure of input
-            folders; None puts each output beside its input.
-        label: what outputs are called after their input: ``photo_{label}.png``.
-        suffix: of the outputs, or None for that of the input where it can be written, .png otherwise.
-        recursive: whether folders are searched to their depths.
+        output: a file to write, for a single input file; otherwise a folder, which keeps the structure of input
+            folders; None puts each output next to its input.
+        label: suffix of the outputs' names: ``photo_{label}.png``.
+        suffix: file name suffix of the outputs; None keeps the input's if it can be written, otherwise .png.
+        recursive: whether to search subfolders.
 
     Raises:
-        UsageError: nothing was found, an input is empty, or two inputs would become one output.
+        UsageError: no inputs were found, an input is empty, or two inputs would have the same output.
     """
-    sources = _once(_sources(inputs, recursive))
+    found = _once(_find(inputs, recursive))
     if output is not None and _names_file(output, inputs):
         if suffix not in (None, output.suffix.lower()):
-            raise UsageError(f"--format {suffix[1:]} contradicts {output}", hint="give one of them")
-        return [Job(sources[0][1], output)]
-    jobs = [Job(source, _target(base, source, output, label, suffix)) for base, source in sources]
-    # What an earlier run left beside its inputs is no input.
-    targets = {job.target for job in jobs}
-    jobs = [job for job in jobs if job.source not in targets]
+            raise UsageError(f"--format {suffix[1:]} contradicts --output {output}", hint="give only one of them")
+        return [Job(found[0][1], output)]
+    jobs = [Job(path, _output_path(base, path, output, label, suffix)) for base, path in found]
+    # Outputs that an earlier run left next to its inputs are not inputs.
+    outputs = {job.output for job in jobs}
+    jobs = [job for job in jobs if job.input not in outputs]
     _refuse_clashes(jobs)
     return jobs
 
 
-def _once(sources: Iterable[tuple[Path, Path]]) -> list[tuple[Path, Path]]:
-    """Each file once, as it was first named."""
+def _once(found: Iterable[tuple[Path, Path]]) -> list[tuple[Path, Path]]:
+    """Keep each file once, under the name it was first given by."""
     first: dict[str, tuple[Path, Path]] = {}
-    for base, source in sources:
-        first.setdefault(os.path.realpath(source), (base, source))
+    for base, path in found:
+        first.setdefault(os.path.realpath(path), (base, path))
     return list(first.values())
 
 
-def _sources(inputs: Sequence[str], recursive: bool) -> Iterator[tuple[Path, Path]]:
-    """Each input file with the folder its output's place is relative to."""
+def _find(inputs: Sequence[str], recursive: bool) -> Iterator[tuple[Path, Path]]:
+    """Yield each input file as (base, path); the output keeps the path's place relative to base."""
     for text in inputs:
         if not text:
-            raise UsageError("an input is empty", hint="is a variable not set? The current folder is called .")
+            raise UsageError("an input is empty", hint="is a variable unset? Write . for the current folder")
         if not _is_pattern(text):
             yield from _named(Path(text), recursive)
             continue
@@ -73,20 +73,20 @@ def _sources(inputs: Sequence[str], recursive: bool) -> Iterator[tuple[Path, Pat
 
 
 def _named(path: Path, recursive: bool) -> Iterator[tuple[Path, Path]]:
-    """A file, or the pictures of a folder. What does not exist fails as a job of its own."""
-    # os.path answers False where pathlib raises, as for names too long to exist.
+    """Yield a file, or the pictures in a folder. A path that does not exist becomes a job, which then fails."""
+    # os.path returns False where pathlib raises, as for names too long to exist.
     if not os.path.isdir(path):  # noqa: PTH112
         yield path.parent, path
         return
     found = sorted(_pictures(path, recursive))
     if not found:
-        deeper = "" if recursive else "; --recursive looks into its folders too"
-        raise UsageError(f"there are no pictures in {path}{deeper}")
+        hint = None if recursive else "add --recursive to search its subfolders"
+        raise UsageError(f"there are no pictures in {path}", hint=hint)
     yield from ((path, p) for p in found)
 
 
 def _pictures(folder: Path, recursive: bool) -> Iterator[Path]:
-    """The pictures of a folder but for hidden ones; and folders that cannot be read, to fail as jobs of their own."""
+    """Yield the pictures in a folder that are not hidden, and unreadable folders, which fail later as jobs."""
     unreadable: list[OSError] = []
     for place, folders, names in os.walk(folder, onerror=unreadable.append):
         folders[:] = [name for name in folders if recursive and not name.startswith(".")]
@@ -96,7 +96,7 @@ def _pictures(folder: Path, recursive: bool) -> Iterator[Path]:
 
 
 def _may_be_file(path: Path) -> bool:
-    """Whether it is a file, or nobody lets us see what it is."""
+    """Return whether a path is a file, or cannot be examined for lack of permission."""
     try:
         return path.is_file()
     except PermissionError:
@@ -104,42 +104,42 @@ def _may_be_file(path: Path) -> bool:
 
 
 def _is_pattern(text: str) -> bool:
-    """Whether a name is a pattern; a file that exists is what it is called."""
+    """Return whether a text is a glob pattern and not the name of an existing file."""
     return glob.has_magic(text) and not os.path.exists(text)  # noqa: PTH110
 
 
 def _names_file(output: Path, inputs: Sequence[str]) -> bool:
-    """Whether --output means a file: it has a suffix and is no folder, and there is one input file.
+    """Return whether --output names a file: it has a suffix, is not a folder, and there is one input file.
 
     Raises:
         UsageError: it looks like a file but cannot be one.
     """
-    hint = f"name a folder, or for one picture a {' '.join(OUTPUT_SUFFIXES)} file"
+    hint = f"give a folder, or, for a single picture, a file ending in {' '.join(OUTPUT_SUFFIXES)}"
     single = len(inputs) == 1 and not os.path.isdir(inputs[0]) and not _is_pattern(inputs[0])  # noqa: PTH112
-    pictured = output.suffix.lower() in OUTPUT_SUFFIXES
+    has_picture_suffix = output.suffix.lower() in OUTPUT_SUFFIXES
     if output.is_dir():
-        if single and pictured:
+        if single and has_picture_suffix:
             raise UsageError(f"{output} is a folder, not a file", hint="choose another name")
         return False
-    if single and pictured:
+    if single and has_picture_suffix:
         return True
-    if output.is_file() or pictured or (single and output.suffix):
+    if output.is_file() or has_picture_suffix or (single and output.suffix):
         raise UsageError(f"cannot write to {output}", hint=hint)
     return False
 
 
-def _target(base: Path, source: Path, output: Path | None, label: str, suffix: str | None) -> Path:
-    own = source.suffix.lower() if source.suffix.lower() in OUTPUT_SUFFIXES else ".png"
-    name = f"{source.stem}_{label}{suffix or own}"
-    return source.with_name(name) if output is None else output / source.parent.relative_to(base) / name
+def _output_path(base: Path, path: Path, output: Path | None, label: str, suffix: str | None) -> Path:
+    own = path.suffix.lower() if path.suffix.lower() in OUTPUT_SUFFIXES else ".png"
+    name = f"{path.stem}_{label}{suffix or own}"
+    return path.with_name(name) if output is None else output / path.parent.relative_to(base) / name
 
 
 def _refuse_clashes(jobs: Sequence[Job]) -> None:
     first: dict[Path, Path] = {}
     for job in jobs:
-        if job.target in first:
+        if job.output in first:
             raise UsageError(
-                f"{first[job.target]} and {job.source} would both become {job.target}",
+                f"{first[job.output]} and {job.input} would both be written to {job.output}",
                 hint="upscale them into different folders",
             )
-        first[job.target] = job.source
+        first[job.output] = job.input

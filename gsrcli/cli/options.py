@@ -1,4 +1,4 @@
-"""Options that several commands have, spelled once. Needs no torch."""
+"""Options that several commands share. Needs no torch."""
 
 from __future__ import annotations
 
@@ -10,8 +10,12 @@ from gsrcli.runtime.precision import Precision
 
 __all__ = ["Arithmetic", "Debug", "Device", "Json", "Tile"]
 
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
-Arithmetic = Annotated[Precision, typer.Option(help="Of the network's arithmetic.")]
-Tile = Annotated[int | None, typer.Option(min=1, help="Side of the network's tiles. Default: what memory allows.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
+Device = Annotated[str, typer.Option(help="Device to compute on: auto, cpu, cuda, cuda:1 or mps.")]
+Arithmetic = Annotated[
+    Precision, typer.Option(help="Precision of the network; auto is bfloat16 if the hardware and the model support it.")
+]
+Tile = Annotated[
+    int | None, typer.Option(min=1, help="Side of the network's tiles, in input pixels (default: what fits in memory).")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object to standard output.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")]

@@ -1,4 +1,4 @@
-"""Check the files that commands write besides their results, before anything is computed. Needs no torch."""
+"""Check, before anything is computed, that tables and plots can be written. Needs no torch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def check_file(path: Path) -> None:
     """
     folder = path.absolute().parent
     if path.is_dir() or not os.access(folder, os.W_OK):
-        raise UsageError(f"cannot write {path}", hint=f"see that {folder} is a folder that may be written to")
+        raise UsageError(f"cannot write {path}", hint=f"check that {folder} is a folder that you may write to")
 
 
 def check_plot(path: Path) -> None:
@@ -31,6 +31,6 @@ def check_plot(path: Path) -> None:
     """
     check_file(path)
     if path.suffix.lower() not in plots.SUFFIXES:
-        raise UsageError(f"unsupported plot format: {path}", hint=f"end its name with {' or '.join(plots.SUFFIXES)}")
+        raise UsageError(f"unsupported plot format: {path}", hint=f"use a name ending in {' or '.join(plots.SUFFIXES)}")
     if importlib.util.find_spec("matplotlib") is None:
         raise UsageError("plots need matplotlib", hint="pip install 'gsrcli[plot]'")

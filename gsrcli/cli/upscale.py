@@ -1,4 +1,4 @@
-"""``gsr upscale``: the main job."""
+"""``gsr upscale``: enlarge pictures."""
 
 from __future__ import annotations
 
@@ -28,56 +28,71 @@ __all__ = ["upscale"]
 EXAMPLES = """
 [bold]Examples[/bold]
 
-  gsr upscale photo.png --scale 6.5                       photo_x6.5.png beside it
+  gsr upscale photo.png --scale 6.5                       writes photo_x6.5.png next to the input
 
   gsr upscale photo.jpg --size 3840x2160 -o poster.png
 
-  gsr upscale scans/ --scale 2 -o large/ --recursive      a folder, resumed where it stopped
+  gsr upscale scans/ --scale 2 -o large/ --recursive      run it again to resume
 """
 
 
 def upscale(
-    inputs: Annotated[list[str], typer.Argument(metavar="INPUT", help="Pictures, folders or patterns.")],
+    inputs: Annotated[list[str], typer.Argument(metavar="INPUT", help="Pictures, folders or glob patterns.")],
     scale: Annotated[
-        float | None, typer.Option("--scale", "-s", help="Enlargement of both sides, any fraction.")
+        float | None, typer.Option("--scale", "-s", help="Scale factor for both sides, any number from 1 up.")
     ] = None,
-    size: Annotated[str | None, typer.Option(metavar="WIDTHxHEIGHT", help="Exact size, such as 3840x2160.")] = None,
-    width: Annotated[int | None, typer.Option(help="Exact width; the height follows.")] = None,
-    height: Annotated[int | None, typer.Option(help="Exact height; the width follows.")] = None,
+    size: Annotated[
+        str | None, typer.Option(metavar="WIDTHxHEIGHT", help="Exact output size, such as 3840x2160.")
+    ] = None,
+    width: Annotated[int | None, typer.Option(help="Exact output width; the height follows.")] = None,
+    height: Annotated[int | None, typer.Option(help="Exact output height; the width follows.")] = None,
     output: Annotated[
         str | None,
         typer.Option(
-            "--output", "-o", metavar="PATH", help="A file for one input, else a folder. Default: beside the input."
+            "--output",
+            "-o",
+            metavar="PATH",
+            help="Output file (for a single picture) or folder (default: next to the input).",
         ),
     ] = None,
     format: Annotated[
-        str | None, typer.Option(help="png, jpg, webp, tiff, bmp or avif. Default: as the input.", metavar="FORMAT")
+        str | None,
+        typer.Option(
+            metavar="FORMAT", help="Output format: png, jpg, webp, tiff, bmp or avif (default: that of the input)."
+        ),
     ] = None,
-    quality: Annotated[int | None, typer.Option(min=1, max=100, help="Of JPEG, WebP and AVIF.")] = None,
+    quality: Annotated[
+        int | None, typer.Option(min=1, max=100, help="JPEG, WebP or AVIF quality (default: 95, 95 or 90).")
+    ] = None,
     model: Annotated[
-        str, typer.Option("--model", "-m", help="A name that gsr weights list shows, or the path of a checkpoint.")
+        str, typer.Option("--model", "-m", help="Model name (see gsr weights list), or path of a checkpoint.")
     ] = DEFAULT_MODEL,
     device: Device = "auto",
     precision: Arithmetic = "auto",
     tile: Tile = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace outputs that exist; else they are skipped.")
+        bool, typer.Option("--overwrite", help="Replace existing outputs instead of skipping them.")
     ] = False,
-    recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Look into folders in folders.")] = False,
-    strip_metadata: Annotated[bool, typer.Option("--strip-metadata", help="Drop EXIF and XMP.")] = False,
+    recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Search subfolders too.")] = False,
+    strip_metadata: Annotated[
+        bool, typer.Option("--strip-metadata", help="Do not copy EXIF and XMP to the output.")
+    ] = False,
     max_pixels: Annotated[
-        int | None, typer.Option(min=1, help="Largest input taken, in pixels; guards against decompression bombs.")
+        int | None,
+        typer.Option(
+            min=1, help="Largest input accepted, in pixels (default: 500 million); guards against decompression bombs."
+        ),
     ] = None,
     json: Json = False,
     verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Say what runs where, and where the time went.")
+        bool, typer.Option("--verbose", "-v", help="Show the model, device and rasterizer, and the time of each stage.")
     ] = False,
     debug: Debug = False,
 ) -> None:
     """Enlarge pictures by any factor."""
     console = Console(json)
-    again = "run the same command again to go on; what is done is not done twice"
-    with reporting(console, debug, "run the same command without --overwrite to go on" if overwrite else again):
+    again = "run the same command again to resume; pictures already done are skipped"
+    with reporting(console, debug, "run the same command without --overwrite to resume" if overwrite else again):
         began = time.perf_counter()
         with console.status("looking for pictures …"):
             from gsrcli.cli.batch import Batch
@@ -89,7 +104,7 @@ def upscale(
 
             target = Target(scale, Size.parse(size) if size else None, width, height)
             jobs = plan_jobs(inputs, _path(output), target.label, _suffix(format), recursive)
-            todo = [job for job in jobs if overwrite or not os.path.exists(job.target)]  # noqa: PTH110 (names too long)
+            todo = [job for job in jobs if overwrite or not os.path.exists(job.output)]  # noqa: PTH110 (names too long)
             if todo:
                 require_weights(model)
         outcomes, facts = [], {}
@@ -98,7 +113,7 @@ def upscale(
             batch = Batch(
                 load, target, console, quality, overwrite, strip_metadata, max_pixels or DEFAULT_MAX_PIXELS, debug
             )
-            outcomes = batch.run(sorted(todo, key=_is_there))
+            outcomes = batch.run(sorted(todo, key=_input_exists))
             if batch.upscaler:
                 facts = {**_facts(model, batch.upscaler), "seconds": batch.seconds()}
         _finish(jobs, outcomes, facts, time.perf_counter() - began, console, verbose)
@@ -108,23 +123,23 @@ upscale.__doc__ = f"{upscale.__doc__}\n{EXAMPLES}"
 
 
 def _path(output: str | None) -> Path | None:
-    """The path of --output.
+    """Return the path that --output gives.
 
     Raises:
-        UsageError: it is empty.
+        UsageError: the path is empty.
     """
     if output == "":
         from gsrcli.errors import UsageError
 
-        raise UsageError("--output is empty", hint="is a variable not set? The current folder is called .")
+        raise UsageError("--output is empty", hint="is a variable unset? Write . for the current folder")
     return None if output is None else Path(output)
 
 
 def _suffix(format: str | None) -> str | None:
-    """The file name suffix of --format.
+    """Return the file name suffix that --format gives.
 
     Raises:
-        UsageError: no such format can be written.
+        UsageError: the format is unsupported.
     """
     if format is None:
         return None
@@ -133,24 +148,24 @@ def _suffix(format: str | None) -> str | None:
 
     suffix = f".{format.lower().lstrip('.')}"
     if suffix not in OUTPUT_SUFFIXES:
-        raise UsageError(f"{format} pictures cannot be written", hint=f"use one of {' '.join(OUTPUT_SUFFIXES)}")
+        raise UsageError(f"unsupported output format: {format}", hint=f"use one of {' '.join(OUTPUT_SUFFIXES)}")
     return suffix
 
 
 def _upscaler(model: str, device: str, precision: Precision, tile: int | None, console: Console) -> Upscaler:
     from gsrcli.upscaling.upscaler import Upscaler
 
-    with console.transfers() as report:
+    with console.downloads() as report:
         return Upscaler.load(model, device, precision, tile, report)
 
 
-def _is_there(job: Job) -> bool:
-    """Whether there is a file: what is missing is told of first, before the model is loaded."""
-    return os.path.exists(job.source)  # noqa: PTH110 (names too long)
+def _input_exists(job: Job) -> bool:
+    """Return whether the input exists: missing ones go first, to be reported before the model is loaded."""
+    return os.path.exists(job.input)  # noqa: PTH110 (names too long)
 
 
 def _facts(model: str, upscaler: Upscaler) -> dict[str, Any]:
-    """What ran where."""
+    """Return the model, device, precision and rasterizer used, as plain data."""
     from gsrcli.rasterizer import backend
 
     device = upscaler.device
@@ -172,12 +187,12 @@ def _finish(
     console: Console,
     verbose: bool,
 ) -> None:
-    """Tell what was done, in one line or one object, and exit with 1 if anything failed."""
-    by_source = {outcome.input: outcome for outcome in outcomes}
+    """Print a summary, as one line or one JSON object, and exit with 1 if any picture failed."""
+    by_input = {outcome.input: outcome for outcome in outcomes}
     results: list[dict[str, Any]] = []
     for job in jobs:
-        outcome = by_source.get(str(job.source))
-        row = asdict(outcome) if outcome else {"input": str(job.source), "output": str(job.target), "status": "skipped"}
+        outcome = by_input.get(str(job.input))
+        row = asdict(outcome) if outcome else {"input": str(job.input), "output": str(job.output), "status": "skipped"}
         results.append({key: value for key, value in row.items() if value is not None})
     counts = Counter(row["status"] for row in results)
     if verbose and facts:
@@ -193,13 +208,13 @@ def _finish(
 
 
 def _summary(results: list[dict[str, Any]], counts: Counter[str], seconds: float) -> str:
-    """One line: the picture, where there is one, or the counts."""
+    """Return one line: the output if it is the only one, otherwise the counts."""
     if len(results) == 1 and counts["done"]:
         row = results[0]
         return f"{row['output']}: {row['width']}x{row['height']} in {seconds:.1f} s"
     parts = [f"{counts['done']} done"]
     if counts["skipped"]:
-        parts.append(f"{counts['skipped']} skipped (there already; --overwrite replaces them)")
+        parts.append(f"{counts['skipped']} skipped (output exists; use --overwrite to replace)")
     if counts["failed"]:
         parts.append(f"{counts['failed']} failed")
     return f"{', '.join(parts)} in {seconds:.1f} s"

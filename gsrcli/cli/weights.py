@@ -1,4 +1,4 @@
-"""``gsr weights``: what there is, where it is, and that it is what it should be."""
+"""``gsr weights``: list, download, verify, import and remove weights."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ __all__ = ["weights"]
 
 weights = typer.Typer(
     name="weights",
-    help="List, fetch and check trained weights.",
+    help="List, download, verify, import and remove trained weights.",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Names = Annotated[list[str], typer.Argument(metavar="NAME", help="As gsr weights list shows them.")]
+Names = Annotated[list[str], typer.Argument(metavar="NAME", help="Names of weights (see gsr weights list).")]
 SomeNames = Annotated[
-    list[str] | None, typer.Argument(metavar="NAME", help="As gsr weights list shows them. Default: all here.")
+    list[str] | None,
+    typer.Argument(metavar="NAME", help="Names of weights (default: all that are on this machine)."),
 ]
 
 
@@ -36,7 +37,7 @@ def list_weights(
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """List all weights. The size of those that are not on this machine is about what would be downloaded."""
+    """List all weights. For weights not on this machine, the size is the approximate size of the download."""
     console = Console(json)
     with reporting(console, debug):
         from gsrcli.weights.store import Store
@@ -54,26 +55,29 @@ def list_weights(
 
 @weights.command()
 def fetch(
-    names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="As gsr weights list shows them.")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="All that gsrcli knows by name.")] = False,
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="NAME", help="Names of weights (see gsr weights list).")
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Download all weights that gsr knows.")] = False,
     debug: Debug = False,
 ) -> None:
     """Download weights. Those already present are verified, not downloaded again; interrupted downloads resume."""
     console = Console()
-    with reporting(console, debug, "run the same command again to go on"), console.transfers() as report:
+    with reporting(console, debug, "run the same command again to resume"), console.downloads() as report:
         from gsrcli.errors import UsageError
         from gsrcli.weights.catalog import published
 
         if bool(names) == everything:
-            raise UsageError("say which weights: NAME... or --all", hint="gsr weights list shows them")
+            raise UsageError("give either names of weights or --all", hint="gsr weights list shows the names")
         _each(names or published(), lambda entry: console.result(str(entry.fetch(report)), {}), console, debug)
 
 
 @weights.command()
 def path(
-    name: Annotated[str | None, typer.Argument(help="As gsr weights list shows it.")] = None, debug: Debug = False
+    name: Annotated[str | None, typer.Argument(help="Name of weights (see gsr weights list).")] = None,
+    debug: Debug = False,
 ) -> None:
-    """Print where weights are kept, or the checkpoint of NAME."""
+    """Print the folder of weights, or the path of the checkpoint called NAME."""
     console = Console()
     with reporting(console, debug):
         from gsrcli.weights.store import Store
@@ -84,7 +88,7 @@ def path(
 
 @weights.command()
 def verify(names: SomeNames = None, debug: Debug = False) -> None:
-    """Read weights through, and tell whether they are what they should be."""
+    """Verify weights: read them in full and compare their digests."""
     console = Console()
     with reporting(console, debug):
         from gsrcli.weights.store import Store
@@ -97,12 +101,14 @@ def verify(names: SomeNames = None, debug: Debug = False) -> None:
 def import_weights(
     files: Annotated[
         list[Path],
-        typer.Argument(metavar="FILE", help="As their authors released them, or a .safetensors checkpoint."),
+        typer.Argument(metavar="FILE", help="Files that a model's authors released, or one .safetensors checkpoint."),
     ],
-    name: Annotated[str | None, typer.Option(help="Whose weights these are, or what to call your own.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the released weights, or a name for your checkpoint.")
+    ] = None,
     debug: Debug = False,
 ) -> None:
-    """Import weights: the files that a model's authors released, or a checkpoint."""
+    """Import weights from the files that a model's authors released, or from a checkpoint."""
     console = Console()
     with reporting(console, debug):
         from gsrcli.errors import UsageError
@@ -117,19 +123,21 @@ def import_weights(
         elif name:
             console.result(str(store.entry(name).import_released(files)), {})
         else:
-            raise UsageError("say whose weights these are: --name NAME", hint="gsr weights list shows the names")
+            raise UsageError(
+                "the name of these weights is missing: add --name NAME", hint="gsr weights list shows the names"
+            )
 
 
 @weights.command()
 def remove(names: Names, debug: Debug = False) -> None:
-    """Delete weights from this machine, and forget which files they were made of."""
+    """Delete weights from this machine, with the record of the files they were made from."""
     console = Console()
     with reporting(console, debug):
         _each(names, lambda entry: entry.remove(), console, debug)
 
 
 def _each(names: Iterable[str], action: Callable[[Entry], None], console: Console, debug: bool) -> None:
-    """Do this with the weights of every name; report failures, and go on with the rest."""
+    """Apply an action to the weights of each name; report failures and continue with the rest."""
     from gsrcli.errors import GsrError
     from gsrcli.weights.store import Store
 
@@ -148,7 +156,7 @@ def _each(names: Iterable[str], action: Callable[[Entry], None], console: Consol
 
 
 def _facts(entry: Entry) -> dict[str, Any]:
-    """Return what is known of weights, and whether they are here, as plain data."""
+    """Return what is known about weights, and whether they are on this machine, as plain data."""
     size = entry.path.stat().st_size if entry.is_present else None
     if entry.published is None:
         return {"name": entry.name, "where": "imported", "bytes": size}
@@ -182,7 +190,7 @@ def _size(count: int) -> str:
 
 
 def _shown(scores: dict[str, Any], protocols: list[str]) -> str:
-    """The scores at ×4, with the number of the note that says how they were measured."""
+    """Return the scores at ×4 with the number of the note that says how they were measured."""
     at_4 = {dataset: by_scale["4"] for dataset, by_scale in scores["psnr"].items() if "4" in by_scale}
     listed = ", ".join(f"{dataset} {psnr:.2f}" for dataset, psnr in at_4.items())
     return f"{listed} ({protocols.index(scores['protocol']) + 1})" if listed else ""

@@ -1,4 +1,4 @@
-"""Decoding and encoding: colour, transparency, bit depth, profile, metadata. Needs no torch."""
+"""Decode and encode picture files: colour, transparency, bit depth, profile and metadata. Needs no torch."""
 
 from __future__ import annotations
 

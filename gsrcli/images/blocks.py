@@ -1,4 +1,4 @@
-"""Rows of a picture in blocks, worked on by several threads: what the lossless writers share."""
+"""Process a picture in blocks of rows on several threads, for the PNG and TIFF encoders."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from gsrcli.images.picture import Picture, Pixels
 __all__ = ["DEFLATE_LEVEL", "interleaved", "map_blocks", "rows_per_block"]
 
 DEFLATE_LEVEL = 1  # 6 takes about seven times as long and saves a tenth of the bytes
-_BLOCK_BYTES = 1 << 20  # large enough to compress well, small enough for 1 megapixel to busy several threads
+_BLOCK_BYTES = 1 << 20  # large enough to compress well, small enough for 1 megapixel to occupy several threads
 _THREADS = min(16, os.cpu_count() or 1)
 
 Result = TypeVar("Result")
 
 
 def rows_per_block(picture: Picture) -> int:
-    """Rows in a block; all blocks but the last have as many. It depends on the picture alone."""
+    """Return the number of rows in every block but the last. It depends on the picture alone."""
     return max(1, _BLOCK_BYTES // (picture.size.width * picture.bytes_per_pixel))
 
 
 def interleaved(picture: Picture, start: int, stop: int) -> Pixels:
-    """Rows ``start`` to ``stop`` as ``(rows, W, C)``, alpha, if any, as the last channel."""
+    """Return rows [start, stop) as ``(rows, W, C)``, with alpha, if any, as the last channel."""
     pixels = picture.pixels[start:stop]
     if picture.alpha is None:
         return pixels
@@ -34,7 +34,7 @@ def interleaved(picture: Picture, start: int, stop: int) -> Pixels:
 
 
 def map_blocks(work: Callable[[int, int], Result], picture: Picture) -> Iterator[Result]:
-    """``work(start, stop)`` for every block of rows, in order; threads help, as zlib and numpy drop the GIL."""
+    """Yield ``work(start, stop)`` for every block of rows in order, using threads: zlib and numpy release the GIL."""
     height = picture.size.height
     step = rows_per_block(picture)
     starts = range(0, height, step)

@@ -1,4 +1,4 @@
-"""Files to pictures."""
+"""Decode picture files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from gsrcli.size import Size
 __all__ = ["DEFAULT_MAX_PIXELS", "probe", "read_picture"]
 
 DEFAULT_MAX_PIXELS = 500_000_000
-"""Larger pictures are refused unless asked for: a file of a few bytes can claim any size."""
+"""Default limit on the size of inputs, because a file of a few bytes can claim any size."""
 
 _READERS = [
     *("PNG", "JPEG", "TIFF", "BMP", "GIF"),
@@ -42,20 +42,20 @@ _PREMULTIPLIED, _STRAIGHT = 1, 2
 
 
 def read_picture(path: str | os.PathLike[str], *, max_pixels: int | None = DEFAULT_MAX_PIXELS) -> Picture:
-    """Decode a PNG, JPEG, WebP, TIFF, BMP, AVIF or single-frame GIF file, told by its content.
+    """Decode a PNG, JPEG, WebP, TIFF, BMP, AVIF or single-frame GIF file, recognized by its content.
 
-    The picture is turned upright, colours come as grey or RGB (palettes are resolved; CMYK and Lab are
-    converted to sRGB through their colour profile), and 16 bits a channel stay 16. AVIF files of 10 and
-    12 bits are read at 8.
+    The picture is turned upright and converted to grey or RGB: palettes are resolved, and CMYK and Lab are
+    converted to sRGB through their colour profile. 16 bits per channel are kept; AVIF files of 10 and 12 bits
+    are read as 8 bits.
 
     Args:
-        path: the file; its name may hold any characters.
-        max_pixels: refuse pictures of more pixels, before decoding them; None takes any.
+        path: the file; its name may contain any characters.
+        max_pixels: largest picture to decode, in pixels; None for no limit.
 
     Raises:
         LimitError: the picture has more than ``max_pixels``.
-        PictureError: the file is missing, unreadable, damaged, of another format, animated, has several
-            pages, or has pixels that are not 8- or 16-bit integers.
+        PictureError: the file is missing, unreadable, damaged, of an unsupported format, animated, has several
+            pages, or its pixels are not 8- or 16-bit integers.
         GsrError: OpenCV, which decodes 16-bit colour, cannot be loaded.
     """
     with _reading(path), Path(path).open("rb") as file:
@@ -87,7 +87,7 @@ def read_picture(path: str | os.PathLike[str], *, max_pixels: int | None = DEFAU
 
 
 def probe(path: str | os.PathLike[str], *, max_pixels: int | None = DEFAULT_MAX_PIXELS) -> Size:
-    """Return the size of the upright picture, from the header alone. Raises as `read_picture` does."""
+    """Read the size of the upright picture from the header alone. Raises like `read_picture`."""
     with (
         _reading(path),
         Path(path).open("rb") as file,
@@ -101,10 +101,10 @@ def probe(path: str | os.PathLike[str], *, max_pixels: int | None = DEFAULT_MAX_
 
 @contextmanager
 def _reading(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Whatever the operating system or a decoder raises, as a `PictureError` naming the file."""
+    """Turn exceptions of the operating system and of decoders into a `PictureError` that names the file."""
     try:
         yield
-    except (GsrError, MemoryError, AttributeError, NameError):  # the last two are mistakes of ours
+    except (GsrError, MemoryError, AttributeError, NameError):  # the last two are bugs in this module
         raise
     except OSError as error:
         reason = error.strerror.lower() if error.strerror else "the file is damaged or cut short"
@@ -120,9 +120,9 @@ _pillow_limit: int | None = None
 
 @contextmanager
 def _unlimited_pillow() -> Iterator[None]:
-    """Set Pillow's own limit aside while any thread decodes: ours is checked in its place, and can be lifted.
+    """Disable Pillow's own limit while any thread decodes; ``max_pixels`` replaces it.
 
-    Pillow's is one number for the whole process, and is looked up in the midst of decoding too.
+    Pillow's limit is one number for the whole process, and is also checked during decoding.
     """
     global _lifted_by, _pillow_limit
     with _lifting:
@@ -164,7 +164,7 @@ def _check_pixels(path: str | os.PathLike[str], size: Size, max_pixels: int | No
 
 
 def _webp_canvas(file: BinaryIO) -> Size:
-    """Return the canvas that the extended header of a WebP file claims; (0, 0) without it, when 16383 is the limit."""
+    """Return the canvas size in the extended header of a WebP file; (0, 0) without one, as sides then end at 16383."""
     head = file.read(30)
     file.seek(0)
     if head[12:16] != b"VP8X" or len(head) < 30:
@@ -180,17 +180,17 @@ def _why_unidentified(start: bytes, file: BinaryIO) -> str:
         bits, sample_format = metadata.tiff_tag(data, _BITS), metadata.tiff_tag(data, _SAMPLE_FORMAT)
         if bits is not None:
             kind = {2: "signed", 3: "floating-point"}.get(sample_format or 1, "integer")
-            return f"pixels of this kind ({bits}-bit {kind}) are not supported, or the file is damaged"
+            return f"{bits}-bit {kind} pixels are not supported, or the file is damaged"
     if start.startswith(_STARTS) or start[4:12] in (b"ftypavif", b"ftypavis"):
         return "the file is damaged or cut short"
-    known = ", ".join(_READERS)
-    return f"it is not a picture in a known format ({known})"
+    supported = ", ".join(_READERS)
+    return f"it is not a picture in a supported format ({supported})"
 
 
 def _add_late_metadata(image: Image.Image, file: BinaryIO) -> None:
-    """Add the EXIF and XMP that follow the pixels of a PNG file, where some programs put them, to ``image.info``.
+    """Add to ``image.info`` the EXIF and XMP that some programs write after the pixels of a PNG file.
 
-    Pillow comes to them only in decoding all the pixels.
+    Pillow reads them only after it has decoded all pixels.
     """
     position = file.tell()
     file.seek(8)
@@ -205,7 +205,7 @@ def _add_late_metadata(image: Image.Image, file: BinaryIO) -> None:
 
 
 def _xmp_in_text(chunk: bytes) -> bytes | None:
-    """The XMP packet in a PNG text chunk: keyword, compressed or not, method, language, translated keyword, text."""
+    """Return the XMP packet in an iTXt chunk: keyword, compression flag, method, language, translated keyword, text."""
     keyword, _, rest = chunk.partition(b"\0")
     fields = rest[2:].split(b"\0", 2)
     if keyword != b"XML:com.adobe.xmp" or len(fields) < 3:
@@ -218,7 +218,7 @@ def _xmp_in_text(chunk: bytes) -> bytes | None:
 
 def _refuse_several_frames(path: str | os.PathLike[str], image: Image.Image) -> None:
     if image.format == "MPO":
-        return  # a JPEG photo followed by previews, depth or gain maps, as telephones write it
+        return  # a JPEG photo followed by previews, depth or gain maps, as phones write it
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         pages = 0
         for frame in range(image.n_frames):
@@ -227,22 +227,23 @@ def _refuse_several_frames(path: str | os.PathLike[str], image: Image.Image) -> 
             pages += not int(image.tag_v2.get(_SUBFILE_TYPE, 0)) & 5
         image.seek(0)
         if pages > 1:
-            raise PictureError(f"cannot read {path}: it has {pages} pages", hint="split it into one file a page")
+            raise PictureError(f"cannot read {path}: it has {pages} pages", hint="split it into one file per page")
     elif getattr(image, "is_animated", False):
         raise PictureError(f"cannot read {path}: it is animated", hint="extract its frames first")
 
 
 def _stored_size(image: Image.Image) -> Size:
-    if isinstance(image, TiffImagePlugin.TiffImageFile):  # its .size is already turned
+    if isinstance(image, TiffImagePlugin.TiffImageFile):  # its .size is that of the upright picture
         tags = image.tag_v2
         return Size(int(tags[TiffImagePlugin.IMAGELENGTH]), int(tags[TiffImagePlugin.IMAGEWIDTH]))
     return Size.from_pillow(image.size)
 
 
 def _exif_block(image: Image.Image) -> bytes | None:
-    """The EXIF block of any format but TIFF."""
+    """Return the EXIF block of any format but TIFF."""
     block = image.info.get("exif")
-    if block is None and "Raw profile type exif" in image.info:  # as old ImageMagick put it into PNG files
+    # Old versions of ImageMagick wrote EXIF to PNG files like this.
+    if block is None and "Raw profile type exif" in image.info:
         block = bytes.fromhex("".join(str(image.info["Raw profile type exif"]).split("\n")[3:]))
     return block.removeprefix(b"Exif\0\0") if isinstance(block, bytes) else None
 
@@ -253,7 +254,7 @@ def _xmp_packet(image: Image.Image) -> bytes | None:
 
 
 def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 to 8; where there is none, that of XMP."""
+    """Return the orientation in EXIF, otherwise in XMP, 1 to 8; 1 if neither has one."""
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         tag = image.tag_v2.get(_ORIENTATION)
         exif = tag if isinstance(tag, int) and 1 <= tag <= 8 else None
@@ -263,7 +264,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _metadata(image: Image.Image, data: bytes) -> tuple[bytes | None, bytes | None]:
-    """EXIF and XMP, upright."""
+    """Return EXIF and XMP with orientation 1."""
     tiff = image.format == "TIFF"
     exif = metadata.exif_from_tiff(data) if tiff else metadata.exif_upright(_exif_block(image) or b"")
     xmp = _xmp_packet(image)
@@ -280,11 +281,11 @@ def _dpi(image: Image.Image, orientation: int) -> tuple[float, float] | None:
     if not isinstance(dpi, tuple) or len(dpi) != 2:
         return None
     x, y = (float(value) for value in (dpi if orientation <= 4 else dpi[::-1]))
-    return (x, y) if 0 < x < 65536 and 0 < y < 65536 else None  # nan and inf stand in some files
+    return (x, y) if 0 < x < 65536 and 0 < y < 65536 else None  # some files contain nan and inf
 
 
 def _is_deep_colour(image: Image.Image, data: bytes) -> bool:
-    """Whether there are 16 bits a channel in more than one channel, of which Pillow would keep 8."""
+    """Return whether several channels have 16 bits each, of which Pillow would keep 8."""
     if image.format == "PNG":
         bits = data[24]
     elif isinstance(image, TiffImagePlugin.TiffImageFile):
@@ -295,7 +296,7 @@ def _is_deep_colour(image: Image.Image, data: bytes) -> bool:
 
 
 def _decode_deep_colour(path: str | os.PathLike[str], image: Image.Image, data: bytes) -> tuple[Pixels, Pixels | None]:
-    """Pixels and alpha of a 16-bit PNG or TIFF file as stored, not turned, through OpenCV."""
+    """Decode a 16-bit PNG or TIFF file with OpenCV; return pixels and alpha as stored, not turned."""
     grey = premultiplied = False
     has_alpha = True
     if isinstance(image, TiffImagePlugin.TiffImageFile):
@@ -303,9 +304,9 @@ def _decode_deep_colour(path: str | os.PathLike[str], image: Image.Image, data: 
         if tags.get(_PHOTOMETRIC) != _RGB or tags.get(_PLANES, 1) != 1:
             kind = image.mode if tags.get(_PHOTOMETRIC) != _RGB else "separate colour planes"
             raise PictureError(
-                f"cannot read {path}: 16-bit TIFF as {kind} is not supported", hint="save it as 16-bit RGB"
+                f"cannot read {path}: 16-bit TIFF in {kind} is not supported", hint="save it as 16-bit RGB"
             )
-        extra = tags.get(_EXTRA_SAMPLES, (_STRAIGHT,))[0]  # a fourth channel of no stated kind is what all take it for
+        extra = tags.get(_EXTRA_SAMPLES, (_STRAIGHT,))[0]  # programs take an undeclared fourth channel for alpha
         has_alpha, premultiplied = extra in (_PREMULTIPLIED, _STRAIGHT), extra == _PREMULTIPLIED
         data = metadata.exif_upright(data) or data  # OpenCV would turn it
     else:
@@ -327,14 +328,14 @@ def _decode_deep_colour(path: str | os.PathLike[str], image: Image.Image, data: 
 
 
 def _unmultiplied(pixels: Pixels, alpha: Pixels) -> Pixels:
-    """16-bit colours divided by alpha, rounded; 0 where alpha is 0."""
+    """Divide 16-bit colours by alpha, rounded; colours are 0 where alpha is 0."""
     wide, divisor = pixels.astype(np.uint32) * 65535, np.maximum(alpha, 1)[..., None].astype(np.uint32)
     straight: Pixels = np.minimum((wide + divisor // 2) // divisor, 65535).astype(np.uint16)
     return straight
 
 
 def _to_arrays(path: str | os.PathLike[str], image: Image.Image) -> tuple[Pixels, Pixels | None]:
-    """Pixels and alpha of a loaded Pillow image: 8 bits of any kind, or 16-bit grey."""
+    """Return pixels and alpha of a loaded Pillow image: 8 bits of any mode, or 16-bit grey."""
     if image.mode.startswith("I;16"):
         return _deep_grey(image)
     if image.mode in ("1", "L", "LA", "La"):
@@ -351,7 +352,7 @@ def _to_arrays(path: str | os.PathLike[str], image: Image.Image) -> tuple[Pixels
 
 
 def _scale_transparent_value(image: Image.Image, bits: int) -> None:
-    """Pillow scales PNG grey of 2 and 4 bits up to 255, but not the one value that is transparent."""
+    """Scale the transparent value of a PNG in grey of 2 or 4 bits to 255, as Pillow does only with the pixels."""
     value = image.info.get("transparency")
     if value is not None and value < 2**bits < 256:
         image.info["transparency"] = value * 255 // (2**bits - 1)
@@ -360,7 +361,7 @@ def _scale_transparent_value(image: Image.Image, bits: int) -> None:
 def _deep_grey(image: Image.Image) -> tuple[Pixels, Pixels | None]:
     values = np.asarray(image).astype(np.uint16)[..., None]
     if isinstance(image, TiffImagePlugin.TiffImageFile):
-        top = 2 ** image.tag_v2[_BITS][0] - 1  # 12 bits come unscaled
+        top = 2 ** image.tag_v2[_BITS][0] - 1  # Pillow does not scale 12 bits
         if top < 65535:
             values = (values.astype(np.uint32) * 65535 // top).astype(np.uint16)
         if image.tag_v2.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
@@ -370,7 +371,7 @@ def _deep_grey(image: Image.Image) -> tuple[Pixels, Pixels | None]:
 
 
 def _upright(array: Pixels, orientation: int) -> Pixels:
-    """The stored rows and columns as they are meant to be seen, contiguous and writable."""
+    """Turn stored pixels upright; return them contiguous and writable."""
     if orientation > 4:
         array = array.swapaxes(0, 1)
     if orientation in (2, 3, 6, 7):

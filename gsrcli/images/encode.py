@@ -1,4 +1,4 @@
-"""Pictures to files."""
+"""Encode and write picture files."""
 
 from __future__ import annotations
 
@@ -32,27 +32,27 @@ def write_picture(
     quality: int | None = None,
     overwrite: bool = True,
 ) -> None:
-    """Write a picture in the format of the file's suffix; the file appears complete or not at all.
+    """Write a picture in the format given by the file's suffix; the file appears complete or not at all.
 
-    See `losses` for what a format cannot hold.
+    See `losses` for what a format does not keep.
 
     Args:
-        picture: of any size that the format allows.
-        path: the file; where it is a link, what it points to is replaced.
-        quality: of JPEG, WebP and AVIF, 1 to 100, or None for the default (95, 95 and 90); JPEG and AVIF
-            keep full colour resolution. The other formats are lossless and do not use it.
+        picture: the picture, of any size that the format allows.
+        path: the file; if it is a link, the file that it points to is replaced.
+        quality: JPEG, WebP or AVIF quality, 1 to 100, or None for the default (95, 95 or 90); JPEG and AVIF
+            keep full colour resolution. The other formats are lossless and ignore it.
         overwrite: whether to replace an existing file.
 
     Raises:
         LimitError: the picture is too large for the format.
-        PictureError: the file exists and may not be replaced, cannot be written, or the format has no
-            transparency, which the picture has.
+        PictureError: the file exists and may not be replaced, the file cannot be written, or the picture has
+            transparency that the format cannot keep.
         UsageError: the suffix is unknown, or ``quality`` is out of range.
     """
     check_output(path, picture.size, alpha=not picture.opaque, bytes_per_pixel=picture.bytes_per_pixel)
     if quality is not None and not 1 <= quality <= 100:
-        raise UsageError(f"quality is 1 to 100, not {quality}")
-    exists = PictureError(f"cannot write {path}: it exists", hint="add --overwrite to replace it")
+        raise UsageError(f"invalid quality {quality}: use a number from 1 to 100")
+    exists = PictureError(f"cannot write {path}: the file exists", hint="add --overwrite to replace it")
     if not overwrite and os.path.lexists(path):
         raise exists
     try:
@@ -63,7 +63,7 @@ def write_picture(
         raise PictureError(f"cannot write {path}: {error}") from error
     try:
         write_whole(path, data, overwrite=overwrite)
-    except FileExistsError:  # it came while the picture was encoded
+    except FileExistsError:  # it was created while the picture was encoded
         raise exists from None
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
@@ -73,22 +73,22 @@ def write_picture(
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder to write pictures into, unless it is there.
+    """Create a folder for pictures, unless it exists.
 
     Raises:
-        PictureError: it cannot be made.
+        PictureError: the folder cannot be created.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise PictureError(f"cannot make the folder {folder}: {(error.strerror or str(error)).lower()}") from error
+        raise PictureError(f"cannot create the folder {folder}: {(error.strerror or str(error)).lower()}") from error
 
 
 def losses(picture: Picture, form: Format) -> list[str]:
-    """What of a picture its format cannot hold, for people to read: empty where all of it is kept."""
+    """Return what a format does not keep of a picture, in words; empty if it keeps everything."""
     lost = []
     if picture.bits == 16 and not form.sixteen_bit:
-        lost.append("8 of 16 bits a channel")
+        lost.append("16 bits per channel")
     if not picture.opaque and not form.alpha:
         lost.append("transparency")
     if not form.profile:
@@ -108,7 +108,7 @@ def _encode(picture: Picture, form: Format, quality: int | None) -> bytes:
 
 
 def _with_stated_size(picture: Picture) -> Picture:
-    """The picture with metadata that state its own size."""
+    """Return the picture with its own size in its metadata."""
     return replace(
         picture,
         exif=picture.exif and exif_resized(picture.exif, picture.size),
@@ -121,7 +121,7 @@ def _encode_with_pillow(picture: Picture, form: Format, quality: int | None) -> 
     pixels, icc = to_eight_bits(picture.pixels), picture.icc
     image = Image.fromarray(pixels[..., 0] if picture.grey else pixels)
     if picture.grey and (not form.grey or alpha is not None):
-        if icc and icc[16:20] == b"GRAY":  # a grey profile means nothing to RGB
+        if icc and icc[16:20] == b"GRAY":  # a grey profile is invalid for RGB
             image, icc = to_srgb(image, icc), None
         else:
             image = image.convert("RGB")
@@ -133,7 +133,7 @@ def _encode_with_pillow(picture: Picture, form: Format, quality: int | None) -> 
     if form.name == "JPEG":
         options["subsampling"] = "4:4:4"
     elif form.name == "AVIF":
-        # Speed 8 of 10 takes half the time of the default, 6, for a sixth more bytes.
+        # Speed 8 of 10 takes half the time of the default, 6, and gives files a sixth larger.
         options |= {"subsampling": "4:0:0" if image.mode == "L" else "4:4:4", "speed": 8}
     if form.profile:
         options |= _metadata_options(picture, form, icc)
@@ -150,6 +150,6 @@ def _metadata_options(picture: Picture, form: Format, icc: bytes | None) -> dict
             if value and len(value) > most:
                 raise PictureError(
                     f"JPEG cannot hold {len(value)} bytes of {name}",
-                    hint="add --strip-metadata, or choose a .png file",
+                    hint="add --strip-metadata, or write a .png file",
                 )
     return {name: value for name, value in options.items() if value}

@@ -1,9 +1,8 @@
-"""EXIF and XMP: orientation, thumbnail and picture size, and the way in and out of TIFF files.
+"""Edit EXIF and XMP: reset the orientation, drop the thumbnail, update the size, and convert from and to TIFF files.
 
 An EXIF block is a small TIFF structure: directories of tagged entries whose larger values, and further
-directories, lie elsewhere in the block. Blocks are edited in place: writing one anew would move the maker
-notes, whose offsets count from the start of the block, and would trip over the malformed entries that
-cameras write.
+directories, are stored elsewhere in the block. Blocks are edited in place: rewriting one would move the maker
+notes, whose offsets count from the start of the block, and would fail on the malformed entries that cameras write.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ _EXIF_DIRECTORY, _GPS_DIRECTORY, _INTEROPERABILITY_DIRECTORY = 0x8769, 0x8825, 0
 _DIRECTORIES = (_EXIF_DIRECTORY, _GPS_DIRECTORY, _INTEROPERABILITY_DIRECTORY)
 _PIXEL_WIDTH, _PIXEL_HEIGHT = 0xA002, 0xA003
 
-# The tags of a TIFF file's directory that speak of the picture, not of the file's layout.
+# The tags in a TIFF file's directory that describe the picture, not the layout of the file.
 _DESCRIPTIVE = frozenset(
     (
         *(0x010E, 0x010F, 0x0110, 0x0131, 0x0132),  # description, make, model, software, date
@@ -52,16 +51,16 @@ _DESCRIPTIVE = frozenset(
 )
 
 Tags: TypeAlias = dict[int, Union[tuple[int, int, bytes], "Tags"]]
-"""A directory: tag to (kind, count, little-endian bytes), or to a further directory."""
+"""A directory: from tag to (kind, count, little-endian bytes) or to a subdirectory."""
 
 
 class _MalformedError(ValueError):
-    """Not a TIFF structure, or one that points outside itself."""
+    """Data is not a TIFF structure, or an offset points outside it."""
 
 
 @dataclass(frozen=True)
 class _Entry:
-    """One entry of a directory: its kind, its count of values, and where it and its values start."""
+    """An entry of a directory: kind, number of values, and the offsets of the entry and of its values."""
 
     kind: int
     count: int
@@ -84,21 +83,21 @@ class _Tiff:
         self.first = self.number(self.word, 4 if version == 42 else 8)
 
     def number(self, code: str, at: int) -> int:
-        """The integer of a struct code at an offset."""
+        """Read the integer of a struct code at an offset."""
         size = struct.calcsize(self.order + code)
         if not 0 <= at <= len(self.data) - size:
-            raise _MalformedError("points outside itself")
+            raise _MalformedError("an offset points outside")
         value: int = struct.unpack_from(self.order + code, self.data, at)[0]
         return value
 
     def directory(self, at: int) -> tuple[dict[int, _Entry], int]:
-        """The entries of the directory at an offset, by tag, and where its link to the next directory is."""
+        """Read the directory at an offset; return its entries by tag, and the offset of its link to the next one."""
         count, word = self.number(self.counter, at), struct.calcsize(self.order + self.word)
         at += struct.calcsize(self.order + self.counter)
         entry_size = 4 + 2 * word
         entries: dict[int, _Entry] = {}
         if at + count * entry_size > len(self.data):
-            raise _MalformedError("points outside itself")
+            raise _MalformedError("an offset points outside")
         for start in range(at, at + count * entry_size, entry_size):
             kind, values = self.number("H", start + 2), self.number(self.word, start + 4)
             inline = _KIND_SIZES.get(kind, 1) * values <= word
@@ -109,15 +108,15 @@ class _Tiff:
         return entries, at + count * entry_size
 
     def first_number(self, entry: _Entry | None, default: int = 0) -> int:
-        """The first value of an integer entry."""
+        """Return the first value of an integer entry."""
         code = {1: "B", SHORT: "H", LONG: "I", 13: "I", 16: "Q"}.get(entry.kind) if entry else None
         return self.number(code, entry.values_at) if code and entry and entry.count else default
 
     def little_endian(self, entry: _Entry) -> bytes:
-        """The values of an entry as little-endian bytes."""
+        """Return the values of an entry as little-endian bytes."""
         size = _KIND_SIZES.get(entry.kind)
         if size is None or entry.values_at + size * entry.count > len(self.data):
-            raise _MalformedError("points outside itself")
+            raise _MalformedError("an offset points outside")
         values = self.data[entry.values_at : entry.values_at + size * entry.count]
         word = 4 if entry.kind in _RATIONALS else size
         if self.order == ">":
@@ -125,20 +124,20 @@ class _Tiff:
         return values
 
     def put_number(self, target: bytearray, entry: _Entry, kind: int, value: int) -> None:
-        """Make an entry of ``target``, a copy of the data, hold one SHORT or LONG."""
+        """Set an entry of ``target``, a copy of the data, to one SHORT or LONG."""
         word = struct.calcsize(self.order + self.word)
         inline = struct.pack(self.order + {SHORT: "H", LONG: "I"}[kind], value).ljust(word, b"\0")
         struct.pack_into(f"{self.order}H{self.word}{word}s", target, entry.at + 2, kind, 1, inline)
 
 
 def exif_orientation(block: bytes) -> int | None:
-    """The orientation that an EXIF block (or TIFF file) asks for, 1 to 8; None where it has none."""
+    """Return the orientation in an EXIF block or TIFF file, 1 to 8; None if it has none."""
     value = tiff_tag(block, _ORIENTATION)
     return value if value is not None and 1 <= value <= 8 else None
 
 
 def tiff_tag(block: bytes, tag: int) -> int | None:
-    """The first value of an integer tag in the first directory of an EXIF block or TIFF file."""
+    """Return the first value of an integer tag in the first directory of an EXIF block or TIFF file."""
     try:
         tiff = _Tiff(block)
         entries, _ = tiff.directory(tiff.first)
@@ -148,7 +147,7 @@ def tiff_tag(block: bytes, tag: int) -> int | None:
 
 
 def exif_upright(block: bytes) -> bytes | None:
-    """The block (or TIFF file) with orientation 1 and without its thumbnail; None where it is unreadable."""
+    """Return an EXIF block or TIFF file with orientation 1 and without its thumbnail; None if it is unreadable."""
     try:
         tiff = _Tiff(block)
         entries, link_at = tiff.directory(tiff.first)
@@ -164,7 +163,7 @@ def exif_upright(block: bytes) -> bytes | None:
 
 
 def _thumbnail_start(tiff: _Tiff, link_at: int) -> int:
-    """Where the thumbnail starts if it comes last, as it does in nearly all files; otherwise the end."""
+    """Return where the thumbnail starts if it comes last, as in nearly all files; otherwise the end."""
     end = len(tiff.data)
     try:
         thumbnail, _ = tiff.directory(tiff.number(tiff.word, link_at))
@@ -176,7 +175,7 @@ def _thumbnail_start(tiff: _Tiff, link_at: int) -> int:
 
 
 def exif_resized(block: bytes, size: Size) -> bytes:
-    """The block with its picture size, where it states one, changed."""
+    """Return an EXIF block with its picture size, if it has one, changed."""
     try:
         tiff = _Tiff(block)
         entries, _ = tiff.directory(tiff.first)
@@ -196,7 +195,7 @@ def exif_resized(block: bytes, size: Size) -> bytes:
 
 
 def exif_tags(block: bytes) -> Tags:
-    """The descriptive tags of an EXIF block or TIFF file, with its EXIF and GPS directories."""
+    """Return the descriptive tags of an EXIF block or TIFF file, with its EXIF and GPS directories."""
     try:
         tiff = _Tiff(block)
         entries, _ = tiff.directory(tiff.first)
@@ -217,18 +216,18 @@ def _copy_value(tiff: _Tiff, tag: int, entry: _Entry, depth: int) -> tuple[int, 
         if depth:
             return _copy_directory(tiff, tiff.directory(tiff.first_number(entry))[0], depth - 1)
     except _MalformedError:
-        pass  # cameras do write broken entries; the others are good
+        pass  # cameras do write broken entries; keep the others
     return None
 
 
 def exif_from_tiff(file: bytes) -> bytes | None:
-    """The EXIF block of a TIFF file, or None where it says nothing about the picture."""
+    """Return the EXIF block of a TIFF file; None if it has no descriptive tags."""
     tags = exif_tags(file)
     return b"II*\0\x08\0\0\0" + pack_directory(tags, 8) if tags else None
 
 
 def pack_directory(tags: Tags, at: int) -> bytes:
-    """A little-endian classic TIFF directory, with its values and further directories, to stand at ``at``."""
+    """Pack a little-endian classic TIFF directory, with its values and subdirectories, for the offset ``at``."""
     entries, body = [], b""
     body_at = at + 2 + 12 * len(tags) + 4
     for tag in sorted(tags):
@@ -247,23 +246,23 @@ def pack_directory(tags: Tags, at: int) -> bytes:
     return struct.pack("<H", len(tags)) + b"".join(entries) + b"\0\0\0\0" + body
 
 
-_XMP_ORIENTATION = re.compile(rb'(tiff:Orientation(?:="|>))([1-8])')  # as Pillow, which turns TIFF files, has it
+_XMP_ORIENTATION = re.compile(rb'(tiff:Orientation(?:="|>))([1-8])')  # as in Pillow, which turns TIFF files by it
 _XMP_WIDTH = re.compile(rb"((?:exif:PixelXDimension|tiff:ImageWidth)(?:\s*=\s*[\"']|>)\s*)\d+")
 _XMP_HEIGHT = re.compile(rb"((?:exif:PixelYDimension|tiff:ImageLength)(?:\s*=\s*[\"']|>)\s*)\d+")
 
 
 def xmp_orientation(packet: bytes) -> int | None:
-    """The orientation that an XMP packet asks for, 1 to 8, or None."""
+    """Return the orientation in an XMP packet, 1 to 8, or None."""
     match = _XMP_ORIENTATION.search(packet)
     return int(match[2]) if match else None
 
 
 def xmp_upright(packet: bytes) -> bytes:
-    """The packet with orientation 1."""
+    """Return an XMP packet with orientation 1."""
     return _XMP_ORIENTATION.sub(rb"\g<1>1", packet)
 
 
 def xmp_resized(packet: bytes, size: Size) -> bytes:
-    """The packet with its picture size, where it states one, changed."""
+    """Return an XMP packet with its picture size, if it has one, changed."""
     packet = _XMP_WIDTH.sub(rb"\g<1>%d" % size.width, packet)
     return _XMP_HEIGHT.sub(rb"\g<1>%d" % size.height, packet)

@@ -1,4 +1,4 @@
-"""OpenCV, imported only where it is needed."""
+"""Import OpenCV only when it is needed."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ __all__ = ["load_cv2"]
 
 
 def load_cv2() -> ModuleType:
-    """The ``cv2`` module.
+    """Import and return ``cv2``.
 
     Raises:
-        GsrError: it is not installed, or (as on servers without libGL) cannot be loaded.
+        GsrError: it is not installed, or cannot be loaded, as on servers without libGL.
     """
     try:
         import cv2

@@ -1,4 +1,4 @@
-"""A decoded picture, and the arithmetic between its integers and the unit range."""
+"""A decoded picture, and the conversion between its integers and the unit range."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ Pixels = NDArray[Any]
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A picture as it is seen: upright, with its transparency and its metadata.
+    """A decoded picture: upright, with its transparency and metadata.
 
     Attributes:
         pixels: ``(H, W, C)``, uint8 or uint16 over their whole range; C is 1 (grey) or 3 (red, green, blue).
-            Colours are not multiplied by alpha.
-        alpha: ``(H, W)`` of the same type, 0 transparent, or None where the picture has no transparency.
-        icc: the colour profile, byte for byte, or None (by custom sRGB).
-        exif: the EXIF block, from its byte-order mark on; its orientation is 1 and its thumbnail is gone.
-        xmp: the XMP packet; its orientation is 1.
+            Colours are not premultiplied by alpha.
+        alpha: ``(H, W)`` of the same type, 0 for transparent; None for a picture without transparency.
+        icc: colour profile, unchanged, or None, which means sRGB by convention.
+        exif: EXIF block, starting at its byte-order mark, with orientation 1 and without thumbnail.
+        xmp: XMP packet, with orientation 1.
         dpi: pixels per inch, horizontal and vertical.
 
     Raises:
-        ValueError: shapes or types that do not fit together.
+        ValueError: shapes or types are unsupported or do not match.
     """
 
     pixels: Pixels
@@ -55,47 +55,47 @@ class Picture:
 
     @property
     def channels(self) -> int:
-        """Channels of colour: 1 or 3."""
+        """Number of colour channels: 1 or 3."""
         return int(self.pixels.shape[2])
 
     @property
     def grey(self) -> bool:
-        """Whether there is one channel of colour."""
+        """Whether there is one colour channel."""
         return self.channels == 1
 
     @property
     def bits(self) -> int:
-        """Bits a channel: 8 or 16."""
+        """Bits per channel: 8 or 16."""
         return 8 * self.pixels.dtype.itemsize
 
     @property
     def bytes_per_pixel(self) -> int:
-        """Of all channels, alpha included."""
+        """Bytes of all channels of a pixel, alpha included."""
         return (self.channels + (self.alpha is not None)) * self.bits // 8
 
     @property
     def opaque(self) -> bool:
-        """Whether dropping alpha would change nothing that is seen."""
+        """Whether all pixels are opaque, so that alpha can be dropped."""
         return self.alpha is None or bool(self.alpha.min() == np.iinfo(self.alpha.dtype).max)
 
     def save(self, path: str | os.PathLike[str], *, quality: int | None = None) -> None:
-        """Write the picture in the format of the file's suffix; see `gsrcli.images.write_picture`."""
+        """Write the picture in the format given by the file's suffix; see `gsrcli.images.write_picture`."""
         from gsrcli.images.encode import write_picture  # which imports this module
 
         write_picture(self, path, quality=quality)
 
     def without_metadata(self) -> Picture:
-        """The same picture without EXIF and XMP. The colour profile stays: it is part of the colours."""
+        """Return the picture without EXIF and XMP. The colour profile stays, because it defines the colours."""
         return replace(self, exif=None, xmp=None)
 
 
 def to_unit(pixels: Pixels) -> NDArray[np.float32]:
-    """Integers of any shape, uint8 or uint16, as float32 in [0, 1]."""
+    """Convert uint8 or uint16 of any shape to float32 in [0, 1]."""
     return np.divide(pixels, np.iinfo(pixels.dtype).max, dtype=np.float32)
 
 
 def from_unit(values: NDArray[np.floating[Any]], dtype: DTypeLike) -> Pixels:
-    """Finite values of any shape as uint8 or uint16: clipped to [0, 1], scaled, rounded half to even.
+    """Convert finite values of any shape to uint8 or uint16: clip to [0, 1], scale, and round half to even.
 
     ``from_unit(to_unit(x), x.dtype)`` is ``x``.
     """
@@ -108,7 +108,7 @@ def from_unit(values: NDArray[np.floating[Any]], dtype: DTypeLike) -> Pixels:
 
 
 def to_eight_bits(pixels: Pixels) -> Pixels:
-    """Integers of any shape, uint8 or uint16, as uint8 over the same range: 16 bits rounded, 8 as they are."""
+    """Convert uint8 or uint16 of any shape to uint8: 16 bits are scaled and rounded, 8 bits returned as they are."""
     if pixels.dtype == np.uint8:
         return pixels
     table = ((np.arange(65536) + 128) // 257).astype(np.uint8)  # 257 = 65535 / 255
@@ -119,7 +119,7 @@ def to_eight_bits(pixels: Pixels) -> Pixels:
 def bleed_alpha(pixels: Pixels, alpha: Pixels) -> Pixels:
     """Give the fully transparent pixels the colour of the nearest visible one.
 
-    What stands under alpha 0 is arbitrary, often black, and would be filtered into the visible edge as a
+    Colours under alpha 0 are arbitrary, often black, and upscaling would mix them into the visible edge as a
     dark fringe.
 
     Args:
@@ -127,13 +127,13 @@ def bleed_alpha(pixels: Pixels, alpha: Pixels) -> Pixels:
         alpha: ``(H, W)``; 0 is transparent.
 
     Returns:
-        ``pixels`` itself where all of it is visible or none is, otherwise a changed copy.
+        ``pixels`` itself if all pixels are visible or none is, otherwise a changed copy.
     """
     visible = alpha > 0
     if visible.all() or not visible.any():
         return pixels
     cv2 = load_cv2()
-    # Every visible pixel is a zero of the mask and gets a label of its own, which its surroundings inherit.
+    # Every visible pixel is a zero in the mask and gets its own label; other pixels get the label of the nearest zero.
     _, labels = cv2.distanceTransformWithLabels(
         (~visible).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
     )

@@ -1,8 +1,8 @@
-"""A PNG writer: 8 and 16 bits, all cores, with metadata.
+"""Encode PNG files: 8 and 16 bits, on all cores, with metadata.
 
-Pillow has no 16-bit colour and OpenCV no metadata; neither uses more than one core, and compressing is most
-of the time that saving takes. A deflate stream may be cut anywhere at a flush, so blocks of rows are
-compressed apart and joined. The bytes do not depend on the number of threads.
+Pillow does not support 16-bit colour, and OpenCV does not support metadata; both use one core, and compression takes
+most of the time of saving. A deflate stream can be split at a flush, so blocks of rows are compressed separately and
+concatenated. The bytes do not depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -25,13 +25,7 @@ _MAX_CHUNK = 2**31 - 1
 
 
 def encode_png(picture: Picture) -> bytes:
-    """The picture as a PNG file.
-
-    Args:
-        picture: of any kind; profile, EXIF, XMP and dpi are written.
-        level: of compression, 0 (none) to 9. Level 6 takes about seven times as long as level 1 and saves a
-            tenth of the bytes.
-    """
+    """Encode a picture as a PNG file, with its profile, EXIF, XMP and dpi."""
     height, width = picture.size
     colour_type = _COLOUR_TYPES[picture.channels, picture.alpha is not None]
     header = struct.pack(">IIBBBBB", width, height, picture.bits, colour_type, 0, 0, 0)
@@ -44,7 +38,7 @@ def encode_png(picture: Picture) -> bytes:
         return _chunk(b"IDAT", deflated), zlib.adler32(rows.data), rows.size
 
     parts = [b"\x89PNG\r\n\x1a\n", _chunk(b"IHDR", header), *_metadata_chunks(picture)]
-    parts.append(_chunk(b"IDAT", b"\x78\x01"))  # the header of the zlib stream, then its blocks and checksum
+    parts.append(_chunk(b"IDAT", b"\x78\x01"))  # header of the zlib stream; its blocks and checksum follow
     checksum = 1
     for chunk, block_checksum, size in map_blocks(compress, picture):
         parts.append(chunk)
@@ -54,15 +48,15 @@ def encode_png(picture: Picture) -> bytes:
 
 
 def _filtered(picture: Picture, start: int, stop: int) -> NDArray[np.uint8]:
-    """Rows as PNG filters them, each byte less the average of those to its left and above.
+    """Return rows [start, stop) after PNG's Average filter: each byte minus the mean of those to its left and above.
 
-    Of the four filters this gives the smallest files on enlarged pictures, whose neighbours are alike.
+    Of PNG's four filters this gives the smallest files for enlarged pictures, whose neighbouring pixels are similar.
     """
     above = max(start - 1, 0)
     rows = interleaved(picture, above, stop).astype(f">u{picture.bits // 8}", copy=False)
     step = rows.shape[2] * picture.bits // 8  # bytes from a sample to its left neighbour
     values = np.ascontiguousarray(rows).view(np.uint8).reshape(stop - above, -1)
-    if above == start:  # above the first row lies 0
+    if above == start:  # the row above the first is 0
         values = np.concatenate([np.zeros_like(values[:1]), values])
     left, up = np.zeros_like(values[1:]), values[:-1]
     left[:, step:] = values[1:, :-step]
@@ -73,7 +67,7 @@ def _filtered(picture: Picture, start: int, stop: int) -> NDArray[np.uint8]:
 
 
 def _joined_adler32(first: int, second: int, second_size: int) -> int:
-    """The Adler-32 checksum of two blocks of bytes from those of each."""
+    """Combine the Adler-32 checksums of two blocks of bytes into that of both."""
     a = ((first & 0xFFFF) + (second & 0xFFFF) - 1) % _ADLER
     b = ((first >> 16) + (second >> 16) + second_size * ((first & 0xFFFF) - 1)) % _ADLER
     return b << 16 | a

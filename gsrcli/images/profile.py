@@ -1,4 +1,4 @@
-"""Colour profiles."""
+"""Convert between colour profiles."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["to_srgb"]
 
 
 def to_srgb(image: Image.Image, icc: bytes | None) -> Image.Image:
-    """A grey, CMYK or Lab Pillow image as RGB in sRGB, through its colour profile where that is usable."""
+    """Convert a grey, CMYK or Lab Pillow image to sRGB, through its colour profile if that is usable."""
     try:
         lab = image.mode == "LAB"
         source = ImageCms.createProfile("LAB") if lab else ImageCms.ImageCmsProfile(io.BytesIO(icc or b""))

@@ -1,6 +1,6 @@
-"""A TIFF writer: 8 and 16 bits, deflated on all cores, with metadata.
+"""Encode TIFF files: 8 and 16 bits, compressed on all cores, with metadata.
 
-Pillow has no 16-bit colour, OpenCV no metadata.
+Pillow does not support 16-bit colour, and OpenCV does not support metadata.
 """
 
 from __future__ import annotations
@@ -20,12 +20,10 @@ _BLACK_IS_ZERO, _RGB, _STRAIGHT_ALPHA, _INCH = 1, 2, 2, 2
 
 
 def encode_tiff(picture: Picture) -> bytes:
-    """The picture as a TIFF file: little-endian, one page, deflated strips of differences along the row.
+    """Encode a picture of less than 4 GiB as a TIFF file, with its profile, EXIF, XMP and dpi.
 
-    Args:
-        picture: of any kind under 4 GiB; profile, EXIF, XMP and dpi are written. Grey of 16 bits with alpha
-            becomes RGB, because few programs read it otherwise.
-        level: of compression, 0 (none) to 9.
+    The file is little-endian and has one page, in deflated strips of horizontal differences. 16-bit grey with alpha
+    becomes RGB, because few programs read it otherwise.
     """
     spread = picture.grey and picture.bits == 16 and picture.alpha is not None
     channels = 3 if spread else picture.channels

@@ -25,8 +25,8 @@ class Traits:
         base: image to which the rendered field is added: none, or the picture's bicubic enlargement.
         multiple: LR height and width must be multiples of this (see ``pad_to_multiple``), and tiles start
             at multiples of it.
-        halo: LR pixels of context around a tile that make tiled output good.
-        exact_halo: LR pixels of context that make tiled output equal to untiled, or None if no number does.
+        halo: LR pixels of context around a tile that make tiled output equal to untiled, or nearly equal for networks
+            in which every pixel depends on all others.
         reach: distance from its reference position beyond which a Gaussian has no effect, in LR pixels; infinite
             if every pixel depends on all Gaussians.
         bytes_per_pixel: working memory of the network per LR pixel, in float32, measured.
@@ -40,7 +40,6 @@ class Traits:
     base: Literal["none", "bicubic"]
     multiple: int
     halo: int
-    exact_halo: int | None
     reach: float
     bytes_per_pixel: int
     channels: int = 3

@@ -81,7 +81,6 @@ class GaussianSR(Model):
             base="none",
             multiple=1,
             halo=convolutions,
-            exact_halo=convolutions,
             reach=CUTOFF_SIGMAS * _SIGMA_MAX + 1,  # 1 for the decoder's convolution
             bytes_per_pixel=1500,
             channels=64 + 1,  # features and opacity

@@ -292,8 +292,6 @@ class GSASR(Model):
             base="none",
             multiple=config.multiple,
             halo=2 * config.window,
-            # Windows wrap around the picture's edges, so every Gaussian depends on the whole picture.
-            exact_halo=None,
             # A Gaussian's offset from its reference position is unbounded; beyond this distance it is cut off.
             reach=8.0,
             bytes_per_pixel=BYTES_PER_PIXEL[config.encoder],

@@ -66,7 +66,6 @@ class Lite(Model):
             base="bicubic",
             multiple=1,
             halo=convolutions,
-            exact_halo=convolutions,
             # A centre's offset, plus the cutoff at a scale of 1, where an output pixel's footprint is widest.
             reach=1 / density + CUTOFF_SIGMAS * math.hypot(_SIGMA_MAX, config.footprint),
             bytes_per_pixel=2000,

@@ -1,1 +1,1 @@
-"""Enlarging a picture by a model: how large, in which tiles and strips, by way of which device."""
+"""Enlarge a picture with a model: choose the size, tiles and strips, and move pixels to and from the device."""

@@ -1,4 +1,4 @@
-"""Memory: how large tiles and strips may be, and what is done where it runs out all the same."""
+"""Memory: choose the size of tiles and strips, and recover if memory runs out anyway."""
 
 from __future__ import annotations
 
@@ -14,37 +14,37 @@ from gsrcli.runtime.memory import free_memory
 from gsrcli.size import Size
 from gsrcli.upscaling.tiling import SMALLEST_TILE
 
-__all__ = ["DEFAULT_TILE", "SMALLEST_STRIP", "Plan", "attempt", "plan", "require_memory", "way_out"]
+__all__ = ["DEFAULT_TILE", "SMALLEST_STRIP", "Plan", "attempt", "memory_hint", "plan", "require_memory"]
 
 DEFAULT_TILE = 512
 SMALLEST_STRIP = 64  # rows
 _STRIP_PIXELS = 1 << 23
-_WORKSPACE_BYTES = 64  # what a rasterizer makes of a Gaussian
-_OUTPUT_PIXEL_BYTES = 64  # a strip in float32, its bicubic base and the steps towards it, and its integers
+_WORKSPACE_BYTES = 64  # working memory of a rasterizer for each Gaussian
+_OUTPUT_PIXEL_BYTES = 64  # a strip in float32, its bicubic base with intermediate results, and its integers
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
 
 class Plan(NamedTuple):
-    """The side of the tiles' cores, in LR pixels, and the rows of a strip."""
+    """Side of the tiles' cores, in LR pixels, and number of rows in a strip."""
 
     tile: int
     rows: int
 
 
 def plan(padded: Size, size: Size, traits: Traits, halo: int, free: float) -> Plan:
-    """Choose tiles and strips that fit into memory.
+    """Choose tiles and strips that fit in memory.
 
-    A third of what is free is for the network's tile, a third for the Gaussians of a row of tiles, and a third for a
-    strip. These are estimates: where memory runs out all the same, smaller tiles and strips are tried.
+    A third of the free memory is for the network on one tile, a third for the Gaussians of a row of tiles, and a third
+    for a strip. These are estimates; if memory runs out anyway, smaller tiles and strips are tried.
 
     Args:
-        padded: of the LR picture.
-        size: of the enlargement.
-        traits: of the model.
-        halo: round a tile, in LR pixels.
-        free: memory of the device, in bytes.
+        padded: padded size of the LR picture.
+        size: size of the enlargement.
+        traits: traits of the model.
+        halo: context around a tile, in LR pixels.
+        free: free memory of the device, in bytes.
     """
     share = free / 3
 
@@ -63,16 +63,16 @@ def plan(padded: Size, size: Size, traits: Traits, halo: int, free: float) -> Pl
 
 
 def require_memory(picture: Picture, size: Size) -> None:
-    """Refuse an enlargement that this machine cannot hold, together with its file, before anything is computed.
+    """Check, before anything is computed, that the enlargement and its encoded file fit in memory.
 
     Raises:
-        LimitError: it needs more memory than is free.
+        LimitError: they need more memory than is free.
     """
     needed = size.area * picture.bytes_per_pixel * 1.5
     free = free_memory(torch.device("cpu"))
     if needed > free:
         raise LimitError(
-            f"{size} pixels need {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free",
+            f"an output of {size} pixels needs {needed / 1e9:.1f} GB of memory; only {free / 1e9:.1f} GB are free",
             hint="choose a smaller size",
         )
 
@@ -80,20 +80,20 @@ def require_memory(picture: Picture, size: Size) -> None:
 def attempt(
     compute: Callable[Parameters, Result], *args: Parameters.args, **kwargs: Parameters.kwargs
 ) -> Result | None:
-    """Return what a function gives, or None where memory ran out.
+    """Call a function and return its result, or None if memory ran out; its memory is free again by then.
 
-    By then what it held is free. While an exception is being handled, its traceback keeps the tensors of every
-    function that it left, and what is tried again would find no more memory than before.
+    While an exception is being handled, its traceback keeps alive the tensors of every function on the stack, so a
+    second attempt inside the handler would find no more memory than the first.
     """
     try:
         return compute(*args, **kwargs)
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-    torch.cuda.empty_cache()  # nothing where CUDA is not in use
+    torch.cuda.empty_cache()  # does nothing unless CUDA is in use
     return None
 
 
-def way_out(device: torch.device) -> str:
-    """Return what helps where there is too little memory."""
+def memory_hint(device: torch.device) -> str:
+    """Return a hint for when the memory of a device is too small."""
     return "close other programs" if device.type == "cpu" else "try --device cpu"

@@ -1,4 +1,4 @@
-"""The size that a picture is to become."""
+"""The output size that the user asks for."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from gsrcli.size import Size
 
 __all__ = ["Target"]
 
-_BEYOND_REASON = 1e15  # pixels a side; what a format or memory can hold ends long before
+_MAX_SIDE = 1e15  # pixels per side, far above what any format or memory can hold
 
 
 @dataclass(frozen=True)
 class Target:
-    """The enlargement asked for: exactly one of a scale, a size, a width or a height.
+    """The enlargement asked for: exactly one of scale, size, width and height.
 
     Attributes:
-        scale: enlargement of both sides, at least 1.
+        scale: scale factor for both sides, at least 1.
         size: exact height and width.
         width: exact width; the height follows.
         height: exact height; the width follows.
 
     Raises:
-        UsageError: none or several are given, or a value makes no sense.
-        LimitError: a side is beyond reason.
+        UsageError: none or several are given, or a value is invalid.
+        LimitError: a side is too long for any picture.
     """
 
     scale: float | None = None
@@ -36,23 +36,25 @@ class Target:
     def __post_init__(self) -> None:
         given = [value for value in (self.scale, self.size, self.width, self.height) if value is not None]
         if not given:
-            raise UsageError("no scale or size is given", hint="for example --scale 4, or --size 3840x2160")
+            raise UsageError("no scale or size is given", hint="for example, add --scale 4 or --size 3840x2160")
         if len(given) > 1:
-            raise UsageError("give one of scale, size, width and height", hint="--size WIDTHxHEIGHT fixes both sides")
+            raise UsageError(
+                "give only one of scale, size, width and height", hint="use --size WIDTHxHEIGHT to fix both sides"
+            )
         if self.scale is not None and not 1 <= self.scale < math.inf:
             raise UsageError(f"invalid scale {self.scale:g}: use a number from 1 up; gsr only enlarges")
         sides = [side for side in (*(self.size or ()), self.width, self.height) if side is not None]
         if min(sides, default=1) < 1:
-            raise UsageError("a size is at least one pixel")
-        if max(sides, default=1) > _BEYOND_REASON:
-            raise LimitError("a side of that many pixels is beyond any picture")
+            raise UsageError("invalid size: use at least 1 pixel per side")
+        if max(sides, default=1) > _MAX_SIDE:
+            raise LimitError("invalid size: no picture can have a side of that many pixels")
 
     def of(self, low: Size) -> Size:
-        """Return the size that a picture of another size becomes.
+        """Return the size of the enlargement of a picture of size ``low``.
 
         Raises:
-            UsageError: that would shrink it.
-            LimitError: no file format could hold it.
+            UsageError: a side would become shorter.
+            LimitError: a side would become too long for any picture.
         """
         if self.size is not None:
             size = self.size
@@ -69,7 +71,7 @@ class Target:
 
     @property
     def label(self) -> str:
-        """The part of a file name that tells the target: x6.5, 3840x2160, w3840 or h2160."""
+        """Label for file names: x6.5, 3840x2160, w3840 or h2160."""
         if self.scale is not None:
             return f"x{self.scale:.10g}"
         if self.size is not None:
@@ -78,6 +80,6 @@ class Target:
 
 
 def _nearest(length: float) -> int:
-    if not length < _BEYOND_REASON:
-        raise LimitError(f"a side of {length:.3g} pixels is beyond any picture")
+    if not length < _MAX_SIDE:
+        raise LimitError(f"invalid size: no picture can have a side of {length:.3g} pixels")
     return math.floor(length + 0.5)

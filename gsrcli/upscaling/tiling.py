@@ -1,4 +1,4 @@
-"""The LR picture in tiles: where they are cut, what the network reads of each, and which Gaussians stay."""
+"""Cut the LR picture into tiles, read the network's input for each, and crop its Gaussians."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ class Box(NamedTuple):
         return Size(self.bottom - self.top, self.right - self.left)
 
     def within(self, size: Size) -> Box:
-        """Return the part of the box that lies in a picture of this size."""
+        """Return the part of the box inside a picture of this size."""
         return Box(max(0, self.top), min(size.height, self.bottom), max(0, self.left), min(size.width, self.right))
 
     def grown(self, halo: int) -> Box:
-        """Return the box with so many more pixels on every side."""
+        """Return the box grown by ``halo`` pixels on every side."""
         return Box(self.top - halo, self.bottom + halo, self.left - halo, self.right + halo)
 
     def seen_from(self, window: Box) -> Box:
-        """Return the box counted from the top left corner of a window round it."""
+        """Return the box in the coordinates of a window that contains it."""
         return Box(self.top - window.top, self.bottom - window.top, self.left - window.left, self.right - window.left)
 
     def quarters(self, multiple: int) -> list[Box] | None:
-        """Return the box cut in four at multiples, or None where it is small already."""
+        """Cut the box into four at multiples; return None if it is too small."""
         tile = -(-max(self.size) // 2)
         if tile < max(SMALLEST_TILE, multiple):
             return None
@@ -57,14 +57,14 @@ class Box(NamedTuple):
 
 
 class PaddedPicture:
-    """The LR picture as the network reads it: windows of it in float, padded to the model's multiple.
+    """The LR picture, read in windows as the network's input and padded to the model's multiple.
 
-    Padding mirrors the picture at its right and bottom edge, and repeats the edge where it is too small to mirror.
+    Padding mirrors the picture at its right and bottom edges, or repeats the edge of a picture too small to mirror.
 
     Attributes:
         pixels: ``(h, w, 1 or 3)``, uint8 or uint16.
-        size: without padding.
-        padded: with it.
+        size: size without padding.
+        padded: size with padding.
     """
 
     def __init__(self, pixels: Pixels, model: Model) -> None:
@@ -83,12 +83,12 @@ class PaddedPicture:
 
 @dataclass(frozen=True)
 class Grid:
-    """Gaussians by their reference positions, as a model orders them.
+    """Gaussians on the grid of their reference positions, in the order that models return.
 
     Attributes:
-        gaussians: row-major.
-        width: in LR pixels.
-        density: Gaussians a side of an LR pixel.
+        gaussians: Gaussians in row-major order.
+        width: width of the grid, in LR pixels.
+        density: Gaussians per side of an LR pixel.
     """
 
     gaussians: Gaussians
@@ -96,7 +96,7 @@ class Grid:
     density: int
 
     def crop(self, box: Box) -> Gaussians:
-        """Return the Gaussians with reference positions in a box."""
+        """Return the Gaussians whose reference positions lie in a box."""
         top, bottom, left, right = (self.density * edge for edge in box)
 
         def cut(tensor: Tensor) -> Tensor:
@@ -107,12 +107,12 @@ class Grid:
 
 
 def round_up(length: int, multiple: int) -> int:
-    """Return the least multiple that is no less than a length."""
+    """Round a length up to a multiple."""
     return math.ceil(length / multiple) * multiple
 
 
 def cuts(length: int, tile: int, multiple: int) -> list[tuple[int, int]]:
-    """Cut a side, itself a multiple, into nearly equal parts no longer than a tile, at multiples."""
+    """Cut a side, itself a multiple, at multiples into nearly equal parts of at most a tile or one multiple."""
     units, unit_tile = length // multiple, max(1, tile // multiple)
     parts = -(-units // unit_tile)
     edges = [units * i // parts * multiple for i in range(parts + 1)]
@@ -120,7 +120,7 @@ def cuts(length: int, tile: int, multiple: int) -> list[tuple[int, int]]:
 
 
 def _mirrored(begin: int, end: int, length: int) -> slice | np.ndarray:
-    """Return the indices [begin, end) into a side; those beyond its end are reflected, or stay at the end."""
+    """Return the indices [begin, end) into a side, reflected or clamped beyond its end."""
     if end <= length:
         return slice(begin, end)
     index = np.arange(begin, end)

@@ -1,8 +1,8 @@
-"""Pixels between an array of the host and a device: up as tiles, down as strips, as integers both ways.
+"""Move pixels between host and device as integers: tiles to the device, strips back.
 
-Integers are a quarter or half of what float32 is, and a device converts them faster than the host. To and from a CUDA
-device they go through pinned memory, and nobody waits for them who does not need them yet. Pinned memory comes from
-torch's caching allocator, which notes the copies begun in a piece and gives it out again only after the last of them.
+Integers take a quarter or half of the bytes of float32, and a device converts them faster than the host. Copies to and
+from a CUDA device go through pinned memory and run asynchronously. Pinned memory comes from torch's caching allocator,
+which records the copies from and to each block and reuses it only after the last of them.
 """
 
 from __future__ import annotations
@@ -18,69 +18,69 @@ from torch import Tensor
 
 from gsrcli.images.picture import Pixels
 
-__all__ = ["Download", "SideStream", "quantize", "upload"]
+__all__ = ["Readback", "SideStream", "quantize", "upload"]
 
-_UNDER_WAY = 2
+_MAX_IN_FLIGHT = 2
 
 
 def upload(pixels: Pixels, device: torch.device) -> Tensor:
-    """Integers of any shape, uint8 or uint16, as float32 in [0, 1] on a device: the values of `images.to_unit`."""
+    """Copy uint8 or uint16 of any shape to a device as float32 in [0, 1], with the values of `images.to_unit`."""
     staged = torch.empty(pixels.shape, dtype=_bits_dtype(pixels.dtype), pin_memory=device.type == "cuda")
     staged.numpy()[...] = _bits(pixels)
     integers = staged.to(device, non_blocking=device.type == "cuda")
     if integers.dtype == torch.int16:
         integers = integers.int().bitwise_and_(0xFFFF)
     values = integers.float()
-    # By a tensor, because by a number CUDA does not divide but multiplies by its rounded reciprocal.
+    # Divide by a tensor: CUDA divides by a number by multiplying with its rounded reciprocal.
     return values.div_(values.new_full((), np.iinfo(pixels.dtype).max))
 
 
 def quantize(values: Tensor, dtype: DTypeLike) -> Tensor:
-    """Values of any shape as the bits of uint8 or uint16, contiguous: those of `images.from_unit`.
+    """Quantize values of any shape to uint8 or uint16, contiguous, with the bits of `images.from_unit`.
 
-    Sixteen bits come as int16, because devices know little of uint16.
+    uint16 is returned as the same bits in int16, because torch supports few operations on uint16.
     """
     top = np.iinfo(np.dtype(dtype)).max
     scaled = values.mul(top).round_().clamp_(0, top)
     bits = _bits_dtype(dtype)
     if bits == torch.int16:
-        scaled = scaled.int()  # beyond int16, what does not fit in floating point is undefined, in integers wraps round
+        scaled = scaled.int()  # from integers the conversion to int16 wraps around; from floating point it is undefined
     return scaled.to(bits, memory_format=torch.contiguous_format)
 
 
-class Download:
-    """Strips on their way from a device into an array.
+class Readback:
+    """Copies strips from a device into an array.
 
-    With a copier two strips may be under way: one is copied to the host and the next is drawn while an older one is
-    put into the array. Without, each is put there at once.
+    With a copier, up to two strips are in flight: while one is copied to the host and the next is drawn, an older one
+    is written to the array. Without a copier, each strip is written at once.
 
     Args:
         output: ``(H, W, C)``, uint8 or uint16, complete after :meth:`finish`.
-        copier: begins to copy a strip to the host; gives the copy, and a function that waits until it is one. See
+        copier: begins to copy a strip to the host; returns the copy and a function that waits for it to complete. See
             :meth:`SideStream.of`.
     """
 
     def __init__(self, output: Pixels, copier: Callable[[Tensor], tuple[Tensor, Callable[[], object]]] | None) -> None:
         self._output = torch.from_numpy(_bits(output))
         self._copier = copier
-        self._under_way: deque[tuple[int, Tensor, Callable[[], object]]] = deque()
+        self._in_flight: deque[tuple[int, Tensor, Callable[[], object]]] = deque()
 
     def send(self, begin: int, strip: Tensor) -> None:
-        """Rows from ``begin`` on, ``(rows, W, C)`` from :func:`quantize`."""
+        """Send the rows from ``begin`` on, ``(rows, W, C)`` as :func:`quantize` returns them."""
         if self._copier is None:
             self._put(begin, strip)
             return
-        while len(self._under_way) >= _UNDER_WAY:
+        while len(self._in_flight) >= _MAX_IN_FLIGHT:
             self._receive()
-        self._under_way.append((begin, *self._copier(strip)))
+        self._in_flight.append((begin, *self._copier(strip)))
 
     def finish(self) -> None:
-        """Wait for all that was sent."""
-        while self._under_way:
+        """Wait until everything sent is in the array."""
+        while self._in_flight:
             self._receive()
 
     def _receive(self) -> None:
-        begin, strip, wait = self._under_way.popleft()
+        begin, strip, wait = self._in_flight.popleft()
         wait()
         self._put(begin, strip)
 
@@ -89,7 +89,7 @@ class Download:
 
 
 class SideStream:
-    """Copies from a CUDA device to the host, in a stream beside the current one."""
+    """Copies tensors from a CUDA device to the host in a stream of its own."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -97,16 +97,16 @@ class SideStream:
 
     @classmethod
     def of(cls, device: torch.device) -> SideStream | None:
-        """One of the device, or None where copying waits, as on all but CUDA."""
+        """Return a side stream of a CUDA device; None for other devices, where copies are synchronous."""
         return cls(device) if device.type == "cuda" else None
 
     def __call__(self, tensor: Tensor) -> tuple[Tensor, Callable[[], object]]:
-        """A copy of what the current stream makes of a tensor, and a function that waits until it is one."""
+        """Begin to copy a tensor once the current stream has computed it; return the copy and a function that waits."""
         copy = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
         self._stream.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(self._stream):
             copy.copy_(tensor, non_blocking=True)
-        tensor.record_stream(self._stream)  # or its memory could be given out while it is being read
+        tensor.record_stream(self._stream)  # otherwise its memory could be reused while it is being read
         return copy, self._stream.record_event().synchronize
 
 

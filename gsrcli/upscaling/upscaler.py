@@ -1,10 +1,10 @@
 """LR picture → tiles → one field of Gaussians → strips of the enlargement.
 
-The network is tiled, the picture is not: each tile is read with a halo, and of the Gaussians it yields those are kept
-whose reference position lies in the tile's core. Their union is the field of the whole picture, rasterized on one grid
-of pixels: there is no seam to blend, at any scale. Tiles come row by row, and rows of the enlargement are drawn as soon
-as no later tile can reach them, so memory is bounded by a row of tiles and a strip of pixels, whatever the picture's
-height.
+The network is tiled, the output is not. Each tile is read with a halo, and only Gaussians whose reference positions lie
+in the tile's core are kept. Together they are the field of the whole picture, which is rasterized on one grid of
+pixels, so there are no seams to blend at any scale. Tiles are computed row by row, and rows of the enlargement are
+drawn as soon as no later tile can reach them, so that a row of tiles and a strip of pixels bound the memory, whatever
+the picture's height.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from gsrcli.runtime.memory import free_memory
 from gsrcli.runtime.precision import Precision
 from gsrcli.runtime.timing import StageTimer
 from gsrcli.size import Size
-from gsrcli.upscaling.budget import SMALLEST_STRIP, attempt, plan, require_memory, way_out
+from gsrcli.upscaling.budget import SMALLEST_STRIP, attempt, memory_hint, plan, require_memory
 from gsrcli.upscaling.tiling import Box, Grid, PaddedPicture, cuts, round_up
-from gsrcli.upscaling.transfer import Download, SideStream, quantize
+from gsrcli.upscaling.transfer import Readback, SideStream, quantize
 from gsrcli.weights.load import DEFAULT_MODEL, load_model
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 __all__ = ["STAGES", "Upscaler"]
 
 STAGES = ("network", "rasterizer")
-"""Where an enlargement's time goes: from tiles to Gaussians, and from Gaussians to integers, the base included."""
+"""Timed stages: from tiles to Gaussians, and from Gaussians to integers, including the bicubic base."""
 
 _LUMA = (0.299, 0.587, 0.114)
 
@@ -51,16 +51,14 @@ class Upscaler:
     """Enlarges pictures with one model.
 
     Attributes:
-        model: on the device to compute on.
-        dtype: of the network's arithmetic. A tile whose result is not finite is computed again in float32.
-        tile: side of the tiles' cores, in LR pixels, or None for DEFAULT_TILE, or less where memory is short.
-        halo: context round a tile, in LR pixels; None for the model's own.
+        model: the model, on the device to compute on.
+        dtype: arithmetic of the network. A tile whose result is not finite is computed again in float32.
+        tile: side of the tiles' cores, in LR pixels; None for DEFAULT_TILE, or less if memory is scarce.
     """
 
     model: Model
     dtype: torch.dtype = torch.float32
     tile: int | None = None
-    halo: int | None = None
 
     def __post_init__(self) -> None:
         if self.tile is not None and self.tile < 1:
@@ -75,21 +73,21 @@ class Upscaler:
         tile: int | None = None,
         report: Progress | None = None,
     ) -> Upscaler:
-        """Load a model and choose the arithmetic that suits it and its device.
+        """Load a model and choose its arithmetic by the model and the device.
 
         Args:
             model: a name that ``gsr weights list`` shows, the path of a checkpoint, or a model, which stays on its own
                 device.
-            device: auto, cpu, cuda, cuda:1, mps.
-            precision: of the network's arithmetic; auto is bfloat16 where the hardware has it and the model bears it,
-                float32 elsewhere.
-            tile: side of the network's tiles in LR pixels; None chooses.
+            device: auto, cpu, cuda, cuda:1 or mps.
+            precision: arithmetic of the network; auto is bfloat16 if the hardware and the model support it, else
+                float32.
+            tile: side of the network's tiles, in LR pixels; None chooses by the free memory.
             report: see :func:`gsrcli.weights.load.load_model`.
 
         Raises:
-            ModelError: no such model, or its weights are missing, damaged or do not fit.
-            DownloadError: its weights cannot be fetched.
-            UsageError: the device, the precision or the tile makes no sense.
+            ModelError: the model is unknown, or its weights are missing, damaged or do not fit.
+            DownloadError: the weights cannot be downloaded.
+            UsageError: the device, the precision or the tile is invalid.
         """
         if not isinstance(model, Model):
             where = pick_device(device) if isinstance(device, str) else device
@@ -98,12 +96,12 @@ class Upscaler:
 
     @property
     def device(self) -> torch.device:
-        """Where it computes."""
+        """The device to compute on."""
         return self.model.device
 
     @property
     def precision(self) -> str:
-        """The network's arithmetic by name, such as bfloat16."""
+        """Name of the network's arithmetic, such as bfloat16."""
         return str(self.dtype).removeprefix("torch.")
 
     def enlarge(
@@ -113,17 +111,17 @@ class Upscaler:
         advance: Callable[[int], object] = lambda pixels: None,
         seconds: StageTimer | None = None,
     ) -> Picture:
-        """Return the picture at another size, with its metadata.
+        """Enlarge a picture, keeping its metadata.
 
         Args:
-            picture: any :class:`Picture`; grey stays grey, depth is kept, alpha is enlarged like colour.
-            size: wanted, neither side below the picture's.
-            advance: is told of LR pixels done; they add up to :meth:`work`.
-            seconds: adds up the time by STAGES.
+            picture: any :class:`Picture`; grey stays grey, bit depth is kept, alpha is enlarged like colour.
+            size: output size, neither side shorter than the picture's.
+            advance: called with the number of LR pixels just done; they add up to :meth:`work`.
+            seconds: accumulates the time by STAGES.
 
         Raises:
-            UsageError: the size shrinks the picture.
-            LimitError: there is no memory for the enlargement.
+            UsageError: a side would become shorter.
+            LimitError: there is too little memory.
             ModelError: the network's result is not finite even in float32.
         """
         if not size.holds(picture.size):
@@ -139,16 +137,16 @@ class Upscaler:
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-            raise LimitError(f"memory ran out for {size} pixels", hint="try a smaller --tile") from error
+            raise LimitError(f"memory ran out for an output of {size} pixels", hint="try a smaller --tile") from error
 
     @staticmethod
     def work(picture: Picture) -> int:
-        """Return the LR pixels that enlarging the picture takes."""
+        """Return the number of LR pixels to process, alpha included, for progress bars."""
         return picture.size.area * (1 if picture.opaque else 2)
 
 
 def _enlarge_planes(picture: Picture, size: Size, enlarge: Callable[[Pixels], Pixels]) -> Picture:
-    """Enlarge a picture's colour, and its alpha where that holds anything to see."""
+    """Enlarge the colour of a picture, and its alpha unless it is opaque."""
     if picture.alpha is None:
         return replace(picture, pixels=enlarge(picture.pixels))
     if picture.opaque:
@@ -159,14 +157,14 @@ def _enlarge_planes(picture: Picture, size: Size, enlarge: Callable[[Pixels], Pi
 
 
 class _Enlargement:
-    """One plane on its way to another size: ``(h, w, 1 or 3)`` to ``(*size, 1 or 3)`` of the same type.
+    """The enlargement of one plane: ``(h, w, 1 or 3)`` to ``(*size, 1 or 3)`` of the same type.
 
     Args:
-        upscaler: the model, and how it is run.
+        upscaler: the model with its settings.
         low: the LR picture.
-        size: of the enlargement.
-        advance: is told of LR pixels done.
-        seconds: adds up the time by STAGES.
+        size: size of the enlargement.
+        advance: called with the number of LR pixels just done.
+        seconds: accumulates the time by STAGES.
     """
 
     def __init__(
@@ -181,37 +179,37 @@ class _Enlargement:
         self._advance, self._seconds = advance, seconds
         self._scale = size.scale_from(low.size)
         traits = upscaler.model.traits
-        self._halo = round_up(traits.halo if upscaler.halo is None else upscaler.halo, traits.multiple)
+        self._halo = round_up(traits.halo, traits.multiple)
         tile, self._rows = plan(low.padded, size, traits, self._halo, free_memory(upscaler.device))
         self._tile = upscaler.tile or tile
-        self._too_large = math.inf  # LR pixels of the smallest core for which memory ran out
+        self._too_large = math.inf  # LR pixels in the smallest core for which memory ran out
 
     @torch.inference_mode()
     def pixels(self) -> Pixels:
-        """Return the enlargement."""
+        """Compute the enlargement."""
         low = self._low.pixels
         enlarged = np.empty((*self._size, low.shape[2]), low.dtype)
-        download = Download(enlarged, SideStream.of(self._model.device))
+        readback = Readback(enlarged, SideStream.of(self._model.device))
         for begin, strip in self._strips():
-            download.send(begin, strip)
-        download.finish()
+            readback.send(begin, strip)
+        readback.finish()
         return enlarged
 
     def _strips(self) -> Iterator[tuple[int, Tensor]]:
-        """Yield the rows of the enlargement from top to bottom: the first's index, and what :meth:`_draw` gives."""
+        """Yield strips of the enlargement from top to bottom: the index of the first row, and :meth:`_draw`'s rows."""
         low, (scale, _) = self._low, self._scale
         multiple, reach = self._model.traits.multiple, self._model.traits.reach
         columns = cuts(low.padded.width, self._tile, multiple)
-        tail: list[Gaussians] = []  # of the tiles above, what reaches rows yet to be drawn
+        tail: list[Gaussians] = []  # those of the tiles above that reach rows yet to be drawn
         drawn = 0
         for top, bottom in cuts(low.padded.height, self._tile, multiple):
             row = [self._field(Box(top, bottom, left, right)) for left, right in columns]
             gaussians = Gaussians.cat([*tail, *row])
             del row
-            # Rows that no tile below can reach are ready: all of them once the picture is covered.
+            # Rows that no tile below can reach are ready; once the picture is covered, all rows are.
             covered = bottom - reach >= low.size.height or bottom == low.padded.height
             ready = self._size.height if covered else math.floor(max(drawn, (bottom - reach) * scale - 0.5))
-            # Found before anything is drawn: to count them the host waits for the device.
+            # Select before drawing, because the host waits for the device to count the selected.
             left_over = (gaussians.centre[0, :, 1] + reach >= ready / scale).nonzero()[:, 0]
             tail = [gaussians.select(left_over)]
             while drawn < ready:
@@ -225,7 +223,7 @@ class _Enlargement:
             del gaussians
 
     def _draw(self, gaussians: Gaussians, rows: tuple[int, int]) -> Tensor:
-        """Return ``(rows, width, 1 or 3)``, as :func:`quantize` gives them."""
+        """Draw rows [first, last) as ``(rows, width, 1 or 3)`` integers from :func:`quantize`."""
         model, low = self._model, self._low
         with self._seconds.of("rasterizer", model.device):
             with autocast(model.device, self._dtype):
@@ -240,16 +238,16 @@ class _Enlargement:
             return quantize(values, low.pixels.dtype)
 
     def _fewer_rows(self, rows: int) -> int:
-        """Return the rows of a strip to try, after memory ran out for so many."""
+        """Return the number of rows to try after memory ran out for a strip of ``rows``."""
         if rows > SMALLEST_STRIP:
             return max(SMALLEST_STRIP, rows // 2)
-        hint = f"try a smaller --tile, or {way_out(self._model.device)}"
+        hint = f"try a smaller --tile, or {memory_hint(self._model.device)}"
         raise LimitError("there is too little memory to draw the smallest strip", hint=hint)
 
     def _field(self, core: Box) -> Gaussians:
-        """Return the Gaussians of a tile's core, a box of the padded picture.
+        """Compute the Gaussians of a tile's core, a box in the padded picture.
 
-        Where memory runs out the tile is computed in four parts, down to a smallest size, and so are those after it.
+        If memory runs out, this tile and later ones are computed in four parts, recursively down to a smallest size.
         """
         parts = core.quarters(self._model.traits.multiple)
         known_too_large = parts is not None and core.size.area >= self._too_large
@@ -259,7 +257,7 @@ class _Enlargement:
             return gaussians
         self._too_large = min(self._too_large, core.size.area)
         if parts is None:
-            hint = way_out(self._model.device)
+            hint = memory_hint(self._model.device)
             raise LimitError("there is too little memory for the smallest tile", hint=hint)
         return Gaussians.cat([self._field(part) for part in parts])
 
@@ -277,9 +275,9 @@ class _Enlargement:
                 gaussians = self._model(image, scale)
             if gaussians.is_finite():
                 return gaussians
-        raise ModelError("the network's result is not finite: its weights may be damaged")
+        raise ModelError("the network's output is not finite: its weights may be damaged")
 
 
 def _vector(numbers: Sequence[float], like: Tensor) -> Tensor:
-    """Put a few numbers on a tensor's device, filled in there: copying them from the host would wait for the device."""
+    """Put a few numbers on a tensor's device by filling: a copy from the host would wait for the device."""
     return torch.stack([like.new_full((), number) for number in numbers])

@@ -1,4 +1,4 @@
-"""``gsr upscale`` as people use it: what is made from what, under which name, and what is said about it."""
+"""``gsr upscale`` as people use it: its outputs, their names, and its messages."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ PACKAGE = Path(gsrcli.__file__).parent
 
 
 def said(result: Result) -> None:
-    """The command succeeded, and complained of nothing."""
+    """Assert that the command succeeded without errors."""
     assert result.exit_code == 0, result.output
     assert "error" not in result.stderr
 
 
 def names(folder: Path) -> set[str]:
-    """All files below a folder."""
+    """Return all files below a folder."""
     return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
 
 
@@ -51,7 +51,7 @@ def psnr(a: Path, b: Path) -> float:
     return math.inf if error == 0 else 10 * math.log10(255**2 / error)
 
 
-# Being quick to start, and tidy
+# Quick to start, and tidy
 
 
 def _modules_after(code: str) -> set[str]:
@@ -92,7 +92,7 @@ def test_the_package_needs_no_torch_until_it_is_used() -> None:
     assert not modules & {"torch", "numpy", "cv2", "PIL", "typer"}
 
 
-def test_what_is_offered_can_be_had() -> None:
+def test_all_public_names_can_be_imported() -> None:
     assert callable(gsrcli.upscale)
     assert callable(gsrcli.load_model)
     assert callable(gsrcli.rasterize)
@@ -101,7 +101,7 @@ def test_what_is_offered_can_be_had() -> None:
         gsrcli.nothing  # noqa: B018
 
 
-def test_help_comes_at_once(gsr_process: Process) -> None:
+def test_help_appears_at_once(gsr_process: Process) -> None:
     took = []
     for _ in range(5):
         began = time.perf_counter()
@@ -137,7 +137,7 @@ def test_upscaling_imports_no_compiler(photo: Photo, tiny_path: Path) -> None:
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",
 )
-def test_what_cannot_be_done_fails_before_torch_is_imported(
+def test_errors_are_found_before_torch_is_imported(
     photo: Photo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[object], exit_code: int
 ) -> None:
     photo()
@@ -164,7 +164,7 @@ runpy.run_module("gsrcli", run_name="__main__")
 
 
 def _shown(*arguments: object) -> str:
-    """What ``gsr`` writes to a terminal, and "<numpy>" and "<torch>" where it imports them."""
+    """Return what ``gsr`` writes to a terminal, with "<numpy>" and "<torch>" where it imports them."""
     pty, termios = pytest.importorskip("pty"), pytest.importorskip("termios")
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, 80))
@@ -179,7 +179,7 @@ def _shown(*arguments: object) -> str:
     return written.decode()
 
 
-def test_a_terminal_shows_what_goes_on_before_anything_slow(photo: Photo, tiny_path: Path, tmp_path: Path) -> None:
+def test_a_terminal_shows_progress_before_anything_slow(photo: Photo, tiny_path: Path, tmp_path: Path) -> None:
     shown = _shown("upscale", photo(), "--scale", 2, "--model", tiny_path)
     at_once, soon, after = re.split("<numpy>|<torch>", shown)
     assert "looking for pictures" in at_once
@@ -189,15 +189,15 @@ def test_a_terminal_shows_what_goes_on_before_anything_slow(photo: Photo, tiny_p
     assert names(tmp_path) == {"photo.png", "photo_x2.png"}
 
 
-def test_what_is_missing_is_told_before_torch_is_imported(photo: Photo, tiny_path: Path, tmp_path: Path) -> None:
-    """Though it was named last, and there is something to do."""
+def test_missing_inputs_are_reported_before_torch_is_imported(photo: Photo, tiny_path: Path, tmp_path: Path) -> None:
+    """Although it was named last, and there is work to do."""
     shown = _shown("upscale", photo(), tmp_path / "gone.png", "--scale", 2, "--model", tiny_path)
     before, _ = shown.split("<torch>")
     assert "no such file" in before
     assert names(tmp_path) == {"photo.png", "photo_x2.png"}
 
 
-def test_programs_are_shown_nothing(photo: Photo, tiny_path: Path) -> None:
+def test_json_shows_no_progress(photo: Photo, tiny_path: Path) -> None:
     assert _shown("upscale", photo(), "--scale", 2, "--model", tiny_path, "--json") == "<numpy><torch>"
 
 
@@ -213,13 +213,13 @@ def _calls_and_imports(path: Path) -> Iterator[str]:
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: p.relative_to(PACKAGE).as_posix())
 def test_only_the_console_prints_and_nothing_imports_click(path: Path) -> None:
-    """Typer brings a click of its own; the one from PyPI may be missing, or another."""
+    """Typer includes its own click; the one from PyPI may be missing or of another version."""
     found = set(_calls_and_imports(path))
     assert "print()" not in found or path.name == "console.py"
     assert not {name for name in found if name.split(".")[0] == "click"}
 
 
-def test_help_tells_of_options_and_shows_examples(gsr: Upscale, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_help_shows_options_and_examples(gsr: Upscale, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("typer.rich_utils.MAX_WIDTH", 200)
     result = gsr("upscale", "--help")
     assert result.exit_code == 0
@@ -228,14 +228,14 @@ def test_help_tells_of_options_and_shows_examples(gsr: Upscale, monkeypatch: pyt
     assert "[bold]" not in result.stdout
 
 
-def test_the_version_is_told(gsr: Upscale) -> None:
+def test_the_version_is_printed(gsr: Upscale) -> None:
     assert gsr("--version").stdout == f"gsr {gsrcli.__version__}\n"
 
 
 # One picture
 
 
-def test_a_photo_by_a_fraction_as_a_process_of_its_own(gsr_process: Process, tiny_path: Path, photo: Photo) -> None:
+def test_a_photo_by_a_fractional_scale_in_its_own_process(gsr_process: Process, tiny_path: Path, photo: Photo) -> None:
     source = photo()
     process = gsr_process("upscale", "photo.png", "--scale", "6.5", "--model", tiny_path, cwd=source.parent)
     out, err = process.communicate()
@@ -318,8 +318,8 @@ def test_names_of_any_kind(upscale: Upscale, photo: Photo, tmp_path: Path, name:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
 @pytest.mark.parametrize("options", [[], ["--json"]], ids=["text", "json"])
-def test_names_that_are_no_unicode(gsr_process: Process, photo: Photo, tiny_path: Path, options: list[str]) -> None:
-    """Old archives and memory cards hold names in other encodings; Python reads their bytes as lone surrogates."""
+def test_names_that_are_not_unicode(gsr_process: Process, photo: Photo, tiny_path: Path, options: list[str]) -> None:
+    """Old archives and memory cards contain names in other encodings; Python reads their bytes as lone surrogates."""
     source = photo()
     odd = source.rename(source.with_name(os.fsdecode(b"caf\xe9.png")))
     encoding = {"PYTHONIOENCODING": "utf-8:strict"}  # as in a locale such as en_US.UTF-8
@@ -369,7 +369,7 @@ def test_a_quoted_pattern(upscale: Upscale, photo: Photo, tmp_path: Path, monkey
     assert names(tmp_path / "out") == {"a1_x2.png", "a2_x2.png"}
 
 
-def test_what_exists_is_skipped_and_counted(upscale: Upscale, photo: Photo, tmp_path: Path) -> None:
+def test_existing_outputs_are_skipped_and_counted(upscale: Upscale, photo: Photo, tmp_path: Path) -> None:
     photo("in/a.png")
     photo("in/b.png")
     there = tmp_path / "in" / "b_x2.png"
@@ -377,7 +377,9 @@ def test_what_exists_is_skipped_and_counted(upscale: Upscale, photo: Photo, tmp_
     os.utime(there, ns=(1, 1))
     result = upscale(tmp_path / "in", "--scale", 2)
     said(result)
-    assert re.fullmatch(r"1 done, 1 skipped \(there already; --overwrite replaces them\) in \d+\.\d s\n", result.stdout)
+    assert re.fullmatch(
+        r"1 done, 1 skipped \(output exists; use --overwrite to replace\) in \d+\.\d s\n", result.stdout
+    )
     assert (there.read_bytes(), there.stat().st_mtime_ns) == (b"something of the user's", 1)
 
 
@@ -412,12 +414,12 @@ def test_two_inputs_with_one_output_are_refused_before_any_work(upscale: Upscale
     before = photo("0.png"), photo("one/a.png"), photo("two/a.png")
     result = upscale(*before, "--scale", 2, "-o", tmp_path / "out")
     assert result.exit_code == 2
-    assert "would both become" in result.stderr
+    assert "would both be written to" in result.stderr
     assert result.stdout == ""
     assert names(tmp_path) == {"0.png", "one/a.png", "two/a.png"}
 
 
-# What is said
+# Output for programs, and --verbose
 
 
 def test_json_is_one_object_and_nothing_else(gsr_process: Process, photo: Photo, tiny_path: Path) -> None:
@@ -467,7 +469,7 @@ def test_verbose_says_what_ran_where(upscale: Upscale, photo: Photo, tiny_path: 
     assert "rasterizer" not in upscale(photo("quiet.png"), "--scale", 2, *options).output
 
 
-# What pictures keep
+# What is kept of a picture
 
 
 def _decoded(path: Path) -> np.ndarray:
@@ -501,17 +503,17 @@ def test_sixteen_bits_stay_sixteen(upscale: Upscale, tmp_path: Path, suffix: str
     assert len(np.unique(enlarged)) > 256
 
 
-def test_what_the_format_drops_is_told(upscale: Upscale, photo: Photo, tmp_path: Path) -> None:
+def test_losses_of_the_format_are_reported(upscale: Upscale, photo: Photo, tmp_path: Path) -> None:
     ramp = np.linspace(0, 65535, 24 * 18 * 3).reshape(18, 24, 3).astype(np.uint16)
     cv2.imwrite(str(tmp_path / "deep.png"), ramp)
     result = upscale(tmp_path / "deep.png", "--scale", 2, "--format", "jpg")
     assert result.exit_code == 0
-    assert "JPEG does not keep 8 of 16 bits a channel" in result.stderr
+    assert "JPEG does not keep 16 bits per channel" in result.stderr
     assert "does not keep" not in upscale(photo(), "--scale", 2, "--format", "jpg").stderr
     for_programs = upscale(tmp_path / "deep.png", "--scale", 2, "--format", "jpg", "--overwrite", "--json")
     assert for_programs.stderr == ""
     (row,) = json.loads(for_programs.stdout)["results"]
-    assert "JPEG does not keep 8 of 16 bits a channel" in row["warnings"][0]
+    assert "JPEG does not keep 16 bits per channel" in row["warnings"][0]
 
 
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8])
@@ -564,7 +566,7 @@ def test_tiles_do_not_show(upscale: Upscale, photo: Photo, tmp_path: Path) -> No
 
 
 def test_the_network_matters(upscale: Upscale, photo: Photo, tmp_path: Path) -> None:
-    """Against a model that adds nothing the tests above would all pass."""
+    """With a model that adds nothing, all tests above would pass."""
     source = photo()
     said(upscale(source, "--scale", 2, "-o", tmp_path / "tiny.png"))
     Image.open(source).resize((48, 36), Image.Resampling.BICUBIC).save(tmp_path / "bicubic.png")
@@ -583,7 +585,7 @@ def test_two_runs_give_the_same_bytes(upscale: Upscale, photo: Photo, tmp_path: 
 def test_one_and_two_threads_give_the_same_bytes(
     gsr_process: Process, photo: Photo, tmp_path: Path, tiny_path: Path
 ) -> None:
-    """The same input, weights and device must give the same file, whatever else the machine does."""
+    """The same input, weights and device give the same file, whatever else the machine does."""
     source = photo(size=(70, 50))
     command = ("upscale", source, "--scale", 3.3, "--model", tiny_path)
     processes = [gsr_process(*command, "-o", tmp_path / threads, OMP_NUM_THREADS=threads) for threads in "12"]

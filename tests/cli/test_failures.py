@@ -1,4 +1,4 @@
-"""Failing well: a message naming the file, a hint, an exit code, nothing half-written, the rest of the batch done."""
+"""Failures: a message naming the file, a hint, an exit code, no incomplete files, and the rest of the batch done."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ TMPFS_BYTES = 64 * 1024
 
 
 def failed(result: Result, exit_code: int, *texts: object) -> None:
-    """The command failed with a message for people, in which all these texts stand."""
+    """Assert that the command failed with a message that contains all these texts."""
     assert result.exit_code == exit_code, result.output
     assert result.stderr.startswith("error: "), result.stderr
     assert "Traceback" not in result.output
@@ -49,7 +49,7 @@ def failed(result: Result, exit_code: int, *texts: object) -> None:
 
 
 def names(folder: Path) -> set[str]:
-    """All that lies below a folder, hidden files too."""
+    """Return everything below a folder, hidden files too."""
     return {p.relative_to(folder).as_posix() for p in folder.rglob("*")}
 
 
@@ -61,7 +61,7 @@ def encoded(form: str, size: tuple[int, int] = (60, 40)) -> bytes:
 
 
 def png_header(width: int, height: int) -> bytes:
-    """A PNG file that claims a size, and holds next to nothing."""
+    """Return a PNG file that claims a size but contains next to nothing."""
 
     def chunk(name: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
@@ -79,8 +79,8 @@ UNREADABLE: dict[str, tuple[bytes, str]] = {
     "cut.jpg": (encoded("JPEG")[:-2000], "the file is damaged or cut short"),
     "cut.webp": (encoded("WEBP")[:-2000], "the file is damaged or cut short"),
     "head.png": (encoded("PNG")[:20], "the file is damaged or cut short"),
-    "text.jpg": (b"Dear reader,\n" * 100, "not a picture in a known format"),
-    "noise.png": (np.random.default_rng(1).bytes(5000), "not a picture in a known format"),
+    "text.jpg": (b"Dear reader,\n" * 100, "not a picture in a supported format"),
+    "noise.png": (np.random.default_rng(1).bytes(5000), "not a picture in a supported format"),
     "bomb.png": (png_header(100_000, 100_000), "100000x100000 is more than 500 megapixels"),
 }
 
@@ -109,7 +109,7 @@ def test_a_missing_picture_is_reported_and_the_rest_are_done(upscale: Upscale, p
 def test_a_name_too_long_for_its_output_is_reported_and_the_rest_are_done(
     upscale: Upscale, photo: Photo, tmp_path: Path, length: int
 ) -> None:
-    """File systems end at 255 bytes: the input may be just short enough, or be no possible name at all."""
+    """File systems allow 255 bytes: the input may be just short enough, or may itself be impossible."""
     long = photo("a.png").with_name("long" * 100)
     long = long.with_name(long.name[: length - 4] + ".png")
     if length <= 255:
@@ -121,7 +121,7 @@ def test_a_name_too_long_for_its_output_is_reported_and_the_rest_are_done(
     assert names(tmp_path) == {"a.png", "a_x2.png", *([long.name] if length <= 255 else [])}
 
 
-def test_several_failures_are_all_told(upscale: Upscale, photo: Photo, tmp_path: Path) -> None:
+def test_several_failures_are_all_reported(upscale: Upscale, photo: Photo, tmp_path: Path) -> None:
     for name in ("b.png", "c.png", "d.png"):
         (tmp_path / name).write_bytes(b"")
     photo("a.png")
@@ -131,7 +131,7 @@ def test_several_failures_are_all_told(upscale: Upscale, photo: Photo, tmp_path:
     assert "1 done, 3 failed" in result.stdout
 
 
-def test_a_bomb_may_be_let_pass_by_its_hint(upscale: Upscale, photo: Photo, tmp_path: Path) -> None:
+def test_the_hint_for_a_picture_over_the_limit_works(upscale: Upscale, photo: Photo, tmp_path: Path) -> None:
     source = photo(size=(40, 30))
     result = upscale(source, "--scale", 2, "--max-pixels", 1000)
     failed(result, 1, source, "40x30 is more than 0.001 megapixels", "--max-pixels 1200")
@@ -139,7 +139,7 @@ def test_a_bomb_may_be_let_pass_by_its_hint(upscale: Upscale, photo: Photo, tmp_
     assert upscale(source, "--scale", 2, "--max-pixels", 1200).exit_code == 0
 
 
-# What was asked for makes no sense
+# Invalid requests
 
 
 @pytest.mark.parametrize(
@@ -151,12 +151,12 @@ def test_a_bomb_may_be_let_pass_by_its_hint(upscale: Upscale, photo: Photo, tmp_
         (["--scale", "inf"], "invalid scale inf"),
         (["--scale", "0.5"], "gsr only enlarges"),
         (["--size", "wide"], "WIDTHxHEIGHT"),
-        (["--size", "0x0"], "at least one pixel"),
-        (["--width", "0"], "at least one pixel"),
-        (["--height", "-5"], "at least one pixel"),
-        ([], "for example --scale 4"),
-        (["--scale", "2", "--size", "99x99"], "give one of"),
-        (["--width", "99", "--height", "99"], "give one of"),
+        (["--size", "0x0"], "at least 1 pixel"),
+        (["--width", "0"], "at least 1 pixel"),
+        (["--height", "-5"], "at least 1 pixel"),
+        ([], "for example, add --scale 4"),
+        (["--scale", "2", "--size", "99x99"], "give only one of"),
+        (["--width", "99", "--height", "99"], "give only one of"),
         (["--scale", "2", "--format", "doc"], ".png"),
         (["--scale", "2", "--device", "abacus"], "--device cpu"),
         (["--scale", "2", "--device", "cuda:99"], "--device cpu"),
@@ -165,7 +165,7 @@ def test_a_bomb_may_be_let_pass_by_its_hint(upscale: Upscale, photo: Photo, tmp_
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else value,
 )
-def test_options_that_cannot_be_meant(
+def test_invalid_options(
     upscale: Upscale, photo: Photo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], text: str
 ) -> None:
     source = photo()
@@ -220,7 +220,7 @@ def _nothing_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_sizes_beyond_all_memory_are_refused_at_once(
     upscale: Upscale, photo: Photo, tmp_path: Path, scale: float, mode: str
 ) -> None:
-    """Whichever limit they hit first: memory's, that of arrays, or the format's."""
+    """Whichever limit they exceed first: that of memory, of arrays or of the format."""
     source = photo(size=(24, 24), mode=mode.replace("opaque", "RGBA"))
     if mode == "opaque":
         image = Image.open(source)
@@ -237,7 +237,7 @@ def test_sizes_beyond_all_memory_are_refused_at_once(
 @pytest.mark.parametrize(
     "options", [["--scale", "1e308"], ["--width", "9" * 400], ["--size", "9" * 30 + "x" + "9" * 30]]
 )
-def test_numbers_beyond_all_reason_are_no_bug(
+def test_huge_numbers_are_not_reported_as_a_bug(
     upscale: Upscale, photo: Photo, tmp_path: Path, options: list[str]
 ) -> None:
     result = upscale(photo(), *options)
@@ -251,10 +251,10 @@ def test_numbers_beyond_all_reason_are_no_bug(
 @pytest.mark.parametrize(
     ("mode", "scale", "output", "text"),
     [
-        ("RGB", 700, "large.webp", "16800x12600 is too large, WEBP ends at 16383 pixels a side"),
-        ("RGB", 3000, "large.jpg", "JPEG ends at 65500 pixels a side"),
-        ("RGBA", 2, "large.jpg", "JPEG has no transparency"),
-        ("LA", 2, "large.bmp", "BMP has no transparency"),
+        ("RGB", 700, "large.webp", "16800x12600 is too large; WEBP allows at most 16383 pixels per side"),
+        ("RGB", 3000, "large.jpg", "JPEG allows at most 65500 pixels per side"),
+        ("RGBA", 2, "large.jpg", "JPEG cannot keep the transparency"),
+        ("LA", 2, "large.bmp", "BMP cannot keep the transparency"),
     ],
 )
 def test_what_a_format_cannot_hold_is_refused_before_computing(
@@ -274,7 +274,7 @@ def test_a_pattern_that_matches_nothing(upscale: Upscale, tmp_path: Path) -> Non
 
 
 def test_a_folder_as_the_output_file(upscale: Upscale, photo: Photo, tmp_path: Path) -> None:
-    """And the advice given helps."""
+    """The hint works."""
     (tmp_path / "large.png").mkdir()
     result = upscale(photo(), "--scale", 2, "-o", tmp_path / "large.png")
     failed(result, 2, tmp_path / "large.png", "is a folder")
@@ -286,18 +286,18 @@ def test_a_folder_as_the_output_file(upscale: Upscale, photo: Photo, tmp_path: P
 # Models
 
 
-def test_an_unknown_model_is_answered_with_the_closest(gsr: Upscale, photo: Photo) -> None:
+def test_an_unknown_model_gets_the_closest_name_as_a_hint(gsr: Upscale, photo: Photo) -> None:
     result = gsr("upscale", photo(), "--scale", 2, "--model", "gsasr-light")
     failed(result, 1, "there is no model called 'gsasr-light'", "try gsasr-lite")
 
 
-def test_without_a_network_weights_are_to_be_brought_by_hand(gsr: Upscale, photo: Photo) -> None:
+def test_offline_the_hint_is_to_import_weights(gsr: Upscale, photo: Photo) -> None:
     result = gsr("upscale", photo(), "--scale", 2, "--model", "gsasr-edsr")
     failed(result, 1, "GSRCLI_OFFLINE is set", "gsr weights import encoder.pth decoder.pth --name gsasr-edsr")
 
 
 def _damaged(kind: str, good: Path, folder: Path) -> Path:
-    """A copy of a checkpoint that is damaged in some way."""
+    """Write a damaged copy of a checkpoint; return its path."""
     path = folder / ("weights.pth" if kind == "a pickle" else "weights.safetensors")
     content = good.read_bytes()
     tensors = load_file(good)
@@ -358,13 +358,13 @@ def test_a_missing_checkpoint(gsr: Upscale, photo: Photo, tmp_path: Path) -> Non
     failed(gsr("upscale", photo(), "--scale", 2, "--model", path), 1, f"no such checkpoint: {path}")
 
 
-# Places that cannot be written to
+# Outputs that cannot be written
 
 
 def test_a_folder_without_permission(
     upscale: Upscale, photo: Photo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Simulated, because root may write anywhere."""
+    """Simulate it, because root may write anywhere."""
     locked = tmp_path / "locked"
     access = os.access
     monkeypatch.setattr(os, "access", lambda path, mode, **more: Path(path) != locked and access(path, mode, **more))
@@ -392,7 +392,7 @@ def test_a_file_where_a_folder_should_be_made(upscale: Upscale, photo: Photo, tm
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 64 KiB."""
+    """Mount a file system of 64 KiB."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={TMPFS_BYTES}", "tmpfs", str(folder)]
@@ -407,7 +407,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_disk_that_is_full(upscale: Upscale, photo: Photo, tmp_path: Path, small_disk: Path) -> None:
-    """The picture that does not fit is reported; a smaller one after it is done."""
+    """The picture that does not fit is reported, and a smaller one after it is done."""
     large, small = photo("large.png", size=(150, 150)), photo("small.png")
     result = upscale(large, small, "--scale", 2, "-o", small_disk)
     failed(result, 1, large, small_disk / "large_x2.png", "no space left", "free some space")
@@ -418,13 +418,13 @@ def test_a_disk_that_is_full(upscale: Upscale, photo: Photo, tmp_path: Path, sma
 def test_a_disk_that_fills_up_while_a_file_is_replaced(
     upscale: Upscale, photo: Photo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Half of the data is written when space runs out; what the file held stays."""
+    """Space runs out after half of the data is written; the old content of the file stays."""
     there = tmp_path / "photo_x2.png"
     there.write_bytes(b"the one from yesterday")
     real_open = Path.open
 
     class Filling:
-        """A file whose disk is full after half of what is written to it."""
+        """A file whose disk is full after half of the data."""
 
         def __init__(self, file: Any) -> None:
             self.file = file
@@ -451,7 +451,7 @@ def test_a_disk_that_fills_up_while_a_file_is_replaced(
     assert names(tmp_path) == {"photo.png", "photo_x2.png"}
 
 
-# Mistakes of ours
+# Bugs in gsr
 
 
 @pytest.fixture
@@ -463,10 +463,10 @@ def _broken_model(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_broken_model")
-def test_a_bug_is_called_one(upscale: Upscale, photo: Photo, tmp_path: Path) -> None:
+def test_a_bug_is_reported_as_a_bug(upscale: Upscale, photo: Photo, tmp_path: Path) -> None:
     source = photo()
     result = upscale(source, "--scale", 2)
-    failed(result, 1, source, "unexpected RuntimeError: shapes do not match", "a bug in gsr; --debug shows where")
+    failed(result, 1, source, "unexpected RuntimeError: shapes do not match", "a bug in gsr; add --debug to see where")
     assert names(tmp_path) == {"photo.png"}
 
 
@@ -479,7 +479,7 @@ def test_debug_shows_where(upscale: Upscale, photo: Photo, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("debug", [False, True])
-def test_tracebacks_are_for_debug_alone(gsr_process: Process, tiny_path: Path, tmp_path: Path, debug: bool) -> None:
+def test_only_debug_shows_tracebacks(gsr_process: Process, tiny_path: Path, tmp_path: Path, debug: bool) -> None:
     process = gsr_process("upscale", tmp_path / "gone.png", "-s", 2, "-m", tiny_path, *(["--debug"] if debug else []))
     _, err = process.communicate()
     assert process.returncode == 1
@@ -492,7 +492,7 @@ def test_tracebacks_are_for_debug_alone(gsr_process: Process, tiny_path: Path, t
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="has no SIGINT to send")
-def test_ctrl_c_leaves_whole_files_and_can_be_gone_on_from(
+def test_ctrl_c_leaves_whole_files_and_can_be_resumed(
     gsr_process: Process, upscale: Upscale, photo: Photo, tmp_path: Path, tiny_path: Path
 ) -> None:
     content = photo("in/0.png", size=(64, 64)).read_bytes()
@@ -527,24 +527,24 @@ def test_ctrl_c_leaves_whole_files_and_can_be_gone_on_from(
     assert len(list(out.iterdir())) == count
 
 
-def test_the_advice_after_an_interrupt_is_true(upscale: Upscale, photo: Photo, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With --overwrite the same command does everything again."""
+def test_the_hint_after_an_interrupt_is_true(upscale: Upscale, photo: Photo, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With --overwrite, the same command would do everything again."""
 
     def forward(*_: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Lite, "forward", forward)
-    failed(upscale(photo(), "--scale", 2), 130, "interrupted", "what is done is not done twice")
+    failed(upscale(photo(), "--scale", 2), 130, "interrupted", "pictures already done are skipped")
     result = upscale(photo(), "--scale", 2, "--overwrite")
     failed(result, 130, "interrupted")
-    assert "not done twice" not in result.stderr
+    assert "skipped" not in result.stderr
 
 
-# Numbers that are none
+# Results that are not finite
 
 
 def _spoil(monkeypatch: pytest.MonkeyPatch, always: bool) -> None:
-    """The network gives one infinite number, in bfloat16 only or always."""
+    """Let the network return one infinite number, in bfloat16 only or always."""
     forward = Lite.forward
 
     def spoiled(self: Lite, image: torch.Tensor, scale: torch.Tensor) -> Gaussians:
@@ -588,7 +588,7 @@ CPU_ALLOCATOR = (
 
 
 class CUDAError(Exception):
-    """As cuda.core has it: no RuntimeError."""
+    """Like that of cuda.core, which is not a RuntimeError."""
 
 
 OUT_OF_MEMORY = [
@@ -600,7 +600,7 @@ OUT_OF_MEMORY = [
 
 
 def _limit_tiles(monkeypatch: pytest.MonkeyPatch, side: int, error: BaseException) -> list[int]:
-    """Let tiles of more pixels than a square of this side fail. Gives the areas of those that pass, as they do."""
+    """Let tiles larger than a square of this side fail; return a list that collects the areas of the others."""
     predict = _Enlargement._predict
     passed: list[int] = []
 
@@ -616,8 +616,7 @@ def _limit_tiles(monkeypatch: pytest.MonkeyPatch, side: int, error: BaseExceptio
 
 @pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=lambda e: type(e).__name__)
 def test_tiles_are_split_until_they_fit(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
-    model = tiny_model()
-    upscaler = Upscaler(model, halo=model.traits.exact_halo)
+    upscaler = Upscaler(tiny_model())
     picture = Picture(np.random.default_rng(0).integers(0, 256, (230, 250, 3), np.uint8))
     whole = upscaler.enlarge(picture, Size(345, 375)).pixels
     passed = _limit_tiles(monkeypatch, 70, error)
@@ -625,7 +624,7 @@ def test_tiles_are_split_until_they_fit(monkeypatch: pytest.MonkeyPatch, error: 
     split = upscaler.enlarge(picture, Size(345, 375), reported.append).pixels
     assert len(passed) == 16
     assert sum(passed) == sum(reported) == 230 * 250
-    # Convolutions of other shapes sum in another order, which may turn a rounding.
+    # Convolutions of other shapes sum in another order, which may change a rounding.
     assert np.abs(split.astype(int) - whole).max() <= 1
     assert np.mean(split != whole) < 1e-3
 
@@ -638,14 +637,14 @@ def test_no_memory_for_the_smallest_tile(
     source = photo(size=(110, 110))
     result = upscale(source, "--scale", 2, "--device", "cpu")
     failed(result, 1, source, "too little memory for the smallest tile")
-    assert "--device cpu" not in result.stderr  # it is there already
+    assert "--device cpu" not in result.stderr  # it is already used
     assert names(tmp_path) == {"photo.png"}
     with pytest.raises(LimitError):
         Upscaler(tiny_model()).enlarge(Picture(np.zeros((5, 5, 3), np.uint8)), Size(10, 10))
 
 
 @pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=lambda e: type(e).__name__)
-def test_no_memory_for_drawing_is_no_bug(
+def test_no_memory_for_drawing_is_not_reported_as_a_bug(
     upscale: Upscale, photo: Photo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
     def draw(*_: object) -> None:
@@ -657,7 +656,7 @@ def test_no_memory_for_drawing_is_no_bug(
     assert "bug" not in result.stderr
 
 
-def test_other_errors_are_not_taken_for_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_errors_are_not_mistaken_for_a_lack_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     passed = _limit_tiles(monkeypatch, 0, RuntimeError("shapes do not match"))
     with pytest.raises(RuntimeError, match="shapes"):
         Upscaler(tiny_model()).enlarge(Picture(np.zeros((110, 110, 3), np.uint8)), Size(220, 220))
@@ -668,7 +667,7 @@ def test_other_errors_are_not_taken_for_memory(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs sh")
-def test_nobody_reads_the_output(photo: Photo, tiny_path: Path, tmp_path: Path) -> None:
+def test_a_closed_pipe_ends_the_command_quietly(photo: Photo, tiny_path: Path, tmp_path: Path) -> None:
     photo("a.png")
     command = f"'{sys.executable}' -m gsrcli upscale a.png --scale 2 --model '{tiny_path}' --json"
     done = subprocess.run(
@@ -686,7 +685,7 @@ def test_nobody_reads_the_output(photo: Photo, tiny_path: Path, tmp_path: Path) 
 @pytest.mark.skipif(os.name == "nt", reason="needs sh")
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_closed_standard_streams(photo: Photo, tiny_path: Path, tmp_path: Path, closed: str) -> None:
-    """What takes a free descriptor would get what is written to the stream."""
+    """A file that took the free descriptor would receive what is written to the stream."""
     photo("a.png")
     command = f"'{sys.executable}' -m gsrcli upscale a.png --scale 2 --model '{tiny_path}' {closed}"
     subprocess.run(["sh", "-c", command], capture_output=True, cwd=tmp_path, check=True)
@@ -695,7 +694,7 @@ def test_closed_standard_streams(photo: Photo, tiny_path: Path, tmp_path: Path, 
 
 
 @pytest.mark.parametrize("fault", ["ImportError", "OSError"])
-def test_libraries_that_do_not_work_are_the_doctors(
+def test_broken_libraries_get_the_doctor_as_a_hint(
     gsr_process: Callable[..., subprocess.Popen[str]], photo: Photo, tmp_path: Path, fault: str
 ) -> None:
     broken = tmp_path / "site" / "torch"
@@ -707,5 +706,5 @@ def test_libraries_that_do_not_work_are_the_doctors(
     assert process.returncode == 1
     assert errors == (
         "error: an installed library does not work: libcudart.so.12: cannot open shared object file\n"
-        "  gsr doctor says what to do\n"
+        "  run gsr doctor to find out what to do\n"
     )

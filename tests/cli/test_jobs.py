@@ -1,4 +1,4 @@
-"""Which files are made from which: inputs found, outputs named, clashes seen before any work."""
+"""Finding inputs, naming outputs, and refusing clashes before any work."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def touch(tmp_path: Path) -> Touch:
-    """Make files; nothing here opens them."""
+    """Create empty files; nothing here opens them."""
 
     def make(*names: str) -> Path:
         for name in names:
@@ -41,7 +41,7 @@ def plan(
 
 
 def pairs(jobs: Iterable[Job]) -> list[tuple[str, str]]:
-    return [(job.source.as_posix(), job.target.as_posix()) for job in jobs]
+    return [(job.input.as_posix(), job.output.as_posix()) for job in jobs]
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def pairs(jobs: Iterable[Job]) -> list[tuple[str, str]]:
         ("sub/photo.png", "sub/photo_x2.png"),
     ],
 )
-def test_outputs_lie_beside_their_inputs(touch: Touch, source: str, target: str) -> None:
+def test_outputs_are_next_to_their_inputs(touch: Touch, source: str, target: str) -> None:
     touch(source)
     assert pairs(plan(source)) == [(source, target)]
 
@@ -75,7 +75,7 @@ def test_output_may_name_the_file_of_one_input(touch: Touch, output: str) -> Non
 
 
 @pytest.mark.parametrize("name", ["photo[1].png", "photo (1) [large].png", "what?.png", "five*.png"])
-def test_brackets_in_the_name_of_a_file_are_no_pattern(touch: Touch, name: str) -> None:
+def test_brackets_in_the_name_of_a_file_are_not_a_pattern(touch: Touch, name: str) -> None:
     touch(name, "photo1.png")
     assert pairs(plan(name)) == [(name, f"{name[:-4]}_x2.png")]
     assert pairs(plan(name, output="large.png")) == [(name, "large.png")]
@@ -102,7 +102,7 @@ def test_a_folder_as_the_output_file_is_refused(touch: Touch) -> None:
 
 
 @pytest.mark.parametrize("output", ["large.txt", "large.svg"])
-def test_an_output_of_no_known_format_is_refused(touch: Touch, output: str) -> None:
+def test_an_output_of_an_unknown_format_is_refused(touch: Touch, output: str) -> None:
     touch("a.png")
     with pytest.raises(UsageError, match="cannot write to") as caught:
         plan("a.png", output=output)
@@ -111,7 +111,7 @@ def test_an_output_of_no_known_format_is_refused(touch: Touch, output: str) -> N
 
 
 def test_several_inputs_cannot_become_one_file(touch: Touch) -> None:
-    """Whether the file is there already or not: nobody means a folder called large.png."""
+    """Whether the file exists or not: nobody wants a folder called large.png."""
     touch("a.png", "b.png", "there.png")
     for output in ("there.png", "large.png"):
         with pytest.raises(UsageError, match=output):
@@ -141,10 +141,10 @@ def test_the_current_folder(touch: Touch) -> None:
 
 def test_patterns(touch: Touch) -> None:
     root = touch("a1.png", "a2.png", "b1.png", "sub/a3.png", "sub.png/x")
-    assert [j.source.name for j in plan("a*.png")] == ["a1.png", "a2.png"]
-    assert [j.source.name for j in plan("**/a?.png")] == ["a1.png", "a2.png", "a3.png"]
-    assert [j.source.name for j in plan("[ab]1.png")] == ["a1.png", "b1.png"]
-    assert [j.source.name for j in plan(f"{root}/s*/*.png")] == ["a3.png"]
+    assert [j.input.name for j in plan("a*.png")] == ["a1.png", "a2.png"]
+    assert [j.input.name for j in plan("**/a?.png")] == ["a1.png", "a2.png", "a3.png"]
+    assert [j.input.name for j in plan("[ab]1.png")] == ["a1.png", "b1.png"]
+    assert [j.input.name for j in plan(f"{root}/s*/*.png")] == ["a3.png"]
     assert pairs(plan("s*/*.png", output="out")) == [("sub/a3.png", "out/a3_x2.png")]
 
 
@@ -154,13 +154,13 @@ def test_a_pattern_that_matches_nothing_is_refused(touch: Touch) -> None:
         plan("a.png", "b*.png")
 
 
-def test_a_pattern_that_matches_folders_alone_does_not_pass_in_silence(touch: Touch) -> None:
+def test_a_pattern_that_matches_only_folders_is_not_silently_ignored(touch: Touch) -> None:
     touch("photos/a.png")
     try:
         jobs = plan("phot*")
     except UsageError:
         return
-    assert [job.source.name for job in jobs] == ["a.png"]
+    assert [job.input.name for job in jobs] == ["a.png"]
 
 
 @pytest.mark.parametrize(("recursive", "advised"), [(False, True), (True, False)])
@@ -168,13 +168,13 @@ def test_a_folder_without_pictures_is_refused(touch: Touch, recursive: bool, adv
     touch("in/notes.txt", "in/sub/notes.txt")
     with pytest.raises(UsageError, match="there are no pictures in in") as caught:
         plan("in", recursive=recursive)
-    assert ("--recursive" in str(caught.value)) == advised
+    assert (caught.value.hint is not None and "--recursive" in caught.value.hint) == advised
 
 
 def test_a_missing_file_is_a_job_that_will_fail(touch: Touch) -> None:
-    """The others are done all the same."""
+    """The others are still done."""
     touch("a.png")
-    assert [j.source.name for j in plan("gone.png", "a.png")] == ["gone.png", "a.png"]
+    assert [j.input.name for j in plan("gone.png", "a.png")] == ["gone.png", "a.png"]
 
 
 @pytest.mark.parametrize(
@@ -189,21 +189,21 @@ def test_a_missing_file_is_a_job_that_will_fail(touch: Touch) -> None:
     ],
 )
 @pytest.mark.parametrize("output", [None, "out"])
-def test_each_input_is_taken_once_however_it_is_spelled(
+def test_each_input_is_used_once_however_it_is_written(
     touch: Touch, tmp_path: Path, inputs: tuple[str, ...], output: str | None
 ) -> None:
     touch("in/a.png", "in/sub/x")
     jobs = plan(*(text.format(root=tmp_path) for text in inputs), output=output)
-    assert [job.target.resolve() for job in jobs] == [tmp_path / (output or "in") / "a_x2.png"]
+    assert [job.output.resolve() for job in jobs] == [tmp_path / (output or "in") / "a_x2.png"]
 
 
 @pytest.mark.parametrize("more", ["in/sub", "in/sub/a.png"])
 @pytest.mark.parametrize("output", [None, "out"])
 def test_a_folder_and_a_part_of_it(touch: Touch, more: str, output: str | None) -> None:
-    """The part was named to be safe, or by a shell's pattern; it is no second picture."""
+    """The part may be named to be safe, or by a shell's pattern; it is not a second picture."""
     touch("in/a.png", "in/sub/a.png")
     jobs = plan("in", more, recursive=True, output=output)
-    assert sorted(job.source.as_posix() for job in jobs) == ["in/a.png", "in/sub/a.png"]
+    assert sorted(job.input.as_posix() for job in jobs) == ["in/a.png", "in/sub/a.png"]
 
 
 @pytest.mark.parametrize(
@@ -219,19 +219,19 @@ def test_two_inputs_with_one_output_are_refused(
     touch: Touch, files: tuple[str, ...], output: str | None, suffix: str | None
 ) -> None:
     touch(*files)
-    with pytest.raises(UsageError, match="would both become") as caught:
+    with pytest.raises(UsageError, match="would both be written to") as caught:
         plan(*files, output=output, suffix=suffix)
     assert all(Path(name).as_posix() in str(caught.value) for name in files)
     assert caught.value.hint is not None
 
 
 @pytest.mark.parametrize("inputs", [("in",), ("in/*",), ("in/a.png", "in/a_x2.png", "in/b.jpg", "in/b_x2.jpg")])
-def test_what_an_earlier_run_left_is_no_input(touch: Touch, inputs: tuple[str, ...]) -> None:
+def test_outputs_of_an_earlier_run_are_not_inputs(touch: Touch, inputs: tuple[str, ...]) -> None:
     touch("in/a.png", "in/b.jpg", "in/a_x2.png", "in/b_x2.jpg")
     assert pairs(plan(*inputs)) == [("in/a.png", "in/a_x2.png"), ("in/b.jpg", "in/b_x2.jpg")]
 
 
-def test_nor_is_it_where_the_outputs_lie_below_the_inputs(touch: Touch) -> None:
+def test_outputs_of_an_earlier_run_below_the_inputs_are_not_inputs(touch: Touch) -> None:
     touch("in/a.png", "in/sub/b.png", "in/large/a_x2.png", "in/large/sub/b_x2.png")
     jobs = plan("in", output="in/large", recursive=True)
     assert pairs(jobs) == [("in/a.png", "in/large/a_x2.png"), ("in/sub/b.png", "in/large/sub/b_x2.png")]
@@ -245,7 +245,7 @@ def test_an_empty_input_is_not_the_current_folder(touch: Touch) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "setresuid"), reason="needs Linux")
 def test_folders_that_cannot_be_read_fail_as_jobs(touch: Touch) -> None:
-    """Where only their owner may look into them; the rest is found."""
+    """Only their owner may look into them; the other pictures are found."""
     root = touch("in/a.png", "in/closed/b.png", "in/seen/c.png")
     (root / "in/closed").chmod(0)
     (root / "in/seen").chmod(0o444)  # names can be read, files cannot be looked at
@@ -255,7 +255,7 @@ def test_folders_that_cannot_be_read_fail_as_jobs(touch: Touch) -> None:
         "from pathlib import Path\n"
         "if os.geteuid() == 0:\n"
         "    os.setresuid(65534, 65534, 65534)\n"  # the superuser may look anywhere
-        "print(*(job.source.as_posix() for job in plan_jobs(['in'], Path('/'), 'x2', None, True)))\n"
+        "print(*(job.input.as_posix() for job in plan_jobs(['in'], Path('/'), 'x2', None, True)))\n"
     )
     for folder in [root, *root.parents][:-2]:
         folder.chmod(folder.stat().st_mode | 0o055)

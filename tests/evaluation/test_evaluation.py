@@ -769,7 +769,7 @@ def test_failures_to_save_are_told(evaluate: Callable[..., dict[str, Any]], tmp_
     (tmp_path / "file").write_text("")
     data = evaluate("--model", "bicubic", "--scales", 2, "--save-images", tmp_path / "file", code=1)
     assert len(data["rows"]) == 3
-    assert all("cannot make the folder" in failure["message"] for failure in data["failures"])
+    assert all("cannot create the folder" in failure["message"] for failure in data["failures"])
 
 
 # Data sets

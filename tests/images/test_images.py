@@ -1,6 +1,6 @@
-"""Pictures in and out: every kind of file, what must survive, and how it fails.
+"""Reading and writing pictures: every kind of file, what is kept, and failures.
 
-Files to read are made by Pillow, OpenCV or byte by byte, never by the writer under test; files written are read
+Files to read are made by Pillow, by OpenCV or byte by byte, never by the encoders under test; written files are read
 back by Pillow and OpenCV too.
 """
 
@@ -56,21 +56,21 @@ def png_chunk(name: bytes, body: bytes) -> bytes:
 def png_file(
     width: int, height: int, bits: int, kind: int, rows: list[bytes], before: bytes = b"", after: bytes = b""
 ) -> bytes:
-    """A PNG file byte by byte; kind 0 grey, 2 RGB, 3 palette, 4 grey and alpha, 6 RGBA."""
+    """Build a PNG file byte by byte; kind is 0 for grey, 2 RGB, 3 palette, 4 grey and alpha, 6 RGBA."""
     header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, 0))
     data = png_chunk(b"IDAT", zlib.compress(b"".join(b"\0" + row for row in rows)))
     return b"\x89PNG\r\n\x1a\n" + header + before + data + after + png_chunk(b"IEND", b"")
 
 
 def deep_png(values: np.ndarray, before: bytes = b"", after: bytes = b"") -> bytes:
-    """16 bits a channel, from (H, W, 1 to 4)."""
+    """Build a PNG file of 16 bits per channel from (H, W, 1 to 4)."""
     kind = {1: 0, 2: 4, 3: 2, 4: 6}[values.shape[2]]
     rows = [row.astype(">u2").tobytes() for row in values]
     return png_file(values.shape[1], values.shape[0], 16, kind, rows, before, after)
 
 
 def cv2_file(values: np.ndarray, suffix: str) -> bytes:
-    """(H, W, 3 or 4) as OpenCV writes it."""
+    """Encode (H, W, 3 or 4) with OpenCV."""
     order = [2, 1, 0, 3][: values.shape[2]]
     return cv2.imencode(suffix, np.ascontiguousarray(values[..., order]))[1].tobytes()
 
@@ -244,7 +244,7 @@ def test_tiff_kinds_that_would_come_out_wrong_are_refused(tmp_path: Path, layout
 
 
 def icc_profile(space: bytes, kind: bytes, pcs: bytes, tags: dict[bytes, bytes]) -> bytes:
-    """A version 2 colour profile, byte by byte."""
+    """Build a version 2 colour profile byte by byte."""
     body, table = b"", struct.pack(">I", len(tags))
     for name, value in tags.items():
         value = value.ljust(-len(value) % 4 + len(value), b"\0")
@@ -304,7 +304,7 @@ def test_avif(tmp_path: Path) -> None:
     assert np.abs(picture.alpha.astype(int) - 128).max() < 3
 
 
-def test_several_pictures_in_a_photo_of_a_telephone(tmp_path: Path) -> None:
+def test_several_pictures_in_a_photo_from_a_phone(tmp_path: Path) -> None:
     first, second = Image.new("RGB", (32, 24), "red"), Image.new("RGB", (8, 6), "blue")
     data = pillow_file(first, "MPO", save_all=True, append_images=[second])
     picture = read(tmp_path, data, "photo.jpg")
@@ -345,7 +345,7 @@ def assert_exif_survived(block: bytes | None, size: tuple[int, int]) -> None:
 
 
 def turned(values: np.ndarray, orientation: int) -> np.ndarray:
-    """(H, W) as it is meant to be seen, by Pillow."""
+    """Turn (H, W) upright with Pillow."""
     image = Image.fromarray(values)
     image.getexif()[ExifTags.Base.Orientation] = orientation
     return np.asarray(ImageOps.exif_transpose(image))
@@ -384,7 +384,7 @@ def test_orientation_is_applied_once_and_reset(tmp_path: Path, orientation: int)
 
 
 def turned_deep_tiff(values: np.ndarray, orientation: int) -> bytes:
-    """A 16-bit RGB TIFF file, uncompressed, byte by byte."""
+    """Build an uncompressed 16-bit RGB TIFF file byte by byte."""
     data = values.astype("<u2").tobytes()
     height, width, _ = values.shape
     entries = [
@@ -475,7 +475,7 @@ def test_metadata_survive(tmp_path: Path, source: str, target: str) -> None:
 
 
 def thumbnailed_block(endian: str) -> tuple[bytes, bytes]:
-    """An EXIF block with orientation 6 and a thumbnail at its end, and the thumbnail."""
+    """Return an EXIF block with orientation 6 and a thumbnail at its end, and the thumbnail."""
     thumbnail = b"\xff\xd8thumbnail\xff\xd9"
     entry = struct.Struct(endian + "HHI4s")
     short, long = (lambda v: struct.pack(endian + "HH", v, 0)), (lambda v: struct.pack(endian + "I", v))
@@ -528,7 +528,7 @@ def test_no_exif_block_is_too_broken(data: st.DataObject) -> None:
 
 
 def assert_written(path: Path, values: np.ndarray, tolerance: int) -> None:
-    """The file, read by Pillow (8 bits) or OpenCV (16 bits), holds (H, W, C) with alpha last."""
+    """Assert that the file, read by Pillow (8 bits) or OpenCV (16 bits), contains (H, W, C) with alpha last."""
     if values.dtype == np.uint16:
         found = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
         assert found is not None
@@ -613,7 +613,7 @@ def test_many_blocks_and_the_same_bytes_on_any_number_of_threads(
         assert path.read_bytes() == threaded
 
 
-def test_an_opaque_alpha_is_no_obstacle(tmp_path: Path) -> None:
+def test_opaque_alpha_can_be_written_to_any_format(tmp_path: Path) -> None:
     picture = Picture(noise(5, 7, 3), np.full((5, 7), 255, np.uint8))
     assert picture.opaque
     write_picture(picture, tmp_path / "out.jpg")
@@ -650,7 +650,7 @@ def test_grey_with_a_grey_profile_becomes_srgb_where_it_must_be_rgb(tmp_path: Pa
 def test_losses() -> None:
     deep = Picture(noise(5, 7, 3, dtype=np.uint16), noise(5, 7, dtype=np.uint16), icc=SRGB, exif=b"II")
     assert images.losses(deep, images.output_format("a.png")) == []
-    assert images.losses(deep, images.output_format("a.webp")) == ["8 of 16 bits a channel"]
+    assert images.losses(deep, images.output_format("a.webp")) == ["16 bits per channel"]
     assert len(images.losses(deep, images.output_format("a.bmp"))) == 4
 
 
@@ -708,7 +708,7 @@ def test_truncated_files(tmp_path: Path, share: float, capfd: pytest.CaptureFixt
 
 @given(st.data())
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_damaged_files_fail_as_pictures_do(tmp_path: Path, data: st.DataObject) -> None:
+def test_damaged_files_raise_picture_errors(tmp_path: Path, data: st.DataObject) -> None:
     files = valid_files()
     damaged = bytearray(files[data.draw(st.sampled_from(sorted(files)))])
     for _ in range(data.draw(st.integers(1, 6))):
@@ -720,13 +720,13 @@ def test_damaged_files_fail_as_pictures_do(tmp_path: Path, data: st.DataObject) 
         read_picture(path, max_pixels=1_000_000)
 
 
-def test_what_is_no_picture(tmp_path: Path) -> None:
+def test_files_that_are_not_pictures(tmp_path: Path) -> None:
     (tmp_path / "empty.png").write_bytes(b"")
     (tmp_path / "text.jpg").write_text("dear diary")
     (tmp_path / "folder.png").mkdir()
     for name, words in (
         ("empty.png", "empty"),
-        ("text.jpg", "not a picture in a known format"),
+        ("text.jpg", "not a picture in a supported format"),
         ("folder.png", "directory"),
         ("missing.png", "no such file"),
     ):
@@ -785,7 +785,7 @@ def test_a_tiny_file_that_claims_to_be_huge(tmp_path: Path) -> None:
         read_picture(path)
 
 
-def test_the_limit_is_ours_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_our_limit_applies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "picture.tif"
     Image.fromarray(noise(50, 50, 3)).save(path, compression="tiff_lzw")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)  # Pillow alone would refuse it
@@ -906,7 +906,7 @@ def test_an_encoder_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: 
 def test_existing_files_and_links(tmp_path: Path) -> None:
     path, link = tmp_path / "out.png", tmp_path / "link.png"
     path.write_bytes(b"old")
-    with pytest.raises(PictureError, match="it exists"):
+    with pytest.raises(PictureError, match="the file exists"):
         write_picture(Picture(noise(5, 7, 3)), path, overwrite=False)
     assert path.read_bytes() == b"old"
     link.symlink_to(path)
@@ -1002,6 +1002,6 @@ def test_bleeding_nothing() -> None:
         (np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), np.uint16)),
     ],
 )
-def test_a_picture_that_cannot_be(pixels: np.ndarray, alpha: np.ndarray | None) -> None:
+def test_invalid_pictures_are_refused(pixels: np.ndarray, alpha: np.ndarray | None) -> None:
     with pytest.raises(ValueError, match="expected"):
         Picture(pixels, alpha)

@@ -354,17 +354,17 @@ def test_tiled_equals_untiled(name: str, size: tuple[int, int], tile: int, monke
     direct = enlarge(model, image, Size(*size))[0].permute(1, 2, 0).numpy() * 255
     assert np.abs(whole - direct).max() < 0.51
     monkeypatch.setattr("gsrcli.upscaling.budget._STRIP_PIXELS", size[1] * 13)
-    tiled = Upscaler(model, tile=tile, halo=model.traits.exact_halo).enlarge(Picture(pixels), Size(*size)).pixels
+    tiled = Upscaler(model, tile=tile).enlarge(Picture(pixels), Size(*size)).pixels
     assert np.abs(tiled.astype(int) - whole).max() <= 1
     assert np.mean(tiled != whole) < 1e-3
-    cut = Upscaler(model, tile=tile, halo=0).enlarge(Picture(pixels), Size(*size)).pixels
+    model.traits = dataclasses.replace(model.traits, halo=0)
+    cut = Upscaler(model, tile=tile).enlarge(Picture(pixels), Size(*size)).pixels
     assert np.abs(cut.astype(int) - whole).max() > 1, "the test can fail"
 
 
-def test_the_exact_halo_is_the_receptive_radius() -> None:
+def test_the_halo_is_the_receptive_radius() -> None:
     model = tiny().double()
-    radius = model.traits.exact_halo
-    assert radius is not None
+    radius = model.traits.halo
     side = 2 * radius + 7
     image = picture_of(1, 3, side, side).double().requires_grad_()
     logits = model.classifier(model.encoder(image * 2 - 1))

@@ -73,8 +73,7 @@ def test_a_gaussian_depends_on_the_picture_around_it_alone() -> None:
     changed[0, :, where[0], where[1]] += 0.5
     before, after = model(image, scales((3, 3))), model(changed, scales((3, 3)))
     moved = (before.value != after.value).any(-1)[0].view(52, 60).nonzero()
-    radius = model.traits.exact_halo
-    assert radius is not None
+    radius = model.traits.halo
     assert moved.amin(0).tolist() == [2 * (where[0] - radius), 2 * (where[1] - radius)]
     assert moved.amax(0).tolist() == [2 * (where[0] + radius) + 1, 2 * (where[1] + radius) + 1]
 
@@ -193,10 +192,9 @@ def _tile(model: Lite, image: Tensor, halo: int) -> tuple[Gaussians, Gaussians]:
 
 
 @pytest.mark.parametrize("config", [_SMALL, LiteConfig()], ids=["small", "default"])
-def test_a_tile_with_the_exact_halo_is_the_whole(config: LiteConfig) -> None:
+def test_a_tile_with_the_halo_is_the_whole(config: LiteConfig) -> None:
     model = model_of(config)
-    assert model.traits.exact_halo is not None
-    tile, whole = _tile(model, noise(1, 3, 68, 70), model.traits.exact_halo)
+    tile, whole = _tile(model, noise(1, 3, 68, 70), model.traits.halo)
     for name in _NAMES:
         torch.testing.assert_close(getattr(tile, name), getattr(whole, name), atol=1e-5, rtol=1e-5)
 
@@ -230,10 +228,9 @@ def test_a_tile_with_a_small_halo_is_not() -> None:
 
 
 @pytest.mark.parametrize("config", [_SMALL, LiteConfig()], ids=["small", "default"])
-def test_the_exact_halo_is_the_receptive_radius(config: LiteConfig) -> None:
+def test_the_halo_is_the_receptive_radius(config: LiteConfig) -> None:
     model = model_of(config, stir=1.0).double()
-    radius = model.traits.exact_halo
-    assert radius is not None
+    radius = model.traits.halo
     side = 2 * radius + 7
     image = noise(1, 3, side, side).double().requires_grad_()
     field = model(image, scales((3, 3)).double())

@@ -1,4 +1,4 @@
-"""What the authors' programs were run with for the files in ``parity``: tensors filled by a rule."""
+"""The deterministic weights with which the authors' programs produced the files in ``parity``."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from torch import Tensor
 
 PARITY = Path(__file__).parent / "parity"
 SHAPES = json.loads(gzip.decompress((PARITY / "state_dict_shapes.json.gz").read_bytes()))
-"""By model and part, the shape of each tensor."""
+"""Shapes of the tensors, by model and part."""
 
 
 def filled(name: str, shape: list[int]) -> Tensor:
-    """The tensor of this name, which begins with its part's."""
+    """Return the tensor of a name, which begins with that of its part."""
     draw = np.random.Generator(np.random.PCG64(zlib.crc32(name.encode()))).standard_normal(shape)
     leaf = name.rpartition(".")[2]
     if leaf == "relative_position_bias_table":

@@ -1,4 +1,4 @@
-"""A network small enough to run anywhere at once, with weights that matter."""
+"""A tiny network whose weights matter."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from gsrcli.models import Model, build
 from gsrcli.weights.checkpoint import save_model
 
 TINY: dict[str, Any] = {"width": 8, "blocks": 1, "head_width": 16}
-"""The config of a gsasr-lite of some thousand parameters."""
+"""Config of a gsasr-lite with a few thousand parameters."""
 
 
 def tiny_model(seed: int = 0) -> Model:
-    """Random weights whose residual is as strong as a trained network's: its output is not plain bicubic."""
+    """Build a tiny model with random weights and a residual as strong as a trained network's: not just bicubic."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = build("gsasr-lite", TINY)
@@ -24,6 +24,6 @@ def tiny_model(seed: int = 0) -> Model:
 
 
 def save_tiny(path: Path, seed: int = 0) -> Path:
-    """A checkpoint of :func:`tiny_model`."""
+    """Save a checkpoint of :func:`tiny_model`; return its path."""
     save_model(tiny_model(seed), "gsasr-lite", path, {})
     return path

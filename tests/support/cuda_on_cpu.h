@@ -1,7 +1,7 @@
-// CUDA C++ on a CPU, for testing kernels where there is no GPU: enough of the language for kernels whose warps never
-// wait for each other. Each lane of a warp is a fiber. A collective (ballot, shuffle, __syncwarp) ends a lane's turn;
-// what it returns is worked out when all 32 have come to it, so memory that lanes share is seen as the order of their
-// turns has it: a missing __syncwarp shows as a result that changes with the order.
+// CUDA C++ on a CPU, to test kernels without a GPU: enough of the language for kernels whose warps never wait for each
+// other. Each lane of a warp is a fiber. A collective (ballot, shuffle, __syncwarp) ends a lane's turn, and returns once
+// all 32 lanes have reached it. So shared memory depends on the order of the turns: a missing __syncwarp shows as a
+// result that changes with the order.
 #pragma once
 
 #include <ucontext.h>
@@ -75,9 +75,9 @@ inline void lane_main() {
     swapcontext(&warp.lanes[warp.running].context, &warp.scheduler);
 }
 
-// Called in a lane: wait until the whole warp has come to this collective.
+// Called by a lane: wait until the whole warp has reached this collective.
 inline unsigned meet(Collective collective, unsigned mask, unsigned operand, int partner = 0) {
-    if (mask != 0xffffffffu) fail("a collective of a part of the warp");
+    if (mask != 0xffffffffu) fail("a collective on part of the warp");
     Lane& lane = warp.lanes[warp.running];
     lane.waits_at = collective;
     lane.operand = operand;
@@ -123,7 +123,7 @@ inline void run_warp(const std::vector<int>& order) {
 
 inline dim3 thread_index() { return {(unsigned)(warp.first_thread + warp.running), 0, 0}; }
 
-// Run a kernel whose arguments are 8 bytes each, with the lanes' turns in an order that a seed chooses.
+// Run a kernel whose arguments have 8 bytes each; the seed chooses the order of the lanes' turns.
 template <class... Parameters, std::size_t... places>
 void launch(void (*kernel)(Parameters...), const std::uint64_t* arguments, std::index_sequence<places...>) {
     static_assert(((sizeof(Parameters) == 8) && ...), "pointers, long long and double alone");
@@ -184,7 +184,7 @@ T __shfl_xor_sync(unsigned mask, T value, int across) {
     return value;
 }
 
-// Lanes run one at a time, and warps one after the other.
+// Lanes run one at a time, and so do warps.
 inline float atomicAdd(float* to, float value) {
     const float before = *to;
     *to = before + value;

@@ -1,4 +1,4 @@
-"""Fields to draw, each with its view, and what every backend is held to."""
+"""Fields to draw, each with its view, and the requirements on every backend."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Case:
     """A field and how it is drawn.
 
     Attributes:
-        tolerance: of float32, relative to the sum of the |values| at a pixel. A Gaussian's t is found to about
-            1e-7·|t|/√(1 − ρ²) (see ``csrc/gaussian.h``), so needles are given more.
+        tolerance: tolerance for float32, relative to the sum of the |values| at a pixel. A Gaussian's t has an error of
+            about 1e-7·|t|/√(1 − ρ²) (see ``csrc/gaussian.h``), so needles get more.
     """
 
     field: Gaussians
@@ -37,7 +37,7 @@ class Case:
         return self.size, self.scale, self.origin
 
 
-# Both loops of the compiled backend: it treats Gaussians up to 16 pixels wide apart from wider ones.
+# Both loops of the compiled backend: it has separate ones for Gaussians up to 16 pixels wide and for wider ones.
 CASES = {
     "narrow": Case(random_field(sigma=(0.05, 0.8), seed=1), (25, 29), (2.0, 2.0)),
     "wide": Case(random_field(sigma=(2, 6), seed=2), (40, 52), (3.7, 2.5)),
@@ -63,7 +63,7 @@ CASES = {
 def gradients_of(
     field: Gaussians, image_gradient: torch.Tensor, *view: Pair | tuple[int, int], **cut: float | Pair | None
 ) -> tuple[torch.Tensor, ...]:
-    """What an image gradient becomes by the backend in use."""
+    """Return the gradients that the current backend computes from an image gradient."""
     leaves = [getattr(field, name).detach().clone().requires_grad_() for name in NAMES]
     image = rasterize(Gaussians(*leaves), tuple(image_gradient.shape[2:]), *view, **cut)
     return torch.autograd.grad(image, leaves, image_gradient)
@@ -74,7 +74,7 @@ def noise(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 def assert_drawn(image: torch.Tensor, case: Case, epsilon: float) -> None:
-    """The picture is eq. 5's, up to rounding and to pairs too close to the cut to tell."""
+    """Assert that an image is that of eq. 5, up to rounding and to pairs too close to the cutoff."""
     expected = fields.draw(case.field, *case.view, epsilon=epsilon)
     bound = case.tolerance * fields.overlap(case.field, *case.view) + 1e-7
     if epsilon:

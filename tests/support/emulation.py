@@ -1,4 +1,4 @@
-"""The CUDA backend without a GPU: its own kernels and its own host code, the kernels run by fibers on the CPU."""
+"""The CUDA backend without a GPU: the real kernels and host code, with kernels run by fibers on the CPU."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ _CPU_FLAGS = _TESTS.parent.parent / "csrc" / "cpu_flags"
 
 
 class EmulatedModule:
-    """What :func:`gsrcli.rasterizer.nvrtc.load` returns, but on the CPU.
+    """The counterpart on the CPU of what :func:`gsrcli.rasterizer.nvrtc.load` returns.
 
     Args:
-        source: CUDA C++ that includes no files of ours.
-        kernels: the names of those in it.
-        seed: orders the turns of a warp's lanes.
-        sanitized: kernels look out for what they read and write; needs a process with AddressSanitizer preloaded.
+        source: CUDA C++ that includes no files of this project.
+        kernels: names of the kernels in it.
+        seed: random seed for the order in which the lanes of a warp take turns.
+        sanitized: whether to check memory accesses; needs a process with AddressSanitizer preloaded.
     """
 
     def __init__(self, source: str, kernels: tuple[str, ...], seed: int = 0, sanitized: bool = False) -> None:
@@ -47,7 +47,7 @@ class EmulatedModule:
 
 
 def _word(argument: torch.Tensor | int | float) -> bytes:
-    """Eight bytes, as cuda.core passes them on."""
+    """Return the eight bytes that cuda.core would pass on."""
     if isinstance(argument, torch.Tensor):
         return struct.pack("q", argument.data_ptr())
     return struct.pack("d" if isinstance(argument, float) else "q", argument)
@@ -66,7 +66,7 @@ def _library(source: str, kernels: tuple[str, ...], sanitized: bool) -> ctypes.C
 
 
 def compile_library(source: Path, target: Path, *flags: str) -> None:
-    """Compile C++ as the CPU rasterizer is compiled, but for the flags given, which win."""
+    """Compile C++ like the CPU rasterizer, with additional flags, which take precedence."""
     assert COMPILER is not None
     ours = _CPU_FLAGS.read_text(encoding="utf-8").split()
     subprocess.run([COMPILER, *ours, "-shared", *flags, str(source), "-o", str(target)], check=True)
@@ -94,9 +94,9 @@ _kept: list[tempfile.TemporaryDirectory[str]] = []
 
 @contextmanager
 def emulated_cuda(seed: int = 0, *, sanitized: bool = False) -> Iterator[None]:
-    """Fields on the CPU are drawn by the CUDA backend. What torch leaves uninitialized is poisoned.
+    """Draw fields on the CPU with the CUDA backend, and poison memory that torch leaves uninitialized.
 
-    Seed and sanitized are as of :class:`EmulatedModule`.
+    For ``seed`` and ``sanitized`` see :class:`EmulatedModule`.
     """
 
     def kernels(channels: int, device: object) -> EmulatedModule:

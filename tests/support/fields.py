@@ -1,4 +1,4 @@
-"""Fields to draw, and their drawing in float64, Gaussian by Gaussian, as GSASR's eq. 5 says (arXiv:2501.06838)."""
+"""Fields to draw, and a reference drawing in float64, Gaussian by Gaussian, by GSASR's eq. 5 (arXiv:2501.06838)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def random_field(
     rho: float = 0.95,
     seed: int = 0,
 ) -> Gaussians:
-    """Gaussians on a picture of height and width ``extent``, some just outside it; sigma log-uniform in its range."""
+    """Return Gaussians on a picture of size ``extent`` (y, x), some just outside; sigma is log-uniform in its range."""
     generator = torch.Generator().manual_seed(seed)
 
     def uniform(*shape: int) -> torch.Tensor:
@@ -41,7 +41,7 @@ def random_field(
 
 
 def single(centre: Pair, sigma: Pair = (1.0, 1.0), rho: float = 0.0, value: tuple[float, ...] = (1.0,)) -> Gaussians:
-    """A field of one Gaussian."""
+    """Return a field of one Gaussian."""
     return Gaussians(*(torch.tensor([[entry]], dtype=torch.float32) for entry in (centre, sigma, rho, value)))
 
 
@@ -54,7 +54,7 @@ def paper_weights(
     epsilon: float = 0.0,
     window: Pair = UNBOUNDED,
 ) -> Iterator[tuple[int, int, Array, dict[str, Array]]]:
-    """For each Gaussian its place (batch, n), exp(-q/2) at every pixel (H, W), and dq/d(parameter) there."""
+    """Yield for each Gaussian its index (batch, n), exp(-q/2) at every pixel (H, W), and dq/d(parameter) there."""
     centres, sigmas, rhos = (t.detach().double().numpy() for t in (field.centre, field.sigma, field.rho))
     ys, xs = np.mgrid[: size[0], : size[1]].astype(np.float64)
     for place in np.ndindex(rhos.shape):
@@ -77,7 +77,7 @@ def paper_weights(
 
 
 def draw(field: Gaussians, size: tuple[int, int], scale: Pair, *view: tuple[int, int], **cut: float | Pair) -> Array:
-    """The field's picture (B, C, H, W)."""
+    """Draw a field as (B, C, H, W)."""
     image = np.zeros((field.batch, field.channels, *size))
     values = field.value.detach().double().numpy()
     for b, n, weight, _ in paper_weights(field, size, scale, *view, **cut):
@@ -88,7 +88,7 @@ def draw(field: Gaussians, size: tuple[int, int], scale: Pair, *view: tuple[int,
 def differentiate(
     image_gradient: Array, field: Gaussians, scale: Pair, *view: tuple[int, int], **cut: float | Pair
 ) -> tuple[Array, Array, Array, Array]:
-    """The gradients of centre, sigma, rho and value that follow from that of the picture, by the chain rule."""
+    """Return the gradients of centre, sigma, rho and value from that of the picture, by the chain rule."""
     values = field.value.detach().double().numpy()
     centre, sigma = np.zeros((*field.rho.shape, 2)), np.zeros((*field.rho.shape, 2))
     rho, value = np.zeros(field.rho.shape), np.zeros(values.shape)
@@ -104,7 +104,7 @@ def differentiate(
 def doubt(
     field: Gaussians, size: tuple[int, int], scale: Pair, origin: tuple[int, int] = (0, 0), *, epsilon: float
 ) -> Array:
-    """What each pixel (B, 1, H, W) may lose or gain by pairs that rounding can put on either side of the cut."""
+    """Bound the error at each pixel (B, 1, H, W) from pairs that rounding can put on either side of the cutoff."""
     bound = np.zeros((field.batch, 1, *size))
     largest = field.value.detach().double().abs().amax(-1).numpy()
     for b, n, weight, _ in paper_weights(field, size, scale, origin):
@@ -113,7 +113,7 @@ def doubt(
 
 
 def overlap(field: Gaussians, size: tuple[int, int], scale: Pair, origin: tuple[int, int] = (0, 0)) -> Array:
-    """The sum of the |values| of the Gaussians near each pixel (B, C, H, W): those weighing over a millionth there."""
+    """Return the sum of the |values| of the Gaussians with a weight over 1e-6 at each pixel (B, C, H, W)."""
     bound = np.zeros((field.batch, field.channels, *size))
     values = field.value.detach().double().abs().numpy()
     for b, n, weight, _ in paper_weights(field, size, scale, origin):
@@ -124,14 +124,14 @@ def overlap(field: Gaussians, size: tuple[int, int], scale: Pair, origin: tuple[
 def assert_gradients_close(
     actual: tuple[torch.Tensor, ...], expected: tuple[Array, ...], *, relative: float = 1e-4, slack: float = 1e-4
 ) -> None:
-    """Compare a float32 gradient with its float64 reference in five ways, each blind to what another sees.
+    """Compare a float32 gradient with its float64 reference in five ways, each blind to errors that another finds.
 
     The elementwise bound finds one wrong entry; the norms find an error spread over all of them; the cosine a wrong
     direction; the bias errors that do not cancel. NaN fails them all.
 
     Args:
-        relative: bound on all but the elementwise error.
-        slack: how much of the largest entry each entry may be off by, beside as much of itself.
+        relative: relative bound on all but the elementwise error.
+        slack: elementwise bound, relative to the sum of the entry and the largest entry.
     """
     for name, gradient, reference in zip(("centre", "sigma", "rho", "value"), actual, expected, strict=True):
         assert gradient.shape == reference.shape, name

@@ -8,7 +8,7 @@ __all__ = ["samples"]
 
 
 def samples(size: tuple[int, int], mode: str, seed: int) -> np.ndarray:
-    """Eight-bit pixels of a synthetic photograph, in Pillow's layout; any alpha has all values."""
+    """Return the 8-bit pixels of a synthetic photograph in Pillow's layout; alpha, if any, runs from 0 to 255."""
     random = np.random.default_rng(seed)
     width, height = size
     channels = len(mode)

@@ -1,4 +1,4 @@
-"""Files as GSASR's authors release them, of a network small enough to make and send around."""
+"""Files like those that GSASR's authors released, of a small network."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from support.authors import SHAPES
 SMALL = dataclasses.replace(
     GSASR_CONFIGS["gsasr-edsr"], width=24, heads=2, window=4, cross_layers=1, self_blocks=1, self_layers=1, multiple=4
 )
-"""gsasr-edsr with one layer of each kind, and less of everything in the decoder."""
+"""gsasr-edsr with one layer of each kind and a smaller decoder."""
 
 _SMALLER = {768: 96, 576: 72, 192: 24, 144: 16}
 _FIRST_LAYERS = re.compile(r"(?!.*blocks\.[1-9])")
@@ -22,7 +22,7 @@ _TABLES = ("rope_t_x", "rope_t_y")
 
 
 def released_states(seed: int = 0) -> dict[str, dict[str, torch.Tensor]]:
-    """The state dicts of a released gsasr-edsr of config SMALL, filled at random, by file."""
+    """Return random state dicts of a released gsasr-edsr of config SMALL, by file."""
     random = torch.Generator().manual_seed(seed)
     decoder = {
         name: [2, 2, 6] if name.endswith("rope_freqs") else [_SMALLER.get(n, n) for n in shape]
@@ -37,7 +37,7 @@ def released_states(seed: int = 0) -> dict[str, dict[str, torch.Tensor]]:
 
 
 def write_released(folder: Path, seed: int = 0) -> dict[str, Path]:
-    """The files of such a release, by name."""
+    """Write such a release; return the paths of its files by name."""
     folder.mkdir(parents=True, exist_ok=True)
     files = {}
     for file, state in released_states(seed).items():

@@ -1,4 +1,4 @@
-"""A real HTTP server on this machine, whose answers a test chooses, and which remembers what it was asked."""
+"""A real HTTP server on this machine, whose answers the test chooses and which records requests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Answer = Callable[[BaseHTTPRequestHandler], None]
 
 @dataclass
 class Server:
-    """Answers by path, the last of them again and again, and the headers of every request by path."""
+    """Answers by path, the last of which is repeated, and the path and headers of every request."""
 
     port: int
     scheme: str = "http"
@@ -24,7 +24,7 @@ class Server:
     requests: list[tuple[str, dict[str, str]]] = field(default_factory=list)
 
     def give(self, path: str, *answers: Answer) -> str:
-        """Answer so at this path; returns its URL."""
+        """Set the answers at a path; return its URL."""
         self.answers[path] = list(answers)
         return f"{self.scheme}://127.0.0.1:{self.port}{path}"
 
@@ -45,7 +45,7 @@ def serving(encrypted: ssl.SSLContext | None = None) -> Iterator[Server]:
         def do_GET(self) -> None:
             server.handle(self)
 
-        def do_CONNECT(self) -> None:  # what a proxy is asked first for an encrypted address
+        def do_CONNECT(self) -> None:  # the first request to a proxy for an encrypted address
             server.handle(self)
 
         def log_message(self, *_: object) -> None:
@@ -55,7 +55,7 @@ def serving(encrypted: ssl.SSLContext | None = None) -> Iterator[Server]:
         daemon_threads = True
 
         def handle_error(self, *_: object) -> None:
-            pass  # clients that hang up are a part of the tests
+            pass  # some tests hang up
 
     with Quiet(("127.0.0.1", 0), Handler) as http:
         if encrypted:
@@ -69,7 +69,7 @@ def serving(encrypted: ssl.SSLContext | None = None) -> Iterator[Server]:
 
 
 def tag(content: bytes) -> str:
-    """A strong entity tag."""
+    """Return a strong entity tag."""
     return f'"{hashlib.md5(content).hexdigest()}"'
 
 
@@ -85,18 +85,18 @@ def whole(
     ignore_if_range: bool = False,
     unasked: int = 0,
 ) -> Answer:
-    """The file, or the range asked for where its tag is still that one.
+    """Answer with the file, or with the requested range if its tag still matches.
 
     Args:
         content: the file.
-        etag: its entity tag; by default one of its own, None for none.
+        etag: its entity tag; by default derived from the content, None for none.
         ranges: whether ranges are served.
         kind: its Content-Type.
-        length: whether its length is told, or what is told instead.
-        until: hang up before the file's byte of this number.
+        length: whether to send its length, or the text to send instead.
+        until: index of the byte before which to hang up.
         pace: seconds to wait before every 64 KiB.
-        ignore_if_range: serve the range whatever the client's tag.
-        unasked: the first byte of the range that is served where none was asked for.
+        ignore_if_range: whether to serve the range whatever the client's tag.
+        unasked: first byte of the range to serve if none is requested.
     """
     etag = tag(content) if etag == "" else etag
 
@@ -122,7 +122,7 @@ def whole(
 
 
 def status(code: int, **headers: str) -> Answer:
-    """An error, or a redirect."""
+    """Answer with an error or a redirect."""
 
     def answer(handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(code)
@@ -135,5 +135,5 @@ def status(code: int, **headers: str) -> Answer:
 
 
 def silent(seconds: float) -> Answer:
-    """Nothing, for a while."""
+    """Answer nothing for a while."""
     return lambda _: time.sleep(seconds)

@@ -1,4 +1,4 @@
-"""How large a picture becomes."""
+"""The output size for each way to ask for it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_each_way_to_ask_for_a_size(target: Target, expected: tuple[int, int]) -
 
 @pytest.mark.parametrize(("side", "scale", "expected"), [(3, 1.5, 5), (5, 1.5, 8), (7, 2.5, 18), (3, 1.4, 4)])
 def test_halves_round_up(side: int, scale: float, expected: int) -> None:
-    """Not to even, as ``round`` would, which makes 5 x 1.5 shorter than twice 3 x 1.5 would lead to expect."""
+    """Unlike with ``round``, which rounds halves to even: 5 x 1.5 would become 8, but 3 x 1.5 only 4."""
     assert Target(scale=scale).of(Size(side, 1))[0] == expected
 
 
@@ -73,7 +73,7 @@ def test_scales_that_do_not_enlarge_are_refused(scale: float) -> None:
 
 @pytest.mark.parametrize("options", [{"size": (0, 5)}, {"size": (5, -1)}, {"width": 0}, {"width": -3}, {"height": 0}])
 def test_sizes_without_pixels_are_refused(options: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match="at least one pixel"):
+    with pytest.raises(UsageError, match="at least 1 pixel"):
         Target(**options)
 
 
@@ -81,15 +81,15 @@ def test_sizes_without_pixels_are_refused(options: dict[str, Any]) -> None:
     "options",
     [{"scale": 2, "size": (9, 9)}, {"scale": 2, "width": 9}, {"width": 9, "height": 9}, {"scale": 2, "width": 0}],
 )
-def test_one_way_at_a_time(options: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match="give one of"):
+def test_only_one_of_scale_and_sizes_is_accepted(options: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="give only one of"):
         Target(**options)
 
 
-def test_something_must_be_asked_for() -> None:
+def test_a_scale_or_size_is_required() -> None:
     with pytest.raises(UsageError, match="no scale or size") as caught:
         Target()
-    assert caught.value.hint == "for example --scale 4, or --size 3840x2160"
+    assert caught.value.hint == "for example, add --scale 4 or --size 3840x2160"
 
 
 @pytest.mark.parametrize("options", [{"scale": 1e308}, {"width": 10**400}, {"height": 10**400}])
@@ -104,7 +104,7 @@ def test_sizes_are_written_width_first(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "3840", "3840x", "x2160", "-3840x2160", "3840.5x2160", "wide", "1x2x3"])
-def test_what_is_not_a_size_is_refused(text: str) -> None:
+def test_invalid_sizes_are_refused(text: str) -> None:
     with pytest.raises(UsageError, match="invalid size") as caught:
         Size.parse(text)
     assert caught.value.hint is not None

@@ -1,4 +1,4 @@
-"""Pixels up to a device and down from it: the values of `gsrcli.images`, and every strip in its place."""
+"""Copies of pixels to and from a device: the values of `gsrcli.images`, and every strip in its place."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from gsrcli.images import from_unit, to_unit
-from gsrcli.upscaling.transfer import Download, SideStream, quantize, upload
+from gsrcli.upscaling.transfer import Readback, SideStream, quantize, upload
 
 CPU = torch.device("cpu")
 DEPTHS = pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
@@ -23,7 +23,7 @@ def every(dtype: type) -> np.ndarray:
 
 
 def tricky(top: int) -> np.ndarray:
-    """Every step, what lies a float32 or two off it and off the halves between, and what lies outside."""
+    """Return every step, half and quarter step, the float32 values next to them, and values outside the range."""
     steps = np.arange(-2, top + 3, dtype=np.float64)
     values = ((steps[:, None] + [0, 0.25, 0.5]) / top).astype(np.float32).ravel()
     above, below = (np.nextafter(values, np.float32(towards)) for towards in (9, -9))
@@ -41,7 +41,7 @@ def test_quantize_rounds_as_from_unit(dtype: type) -> None:
 
 @DEPTHS
 def test_quantize_takes_halves_to_even(dtype: type) -> None:
-    """Another witness than from_unit: Python's rounding of what float32 makes of the products."""
+    """A second reference besides from_unit: Python's rounding of the products in float32."""
     top = np.iinfo(dtype).max
     values = (np.arange(top) + 0.5).astype(np.float32) / np.float32(top)
     scaled = [float(np.float32(value * top)) for value in values.tolist()]
@@ -52,7 +52,7 @@ def test_quantize_takes_halves_to_even(dtype: type) -> None:
 
 
 @DEPTHS
-def test_what_is_no_number_is_black(dtype: type) -> None:
+def test_nan_becomes_black(dtype: type) -> None:
     nan = np.full(100, np.nan, np.float32)
     assert quantize(torch.from_numpy(nan), dtype).count_nonzero() == 0
     with np.errstate(invalid="ignore"):
@@ -60,7 +60,7 @@ def test_what_is_no_number_is_black(dtype: type) -> None:
 
 
 @DEPTHS
-def test_quantize_leaves_its_argument_and_lays_out_pixels_one_after_another(dtype: type) -> None:
+def test_quantize_keeps_its_argument_and_returns_contiguous_pixels(dtype: type) -> None:
     planes = torch.rand(3, 5, 7)
     before = planes.clone()
     bits = quantize(planes.permute(1, 2, 0), dtype)
@@ -77,7 +77,7 @@ def test_upload_gives_the_values_of_to_unit(dtype: type) -> None:
 
 
 @DEPTHS
-def test_upload_takes_parts_and_what_cannot_be_written(dtype: type) -> None:
+def test_upload_accepts_views_and_read_only_arrays(dtype: type) -> None:
     pixels = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (9, 8, 3), dtype, endpoint=True)
     pixels.flags.writeable = False
     with warnings.catch_warnings():
@@ -112,10 +112,10 @@ def test_every_strip_arrives_in_its_place(dtype: type, copier: Slow | None, stri
     sent = np.random.default_rng(1).integers(0, np.iinfo(dtype).max, (200 if strips else 0, 6, 3), dtype, endpoint=True)
     cuts = sorted(random.Random(2).sample(range(1, 200), strips - 1)) if strips else []
     output = np.zeros_like(sent)
-    download = Download(output, copier)
+    readback = Readback(output, copier)
     for rows in np.split(np.arange(len(sent)), cuts) if strips else []:
-        download.send(int(rows[0]), quantize(upload(sent[rows], CPU), dtype))
-    download.finish()
+        readback.send(int(rows[0]), quantize(upload(sent[rows], CPU), dtype))
+    readback.finish()
     np.testing.assert_array_equal(output, sent)
     if copier:
         assert copier.under_way == 0
@@ -124,15 +124,15 @@ def test_every_strip_arrives_in_its_place(dtype: type, copier: Slow | None, stri
 
 def test_one_strip_is_copied_while_the_next_is_drawn() -> None:
     copier = Slow()
-    download = Download(np.zeros((8, 2, 3), np.uint8), copier)
+    readback = Readback(np.zeros((8, 2, 3), np.uint8), copier)
     seen = []
     for begin in range(0, 8, 2):
-        download.send(begin, torch.ones(2, 2, 3, dtype=torch.uint8))
+        readback.send(begin, torch.ones(2, 2, 3, dtype=torch.uint8))
         seen.append(copier.under_way)
     assert seen == [1, 2, 2, 2]
 
 
-def test_only_cuda_copies_beside_its_work() -> None:
+def test_only_cuda_copies_asynchronously() -> None:
     assert SideStream.of(CPU) is None
     assert SideStream.of(torch.device("mps")) is None
 
@@ -151,15 +151,15 @@ def test_a_gpu_rounds_and_divides_as_the_host(dtype: type) -> None:
 
 @pytest.mark.gpu
 @needs_gpu
-def test_strips_of_a_gpu_arrive_whole_while_it_works_on() -> None:
-    """Each strip's memory is freed and written over as soon as it is sent, after work that keeps the device busy."""
+def test_strips_of_a_gpu_arrive_intact_while_it_continues() -> None:
+    """Each strip's memory is freed and overwritten as soon as it is sent, after work that keeps the device busy."""
     device = torch.device("cuda")
     busy = torch.rand(2048, 2048, device=device)
     output = np.zeros((64 * 40, 512, 3), np.uint8)
-    download = Download(output, SideStream.of(device))
+    readback = Readback(output, SideStream.of(device))
     for i in range(40):
         busy = (busy @ busy).clamp_(0, 1)
-        download.send(64 * i, torch.full((64, 512, 3), i + 1, dtype=torch.uint8, device=device))
+        readback.send(64 * i, torch.full((64, 512, 3), i + 1, dtype=torch.uint8, device=device))
         torch.zeros(64, 512, 3, dtype=torch.uint8, device=device)
-    download.finish()
+    readback.finish()
     np.testing.assert_array_equal(output, np.repeat(np.arange(1, 41), 64)[:, None, None] + np.zeros_like(output))

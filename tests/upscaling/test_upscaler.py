@@ -1,4 +1,4 @@
-"""Tiles, strips and their seams: the picture must not know how it was cut."""
+"""Tiles and strips: the output does not depend on how the picture is cut."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from gsrcli.upscaling.upscaler import STAGES, Upscaler, _Enlargement
 
 @pytest.fixture(scope="module")
 def model() -> Model:
-    """A small network with random weights, whose residual is as strong as a trained one's."""
+    """Build a small network with random weights whose residual is as strong as a trained one's."""
     torch.manual_seed(0)
     model = build("gsasr-lite", {"width": 16, "blocks": 2, "head_width": 32})
     torch.nn.init.normal_(model.head.weight, std=0.1)
@@ -37,7 +37,7 @@ def model() -> Model:
 
 
 def photo(height: int, width: int, channels: int = 3, dtype: type = np.uint8, seed: int = 0) -> np.ndarray:
-    """Smooth shapes with edges and some noise."""
+    """Return smooth waves with an edge and some noise."""
     random = np.random.default_rng(seed)
     y, x = np.mgrid[:height, :width, :1][:2]
     waves = np.sin(x / random.uniform(2, 9, channels) + y / random.uniform(2, 9, channels))
@@ -56,18 +56,18 @@ def test_tiled_equals_untiled(model: Model, scale: float, tile: int) -> None:
     picture = Picture(photo(81, 70))
     size = Size(round(81 * scale), round(70 * scale))
     whole = Upscaler(model, tile=1000).enlarge(picture, size).pixels
-    assert model.traits.exact_halo is not None
-    tiled = Upscaler(model, tile=tile, halo=model.traits.exact_halo).enlarge(picture, size).pixels
-    # Convolutions of other shapes sum in another order, which may turn a rounding.
+    tiled = Upscaler(model, tile=tile).enlarge(picture, size).pixels
+    # Convolutions of other shapes sum in another order, which may change a rounding.
     assert np.abs(tiled.astype(int) - whole).max() <= 1
     assert np.mean(tiled != whole) < 1e-3
 
 
-def test_a_halo_too_small_shows(model: Model) -> None:
+def test_a_halo_too_small_shows(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     """The test above can fail."""
     picture = Picture(photo(81, 70))
     whole = Upscaler(model, tile=1000).enlarge(picture, Size(162, 140)).pixels
-    tiled = Upscaler(model, tile=24, halo=0).enlarge(picture, Size(162, 140)).pixels
+    monkeypatch.setattr(model, "traits", replace(model.traits, halo=0))
+    tiled = Upscaler(model, tile=24).enlarge(picture, Size(162, 140)).pixels
     assert np.abs(tiled.astype(int) - whole).max() > 1
 
 
@@ -80,10 +80,10 @@ def test_strips_equal_one_pass(model: Model, monkeypatch: pytest.MonkeyPatch, si
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_strips_copied_beside_the_work_equal_one_pass(
+def test_strips_copied_asynchronously_equal_one_pass(
     model: Model, monkeypatch: pytest.MonkeyPatch, dtype: type
 ) -> None:
-    """The path of a GPU's strips, with a copier whose copies come late."""
+    """As on a GPU, with a copier whose copies complete late."""
     picture = Picture(photo(50, 33, dtype=dtype), photo(50, 33, 1, dtype)[..., 0])
     once = Upscaler(model).enlarge(picture, Size(171, 99))
     begun: list[torch.Tensor] = []
@@ -102,11 +102,11 @@ def test_strips_copied_beside_the_work_equal_one_pass(
 
 
 def test_agrees_with_the_direct_rendering(model: Model) -> None:
-    """Against the few lines that training uses: network, rasterizer, bicubic base, no tiles and no strips."""
+    """The reference is what training uses: network, rasterizer and bicubic base, without tiles or strips."""
     picture = Picture(photo(40, 52))
     image = torch.from_numpy(picture.pixels).permute(2, 0, 1)[None].float() / 255
     direct = enlarge(model, image, Size(131, 160))[0].permute(1, 2, 0).numpy() * 255
-    streamed = Upscaler(model, tile=20, halo=model.traits.exact_halo).enlarge(picture, Size(131, 160)).pixels
+    streamed = Upscaler(model, tile=20).enlarge(picture, Size(131, 160)).pixels
     assert np.abs(streamed - direct).max() < 0.55  # a rounding, and another order of summing
 
 
@@ -126,13 +126,13 @@ def test_every_lr_pixel_is_reported_once(model: Model) -> None:
 
 
 class Mirror(Model):
-    """A model that draws each LR pixel as one Gaussian, needing sides that are multiples of 8."""
+    """A model that draws each LR pixel as one Gaussian and needs sides that are multiples of 8."""
 
     def __init__(self) -> None:
         super().__init__()
         self.anchor = torch.nn.Parameter(torch.zeros(()))
         base = build("gsasr-lite", {"width": 8, "blocks": 1, "head_width": 8}).traits
-        self.traits = replace(base, density=1, base="none", multiple=8, halo=8, exact_halo=None, reach=4.0)
+        self.traits = replace(base, density=1, base="none", multiple=8, halo=8, reach=4.0)
         self.windows: list[tuple[int, int]] = []
 
     def forward(self, image: torch.Tensor, scale: torch.Tensor):  # type: ignore[no-untyped-def]
@@ -155,7 +155,7 @@ class Mirror(Model):
 @pytest.mark.parametrize("shape", [(13, 21), (40, 9), (8, 8), (3, 2)])
 @pytest.mark.parametrize("tile", [8, 16, None])
 def test_models_that_need_multiples(shape: tuple[int, int], tile: int | None) -> None:
-    """Padded Gaussians of a local model add exactly what mirroring the picture adds, however it is tiled."""
+    """Padding adds exactly the Gaussians of the mirrored picture, whatever the tiles."""
     model = Mirror()
     picture = Picture(photo(*shape))
     size = Size(shape[0] * 2 + 1, shape[1] * 3)
@@ -229,7 +229,7 @@ def test_opaque_alpha_is_kept_and_costs_nothing(model: Model) -> None:
 
 
 def _limit_strips(monkeypatch: pytest.MonkeyPatch, most: int) -> list[int]:
-    """Let strips of more rows fail to be drawn. Gives the rows of all that are tried, as they are."""
+    """Let strips of more rows fail; return a list that collects the rows of all attempts."""
     tried: list[int] = []
 
     def limited(gaussians, size, scale, origin):  # type: ignore[no-untyped-def]
@@ -260,7 +260,7 @@ def test_strips_are_halved_down_to_a_floor(model: Model, monkeypatch: pytest.Mon
 
 
 def test_memory_is_free_again_before_less_is_tried(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the function that failed held, its traceback would keep."""
+    """The traceback would keep alive what the failed function held."""
     held: list[weakref.ref[torch.Tensor]] = []
     predict = _Enlargement._predict
 
@@ -277,9 +277,7 @@ def test_memory_is_free_again_before_less_is_tried(model: Model, monkeypatch: py
     assert len(held) == 2  # the whole and its first quarter
 
 
-def test_tiles_after_one_that_was_too_large_are_computed_in_parts_at_once(
-    model: Model, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_tiles_after_one_that_was_too_large_are_split_at_once(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     predict = _Enlargement._predict
     tried: list[int] = []
 
@@ -321,7 +319,7 @@ def test_tiles_and_strips_follow_the_free_memory(model: Model, free: int) -> Non
         assert (tile, rows) == (32, 1)
 
 
-def test_a_strip_has_the_rows_that_there_is_room_for(model: Model) -> None:
+def test_a_strip_has_as_many_rows_as_fit(model: Model) -> None:
     traits = model.traits
     assert plan(Size(100, 100), Size(200, 200), traits, traits.halo, free=3.0 * 64 * 200 * 50).rows == 50
 
@@ -339,12 +337,12 @@ def test_scarce_memory_cuts_small_pictures_no_smaller_than_they_need(model: Mode
     assert plan(Size(60, 60), Size(60, 60), traits, traits.halo, free).tile == 512
 
 
-# Where the time went
+# Timing
 
 
 @dataclass
 class Stream:
-    """A device that does the work it is given when it is told to, and notes its clock at the events in between."""
+    """A device that runs queued work when told to, and records its clock at each event."""
 
     clock: float = 0.0
     queue: list[object] = field(default_factory=list)
@@ -495,8 +493,8 @@ def test_a_gpu_agrees_with_the_cpu(
 
 
 @pytest.mark.gpu
-def test_a_gpu_that_runs_out_of_memory_goes_on_with_less(on_gpu: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its allocator refuses in earnest: a strip of 8 megapixels does not fit, a fraction of it does."""
+def test_a_gpu_that_runs_out_of_memory_continues_with_less(on_gpu: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The allocator really fails: a strip of 8 megapixels does not fit, a fraction of it does."""
     picture = Picture(photo(500, 500))
     expected = Upscaler(on_gpu).enlarge(picture, Size(3000, 3000)).pixels
     failed: list[int] = []
@@ -517,7 +515,7 @@ def test_a_gpu_that_runs_out_of_memory_goes_on_with_less(on_gpu: Model, monkeypa
 
 @pytest.mark.slow
 def test_memory_is_bounded_by_tiles_not_by_the_picture() -> None:
-    """Eight times the rows may cost the rows themselves, in and out, and no more."""
+    """Eight times the rows may cost no more memory than the additional input and output rows."""
     script = (
         "import sys, resource, numpy as np, torch\n"
         "from gsrcli.images import Picture\n"

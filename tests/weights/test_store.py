@@ -702,7 +702,7 @@ def test_fetch_verify_path_remove(gsr: Gsr, release: Fixture, home: Path) -> Non
     checkpoint = str(home / f"{NAME}.safetensors")
     result = gsr("weights", "fetch", NAME)
     assert (result.exit_code, result.stdout) == (0, f"{checkpoint}\n")
-    assert f"fetching {NAME}/encoder.pth" in result.stderr
+    assert f"downloading {NAME}/encoder.pth" in result.stderr
     assert gsr("weights", "fetch", NAME).stderr == ""
     assert gsr("weights", "path", NAME).stdout == f"{checkpoint}\n"
     assert gsr("weights", "path").stdout == f"{home}\n"
@@ -723,13 +723,13 @@ def test_fetch_verify_path_remove(gsr: Gsr, release: Fixture, home: Path) -> Non
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["fetch"], 2, "say which weights"),
-        (["fetch", "gsasr-lite", "--all"], 2, "say which weights"),
+        (["fetch"], 2, "give either names"),
+        (["fetch", "gsasr-lite", "--all"], 2, "give either names"),
         (["fetch", "gsasr-edrs"], 1, "try gsasr-edsr"),
         (["verify", "nothing"], 1, "there are no weights called 'nothing'"),
         (["remove", "gsasr-edsr"], 1, "the weights of gsasr-edsr are not on this machine"),
         (["import", "gone.pth"], 2, "no such file: gone.pth"),
-        (["import", "here.pth"], 2, "say whose weights these are"),
+        (["import", "here.pth"], 2, "add --name NAME"),
         (["import", "here.pth", "--name", "gsasr-edsr"], 2, "gsasr-edsr is made from encoder.pth and decoder.pth"),
         (["import", "here.pth", "--name", "gsasr-lite"], 1, "come with gsrcli"),
         (["import", "here.safetensors"], 1, "no safetensors file"),
