@@ -101,7 +101,7 @@ def degrade(high: Tensor, size: Size, seed: int, odds: Strengths = PHOTOGRAPHS) 
 
     Returns:
         float32 ``(B, 3, h, w)`` in [0, 1], multiples of 1/255. Of clean samples, what
-        :func:`gsrcli.resize.bicubic.shrink` gives.
+        :func:`gsrcli.resize.bicubic.downscale_rounded` gives.
     """
     with torch.autocast(high.device.type, enabled=False):
         drawn = _draw(high.shape[0], seed, odds)
@@ -110,7 +110,7 @@ def degrade(high: Tensor, size: Size, seed: int, odds: Strengths = PHOTOGRAPHS) 
         ordered = high[order]
         made = []
         if drawn.clean:
-            made.append(bicubic.shrink(ordered[: drawn.clean], size))
+            made.append(bicubic.downscale_rounded(ordered[: drawn.clean], size))
         if drawn.clean < len(high):
             generator = torch.Generator(high.device).manual_seed(seed)
             made.append(_degraded(ordered[drawn.clean :], size, _Settings(rows[drawn.clean :]), drawn, generator))

@@ -14,7 +14,7 @@ from torch import Tensor
 from gsrcli.runtime.devices import send
 from gsrcli.size import Size
 
-__all__ = ["keys", "resize", "resize_rows", "rows_needed", "shrink"]
+__all__ = ["downscale_rounded", "keys", "resize", "resize_rows", "rows_needed"]
 
 
 def resize(image: Tensor, size: Size, antialias: bool = True) -> Tensor:
@@ -24,7 +24,7 @@ def resize(image: Tensor, size: Size, antialias: bool = True) -> Tensor:
     return F.interpolate(image, size, mode="bicubic", antialias=antialias, align_corners=False)
 
 
-def shrink(image: Tensor, size: Size) -> Tensor:
+def downscale_rounded(image: Tensor, size: Size) -> Tensor:
     """The LR picture of ``(B, C, H, W)`` in [0, 1]: resampled to ``size`` and rounded to 8 bits, as files are."""
     return (resize(image, size).clamp(0, 1) * 255).round() / 255
 

@@ -1,4 +1,4 @@
-"""Shrinking pictures as the papers' test sets were: by MATLAB's bicubic imresize, or by Pillow's.
+"""Downscaling pictures as the papers' test sets were: by MATLAB's bicubic imresize, or by Pillow's.
 
 Both are Keys' kernel with a = −1/2, as wide as the shrinking asks for, and differ at the edges, where MATLAB mirrors
 the picture and Pillow leaves out what is beyond, and in their rounding.
@@ -14,12 +14,12 @@ from torch import Tensor
 from gsrcli.resize.bicubic import keys
 from gsrcli.size import Size
 
-__all__ = ["Shrinking", "imresize", "shrink"]
+__all__ = ["Downscaling", "downscale", "imresize"]
 
-Shrinking = Literal["matlab", "pillow"]
+Downscaling = Literal["matlab", "pillow"]
 
 
-def shrink(picture: Tensor, size: Size, kind: Shrinking) -> Tensor:
+def downscale(picture: Tensor, size: Size, kind: Downscaling) -> Tensor:
     """The LR picture of a picture.
 
     It is made on the host, so that it is the same one whatever the device.
@@ -36,15 +36,15 @@ def shrink(picture: Tensor, size: Size, kind: Shrinking) -> Tensor:
     Raises:
         ValueError: there is no such kind.
     """
-    if kind not in get_args(Shrinking):
-        raise ValueError(f"there is no way of shrinking called {kind!r}: matlab or pillow")
+    if kind not in get_args(Downscaling):
+        raise ValueError(f"there is no way of downscaling called {kind!r}: matlab or pillow")
     host = picture.cpu()
     if kind == "pillow":
-        shrunk = _shrink_with_pillow(host, size)
+        low = _downscale_with_pillow(host, size)
     else:
         # In units of 1/255 rather than of 1, which leaves halves, that MATLAB rounds upwards, exactly so.
-        shrunk = (imresize(host.double(), size) + 0.5).floor().clamp(0, 255).byte()
-    return shrunk.to(picture.device)
+        low = (imresize(host.double(), size) + 0.5).floor().clamp(0, 255).byte()
+    return low.to(picture.device)
 
 
 def imresize(picture: Tensor, size: Size) -> Tensor:
@@ -78,7 +78,7 @@ def _weights(before: int, after: int) -> Tensor:
     return torch.zeros(after, before, dtype=torch.float64).scatter_add_(1, mirrored, weights)
 
 
-def _shrink_with_pillow(picture: Tensor, size: Size) -> Tensor:
+def _downscale_with_pillow(picture: Tensor, size: Size) -> Tensor:
     import numpy as np
     from PIL import Image
 

@@ -27,8 +27,8 @@ from gsrcli.runtime.devices import autocast, send
 from gsrcli.runtime.timing import Seconds
 from gsrcli.size import Size
 from gsrcli.training.config import TrainConfig
-from gsrcli.training.crops import Pairs
 from gsrcli.training.muon import Muon
+from gsrcli.training.patches import Pairs
 
 __all__ = ["STAGES", "Step"]
 

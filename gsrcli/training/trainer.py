@@ -26,8 +26,8 @@ from gsrcli.models import MODEL_NAMES, Model, build, config_of
 from gsrcli.runtime.devices import channels_last, pick_device, pick_precision
 from gsrcli.runtime.timing import Seconds
 from gsrcli.training.config import TrainConfig
-from gsrcli.training.crops import Crops, Scales
 from gsrcli.training.dataset import Loaded, PictureBank, find_pictures, load_pictures
+from gsrcli.training.patches import PatchSampler, Scales
 from gsrcli.training.schedules import Schedule
 from gsrcli.training.state import RunState, read_facts, read_state, write_state
 from gsrcli.training.step import STAGES, Step
@@ -265,7 +265,7 @@ class Trainer:
         """Take one step; what it comes to is told by :meth:`Step.read`."""
         torch.manual_seed(_mix(self.config.seed, self.done))  # a resumed run draws the same noise
         with self.step.timed("crops"):
-            groups = self.crops.batch(self.done, self.config.batch)
+            groups = self.patches.batch(self.done, self.config.batch)
         self.step.take(groups, self.schedule.rate(self.done))
         self.done += 1
 
@@ -457,7 +457,9 @@ class Trainer:
             warnings.warn("the pictures are not those that the run had before: its scores do not compare", stacklevel=2)
         scales = Scales(config.scale_low, config.scale_high, config.scale_far, config.far_share, config.unequal_share)
         bank = PictureBank(pictures, self.device)
-        self.crops = Crops(bank, config.patch, scales, config.groups, config.degradation, config.seed, config.reduce)
+        self.patches = PatchSampler(
+            bank, config.patch, scales, config.groups, config.degradation, config.seed, config.reduce
+        )
 
 
 class _Pace:

@@ -28,7 +28,7 @@ def mean_psnr_y(model: Model, pictures: Iterable[Tensor], scale: int, dtype: tor
     for picture in pictures:
         high = crop_to_multiple(picture, scale * model.traits.multiple).to(model.device).float()[None] / 255
         size = Size.of_tensor(high)
-        low = bicubic.shrink(high, Size(size.height // scale, size.width // scale))
+        low = bicubic.downscale_rounded(high, Size(size.height // scale, size.width // scale))
         restored = (enlarge(model, low, size, dtype) * 255).round() / 255
         scores.append(psnr(luma(restored), luma(high), scale))
     scores = list(filter(math.isfinite, scores)) or scores

@@ -29,8 +29,8 @@ from gsrcli.models import Model, build, config_of
 from gsrcli.size import Size
 from gsrcli.training import state as states
 from gsrcli.training.config import TrainConfig
-from gsrcli.training.crops import Crops, Pairs
 from gsrcli.training.muon import Muon
+from gsrcli.training.patches import Pairs, PatchSampler
 from gsrcli.training.state import RunState, read_state, write_state
 from gsrcli.training.trainer import Progress, Trainer, resumed, start_from, train
 from gsrcli.training.validation import mean_psnr_y
@@ -871,7 +871,7 @@ def test_pictures_are_loaded_without_a_warning(pictures: Path, tmp_path: Path) -
             trainer = Trainer(SHORT, pictures, None, resume=False)
     finally:
         torch.set_warn_always(False)
-    assert (len(trainer.crops.bank), len(trainer.held_out)) == (3, 1)
+    assert (len(trainer.patches.bank), len(trainer.held_out)) == (3, 1)
 
 
 def test_pictures_held_out_are_spread_over_the_folder_and_not_trained_on(tmp_path: Path) -> None:
@@ -879,7 +879,7 @@ def test_pictures_held_out_are_spread_over_the_folder_and_not_trained_on(tmp_pat
         Image.new("RGB", (64, 64), (value, value, value)).save(tmp_path / f"{value}.png")
     trainer = Trainer(dataclasses.replace(SHORT, held_out=3), tmp_path, None, resume=False)
     assert [int(picture[0, 0, 0]) for picture in trainer.held_out] == [0, 3, 6]
-    bank = trainer.crops.bank
+    bank = trainer.patches.bank
     pixels = bank.crop(
         bank.send(bank.starts), *(torch.ones(len(bank), dtype=torch.int64) for _ in range(2)), Size(1, 1)
     )
@@ -950,16 +950,16 @@ def test_it_learns_a_picture_by_heart(tmp_path: Path, optimizer: Any) -> None:
 def test_a_run_that_diverges_stops_and_its_last_good_state_can_be_resumed(
     finished: Finished, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    batch = Crops.batch
+    batch = PatchSampler.batch
 
-    def spoilt(self: Crops, step: int, size: int) -> list[Pairs]:
+    def spoilt(self: PatchSampler, step: int, size: int) -> list[Pairs]:
         groups = batch(self, step, size)
         if step == 4:
             getattr(groups[1], what)[0, 0, 5, 5] = torch.nan
         return groups
 
     with monkeypatch.context() as patch:
-        patch.setattr(Crops, "batch", spoilt)
+        patch.setattr(PatchSampler, "batch", spoilt)
         with pytest.raises(GsrError, match="training diverged by step 5") as caught:
             run(tmp_path, pictures, dataclasses.replace(SHORT, save_every=2))
     assert "by --resume, with a lower --learning-rate" in str(caught.value.hint)

@@ -19,7 +19,7 @@ from gsrcli.size import Size
 from gsrcli.training.config import Degradation
 from gsrcli.training.dataset import PictureBank
 
-__all__ = ["Crops", "Pairs", "Scales"]
+__all__ = ["Pairs", "PatchSampler", "Scales"]
 
 _GOLDEN = (math.sqrt(5) - 1) / 2
 
@@ -67,7 +67,7 @@ class Scales:
         return self.low + (self.high - self.low) * (place - self.far_share) / (1 - self.far_share)
 
 
-class Crops:
+class PatchSampler:
     """An endless, repeatable stream of batches: what a step sees depends on the seed and the step alone.
 
     Of two random crops the one with more detail is taken: much of any photograph is flat, and teaches nothing. Places
@@ -118,11 +118,11 @@ class Crops:
         first, down, right = map(self.bank.send, self._places(read, count, generator))
         high = self.bank.crop(first, down, right, read)
         if read != size:
-            high = bicubic.shrink(high, size)
+            high = bicubic.downscale_rounded(high, size)
         low_size = Size(self.patch, self.patch)
         if self.degradation == "photo":
             return Pairs(photo.degrade(high, low_size, int(generator.integers(2**32))), high)
-        return Pairs(bicubic.shrink(high, low_size), high)
+        return Pairs(bicubic.downscale_rounded(high, low_size), high)
 
     def _read_size(self, size: Size, generator: np.random.Generator) -> Size:
         """The size of the crops to read for HR crops of a size, which they are reduced to."""
