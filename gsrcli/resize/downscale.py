@@ -37,7 +37,7 @@ def downscale(picture: Tensor, size: Size, kind: Downscaling) -> Tensor:
         ValueError: there is no such kind.
     """
     if kind not in get_args(Downscaling):
-        raise ValueError(f"there is no way of downscaling called {kind!r}: matlab or pillow")
+        raise ValueError(f"invalid kind {kind!r}: use 'matlab' or 'pillow'")
     host = picture.cpu()
     if kind == "pillow":
         low = _downscale_with_pillow(host, size)

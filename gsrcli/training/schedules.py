@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from gsrcli.training.config import TrainConfig
@@ -22,13 +22,16 @@ class Schedule:
         kind: ``wsd`` ("warm-up, stable, decay"), ``cosine`` or ``halving``.
         warmup: steps over which the rate grows from zero.
         fall: the step at which a constant rate begins to fall, with wsd.
-        end: steps in all. NEVER, like ``fall``, in a run that is to end by time, before it knows.
+        end: steps in all; in a run that ends by time, NEVER until the rate falls, like ``fall``, and then an estimate.
+        span: steps in which a falling rate would go from 1 to 0, if not ``end - fall``: a rate that falls by time
+            is where the time has brought it, and heads for the estimated end.
     """
 
     kind: str
     warmup: int
     fall: int
     end: int
+    span: float | None = None
 
     NEVER: ClassVar[int] = 2**62
 
@@ -49,7 +52,11 @@ class Schedule:
             return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(max(done, 0.0), 1.0)))
         if self.kind == "halving":
             return float(0.5 ** sum(step >= share * self.end for share in _HALVINGS))
-        return 1.0 if step < self.fall else max(self.end - step, 1) / max(self.end - self.fall, 1)
+        return 1.0 if step < self.fall else max(self.end - step, 1) / (self.span or max(self.end - self.fall, 1))
+
+    def falling(self, step: int, rate: float, end: int) -> Schedule:
+        """Return the schedule whose rate is ``rate`` after ``step`` steps, and from there falls to zero at ``end``."""
+        return replace(self, fall=min(self.fall, step), end=end, span=(end - step) / rate)
 
     def falls_at(self, step: int) -> bool:
         """Whether a constant rate has begun to fall before this step."""

@@ -11,6 +11,7 @@ import signal
 import threading
 import time
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -245,6 +246,7 @@ class Trainer:
         self.step = Step(model, config, self.dtype)
         self.schedule = Schedule.of(config)
         self.done = 0
+        self._held_from = Schedule.NEVER
         self._loss = _RunningMean()
         if stored:
             self._take_up(stored)
@@ -266,8 +268,12 @@ class Trainer:
         torch.manual_seed(_mix(self.config.seed, self.done))  # a resumed run draws the same noise
         with self.step.timed("crops"):
             groups = self.patches.batch(self.done, self.config.batch)
-        self.step.take(groups, self.schedule.rate(self.done))
+        self.step.take(groups, self._rate_at(self.done))
         self.done += 1
+
+    def _rate_at(self, step: int) -> float:
+        """Return the share of the highest rate; a rate that falls by time is held from one reading to the next."""
+        return self.schedule.rate(min(step, self._held_from))
 
     def run_to_end(self, report: Callable[[Progress], None]) -> None:
         """Take the remaining steps."""
@@ -283,7 +289,7 @@ class Trainer:
                         continue
                     self._loss.add(self._loss_so_far(), self.done - read)
                     read = self.done
-                    rate = self.config.learning_rate * self.schedule.rate(self.done - 1)
+                    rate = self.config.learning_rate * self._rate_at(self.done - 1)
                     self._keep_to_time(pace)
                     report(self._progress(rate, pace))
                     if asked() and self.done < self.schedule.end:
@@ -328,19 +334,23 @@ class Trainer:
         return loss
 
     def _keep_to_time(self, pace: _Pace) -> None:
-        """Of a run that ends by time, find out when the rate must begin to fall, and when it must end."""
+        """In a run that ends by time, lower the rate as the time passes, estimate the end, and end when time is up.
+
+        The rate depends on the time alone, so that a machine which is paused or slows down upsets only the estimate.
+        """
         if not self.config.minutes:
             return
-        seconds, limit = self._seconds, 60 * self.config.minutes - _ENDING - pace.longest_rest
-        if seconds >= limit:
-            self._end_at(self.schedule.fall, self.done)
-        elif self.schedule.fall == Schedule.NEVER and seconds >= (1 - self.config.decay) * limit:
-            left = round((limit - seconds) * pace.with_rests_at(self.done))
-            self._end_at(self.done, self.done + max(left, 1))
-
-    def _end_at(self, fall: int, end: int) -> None:
-        self.schedule = dataclasses.replace(self.schedule, fall=min(fall, end), end=end)
-        self.config = dataclasses.replace(self.config, steps=end)  # as if it had been asked for
+        limit = 60 * self.config.minutes - _ENDING - pace.longest_rest
+        left, falling = limit - self._seconds, self.config.decay * limit
+        speed = pace.lately(self.done, min(left, falling) / 4)
+        if left <= 0:
+            self.schedule = dataclasses.replace(self.schedule, fall=min(self.schedule.fall, self.done), end=self.done)
+        elif left <= falling:
+            self.schedule = self.schedule.falling(self.done, left / falling, self.done + max(round(left * speed), 1))
+            self._held_from = self.done
+        else:
+            return
+        self.config = dataclasses.replace(self.config, steps=self.schedule.end)  # as if it had been asked for
 
     def _validate(self) -> dict[int, float] | None:
         if not self.held_out:
@@ -463,24 +473,31 @@ class Trainer:
 
 
 class _Pace:
-    """Steps a second in this process, with and without what it does besides; and the longest of that, in seconds."""
+    """How fast this process trains, in steps per second, and the seconds it has rested at most: validated and saved."""
 
     def __init__(self, first: int) -> None:
         self._first = first
         self._began = time.monotonic()
+        self._readings = deque([(self._began, first)])
         self._rested = 0.0
         self.longest_rest = 0.0
 
     def at(self, step: int) -> float:
-        """Without validations and checkpoints."""
+        """Return the mean pace so far, without rests."""
         return (step - self._first) / max(time.monotonic() - self._began - self._rested, 1e-9)
 
-    def with_rests_at(self, step: int) -> float:
-        return (step - self._first) / max(time.monotonic() - self._began, 1e-9)
+    def lately(self, step: int, seconds: float) -> float:
+        """Return the pace, with rests, since the last call that was at least so many seconds ago, or the first."""
+        now = time.monotonic()
+        while len(self._readings) > 1 and self._readings[1][0] <= now - seconds:
+            self._readings.popleft()
+        then, before = self._readings[0]
+        self._readings.append((now, step))
+        return (step - before) / max(now - then, 1e-9)
 
     @contextmanager
     def resting(self) -> Iterator[None]:
-        """Do something besides."""
+        """Count the time of a block of code as a rest."""
         began = time.monotonic()
         yield
         rest = time.monotonic() - began

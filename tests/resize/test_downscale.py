@@ -177,7 +177,7 @@ def test_away_from_the_edge_both_agree_but_for_rounding(kind: str) -> None:
 
 
 def test_other_ways_are_refused() -> None:
-    with pytest.raises(ValueError, match="no way of shrinking called 'nearest'"):
+    with pytest.raises(ValueError, match="invalid kind 'nearest'"):
         downscale(picture(8, 8), Size(4, 4), "nearest")  # type: ignore[arg-type]
 
 

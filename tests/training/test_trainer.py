@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import math
 import shutil
@@ -621,6 +622,36 @@ def test_a_run_ends_by_time_with_its_rate_fallen(
     assert again[0].step == plateau + 1
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "pause"),
+    [(5.0, 0.5, 0.0), (0.5, 5.0, 0.0), (0.5, 0.5, 25.0)],
+    ids=["speeding up", "slowing down", "paused"],
+)
+def test_a_run_that_ends_by_time_uses_it_whatever_its_pace_was_before(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: float, after: float, pause: float
+) -> None:
+    """57 seconds to train and half of them to let the rate fall, of a clock that only steps move."""
+    now = [0.0]
+    take_step = Trainer.take_step
+
+    def take_timed(self: Trainer) -> None:
+        take_step(self)
+        first = now[0] < 25
+        now[0] += before if first else after
+        if first and now[0] >= 25:  # the last step before the rate falls
+            now[0] += pause
+
+    monkeypatch.setattr("gsrcli.training.trainer.time.monotonic", lambda: now[0])
+    monkeypatch.setattr(Trainer, "take_step", take_timed)
+    timed = dataclasses.replace(SHORT, minutes=1, steps=10**6, validate_every=10**6, save_every=10**6)
+    told = run(tmp_path, pictures, timed)
+    assert 57 <= told[-1].seconds < 57 + after
+    falling = [(q.learning_rate, p.seconds) for p, q in itertools.pairwise(told) if p.seconds > 28.5]
+    assert [rate for rate, _ in falling] == pytest.approx([1e-3 * (57 - seconds) / 28.5 for _, seconds in falling])
+    assert told[-1].learning_rate <= 1e-3 * after / 28.5 * 1.01
+    assert told[-1].steps == told[-1].step == state(tmp_path).facts["step"]
+
+
 def test_a_run_that_ends_by_time_may_be_interrupted_while_its_rate_falls(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -643,7 +674,8 @@ def test_a_run_that_ends_by_time_may_be_interrupted_while_its_rate_falls(
     assert more[0].step == stopped.step + 1
     assert more[0].learning_rate < stopped.learning_rate
     assert more[-1].step == stopped.steps
-    assert more[-1].learning_rate == pytest.approx(1e-3 / (stopped.steps - state(tmp_path, "plateau").facts["step"]))
+    rates = [p.learning_rate for p in more]
+    assert rates == pytest.approx([rates[0] * (1 - step / len(rates)) for step in range(len(rates))])
 
 
 # ---- real processes ------------------------------------------------------------------------------------
