@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from scipy import ndimage
 
-from gsrcli.degradation.photo import PHOTOGRAPHS, _draw, _parted, degrade
+from gsrcli.degradation.photo import PHOTOGRAPHS, _draw, _split_blur, degrade
 from gsrcli.resize import bicubic
 from gsrcli.size import Size
 
@@ -77,7 +77,7 @@ def test_settings_do_not_depend_on_how_many_follow() -> None:
     assert torch.equal(few, many[:5])
 
 
-def test_clean_samples_are_shrunk_and_nothing_else() -> None:
+def test_clean_samples_are_downscaled_and_nothing_else() -> None:
     high = pictures(200, 36, 45)
     low, shrunk = degrade(high, Size(12, 20), 5), bicubic.downscale_rounded(high, Size(12, 20))
     same = (low == shrunk).flatten(1).all(1)
@@ -175,10 +175,10 @@ def gaussian(covariance: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("roundness", [0.42, 0.7, 1.0])
-def test_turned_gaussians_are_parted_without_a_rest(roundness: float) -> None:
+def test_rotated_gaussians_are_split_without_a_remainder(roundness: float) -> None:
     angle = np.linspace(0, np.pi, 181)
     wide = np.full_like(angle, 1.0)
-    inverse, diagonal = _parted(wide, roundness * wide, angle)
+    inverse, diagonal = _split_blur(wide, roundness * wide, angle)
     turn = np.stack([np.stack((np.sin(angle), np.cos(angle)), 1), np.stack((np.cos(angle), -np.sin(angle)), 1)], 2)
     expected = turn @ np.diag([1, roundness**2]) @ turn.transpose(0, 2, 1)
     at = np.stack(np.mgrid[-1:2, -1:2], -1)

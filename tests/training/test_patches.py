@@ -1,4 +1,4 @@
-"""Training pictures and crops of them: found, decoded, read from one block of pixels, drawn and made small."""
+"""Training pictures and patches: finding, decoding, cropping from one block of pixels, and downscaling."""
 
 from __future__ import annotations
 
@@ -399,7 +399,7 @@ def test_a_folder_without_pictures_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(PictureError, match="no pictures found"):
         find_pictures(tmp_path)
     for missing in (tmp_path / "missing", tmp_path / "notes.txt"):
-        with pytest.raises(PictureError, match="there is no folder"):
+        with pytest.raises(PictureError, match="folder not found"):
             find_pictures(missing)
 
 
