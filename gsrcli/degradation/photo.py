@@ -48,8 +48,8 @@ class Strengths:
     pictures by 0.5 to 0.8, and pictures that were downscaled before by less."""
     elongated: float = 0.4
     roundness: tuple[float, float] = (0.42, 1.0)
-    """Ratio of the narrow to the wide deviation of elongated blurs, from camera shake and the corners of lenses; for the
-    lower limit see :func:`_split_blur`."""
+    """Ratio of narrow to wide deviation of elongated blurs, from camera shake and the corners of lenses; for the lower
+    limit see :func:`_split_blur`."""
 
     sensor: float = 0.6
     shot: tuple[float, float] = (5e-5, 2e-3)
