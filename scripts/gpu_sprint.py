@@ -1,4 +1,4 @@
-"""What scripts/gpu_sprint.sh runs on the GPU machine: the stages, each within its time, and the record of them."""
+"""Run the stages of scripts/gpu_sprint.sh on the GPU machine, each within a time limit, and record the results."""
 
 from __future__ import annotations
 
@@ -29,28 +29,29 @@ from sprint_record import Facts, Record
 SCRIPTS = Path(__file__).resolve().parent
 REPOSITORY = SCRIPTS.parent
 
-# Seconds of each stage, together less than the deadline; training has the rest.
+# Seconds for each stage; training gets the rest.
 LIMITS = {"smoke": 40, "measure": 120, "tests": 220, "sanitizer": 150}
 DEADLINE = 590
 LAST = 20
-"""Seconds before the deadline at which training is stopped: to save, and to copy."""
+"""Seconds before the deadline at which training is stopped, to save and copy the run."""
 SETTLED = 10
-"""Seconds before that at which it should end by itself."""
+"""Seconds before that at which training should end by itself."""
 SAVING = 12
-"""Seconds that it may take to save."""
+"""Seconds that saving may take."""
 COPY_EVERY = 60
+"""Seconds between copies of the run."""
 WORTH = 30
-"""Seconds under which training is not begun."""
+"""Least number of seconds for which training is started."""
 
 
 def main() -> int:
     began = time.monotonic()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends what was started as well
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that child processes are ended too
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--carried", type=Path)
     parser.add_argument("--output", type=Path, default=REPOSITORY / "benchmarks")
-    parser.add_argument("--deadline", type=float, default=DEADLINE, help="seconds from the beginning")
-    parser.add_argument("--spent", type=float, default=0, help="seconds of them that are over")
+    parser.add_argument("--deadline", type=float, default=DEADLINE, help="time limit in seconds")
+    parser.add_argument("--spent", type=float, default=0, help="seconds of the time limit that have already passed")
     parser.add_argument("--commit", default=_output(["git", "-C", str(REPOSITORY), *_DESCRIBE]))
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--train-args", default=None)
@@ -58,16 +59,18 @@ def main() -> int:
     options = parser.parse_args()
     missing, old = lacking()
     if missing:
-        print(f"missing: {', '.join(missing)}; see scripts/gpu_sprint.sh on how to bring wheels", file=sys.stderr)
+        print(
+            f"missing packages: {', '.join(missing)}; scripts/gpu_sprint.sh says how to bring wheels", file=sys.stderr
+        )
         return 2
     if old:
-        print(f"older than required: {', '.join(old)}", file=sys.stderr)
+        print(f"packages older than required: {', '.join(old)}", file=sys.stderr)
     if options.commit is None:
-        print("there is no git to ask what is measured here: say it with --commit", file=sys.stderr)
+        print("cannot ask git for the commit: name it with --commit", file=sys.stderr)
         return 2
     facts = machine(options.device, options.commit)
     if facts is None:
-        print("torch finds no CUDA device here", file=sys.stderr)
+        print("torch finds no CUDA device", file=sys.stderr)
         return 2
     rehearsal = options.device == "cpu"
     facts |= {"older_than_required": old} if old else {}
@@ -82,7 +85,7 @@ def main() -> int:
 
 @dataclass
 class Work:
-    """What a stage works with: a folder for what it makes, the device, what was carried, and when all must be over."""
+    """What a stage needs: a temporary folder, the device, the carried and output folders, and the end of its time."""
 
     folder: Path
     device: str
@@ -93,10 +96,11 @@ class Work:
 
     @property
     def left(self) -> float:
+        """Seconds left until the deadline."""
         return self.ends - time.monotonic()
 
     def pictures(self) -> Path | None:
-        """Those that were carried, unpacked."""
+        """Return the folder of the unpacked pictures that were carried, or None."""
         folder = self.folder / "pictures"
         if folder.exists():
             return folder
@@ -106,7 +110,7 @@ class Work:
 
 
 def run_stage(name: str, work: Work, record: Record, facts: Facts) -> bool:
-    """Run a stage and record it; says whether it failed."""
+    """Run a stage and record it; return whether it failed."""
     began = time.monotonic()
     print(f"== {name}, {work.left:.0f} s left", flush=True)
     entry = record.begin(name, {**facts, "date": _now()})
@@ -144,7 +148,7 @@ def _now() -> str:
 
 
 def machine(device: str, commit: str) -> Facts | None:
-    """What is measured, and on what; None where there is no such GPU."""
+    """Return facts about the machine and the commit, or None if there is no such GPU."""
     import torch
 
     from gsrcli.runtime.hardware import environment
@@ -158,9 +162,9 @@ def machine(device: str, commit: str) -> Facts | None:
 
 
 def lacking() -> tuple[list[str], list[str]]:
-    """What gsrcli requires, and what that requires in turn: what this Python lacks, and what it has too old.
+    """Return which direct and indirect dependencies of gsrcli are missing, and which are older than required.
 
-    What is older than is asked for may do all the same; what is not there does not.
+    Older ones may work nevertheless.
     """
     try:
         from packaging.requirements import Requirement
@@ -180,22 +184,22 @@ def lacking() -> tuple[list[str], list[str]]:
             continue
         if not requirement.specifier.contains(distribution.version, prereleases=True):
             old.append(f"{requirement}, here {distribution.version}")
-        if requirement.name != "torch":  # which is built in many ways, and works or does not
+        if requirement.name != "torch":  # whose builds differ in their dependencies
             waiting += distribution.requires or []
     return sorted(missing), sorted(old)
 
 
 def _of_cuda() -> list[str]:
-    """What a torch that is built for CUDA calls the driver with, and mostly brings."""
+    """Return the package that a CUDA build of torch needs to call the driver, and usually brings along."""
     try:
         import torch
-    except Exception:  # which is seen further on
+    except Exception:  # reported later
         return []
     return ["cuda-bindings"] if torch.version.cuda else []
 
 
 def _distribution(name: str) -> metadata.Distribution | None:
-    """What is installed by a name, or its build without windows, which serves as well."""
+    """Return the installed distribution of a name, or its headless build, or None."""
     for one in (name, f"{name}-headless"):
         with suppress(metadata.PackageNotFoundError):
             return metadata.distribution(one)
@@ -216,7 +220,7 @@ def _output(command: list[str]) -> str | None:
 
 
 class Child:
-    """A program in a process group of its own, which is ended with all that it started."""
+    """A program in its own process group, which is killed on exit together with all its children."""
 
     def __init__(self, command: list[str], errors: IO[bytes]) -> None:
         self._errors = errors
@@ -239,7 +243,7 @@ class Child:
         self._process.wait()
 
     def lines(self, until: float) -> Iterator[str]:
-        """What it prints until a time; :attr:`code` tells whether it ended by itself."""
+        """Yield the lines that it prints until a time; afterwards :attr:`code` is None if it still runs."""
         while True:
             try:
                 line = self._lines.get(timeout=max(0.0, until - time.monotonic()))
@@ -252,7 +256,7 @@ class Child:
 
     @property
     def code(self) -> int | None:
-        """Its exit code, or None while it runs."""
+        """The exit code, or None while it runs."""
         return self._process.poll()
 
     def wait(self, until: float) -> None:
@@ -263,7 +267,7 @@ class Child:
         self._process.send_signal(signal.SIGINT)
 
     def complaint(self) -> str:
-        """The end of what it said on standard error."""
+        """Return the end of its standard error."""
         self._errors.seek(0)
         return self._errors.read()[-3000:].decode(errors="replace").strip()
 
@@ -275,13 +279,13 @@ class Child:
 
 
 def _apart() -> None:
-    """In a group of its own; and heeding Ctrl-C, which what runs in the background ignores, and what that starts."""
+    """Start a process group, and restore Ctrl-C, which background jobs of shells and their children ignore."""
     os.setpgid(0, 0)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def rows_of(script: list[str], limit: float, entry: Facts, add: Callable[[Facts], None]) -> None:
-    """Record what a script tells, line by line, and when its time is over what of its plan was not reached."""
+    """Record the rows that a script prints, and in the end which names of its plan it has not reached."""
     plan: list[str] = []
     reached: list[str] = []
     with tempfile.TemporaryFile() as errors, Child([sys.executable, *script], errors) as child:
@@ -307,7 +311,7 @@ def rows_of(script: list[str], limit: float, entry: Facts, add: Callable[[Facts]
 
 
 def _parsed(line: str) -> Facts:
-    """A line's JSON object; others, which libraries print, are passed on."""
+    """Parse a line's JSON object; print other lines, which come from libraries."""
     try:
         told = json.loads(line)
     except ValueError:
@@ -325,15 +329,17 @@ def _note(entry: Facts, notes: list[str]) -> None:
 
 
 def _limit(name: str, work: Work) -> float:
-    patience = 3 if work.device == "cpu" else 1  # a rehearsal is to come to its end
+    patience = 3 if work.device == "cpu" else 1  # so that a rehearsal finishes
     return max(0.0, min(patience * LIMITS[name], work.left - LAST))
 
 
 def smoke(work: Work, entry: Facts, add: Callable[[Facts], None]) -> None:
+    """Check that everything works."""
     rows_of([str(SCRIPTS / "sprint_smoke.py"), "--device", work.device], _limit("smoke", work), entry, add)
 
 
 def measure(work: Work, entry: Facts, add: Callable[[Facts], None]) -> None:
+    """Measure how fast everything is."""
     pictures = work.pictures()
     given = ["--pictures", str(pictures)] if pictures is not None and work.device != "cpu" else []
     script = [str(SCRIPTS / "sprint_measure.py"), "--device", work.device, *given]
@@ -341,18 +347,21 @@ def measure(work: Work, entry: Facts, add: Callable[[Facts], None]) -> None:
 
 
 def tests(work: Work, entry: Facts, add: Callable[[Facts], None]) -> None:
+    """Run the tests that need a GPU."""
     _pytest("not sanitizer", _limit("tests", work), entry, add)
 
 
 def sanitizer(work: Work, entry: Facts, add: Callable[[Facts], None]) -> None:
-    """The kernels under each of compute-sanitizer's tools, which is slow."""
+    """Run the kernels under each of compute-sanitizer's tools, which is slow."""
     _pytest("sanitizer", _limit("sanitizer", work), entry, add)
 
 
 def _pytest(which: str, limit: float, entry: Facts, add: Callable[[Facts], None]) -> None:
-    """Count test by test, so that tests which take too long cost no more than themselves."""
-    # Other files may import what this machine lacks.
-    files = [p for p in sorted((REPOSITORY / "tests").glob("test_*.py")) if "mark.gpu" in p.read_text(encoding="utf-8")]
+    """Run tests marked gpu and count each outcome as it comes, so that those finished in time are recorded."""
+    # Other files may import packages that this machine lacks.
+    files = [
+        p for p in sorted((REPOSITORY / "tests").rglob("test_*.py")) if "mark.gpu" in p.read_text(encoding="utf-8")
+    ]
     options = ["-m", "gpu", "-k", which, "-v", "--color=no", "-p", "no:cacheprovider"]
     counts: Counter[str] = Counter()
     with tempfile.TemporaryFile() as errors:
@@ -374,7 +383,7 @@ def _pytest(which: str, limit: float, entry: Facts, add: Callable[[Facts], None]
 def train(work: Work, entry: Facts, add: Callable[[Facts], None]) -> None:
     """Train until shortly before the deadline, copying the run to the output folder every minute."""
     if work.left - LAST < WORTH:
-        raise ValueError(f"only {work.left:.0f} s are left")
+        raise ValueError(f"only {work.left:.0f} s left, too few to train")
     pictures = work.pictures()
     if pictures is None:
         from sprint_smoke import synthetic_pictures
@@ -406,7 +415,7 @@ def train(work: Work, entry: Facts, add: Callable[[Facts], None]) -> None:
     if not sprint_train.snapshot(run, kept, tries=2):
         entry.setdefault("error", "the run could not be copied at the end")
     if large := sprint_train.oversized(kept):
-        entry.setdefault("error", f"more than such a machine may give back: {', '.join(large)}")
+        entry.setdefault("error", f"too large for such a machine to return: {', '.join(large)}")
 
 
 def _arguments(work: Work) -> list[str]:
@@ -423,12 +432,12 @@ def _tell(log: sprint_train.Log, entry: Facts, add: Callable[[Facts], None]) -> 
 
 
 def _stopped(child: Child, stop: float) -> str:
-    """How training ended: by itself, or else interrupted, which saves it, or else killed."""
+    """Stop training if it still runs, first by Ctrl-C, which saves the run; return how it ended."""
     if child.code is not None:
         return "by itself" if child.code == 0 else f"with exit code {child.code}"
     child.interrupt()
     child.wait(stop + SAVING)
-    return "interrupted" if child.code is not None else "killed: it did not save in time"
+    return "interrupted" if child.code is not None else "killed because it did not save in time"
 
 
 DEFAULT = ("smoke", "measure", "train")

@@ -1,4 +1,4 @@
-"""How fast everything is on this device: one JSON object a line for each row, what is wanted most first."""
+"""Measure how fast everything is on this device: print a JSON object per row, the most important first."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ BATCH, PATCH = 64, 48
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--pictures", type=Path, help="to train on; synthetic ones otherwise")
+    parser.add_argument("--pictures", type=Path, help="folder of pictures to train on; synthetic ones by default")
     options = parser.parse_args()
     device = pick_device(options.device)
     work = _work(device, options.pictures)
@@ -40,7 +40,7 @@ def main() -> None:
         try:
             for row in rows():
                 tell({"name": name, **row})
-        except Exception as error:  # one that fails does not keep the others from being measured
+        except Exception as error:  # so that one failure does not keep the rest from being measured
             output = getattr(error, "stderr", None) or ""
             tell({"name": name, "failed": f"{type(error).__name__}: {error} {output[-1000:]}".strip()})
         if device.type == "cuda":
@@ -68,7 +68,7 @@ def _work(device: torch.device, pictures: Path | None) -> list[tuple[str, Callab
 
 
 class _Timing:
-    """gsrcli.benchmark's measurements, one by one."""
+    """Measurements by gsrcli.benchmark, one at a time."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -78,7 +78,7 @@ class _Timing:
     def ceilings(self) -> Any:
         return measure_ceilings(self.device, pick_precision(self.device))
 
-    @functools.cache  # noqa: B019 (one object, as long as the process)
+    @functools.cache  # noqa: B019 (a single object, which lives as long as the process)
     def subject(self, model: str) -> Subject:
         return Subject.load(model, self.device)
 
@@ -92,7 +92,7 @@ class _Timing:
 
 
 def _training(device: torch.device, pictures: Path | None) -> Facts:
-    """What gsr train's own profile tells."""
+    """Return the profile that gsr train reports."""
     batch = 2 if device.type == "cpu" else BATCH
     with tempfile.TemporaryDirectory() as folder:
         pictures = pictures or synthetic_pictures(Path(folder) / "pictures", 24)

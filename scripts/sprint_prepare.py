@@ -1,8 +1,8 @@
-"""What ``scripts/gpu_sprint.sh prepare`` does: all that is carried to the GPU machine, in one folder.
+"""Put everything that is carried to the GPU machine into one folder, for ``scripts/gpu_sprint.sh prepare``.
 
-wheels/ what that machine may lack; pictures.tar to train on; validation/ pictures to validate on; state/ the run to go
-on from. Wheels and pictures that are there already are kept, as many of the pictures as there is room for: delete them
-to have them made anew.
+wheels/ has packages that the machine may lack; pictures.tar, pictures to train on; validation/, pictures to validate
+on; state/, the run to continue. Existing wheels are kept, and as many existing pictures as fit: delete them to make them
+again.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 MIB = 1 << 20
 PROCESSES = 2
 
-# What a Python with torch and its usual company has not, or has too old; with all that these require. Not pytest:
-# plugins that are there already would not go with it. Not opencv-python, of 57 MB: headless it is there.
+# Packages that a Python with torch usually lacks or has in old versions, with their dependencies. Not pytest, since
+# installed plugins might not work with it. Not opencv-python of 57 MB, whose headless build is usually installed.
 WHEELS = (
     *("annotated-doc", "annotated-types", "cuda-core", "cuda-pathfinder", "filelock", "platformdirs", "pydantic"),
     *("pydantic-core", "rich", "shellingham", "typer", "typing-extensions", "typing-inspection"),
 )
 _PLATFORMS = ("manylinux1", "manylinux2014", *(f"manylinux_2_{minor}" for minor in (17, 24, 27, 28, 31, 34)))
 
-# Ordinary pictures keep 44 dB on Y in 2 bits a pixel. JPEG of that size keeps less than 39, WebP 43 and 2 dB less in
-# colour. Slower encoding gains 2 %.
+# Ordinary pictures keep 44 dB on Y at 2 bits per pixel. At that size JPEG keeps less than 39 dB, and WebP 43 dB and
+# 2 dB less in colour. Slower encoding saves 2 %.
 _AVIF = {"format": "AVIF", "subsampling": "4:4:4", "speed": 6, "max_threads": 1}
-_QUALITIES, _PSNR = (85, 90), 42.0  # the second where the first keeps less than that on Y, in dB
-_SHORTEST = 400  # pixels; crops for the largest scales need nearly as many
-_FINE = 6.0  # of 255: pictures with less fine detail lose little when they are halved
+_QUALITIES, _PSNR = (85, 90), 42.0  # the second if the first keeps less than this PSNR on Y, in dB
+_SHORTEST = 400  # pixels; HR patches for the largest scales need nearly as many
+_FINE = 6.0  # of 255; pictures with less fine detail lose little when halved
 _SUFFIXES = (".avif", ".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 
@@ -50,9 +50,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--pictures", type=Path, required=True, help="folder of pictures to train on")
-    parser.add_argument("--validation", type=Path, help="folder of pictures to validate on; excluded.txt there")
-    parser.add_argument("--state", type=Path, help="folder of a run of gsr train to go on from")
-    parser.add_argument("--limit", type=float, default=58, help="MiB of all that is carried")
+    parser.add_argument(
+        "--validation",
+        type=Path,
+        help="folder of pictures to validate on; excluded.txt in it names training pictures to leave out",
+    )
+    parser.add_argument("--state", type=Path, help="folder of a run of gsr train to continue")
+    parser.add_argument("--limit", type=float, default=58, help="total size limit in MiB")
     options = parser.parse_args()
     folder: Path = options.folder
     folder.mkdir(parents=True, exist_ok=True)
@@ -70,7 +74,7 @@ def main() -> int:
         print(f"pictures: {room / MIB:.1f} MiB of room", flush=True)
         print(make_pack(options.pictures, pack, room, excluded), flush=True)
     elif kept > room:
-        print(f"pictures: {trim(pack, room)} of those that are there have room", flush=True)
+        print(f"pictures: {trim(pack, room)} of the existing ones kept", flush=True)
     for part in sorted(folder.iterdir()):
         print(f"{size(part) / MIB:7.2f} MiB  {part.name}")
     total = size(folder)
@@ -83,7 +87,7 @@ def size(path: Path) -> int:
 
 
 def copy(folder: Path, files: Sequence[Path]) -> None:
-    """A folder of these files and no others; they may lie in there."""
+    """Make a folder of these files and no others; they may already be in it."""
     contents = {path.name: path.read_bytes() for path in files}
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
@@ -95,7 +99,7 @@ def copy(folder: Path, files: Sequence[Path]) -> None:
 
 
 def download(folder: Path, python: str = "3.12") -> None:
-    """Wheels for Linux on x86-64, in the versions of constraints.txt."""
+    """Download wheels for Linux on x86-64, in the versions of constraints.txt."""
     pins = (REPOSITORY / "constraints.txt").read_text(encoding="utf-8")
     folder.mkdir(exist_ok=True)
     there = {path.name.partition("-")[0].replace("_", "-") for path in folder.glob("*.whl")}
@@ -122,10 +126,13 @@ class Candidate:
 
 
 def make_pack(pictures: Path, pack: Path, room: int, excluded: set[str]) -> str:
-    """Put the pictures into a tar file, the most detailed first, until there is no room; and say what was packed.
+    """Put pictures into a tar file, the most detailed first, while there is room, and return a summary.
 
     Args:
-        excluded: names that are left out, relative to ``pictures``.
+        pictures: folder of pictures, including subfolders.
+        pack: path of the tar file.
+        room: largest size of the tar file, in bytes.
+        excluded: names to leave out, relative to ``pictures``.
     """
     found = sorted(path for path in pictures.rglob("*") if path.suffix.lower() in _SUFFIXES)
     paths = [path for path in found if path.relative_to(pictures).as_posix() not in excluded]
@@ -141,7 +148,7 @@ def make_pack(pictures: Path, pack: Path, room: int, excluded: set[str]) -> str:
                 pixels += count
                 errors.append(error)
             if not packed:
-                raise SystemExit(f"no picture below {pictures} fits into {room} bytes")
+                raise SystemExit(f"no picture in {pictures} fits into {room} bytes")
     halved = sum(candidate.halved for candidate in packed)
     return (
         f"{len(packed)} of {len(paths)} pictures, {halved} of them halved: {pixels / 1e6:.1f} megapixels in "
@@ -152,7 +159,7 @@ def make_pack(pictures: Path, pack: Path, room: int, excluded: set[str]) -> str:
 
 
 def trim(pack: Path, room: int) -> int:
-    """Keep of a pack what comes first and has room; says how many."""
+    """Keep the first pictures of a pack that fit into ``room`` bytes, and return their number."""
     count = 0
     with tarfile.open(pack) as old, _Pack(pack, room) as new:
         for entry in old:
@@ -167,15 +174,15 @@ def trim(pack: Path, room: int) -> int:
 
 
 class _Pack:
-    """A tar file that grows within a room, and is there when it is whole."""
+    """A tar file of limited size, which replaces ``path`` only once it is complete."""
 
     def __init__(self, path: Path, room: int) -> None:
         self._path, self._partial = path, path.with_suffix(".partial")
-        self._left = room - tarfile.RECORDSIZE  # which its end may fill
+        self._left = room - tarfile.RECORDSIZE  # for the padding at its end
         self._tar = tarfile.open(self._partial, "w")  # noqa: SIM115
 
     def add(self, name: str, content: bytes) -> bool:
-        """Unless there is no room."""
+        """Add a file if there is room; return whether there was."""
         blocks = 1 + -(-len(content) // tarfile.BLOCKSIZE)
         if (needed := blocks * tarfile.BLOCKSIZE) > self._left:
             return False
@@ -197,7 +204,7 @@ class _Pack:
 
 
 def _encoded(pool: ProcessPoolExecutor, candidates: list[Candidate]) -> Iterator[tuple[bytes, int, float]]:
-    """In their order, a few ahead: what has no room need not be encoded."""
+    """Encode candidates in order, only a few ahead, since those without room are not needed."""
     ahead = 4 * PROCESSES
     waiting = [pool.submit(encode, candidate) for candidate in candidates[:ahead]]
     for candidate in [*candidates[ahead:], *[None] * ahead]:
@@ -209,7 +216,7 @@ def _encoded(pool: ProcessPoolExecutor, candidates: list[Candidate]) -> Iterator
 
 
 def examine(path: Path, pictures: Path) -> Candidate | None:
-    """How a picture would be packed; None for what is too small, or no picture."""
+    """Return how to pack a picture, or None if it is too small or cannot be read."""
     try:
         with Image.open(path) as picture:
             whole = picture.convert("RGB")
@@ -225,7 +232,7 @@ def examine(path: Path, pictures: Path) -> Candidate | None:
 
 
 def fine_detail(picture: Image.Image) -> float:
-    """Mean of |Y - up2(down2(Y))|, of 255: what enlarging by 2 would have to invent."""
+    """Return the mean of |Y - up2(down2(Y))|, of 255: the detail that upscaling by 2 would have to restore."""
     half = (picture.width // 2, picture.height // 2)
     luma = picture.convert("L").crop((0, 0, 2 * half[0], 2 * half[1]))
     coarse = luma.resize(half, Image.Resampling.LANCZOS).resize(luma.size, Image.Resampling.BICUBIC)
@@ -237,7 +244,7 @@ def _half(picture: Image.Image) -> Image.Image:
 
 
 def encode(candidate: Candidate) -> tuple[bytes, int, float]:
-    """A picture's file, its pixels, and the PSNR on Y of what is read back."""
+    """Return the encoded file, the number of pixels, and the PSNR on Y of the file."""
     with Image.open(candidate.path) as picture:
         pixels = picture.convert("RGB")
     if candidate.halved:

@@ -1,7 +1,6 @@
-"""The record that scripts/gpu_sprint.py adds to: gpu.json, and gpu.md for people.
+"""The record that scripts/gpu_sprint.py keeps: gpu.json, and gpu.md to read.
 
-It is a list of entries, one for each stage of each call, with the machine and the commit that it was on. Nothing is
-taken out of it.
+It is a list of entries, one for each stage of each call, with the machine and the commit. Entries are never removed.
 """
 
 from __future__ import annotations
@@ -20,11 +19,11 @@ PARTIAL = ".partial"
 
 
 class Record:
-    """The record in a folder, written anew after each row: what ends the program loses nothing.
+    """The record in a folder, written after each row so that nothing is lost if the program ends.
 
     Args:
-        folder: where it is written.
-        before: a gpu.json to go on from where the folder has none.
+        folder: folder of gpu.json and gpu.md.
+        before: a gpu.json to continue if the folder has none.
     """
 
     def __init__(self, folder: Path, before: Path | None = None) -> None:
@@ -33,7 +32,7 @@ class Record:
         self.entries: list[Facts] = json.loads(found.read_text(encoding="utf-8"))["entries"] if found else []
 
     def begin(self, stage: str, machine: Facts) -> Facts:
-        """A new entry, to be filled; :meth:`write` keeps it."""
+        """Add an empty entry, which :meth:`write` saves."""
         entry = {"stage": stage, "machine": machine, "rows": []}
         self.entries.append(entry)
         return entry
@@ -49,17 +48,17 @@ class Record:
 
 
 def replace(path: Path, content: str | bytes) -> None:
-    """Write a file in one rename: whoever looks finds the old one or the new one, whole."""
+    """Replace a file in one rename, so that readers find either the old or the new content, complete."""
     partial = path.with_name(PARTIAL)
     partial.write_bytes(content.encode() if isinstance(content, str) else content)
     partial.replace(path)
 
 
-# ---- for people ----------------------------------------------------------------------------------------
+# ---- Markdown ------------------------------------------------------------------------------------------
 
 
 def markdown(entries: list[Facts]) -> list[str]:
-    lines = ["# Measured on a GPU", "", "Written by `scripts/gpu_sprint.sh`; all of it is in `gpu.json`."]
+    lines = ["# Measured on a GPU", "", "Written by `scripts/gpu_sprint.sh`; the full data are in `gpu.json`."]
     measured = together(entries, "measure")
     if measured is not None:
         lines += _section("Goals", measured)
@@ -68,7 +67,7 @@ def markdown(entries: list[Facts]) -> list[str]:
             if rows := [row for row in measured["rows"] if row["kind"] == kind]:
                 lines += ["", f"## {title}", "", *table(rows, columns)]
         lines += [line for note in measured.get("notes", []) for line in ("", note)]
-    for stage, title, columns in (("smoke", "Whether it works", _CHECKS), ("train", "Training", _VALIDATIONS)):
+    for stage, title, columns in (("smoke", "Checks", _CHECKS), ("train", "Training", _VALIDATIONS)):
         if (entry := newest(entries, stage)) is not None:
             lines += [*_section(title, entry), *table(entry["rows"], columns), *_told(entry)]
     for stage, title in (("tests", "Tests of the GPU"), ("sanitizer", "compute-sanitizer")):
@@ -83,7 +82,7 @@ def newest(entries: list[Facts], stage: str) -> Facts | None:
 
 
 def together(entries: list[Facts], stage: str) -> Facts | None:
-    """The newest entry, with the rows that earlier ones of its commit and device have and it has not."""
+    """Return the newest entry of a stage, with rows that it lacks from earlier ones of its commit and device."""
     last = newest(entries, stage)
     if last is None:
         return None
@@ -104,7 +103,7 @@ def _subject(entry: Facts) -> tuple[Any, ...]:
 def _section(title: str, entry: Facts) -> list[str]:
     facts = entry["machine"]
     where = f"driver {facts.get('driver')}, torch {facts['torch']}, Python {facts['python']}"
-    rehearsal = "**A rehearsal on a CPU, which says nothing of a GPU.** " if facts.get("rehearsal") else ""
+    rehearsal = "**A rehearsal on a CPU, which says nothing about GPUs.** " if facts.get("rehearsal") else ""
     return [
         "",
         f"## {title}",
@@ -136,11 +135,11 @@ def _call(entry: Facts) -> Facts:
     return {"date": facts["date"], "commit": facts["commit"], "device": device, **own}
 
 
-# ---- what is to be reached -----------------------------------------------------------------------------
+# ---- goals ---------------------------------------------------------------------------------------------
 
 
 def goals(rows: list[Facts]) -> list[tuple[str, str, str, str]]:
-    """What is to be reached, and what was: goal, wanted, measured, and the verdict."""
+    """Return the goals with what is wanted, what was measured, and the verdict."""
     drawn = {
         scale: [
             row
@@ -216,7 +215,7 @@ def _cell(key: str, form: str, row: Facts) -> str | None:
 _SUBJECT: Columns = (("model", "model", "{}"), ("weights", "weights", "{}"), ("scale", "scale", "×{:g}"))
 _PIPELINE: Columns = (
     *_SUBJECT,
-    ("output", "to, square", "{}"),
+    ("output", "output side, pixels", "{}"),
     ("encoder_ms", "encoder ms", "{:.2f}"),
     ("decoder_ms", "decoder ms", "{:.2f}"),
     ("network_ms", "network ms", "{:.2f}"),
@@ -271,8 +270,8 @@ _CEILINGS: Columns = (
     ("fp32_instructions_per_s", "float32 instructions/s", "{:.3g}"),
 )
 _TABLES = (
-    ("ceilings", "What the device does at best", _CEILINGS),
-    ("pipeline", "From LR picture to enlargement", _PIPELINE),
+    ("ceilings", "Peak rates of the device", _CEILINGS),
+    ("pipeline", "Upscaling a picture", _PIPELINE),
     ("drawing", "Drawing alone", _DRAWING),
     ("training", "The training step", _TRAINING),
 )

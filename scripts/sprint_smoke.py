@@ -1,4 +1,4 @@
-"""Whether everything works on this device: one JSON object a line for each check, and none ends the others."""
+"""Check that everything works on this device: print a JSON object per check; failures do not stop the rest."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NAMES = ("centre", "sigma", "rho", "value")
 
 
 class OnGpuOnlyError(Exception):
-    """The check says nothing of a CPU."""
+    """The check applies to GPUs only."""
 
 
 def main() -> None:
@@ -42,7 +42,7 @@ def main() -> None:
         try:
             detail = check()
         except OnGpuOnlyError:
-            ok, detail = None, "on a GPU only"
+            ok, detail = None, "GPU only"
         except Exception as error:
             ok, detail = False, f"{type(error).__name__}: {error}"[-500:]
             traceback.print_exc()
@@ -54,7 +54,7 @@ def tell(line: dict[str, object]) -> None:
 
 
 def _checks(device: torch.device) -> Iterator[tuple[str, Callable[[], str]]]:
-    """What is needed most comes first."""
+    """Yield the checks and their names, the most important first."""
     yield "a GPU that computes", lambda: _computes(device)
     for channels in (3, 8, 16):
         yield f"kernels of {channels} channels", lambda channels=channels: _compiles(device, channels)
@@ -80,7 +80,7 @@ def _fields() -> Iterator[tuple[str, Gaussians, tuple[int, int], tuple[float, fl
 
 
 def _grid(height: int, width: int, density: int = 4) -> Gaussians:
-    """As models make them: a grid of Gaussians, moved a little, near half a pixel in size."""
+    """Make a field like those of models: a slightly jittered grid of Gaussians about half a pixel in size."""
     random = torch.Generator().manual_seed(0)
     count = height * width * density**2
     y, x = torch.meshgrid(torch.arange(density * height), torch.arange(density * width), indexing="ij")
@@ -112,7 +112,7 @@ def _shuffled(field: Gaussians) -> Gaussians:
 
 def _computes(device: torch.device) -> str:
     if device.type == "cuda" and rasterizer.backend(device)[0] != "cuda":
-        raise RuntimeError(f"it would be drawn by {rasterizer.backend(device)}")
+        raise RuntimeError(f"not drawn by cuda but {rasterizer.backend(device)}")
     product = torch.ones(256, 256, device=device) @ torch.ones(256, 256, device=device)
     assert float(product.sum()) == 256.0**3
     return f"drawn by {rasterizer.backend(device)[0]}"
@@ -127,14 +127,14 @@ def _compiles(device: torch.device, channels: int) -> str:
 def _both_ways(
     field: Gaussians, size: tuple[int, int], scale: tuple[float, float], device: torch.device
 ) -> tuple[float, list[torch.Tensor]]:
-    """The sum of squares of a drawing, and the gradients of it."""
+    """Return the sum of squares of a drawing, and its gradients."""
     leaves = [getattr(field, name).detach().clone().requires_grad_() for name in NAMES]
     loss = rasterize(Gaussians(*leaves), size, scale).square().sum()
     return float(loss), list(torch.autograd.grad(loss, leaves))
 
 
 def _against_float64(field: Gaussians, size: tuple[int, int], scale: tuple[float, float]) -> str:
-    """Forward and backward, beside plain torch in float64."""
+    """Compare forward and backward with plain torch in float64."""
     noise = torch.randn(field.batch, field.channels, *size, generator=torch.Generator().manual_seed(1))
     results = []
     for dtype, draw in ((torch.float32, rasterize), (torch.float64, _exactly)):
@@ -144,7 +144,7 @@ def _against_float64(field: Gaussians, size: tuple[int, int], scale: tuple[float
         results.append([tensor.detach().double() for tensor in (image, *gradients)])
     errors = [float((a - b).norm() / b.norm()) for a, b in zip(*results, strict=True)]
     told = ", ".join(f"{name} {error:.0e}" for name, error in zip(("image", *NAMES), errors, strict=True))
-    # A pair at the cut may fall on either side of it, which shows in the gradients most.
+    # A pair near the cutoff may fall on either side of it, which affects gradients most.
     if not (errors[0] < 1e-4 and max(errors) < 2e-3):
         raise ValueError(f"relative errors: {told}")
     return f"relative errors: {told}"
@@ -162,7 +162,7 @@ def _repeats(device: torch.device) -> str:
 
 
 def _side_stream(device: torch.device) -> str:
-    """What is drawn on another stream waits for what was put on that stream before."""
+    """Check that drawing on another stream waits for earlier work on that stream."""
     _need_gpu(device)
     field = _grid(60, 60).to(device)
     expected = rasterize(field, (240, 240), 4)
@@ -187,7 +187,7 @@ def _another_thread(device: torch.device) -> str:
 
 
 def _graph(device: torch.device) -> str:
-    """What is captured once computes anew from what its inputs hold when it is replayed."""
+    """Check that a replayed graph computes with the current contents of its inputs."""
     _need_gpu(device)
     field, other = (_random(200, 3, spread=spread).to(device) for spread in (1.0, 0.5))
     leaves = [getattr(field, name).clone().requires_grad_() for name in NAMES]
@@ -233,7 +233,7 @@ def _training(device: torch.device) -> str:
 
 
 def synthetic_pictures(folder: Path, count: int) -> Path:
-    """Waves, an edge and speckle."""
+    """Write pictures of waves, an edge and speckle to a new folder, and return it."""
     folder.mkdir(parents=True)
     y, x = np.mgrid[:480, :512]
     for seed in range(count):

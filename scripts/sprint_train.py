@@ -1,4 +1,4 @@
-"""How scripts/gpu_sprint.py trains: the command, the copies of the run that it leaves, and what the run's log tells."""
+"""Training in scripts/gpu_sprint.py: the command, copies of the run, and facts from its log."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sprint_record import replace
 RUN_FILES = ("weights.safetensors", "state.json", "state-*.safetensors", "log.jsonl", "plateau.json")
 RUN_FILES += ("plateau-*.safetensors",)
 _INDICES = ("state", "plateau")
-MOST_FILES, LARGEST = 6, 16 << 20  # what a lent machine's folder may give back: 8 with the record's two, 16 MiB each
+MOST_FILES, LARGEST = 6, 16 << 20  # what such machines may return: 8 files with the record's two, of 16 MiB each
 
 
 def train_command(
@@ -28,7 +28,7 @@ def train_command(
     minutes: float | None = None,
     arguments: Sequence[str] = (),
 ) -> list[str]:
-    """``gsr train``, from where the carried run is; ``arguments`` come last, and what they say counts."""
+    """Return a ``gsr train`` command that continues the carried run; ``arguments`` come last and take precedence."""
     command = [sys.executable, "-m", "gsrcli", "train", str(pictures), "--run", str(run), "--device", device]
     if (run / "state.json").exists():
         command.append("--resume")
@@ -42,16 +42,19 @@ def train_command(
 
 
 def unpack(pack: Path, folder: Path) -> Path:
-    """The pictures of a pack, in a folder."""
+    """Unpack pictures into a folder, and return it."""
     with tarfile.open(pack) as tar:
         tar.extractall(folder, filter="data")
     return folder
 
 
 def snapshot(run: Path, folder: Path, tries: int = 5) -> bool:
-    """Copy a run that is being trained: parts first, indices last, each in one rename. Says whether it could.
+    """Copy a run while it is being trained: parts first, indices last, each in one rename.
 
-    A run is whole only with the parts that its index names; while it is saving, the index changes, and is read anew.
+    A copy is complete only with the parts that its index names, so it is retried if the index changes meanwhile.
+
+    Returns:
+        Whether the run could be copied.
     """
     for _ in range(tries):
         try:
@@ -68,7 +71,7 @@ def snapshot(run: Path, folder: Path, tries: int = 5) -> bool:
     else:
         return False
     contents |= {f"{kind}.json": index for kind, index in before.items()}
-    if len(contents) > MOST_FILES:  # the plateau can be done without
+    if len(contents) > MOST_FILES:  # the plateau is dispensable
         contents = {name: content for name, content in contents.items() if not name.startswith("plateau")}
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in contents.items():
@@ -84,21 +87,21 @@ def _indices(run: Path) -> dict[str, bytes]:
 
 
 def oversized(folder: Path) -> list[str]:
-    """What of a copied run is more, or larger, than such a machine gives back."""
+    """Return what exceeds the number or size of files that such a machine may return."""
     files = sorted(folder.iterdir()) if folder.exists() else []
     found = [f"{path.name} has {path.stat().st_size} bytes" for path in files if path.stat().st_size > LARGEST]
     return found + ([f"{len(files)} files"] if len(files) > MOST_FILES else [])
 
 
 def begin_run(carried: Path | None, run: Path) -> None:
-    """A folder for the run, with what was carried of it."""
+    """Create the folder of the run, with the carried state if there is one."""
     run.mkdir(parents=True)
     if carried is not None and (carried / "state" / "state.json").exists():
         shutil.copytree(carried / "state", run, dirs_exist_ok=True)
 
 
 class Log:
-    """A run's log from where it stood at first."""
+    """The lines that are added to a run's log."""
 
     def __init__(self, run: Path) -> None:
         self._path = run / "log.jsonl"
@@ -106,7 +109,7 @@ class Log:
         self.lines: list[dict[str, Any]] = []
 
     def news(self) -> list[dict[str, Any]]:
-        """The lines that came since the last call; one that is being written waits for the next."""
+        """Return the complete lines added since the last call."""
         content = self._content()
         whole = content.rfind(b"\n") + 1
         new, self._read = content[self._read : whole], max(whole, self._read)
@@ -115,7 +118,7 @@ class Log:
         return found
 
     def facts(self) -> dict[str, Any]:
-        """What all the lines say together."""
+        """Summarise all lines."""
         if not self.lines:
             return {"steps": 0}
         first, last = self.lines[0], self.lines[-1]

@@ -1,4 +1,4 @@
-"""``gsr train``: every setting of a run is an option, made from TrainConfig's fields."""
+"""``gsr train``, with an option for each field of TrainConfig."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ EXAMPLES = """
 
   gsr train pictures/ --run runs/a                      Ctrl-C saves
 
-  gsr train pictures/ --run runs/a --resume             on, settings as before
+  gsr train pictures/ --run runs/a --resume             same settings
 
-  gsr train pictures/ --run runs/a --resume --steps 80000   longer than it was
+  gsr train pictures/ --run runs/a --resume --steps 80000   make it longer
 
-  gsr train mine/ --run runs/b --from gsasr-lite        begin with its weights
+  gsr train mine/ --run runs/b --from gsasr-lite        fine-tune
 
-  gsr train pictures/ --profile                         where the time goes
+  gsr train pictures/ --profile                         time of each stage
 """
 
 
 def _options_from(config: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Decorate a command that takes ``**settings``: each field of the dataclass becomes an option of it."""
+    """Return a decorator that adds an option for each field of a dataclass to a command with ``**settings``."""
     hints = typing.get_type_hints(config)
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
@@ -65,38 +65,44 @@ def _options_from(config: type) -> Callable[[Callable[..., None]], Callable[...,
 @_options_from(TrainConfig)
 def train(
     context: typer.Context,
-    data: Annotated[Path, typer.Argument(metavar="FOLDER", help="Pictures to train on, searched to its depths.")],
-    run: Annotated[Path, typer.Option(help="Folder for weights, checkpoints and the log.")] = Path("runs/lite"),
+    data: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Folder of pictures to train on, including subfolders.")
+    ],
+    run: Annotated[Path, typer.Option(help="Folder of the run, for its weights, checkpoints and log.")] = Path(
+        "runs/lite"
+    ),
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run in that folder, with its settings but those given.")
+        bool, typer.Option("--resume", help="Continue the run in that folder; options given replace its settings.")
     ] = False,
     start: Annotated[
         str | None,
-        typer.Option("--from", metavar="WEIGHTS", help="Begin with these: a name, or the path of a checkpoint."),
+        typer.Option("--from", metavar="WEIGHTS", help="Weights to start from: a name, or the path of a checkpoint."),
     ] = None,
     partial: Annotated[
-        bool, typer.Option("--partial", help="With --from: take what fits the model, and begin afresh with the rest.")
+        bool,
+        typer.Option("--partial", help="With --from: load the weights that fit the model and initialise the rest."),
     ] = False,
     validate_on: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Pictures to validate on, instead of some held out.")
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Folder of pictures to validate on, instead of holding some out."),
     ] = None,
     profile: Annotated[
-        bool, typer.Option("--profile", help="Take some steps, tell where their time goes, and keep nothing.")
+        bool, typer.Option("--profile", help="Take some steps, report the time of each stage, and save nothing.")
     ] = False,
     json: Json = False,
     debug: Debug = False,
     **settings: Any,
 ) -> None:
-    """Train a model on a folder of pictures. Ctrl-C saves; --resume goes on."""
+    """Train a model on a folder of pictures. Ctrl-C saves the run; --resume continues it."""
     given = {name: value for name, value in settings.items() if _is_given(context, name)}
     console = Console(json)
     with reporting(console, debug):
         if resume and (start or profile):
-            raise UsageError("--resume goes on with a run's own weights", hint="leave out --from and --profile")
+            raise UsageError("--resume cannot be combined with --from or --profile", hint="leave these out")
         if profile and start:
-            raise UsageError("--profile keeps no weights and needs none", hint="leave out --from; name the --model")
+            raise UsageError("--profile cannot be combined with --from", hint="choose the model with --model")
         if partial and not start:
-            raise UsageError("--partial needs --from")
+            raise UsageError("--partial needs --from", hint="add --from WEIGHTS")
         from gsrcli.training import trainer
 
         if profile:
@@ -115,35 +121,37 @@ def train(
                 bar.update(progress.step - bar.n)
                 if progress.psnr:
                     scores = ", ".join(f"×{scale} {psnr:.2f} dB" for scale, psnr in progress.psnr.items())
-                    console.note(f"step {progress.step}: loss {progress.loss:.5f}, held-out PSNR {scores}")
+                    console.note(f"step {progress.step}: loss {progress.loss:.5f}, validation PSNR {scores}")
 
             def begun(pictures: dict[str, int]) -> None:
                 count, megapixels = pictures["trained_on"], pictures["pixels"] / 1e6
-                console.note(f"pictures: {count} ({megapixels:.3g} MP), validated on: {pictures['validated_on']}")
+                console.note(
+                    f"training set: {count} pictures ({megapixels:.3g} MP), validation set: {pictures['validated_on']}"
+                )
 
             try:
                 path = trainer.train(
                     config, data, run, report, resume, validate_on=validate_on, start=weights, begun=begun
                 )
             except trainer.StoppedAtOnce:
-                console.error(f"stopped at once; the last checkpoint is in {run}", "go on with --resume")
+                console.error(f"stopped without saving; the last checkpoint is in {run}", "continue it with --resume")
                 raise SystemExit(INTERRUPTED) from None
             except KeyboardInterrupt:
-                if not trainer.holds_run(run):  # it came before the first step, and nothing is there to resume
+                if not trainer.holds_run(run):  # interrupted before the first step, so there is nothing to resume
                     raise
-                console.error(f"interrupted; the run is saved in {run}", "go on with --resume")
+                console.error(f"interrupted; the run is saved in {run}", "continue it with --resume")
                 raise SystemExit(INTERRUPTED) from None
         console.result(f"{path}", {"weights": str(path)})
 
 
 def _is_given(context: typer.Context, name: str) -> bool:
-    """Whether an option stands on the command line, or in the environment, rather than at its default."""
+    """Return whether an option was given on the command line or in the environment."""
     source = context.get_parameter_source(name)
     return source is not None and not source.name.startswith("DEFAULT")
 
 
 def _start(config: TrainConfig, start: str, partial: bool, given: dict[str, Any]) -> tuple[TrainConfig, Model]:
-    """What to train, and the model to train it from: that of the weights, where no other is named."""
+    """Return the config and the model to start from; without --model, it is that of the weights."""
     from gsrcli.training.trainer import start_from
     from gsrcli.weights.load import load_named_model
 

@@ -1,1 +1,1 @@
-"""How small pictures come about other than by downscaling alone: as cameras, scanners and web sites leave them."""
+"""Degradations beyond downscaling: the blur, noise, sharpening and JPEG of cameras, scanners and web sites."""

@@ -1,10 +1,10 @@
-"""JPEG's losses without its files: what a picture looks like after libjpeg has written and read it.
+"""JPEG compression artefacts without files: an image as it looks after libjpeg has written and read it.
 
-The standard is ITU-T T.81; where it leaves a choice, libjpeg's default is taken (and so Pillow's, and most programs'):
-quality scales the standard's example tables, chroma is halved by 2×2 means and enlarged by the triangle filter, and
-the transforms are rounded between their two passes. Entropy coding loses nothing and is left out.
+Follows ITU-T T.81; where the standard leaves a choice, libjpeg's default is used, as Pillow and most programs do:
+quality scales the standard's example tables, chroma is halved by 2×2 means and upsampled by the triangle filter, and
+the transforms are rounded between their two passes. Entropy coding is lossless and left out.
 
-All samples of a batch go through the same operations, whatever their settings: nothing waits for the device.
+All samples of a batch go through the same operations, whatever their settings, so nothing waits for the device.
 """
 
 from __future__ import annotations
@@ -41,19 +41,19 @@ _CHROMA = (
 """Tables K.1 and K.2 of T.81."""
 
 _RED, _GREEN, _BLUE = 0.299, 0.587, 0.114
-"""What colours add to luma: JFIF takes BT.601's."""
+"""Weights of the channels in luma: JFIF uses those of BT.601."""
 
 
 def jpeg(images: Tensor, quality: Tensor, subsampled: Tensor) -> Tensor:
-    """Give pictures the losses of one JPEG file each.
+    """Compress each image of a batch as JPEG and decompress it again.
 
-    Agrees with libjpeg but for one value in some ten thousand, which is off by one step. Where torch is allowed less
-    than float32 in matrix products (TF32), more are.
+    Agrees with libjpeg except for about one value in ten thousand, which differs by 1. More differ if torch may use
+    less than float32 in matrix products (TF32).
 
     Args:
-        images: floating point ``(B, 3, h, w)`` in [0, 255], of any size; rounded to 8 bits before all else.
-        quality: ``(B,)`` of integers from 1 to 100, of any type, as libjpeg counts them.
-        subsampled: bool ``(B,)``: whether chroma has half the resolution along both axes (4:2:0) or all (4:4:4).
+        images: floating point ``(B, 3, h, w)`` in [0, 255], of any size; rounded to 8 bits first.
+        quality: ``(B,)`` integers from 1 to 100, of any dtype, on libjpeg's scale.
+        subsampled: bool ``(B,)``: whether chroma has half the resolution along both axes (4:2:0) or all of it (4:4:4).
 
     Returns:
         float32 ``(B, 3, h, w)``: integers in [0, 255].
@@ -65,10 +65,10 @@ def tables(quality: Tensor) -> Tensor:
     """Scale the standard tables by libjpeg's rule.
 
     Args:
-        quality: ``(B,)`` of integers from 1 to 100, of any type.
+        quality: ``(B,)`` integers from 1 to 100, of any dtype.
 
     Returns:
-        float32 ``(B, 4, 8, 8)`` of integers in [1, 255]: one table for each plane that :func:`round_trip` codes.
+        float32 ``(B, 4, 8, 8)``, integers in [1, 255]: a table for each plane that :func:`round_trip` codes.
     """
     quality = quality.float()[:, None, None, None]
     percent = torch.where(quality < 50, (5000 / quality).floor(), 200 - 2 * quality)
@@ -77,12 +77,12 @@ def tables(quality: Tensor) -> Tensor:
 
 @torch.no_grad()
 def round_trip(images: Tensor, tables: Tensor, subsampled: Tensor) -> Tensor:
-    """Do what :func:`jpeg` does, by tables that are there already.
+    """Do what :func:`jpeg` does, with given tables.
 
     Args:
         images: float32 ``(B, 3, h, w)``: integers in [0, 255].
-        tables: ``(B, 4, 8, 8)``, of :func:`tables`.
-        subsampled: bool ``(B,)``.
+        tables: ``(B, 4, 8, 8)``, from :func:`tables`.
+        subsampled: bool ``(B,)``: whether chroma has half the resolution along both axes.
 
     Returns:
         float32 ``(B, 3, h, w)``: integers in [0, 255].
@@ -92,11 +92,11 @@ def round_trip(images: Tensor, tables: Tensor, subsampled: Tensor) -> Tensor:
         constants = _constants(images.device)
         planes = _coded(_planes(images, constants), tables, constants)
         luma, chroma, halves = planes[:, :1], planes[:, 1:3], planes[:, 3]
-        enlarged = _enlarged(halves, size, constants)
+        upsampled = _upsampled(halves, size, constants)
         whole = chroma[..., : size.height, : size.width]
-        chroma = torch.where(subsampled[:, None, None, None], enlarged, whole)
+        chroma = torch.where(subsampled[:, None, None, None], upsampled, whole)
         centred = torch.cat((luma[..., : size.height, : size.width], chroma), 1)
-        # The middle of the range, and a half, because what follows cuts off rather than rounds.
+        # The offset restores the middle of the range, and adds a half because values are then floored, not rounded.
         colours = _by_channel(constants.to_rgb, centred, constants.rgb_offset)
         return colours.floor_().clamp_(0, 255)
 
@@ -108,15 +108,15 @@ class _Constants(NamedTuple):
     to_rgb: Tensor  # (3, 3)
     rgb_offset: Tensor  # (3, 1)
     dct: Tensor  # (8, 8)
-    half: Tensor  # (1, 1): added before cutting off, which is how all is rounded
-    bias_down: Tensor  # (1, 2): added to even and odd columns before cutting off
+    half: Tensor  # (1, 1): added before flooring, to round
+    bias_down: Tensor  # (1, 2): added to even and odd columns before flooring
     bias_up: Tensor  # (1, 2)
 
 
 @lru_cache(maxsize=8)
 def _constants(device: torch.device) -> _Constants:
     half = 0.5
-    blue, red = 2 * (1 - _BLUE), 2 * (1 - _RED)  # what the differences from luma span
+    blue, red = 2 * (1 - _BLUE), 2 * (1 - _RED)  # ranges of the differences from luma
     to_ycc = [
         [_fixed(value, 16) for value in row]
         for row in (
@@ -126,7 +126,7 @@ def _constants(device: torch.device) -> _Constants:
         )
     ]
     to_rgb = [[1, 0, red], [1, -blue * _BLUE / _GREEN, -red * _RED / _GREEN], [1, blue, 0]]
-    # Luma's middle is taken off, so that all planes are around 0; chroma is rounded with halves downwards.
+    # The middle is subtracted from luma, so that all planes are around 0; chroma is rounded with halves downwards.
     ycc_offset = [[half - 128], [half - 1 / 65536], [half - 1 / 65536]]
     values = (
         [_LUMA, *(_CHROMA,) * 3],
@@ -143,16 +143,15 @@ def _constants(device: torch.device) -> _Constants:
 
 
 def _fixed(value: float, bits: int) -> float:
-    """Round a factor to so many bits below the point, as libjpeg's integers have it."""
+    """Round a factor to a number of binary places, as libjpeg's integers do."""
     return round(value * 2**bits) / 2**bits
 
 
 def _dct() -> list[list[float]]:
-    """Make the transform of eight samples: √8 times the orthonormal one, by libjpeg's constants of 13 bits.
+    """Return the DCT matrix for eight samples: √8 times the orthonormal one, with libjpeg's 13-bit constants.
 
-    It goes by Loeffler, Ligtenberg and Moschytz's factors (ICASSP 1989), whose products it adds up exactly, so that
-    all of it is a matrix of sums of rounded constants. With the cosines themselves, values between two steps would
-    often go the other way.
+    Multiplies out the factors of Loeffler, Ligtenberg and Moschytz (ICASSP 1989), so that each entry is a sum of
+    rounded constants. With exact cosines, values halfway between two steps would often be rounded the other way.
     """
     c1, c2, c3, c5, c6, c7 = (math.sqrt(2) * math.cos(k * math.pi / 16) for k in (1, 2, 3, 5, 6, 7))
 
@@ -182,12 +181,12 @@ def _dct() -> list[list[float]]:
 
 
 def _planes(images: Tensor, constants: _Constants) -> Tensor:
-    """Make what is coded: Y, Cb, Cr, and both chroma planes halved, side by side in a fourth.
+    """Return the planes to code: Y, Cb, Cr, and a fourth with both halved chroma planes side by side.
 
-    Sides become multiples of 16. Encoders repeat the last column before halving, and the last row after it.
+    Sides are padded to multiples of 16. Encoders repeat the last column before halving, and the last row after it.
 
     Returns:
-        ``(B, 4, H, W)`` of integers around 0.
+        ``(B, 4, H, W)``, integers around 0.
     """
     height, width = images.shape[2:]
     beyond = -height % 16, -width % 16
@@ -201,39 +200,43 @@ def _planes(images: Tensor, constants: _Constants) -> Tensor:
 
 
 def _coded(planes: Tensor, tables: Tensor, constants: _Constants) -> Tensor:
-    """Transform planes by blocks of 8×8, quantise, and go back.
+    """Transform 8×8 blocks of the planes, quantise them, and transform them back.
 
-    libjpeg keeps two bits below the point between the passes and, forwards, three in the result.
+    libjpeg keeps two binary places between the passes and, in the forward transform, three in the result.
 
     Returns:
-        ``(B, 4, H, W)`` of integers in [-128, 127].
+        ``(B, 4, H, W)``, integers in [-128, 127].
     """
     dct, half = constants.dct, constants.half
     eighths = _along_columns(dct / 4, _along_rows(4 * dct, planes, half), half)
     blocks = eighths.unflatten(3, (-1, 8)).unflatten(2, (-1, 8))
     steps = tables[:, :, None, :, None, :]
-    # Halves are rounded away from zero: steps a touch too small see to that.
+    # Slightly smaller steps round halves away from zero.
     values = (blocks / (steps * (8 * (1 - 1e-6)))).round_().mul_(steps).view(planes.shape)
     return _along_rows(dct.mT / 32, _along_columns(4 * dct.mT, values, half), half).clamp_(-128, 127)
 
 
 def _along_rows(matrix: Tensor, planes: Tensor, half: Tensor) -> Tensor:
-    """Give the rounded products of a matrix and every eight samples of a row."""
+    """Multiply every eight samples of a row by a matrix, and round."""
     return torch.addmm(half, planes.view(-1, 8), matrix.mT).floor_().view(planes.shape)
 
 
 def _along_columns(matrix: Tensor, planes: Tensor, half: Tensor) -> Tensor:
-    """Give the rounded products of a matrix and every eight samples of a column."""
+    """Multiply every eight samples of a column by a matrix, and round."""
     eights = planes.view(-1, 8, planes.shape[3])
     return torch.baddbmm(half, matrix.expand(len(eights), 8, 8), eights).floor_().view(planes.shape)
 
 
-def _enlarged(halves: Tensor, size: Size, constants: _Constants) -> Tensor:
-    """Enlarge chroma that was halved, with weights 3/4 and 1/4, cutting off by turns as libjpeg does.
+def _upsampled(halves: Tensor, size: Size, constants: _Constants) -> Tensor:
+    """Upsample halved chroma with weights 3/4 and 1/4, rounding up and down by turns as libjpeg does.
 
     Args:
         halves: ``(B, H, W)``, both planes side by side.
-        size: (h, w) of the picture.
+        size: (h, w) of the image.
+        constants: the module's constants.
+
+    Returns:
+        ``(B, 2, h, w)``.
     """
     rows, columns = ((side + 1) // 2 for side in size)
     apart = halves[:, :rows].unflatten(-1, (2, -1)).transpose(1, 2)[..., :columns]
@@ -243,6 +246,6 @@ def _enlarged(halves: Tensor, size: Size, constants: _Constants) -> Tensor:
 
 
 def _by_channel(matrix: Tensor, images: Tensor, offset: Tensor) -> Tensor:
-    """Mix the channels of ``(B, 3, h, w)`` by a 3×3 matrix, and add an offset to each."""
+    """Multiply the channels of ``(B, 3, h, w)`` by a 3×3 matrix and add an offset to each."""
     mixed = torch.baddbmm(offset, matrix.expand(images.shape[0], 3, 3), images.flatten(2))
     return mixed.unflatten(2, images.shape[2:])

@@ -1,10 +1,10 @@
-"""Small pictures as they are met: a lens' blur, a sensor's noise, a camera's sharpening, JPEG.
+"""Realistic low-resolution images: the blur of lenses, sensor noise, sharpening in the camera, and JPEG.
 
-The chain is the one that the makers of BSRGAN (arXiv:2103.14006) and Real-ESRGAN (arXiv:2107.10833) train with, once
-instead of twice over, in a camera's order, and milder: those restore pictures that were ruined on their way, while
-most photographs, scans and pictures of web sites have one thing or two wrong with them, and not badly.
+The chain is that of BSRGAN (arXiv:2103.14006) and Real-ESRGAN (arXiv:2107.10833), applied once instead of twice, in a
+camera's order, and milder: those restore severely degraded pictures, while most photographs, scans and pictures on web
+sites have one or two slight faults.
 
-Noise of a sensor is Poisson's and Gauss', in light: the variance of a value is what was counted, and a constant.
+Sensor noise is Poisson and Gaussian in linear light: its variance is proportional to the value, plus a constant.
 """
 
 from __future__ import annotations
@@ -31,77 +31,78 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Strengths:
-    """How often a sample meets what, and how strongly. Lengths are in pixels of the small picture.
+    """Probabilities and strengths of the degradations. Lengths are in LR pixels.
 
-    Pairs are ranges. Strengths of noise are spread evenly over their logarithms: weak noise is what there is most of.
+    Pairs are ranges. Strengths of sensor and Gaussian noise are log-uniform, because weak noise is the most common.
     """
 
     clean: float = 0.18
-    """Shrunk bicubically and nothing else, so that a network leaves alone what nothing is wrong with."""
+    """Share of samples that are only downscaled bicubically, so that a network leaves clean pictures alone."""
 
     kernels: tuple[float, float, float] = (0.6, 0.2, 0.2)
-    """What programs shrink by: bicubically, by a box and by a triangle."""
+    """Shares of the kernels that programs downscale with: bicubic, box and triangle."""
 
     blurred: float = 0.7
     blur: float = 1.0
-    """The largest deviation, not above 1; smaller ones are as likely. A lens and a sensor's cells together blur by 0.5
-    to 0.8 where pictures are sharp, and what was shrunk before by less."""
+    """Largest standard deviation of the blur, at most 1, drawn uniformly from 0. Lens and sensor together blur sharp
+    pictures by 0.5 to 0.8, and pictures that were downscaled before by less."""
     elongated: float = 0.4
     roundness: tuple[float, float] = (0.42, 1.0)
-    """Camera shake and the corners of lenses blur one way more than the other. See :func:`_parted` for the least."""
+    """Ratio of narrow to wide deviation of elongated blurs, from camera shake and the corners of lenses; for the lower
+    limit see :func:`_split_blur`."""
 
     sensor: float = 0.6
     shot: tuple[float, float] = (5e-5, 2e-3)
-    """Variance at white: one over the electrons counted there. Small cells hold 5,000; high sensitivities use a tenth
-    of them."""
+    """Variance of shot noise at white: one over the number of electrons. Small pixels hold 5,000; high sensitivities
+    use a tenth of them."""
     read: tuple[float, float] = (2e-4, 2e-3)
-    """Deviation in the dark, where 1 is white."""
+    """Standard deviation of read noise, which remains in the dark, where 1 is white."""
 
     gaussian: float = 0.35
     strength: tuple[float, float] = (0.5 / 255, 8 / 255)
-    """Film's grain, scanners, and what editing has made of noise."""
+    """Standard deviation of noise that does not depend on light: film grain, scanners, and noise after editing."""
     grey: float = 0.4
-    """Denoisers take colour out of noise first."""
+    """Share of that noise without colour, which denoisers remove first."""
     smoothed: float = 0.5
     grain: tuple[float, float] = (0.5, 1.1)
-    """Demosaicing and denoisers leave noise as blotches 2 to 3 pixels wide."""
+    """Standard deviation of the blur of noise: demosaicing and denoisers leave blotches 2 to 3 pixels wide."""
 
     sharpened: float = 0.4
     amount: tuple[float, float] = (0.1, 0.8)
     radius: tuple[float, float] = (0.6, 1.2)
-    """Cameras sharpen always, but most of that makes up for their blur; from here on edges have seams."""
+    """Cameras always sharpen, mostly to undo their own blur; from these amounts and radii on, edges have halos."""
 
     compressed: float = 0.8
     quality: tuple[int, int] = (20, 98)
-    """Cameras write 90 and up, web sites 60 to 90, messengers less: half are above 75."""
+    """JPEG quality: cameras use 90 and above, web sites 60 to 90, messengers less; half of the samples are above 75."""
     subsampled: float = 0.65
     again: float = 0.25
-    """Of files, what was cut out of another file before, whose blocks lay elsewhere."""
+    """Share of the JPEG files that were cropped from an earlier JPEG file, whose blocks were aligned differently."""
 
 
 PHOTOGRAPHS = Strengths()
 
 _RADIUS = 3
-"""Of the kernels that smooth noise and sharpen, 2.5 deviations of the widest."""
+"""Radius of the kernels that smooth noise and sharpen: 2.5 deviations of the widest."""
 
 
 @torch.no_grad()
 def degrade(high: Tensor, size: Size, seed: int, odds: Strengths = PHOTOGRAPHS) -> Tensor:
-    """Make small pictures of large ones, and do to each a random share of what happens to photographs.
+    """Downscale images and degrade each at random, as photographs are.
 
-    The same arguments on the same device give the same result. What a sample meets follows from the seed and its place
-    in the batch, not from the other samples nor from how many follow; its noise, from the batch's shape too. Where an
-    earlier JPEG's blocks lay is the same for all.
+    The same arguments on the same device give the same result. The settings of a sample depend on the seed and its
+    index in the batch, not on the other samples or how many follow; its noise also depends on the batch's shape. The
+    offset of an earlier JPEG's blocks is the same for all samples.
 
     Args:
         high: float32 ``(B, 3, H, W)`` in [0, 1].
-        size: (h, w), not larger than (H, W).
-        seed: from 0 to 2³² − 1.
-        odds: how often a sample meets what, and how strongly.
+        size: (h, w), at most (H, W).
+        seed: random seed, from 0 to 2³² − 1.
+        odds: probabilities and strengths of the degradations.
 
     Returns:
-        float32 ``(B, 3, h, w)`` in [0, 1], multiples of 1/255. Of clean samples, what
-        :func:`gsrcli.resize.bicubic.shrink` gives.
+        float32 ``(B, 3, h, w)`` in [0, 1], multiples of 1/255. Clean samples equal
+        :func:`gsrcli.resize.bicubic.downscale_rounded`.
     """
     with torch.autocast(high.device.type, enabled=False):
         drawn = _draw(high.shape[0], seed, odds)
@@ -110,7 +111,7 @@ def degrade(high: Tensor, size: Size, seed: int, odds: Strengths = PHOTOGRAPHS) 
         ordered = high[order]
         made = []
         if drawn.clean:
-            made.append(bicubic.shrink(ordered[: drawn.clean], size))
+            made.append(bicubic.downscale_rounded(ordered[: drawn.clean], size))
         if drawn.clean < len(high):
             generator = torch.Generator(high.device).manual_seed(seed)
             made.append(_degraded(ordered[drawn.clean :], size, _Settings(rows[drawn.clean :]), drawn, generator))
@@ -118,8 +119,8 @@ def degrade(high: Tensor, size: Size, seed: int, odds: Strengths = PHOTOGRAPHS) 
 
 
 def _degraded(high: Tensor, size: Size, settings: _Settings, drawn: _Drawn, generator: torch.Generator) -> Tensor:
-    """Do to samples, none of them clean, what their settings say: the chain itself."""
-    low = _blurred_along_diagonals(_shrunk(high, size, settings), settings)
+    """Apply the chain of degradations to samples, none of them clean, by their settings."""
+    low = _blurred_along_diagonals(_downscaled(high, size, settings), settings)
     low = _sharpened(_noisy(low, settings, generator), settings)
     low = (low * 255).clamp_(0, 255).round_()
     count, (top, left) = len(low), drawn.shift
@@ -135,10 +136,10 @@ def _degraded(high: Tensor, size: Size, settings: _Settings, drawn: _Drawn, gene
 
 
 _LAYOUT = {
-    "order": (2,),  # which sample this is, and where the sample is whose place in the batch this would be
+    "order": (2,),  # index of this row's sample in the batch, and row of the sample with this row's index
     "kernel": (1,),
     "flags": (2,),  # subsampled, subsampled before
-    "inverse": (2,),  # -1/2 by the blur's variance along y and x
+    "inverse": (2,),  # -1/2 divided by the blur's variance along y and x
     "diagonal": (3, 3),
     "noise": (4,),  # shot and read variance, deviation of coloured and of grey noise
     "grain": (2 * _RADIUS + 1,) * 2,
@@ -147,20 +148,21 @@ _LAYOUT = {
     "tables": (4, 8, 8),
     "tables_before": (4, 8, 8),
 }
-"""What each sample's row of settings holds, in this order."""
+"""Names and shapes of the settings in each sample's row, in order."""
 
 
 class _Drawn(NamedTuple):
-    """What a call draws on the host.
+    """The random settings of a batch, drawn on the host.
 
-    Samples are put in order by what is done to them, so that it is done to slices: clean, never a file, once, twice.
+    Samples are sorted by what is done to them, so that each operation applies to a slice: clean samples first, then
+    those never compressed, compressed once, and compressed twice.
 
     Attributes:
-        rows: ``(B, K)`` float32, of samples in order.
-        clean: how many samples are.
-        compressed: how many become a file.
-        again: how many of those were a file before.
-        shift: rows and columns of that file's blocks that were cut off.
+        rows: ``(B, K)`` float32, the settings of the sorted samples.
+        clean: number of clean samples.
+        compressed: number of samples compressed as JPEG.
+        again: number of these that were compressed before.
+        shift: rows and columns by which that earlier file's blocks were cropped.
     """
 
     rows: Tensor
@@ -171,7 +173,7 @@ class _Drawn(NamedTuple):
 
 
 class _Settings:
-    """Settings of samples in order, on the device: views of one tensor, but for what are no fractions."""
+    """Settings of the sorted samples on the device, as views of one tensor, except for integers and flags."""
 
     def __init__(self, rows: Tensor) -> None:
         parts = rows.split([math.prod(shape) for shape in _LAYOUT.values()], 1)
@@ -185,7 +187,7 @@ class _Settings:
 
 
 def _draw(count: int, seed: int, odds: Strengths) -> _Drawn:
-    """Draw what befalls each sample."""
+    """Draw the settings of each sample."""
     random = np.random.Generator(np.random.Philox(seed))
     top, left = random.integers(1, 8, 2)
     chance = iter(random.random((count, 24)).T)  # a row for each sample, so that it is the same in a larger batch
@@ -206,7 +208,7 @@ def _draw(count: int, seed: int, odds: Strengths) -> _Drawn:
     kernel = np.searchsorted(np.cumsum(odds.kernels[:-1]), next(chance), side="right")
     wide = happens(odds.blurred) * odds.blur * next(chance)
     narrow = wide * np.where(happens(odds.elongated) > 0, between(*odds.roundness), 1)
-    inverse, diagonal = _parted(wide, narrow, math.pi * next(chance))
+    inverse, diagonal = _split_blur(wide, narrow, math.pi * next(chance))
     sensor = happens(odds.sensor)
     light = sensor * scaled(*odds.shot), sensor * scaled(*odds.read) ** 2
     strength, grey = happens(odds.gaussian) * scaled(*odds.strength), happens(odds.grey)
@@ -218,7 +220,7 @@ def _draw(count: int, seed: int, odds: Strengths) -> _Drawn:
         "inverse": inverse,
         "diagonal": diagonal,
         "noise": np.stack((*light, strength * (1 - grey), strength * grey), 1),
-        # Noise is to be as strong as it was.
+        # Smoothing must not weaken the noise.
         "grain": grain / np.sqrt((grain**2).sum((1, 2), keepdims=True)),
         "amount": amount[:, None],
         "unsharp": unsharp,
@@ -232,21 +234,26 @@ def _draw(count: int, seed: int, odds: Strengths) -> _Drawn:
 
 
 def _tables(chance: Array, odds: Strengths) -> Array:
-    """Draw qualities, high ones more often, and give their tables."""
+    """Draw qualities, high ones more often, and return their tables."""
     worst, best = odds.quality
     quality = np.round(best - (best - worst) * chance**1.75)
     return tables(torch.from_numpy(quality)).numpy()
 
 
-def _parted(along: Array, across: Array, angle: Array) -> tuple[Array, Array]:
-    """Part turned Gaussians into blurs along the axes, for which pictures may be shrunk axis by axis, and the rest.
+def _split_blur(along: Array, across: Array, angle: Array) -> tuple[Array, Array]:
+    """Split rotated Gaussian blurs into a blur along the axes, which is separable, and one along a diagonal.
 
-    A covariance [[a, c], [c, b]] is diag(a − |c|, b − |c|) and |c|·[[1, ±1], [±1, 1]]. The first has no negative
-    variance whatever the angle where the narrow deviation is √2 − 1 of the wide one or more. The second is a blur
-    along a diagonal, which three values have the variance of exactly, as it is below 1/2.
+    A covariance [[a, c], [c, b]] is the sum of diag(a − |c|, b − |c|) and |c|·[[1, ±1], [±1, 1]]. The variances of the
+    first are not negative at any angle if the narrow deviation is at least √2 − 1 of the wide one. The second is a blur
+    along a diagonal, whose variance three values match exactly because it is below 1/2.
+
+    Args:
+        along: ``(B,)``, standard deviations along the wide axis, in pixels.
+        across: ``(B,)``, standard deviations along the narrow axis.
+        angle: ``(B,)``, angles of the wide axis, in radians.
 
     Returns:
-        −1/2 by the variances along y and x, ``(B, 2)``, and kernels ``(B, 3, 3)``.
+        −1/2 divided by the variances along y and x, ``(B, 2)``, and the diagonal kernels, ``(B, 3, 3)``.
     """
     a, b, sin, cos = along**2, across**2, np.sin(angle), np.cos(angle)
     both = (a - b) * sin * cos
@@ -259,15 +266,15 @@ def _parted(along: Array, across: Array, angle: Array) -> tuple[Array, Array]:
 
 
 def _gaussians(deviation: Array) -> Array:
-    """Give round Gaussians that sum to 1: ``(B, 7, 7)``; of no width, a single 1."""
+    """Return round Gaussian kernels that sum to 1, ``(B, 7, 7)``; a single 1 for deviation 0."""
     distance = np.arange(-_RADIUS, _RADIUS + 1)
     profile = np.exp(-0.5 * (distance / np.maximum(deviation, 1e-2)[:, None]) ** 2)
     kernels = profile[:, :, None] * profile[:, None, :]
     return kernels / kernels.sum((1, 2), keepdims=True)
 
 
-def _shrunk(high: Tensor, size: Size, settings: _Settings) -> Tensor:
-    """Blur along the axes and shrink, each sample by its own matrices; what overshoots is cut off, as in files."""
+def _downscaled(high: Tensor, size: Size, settings: _Settings) -> Tensor:
+    """Blur along the axes and downscale each sample by its own matrices, clamping overshoots to [0, 1]."""
     along_y, along_x = (
         _weights(before, after, settings.kernel, inverse)
         for before, after, inverse in zip(high.shape[2:], size, settings.inverse.unbind(1), strict=True)
@@ -277,7 +284,7 @@ def _shrunk(high: Tensor, size: Size, settings: _Settings) -> Tensor:
 
 
 def _weights(before: int, after: int, kernel: Tensor, inverse: Tensor) -> Tensor:
-    """Give what each of ``before`` samples adds to each of ``after``, for each picture: ``(B, after, before)``."""
+    """Return the matrices that blur and downscale an axis, one for each image: ``(B, after, before)``."""
     at = torch.arange(before, dtype=torch.float32, device=kernel.device) * (after / before)
     blur = ((at - at[:, None]).square_() * inverse[:, None, None]).clamp_(min=-60).exp_()
     blur /= blur.sum(2, keepdim=True)
@@ -285,32 +292,32 @@ def _weights(before: int, after: int, kernel: Tensor, inverse: Tensor) -> Tensor
 
 
 def _kernels(before: int, after: int) -> Tensor:
-    """Give the weights of each way of shrinking: bicubic, by a box and by a triangle, ``(3, after, before)``.
+    """Return the matrices of the downscaling kernels: bicubic, box and triangle, ``(3, after, before)``.
 
-    They are as wide as the shrinking asks for; beyond the edge there is nothing.
+    The kernels are antialiased; samples beyond the edge have no weight.
     """
     stretch = before / after
     centre = (torch.arange(after)[:, None] + 0.5) * stretch - 0.5
     distance = (centre - torch.arange(before)).abs()
-    box = ((stretch + 1) / 2 - distance).clamp(0, 1)  # how much of a sample lies within
+    box = ((stretch + 1) / 2 - distance).clamp(0, 1)  # share of a sample within the box
     weights = torch.stack((bicubic.keys(distance / stretch, -0.5), box, (1 - distance / stretch).clamp(min=0)))
     return weights / weights.sum(2, keepdim=True)
 
 
 def _blurred_along_diagonals(low: Tensor, settings: _Settings) -> Tensor:
-    """Do what is left of the blur. In the small picture three values are enough for it, but for the finest detail."""
+    """Apply the diagonal blur after downscaling, where three values suffice except for the finest detail."""
     return _convolved(F.pad(low, (1,) * 4, mode="replicate").transpose(0, 1), settings.diagonal)
 
 
 def _convolved(fields: Tensor, kernels: Tensor) -> Tensor:
-    """Convolve ``(C, B, …)``, each sample with its own kernel, to ``(B, C, …)`` without the margins."""
+    """Convolve ``(C, B, …)``, each sample with its own kernel, to ``(B, C, …)`` without padding."""
     return F.conv2d(fields, kernels[:, None], groups=kernels.shape[0]).transpose(0, 1)
 
 
 def _noisy(low: Tensor, settings: _Settings, generator: torch.Generator) -> Tensor:
-    """Add a sensor's noise in light, and noise that does not depend on it.
+    """Add sensor noise in linear light, and noise that does not depend on light.
 
-    Both come from one field, and so add up as their deviations do: the sum of two is as normal as one.
+    Both use the same random field, so their standard deviations add up.
     """
     count, _, height, width = low.shape
     shape = 4, count, height + 2 * _RADIUS, width + 2 * _RADIUS
@@ -323,16 +330,16 @@ def _noisy(low: Tensor, settings: _Settings, generator: torch.Generator) -> Tens
 
 
 def _to_light(values: Tensor) -> Tensor:
-    """Undo sRGB's curve (IEC 61966-2-1), within [0, 1]."""
+    """Convert sRGB values in [0, 1] to linear light (IEC 61966-2-1)."""
     return torch.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
 
 
 def _from_light(light: Tensor) -> Tensor:
-    """Apply sRGB's curve, within [0, 1]."""
+    """Convert linear light in [0, 1] to sRGB values."""
     return torch.where(light <= 0.0031308, light * 12.92, 1.055 * light ** (1 / 2.4) - 0.055)
 
 
 def _sharpened(low: Tensor, settings: _Settings) -> Tensor:
-    """Add what a blur takes away, as cameras do."""
+    """Sharpen by unsharp masking, as cameras do."""
     padded = F.pad(low, (_RADIUS,) * 4, mode="replicate").transpose(0, 1)
     return torch.addcmul(low, low - _convolved(padded, settings.unsharp), settings.amount[..., None, None])

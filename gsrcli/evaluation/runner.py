@@ -31,7 +31,7 @@ from gsrcli.images import to_eight_bits
 from gsrcli.images.picture import Pixels
 from gsrcli.metrics.perceptual import Compare
 from gsrcli.metrics.psnr_ssim import from_integers
-from gsrcli.resize.downscale import Shrinking, shrink
+from gsrcli.resize.downscale import Downscaling, downscale
 from gsrcli.runtime.memory import peak_memory
 from gsrcli.size import Size
 
@@ -132,7 +132,7 @@ class Evaluation:
     """
 
     protocol: Protocol
-    degradation: Shrinking | Literal["photo"]
+    degradation: Downscaling | Literal["photo"]
     scales: Sequence[Scale]
     restorers: Sequence[Restorer]
     folders: Sequence[Folder] = ()
@@ -217,7 +217,7 @@ class Evaluation:
         elif self.degradation == "photo":
             low = _on_host(_photographed(cropped, low_size, f"{original.picture} {label(scale)}"))
         else:
-            low = _on_host(shrink(cropped, low_size, self.degradation))
+            low = _on_host(downscale(cropped, low_size, self.degradation))
         return _Case(original, scale, decoded, cropped, low)
 
     def _evaluate(self, case: _Case) -> Outcome:

@@ -1,1 +1,1 @@
-"""Resizing by interpolation: bicubic enlargement, and the downscaling that test sets are made by."""
+"""Resizing by interpolation: bicubic upscaling, and downscaling as test sets are made."""

@@ -1,8 +1,8 @@
-"""Bicubic resampling (Keys' kernel with a = -1/2), as Pillow and MATLAB do it: antialiased when it shrinks.
+"""Bicubic resampling as in Pillow: Keys' kernel with a = -1/2, antialiased when downscaling.
 
-Both directions place pixel ``X`` of ``W`` at ``(X + 0.5)·w/W`` of the source; taps beyond the edge are dropped and
-the rest renormalised. With ``antialias=False`` it is done as torch and OpenCV do: with a = -3/4, never antialiased, and
-taps beyond the edge see the edge.
+In both directions, pixel ``X`` of ``W`` has its centre at ``(X + 0.5)·w/W`` in the source; taps beyond the edge are
+dropped and the rest renormalised. ``antialias=False`` does as torch and OpenCV do: a = -3/4, no antialiasing, and taps
+beyond the edge repeat the edge.
 """
 
 from __future__ import annotations
@@ -14,33 +14,36 @@ from torch import Tensor
 from gsrcli.runtime.devices import send
 from gsrcli.size import Size
 
-__all__ = ["keys", "resize", "resize_rows", "rows_needed", "shrink"]
+__all__ = ["downscale_rounded", "keys", "resize", "resize_rows", "rows_needed"]
 
 
 def resize(image: Tensor, size: Size, antialias: bool = True) -> Tensor:
     """Resample ``(B, C, h, w)`` to ``(B, C, *size)``. Overshoots are not clamped."""
-    if size.width == 1:  # torch 2.13 gets one column of contiguous input wrong when the height changes too
+    if size.width == 1:  # torch 2.13 is wrong for contiguous input resized to one column if the height changes too
         image = image.contiguous(memory_format=torch.channels_last)
     return F.interpolate(image, size, mode="bicubic", antialias=antialias, align_corners=False)
 
 
-def shrink(image: Tensor, size: Size) -> Tensor:
-    """The LR picture of ``(B, C, H, W)`` in [0, 1]: resampled to ``size`` and rounded to 8 bits, as files are."""
+def downscale_rounded(image: Tensor, size: Size) -> Tensor:
+    """Downscale ``(B, C, H, W)`` in [0, 1] to ``(B, C, *size)``, rounded to multiples of 1/255 as in files."""
     return (resize(image, size).clamp(0, 1) * 255).round() / 255
 
 
 def resize_rows(
     image: Tensor, size: Size, rows: tuple[int, int], top: int, height: int, antialias: bool = True
 ) -> Tensor:
-    """Some rows of an enlargement, from the rows of the source they need.
+    """Compute some rows of an upscaled image from the source rows that they need.
 
     Args:
-        image: ``(B, C, n, w)``, rows ``[top, top + n)`` of a picture of ``height`` rows; see :func:`rows_needed`.
-        size: of the whole enlargement, not lower than the picture where it is antialiased.
-        rows: first and one-past-last row wanted.
+        image: ``(B, C, n, w)``, rows ``[top, top + n)`` of an image; see :func:`rows_needed`.
+        size: size of the whole upscaled image; with ``antialias``, its height must be at least ``height``.
+        rows: first and one-past-last row to compute.
+        top: index of the first row of ``image``.
+        height: number of rows of the whole source image.
+        antialias: as in :func:`resize`.
 
     Returns:
-        ``(B, C, rows, size.width)``, as :func:`resize` of the whole picture would give them.
+        ``(B, C, rows, size.width)``, equal to these rows of :func:`resize` of the whole image.
     """
     taps, weights = _taps(height, size.height, *rows, antialias)
     taps, weights = send(taps - top, image.device), send(weights.to(image.dtype), image.device)
@@ -51,13 +54,13 @@ def resize_rows(
 
 
 def rows_needed(height: int, enlarged: int, rows: tuple[int, int], antialias: bool = True) -> tuple[int, int]:
-    """First and one-past-last row of a picture of ``height`` rows that some rows of its enlargement depend on."""
+    """Return the first and one-past-last of ``height`` source rows that some rows of the upscaled image depend on."""
     taps, _ = _taps(height, enlarged, *rows, antialias)
     return int(taps.min()), int(taps.max()) + 1
 
 
 def _taps(height: int, enlarged: int, begin: int, end: int, antialias: bool) -> tuple[Tensor, Tensor]:
-    """The four source rows of each output row, and their weights: both (4, end - begin)."""
+    """Return the four source rows of each output row, and their weights: both ``(4, end - begin)``."""
     position = (torch.arange(begin, end, dtype=torch.float64) + 0.5) * height / enlarged - 0.5
     taps = position.floor().long() + torch.arange(-1, 3)[:, None]
     distance = (taps - position).abs()
@@ -68,7 +71,7 @@ def _taps(height: int, enlarged: int, begin: int, end: int, antialias: bool) -> 
 
 
 def keys(distance: Tensor, a: float) -> Tensor:
-    """Keys' cubic kernel at distances >= 0 (IEEE Trans. Acoustics, Speech and Signal Processing 29(6), 1981)."""
+    """Evaluate Keys' cubic kernel at distances >= 0 (IEEE Trans. Acoustics, Speech, Signal Processing 29(6), 1981)."""
     near = ((a + 2) * distance - (a + 3)) * distance * distance + 1
     far = ((a * distance - 5 * a) * distance + 8 * a) * distance - 4 * a
     return torch.where(distance <= 1, near, torch.where(distance < 2, far, 0.0))

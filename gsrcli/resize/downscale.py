@@ -1,7 +1,7 @@
-"""Shrinking pictures as the papers' test sets were: by MATLAB's bicubic imresize, or by Pillow's.
+"""Downscaling as for the test sets of papers: by MATLAB's bicubic imresize or by Pillow.
 
-Both are Keys' kernel with a = −1/2, as wide as the shrinking asks for, and differ at the edges, where MATLAB mirrors
-the picture and Pillow leaves out what is beyond, and in their rounding.
+Both use Keys' kernel with a = −1/2, antialiased. They differ in rounding and at the edges, where MATLAB mirrors the
+image and Pillow drops taps beyond it.
 """
 
 from __future__ import annotations
@@ -14,57 +14,55 @@ from torch import Tensor
 from gsrcli.resize.bicubic import keys
 from gsrcli.size import Size
 
-__all__ = ["Shrinking", "imresize", "shrink"]
+__all__ = ["Downscaling", "downscale", "imresize"]
 
-Shrinking = Literal["matlab", "pillow"]
+Downscaling = Literal["matlab", "pillow"]
 
 
-def shrink(picture: Tensor, size: Size, kind: Shrinking) -> Tensor:
-    """The LR picture of a picture.
-
-    It is made on the host, so that it is the same one whatever the device.
+def downscale(image: Tensor, size: Size, kind: Downscaling) -> Tensor:
+    """Downscale an image to 8 bits, on the host so that the result does not depend on the device.
 
     Args:
-        picture: uint8 ``(3, H, W)``.
+        image: uint8 ``(3, H, W)``.
         size: (h, w).
-        kind: ``matlab``: as ``imresize(im2double(picture), [h w])`` followed by ``imwrite``, of which the data sets of
-            BasicSR, GSASR and most papers are; ``pillow``: as ``Image.resize`` with ``BICUBIC``, as LIIF does it.
+        kind: ``matlab``: as ``imresize(im2double(image), [h w])`` followed by ``imwrite``, used for the datasets of
+            BasicSR, GSASR and most papers; ``pillow``: as ``Image.resize`` with ``BICUBIC``, used by LIIF.
 
     Returns:
-        uint8 ``(3, h, w)``, on the picture's device.
+        uint8 ``(3, h, w)``, on the image's device.
 
     Raises:
-        ValueError: there is no such kind.
+        ValueError: unknown kind.
     """
-    if kind not in get_args(Shrinking):
-        raise ValueError(f"there is no way of shrinking called {kind!r}: matlab or pillow")
-    host = picture.cpu()
+    if kind not in get_args(Downscaling):
+        raise ValueError(f"invalid kind {kind!r}: use 'matlab' or 'pillow'")
+    host = image.cpu()
     if kind == "pillow":
-        shrunk = _shrink_with_pillow(host, size)
+        low = _downscale_with_pillow(host, size)
     else:
-        # In units of 1/255 rather than of 1, which leaves halves, that MATLAB rounds upwards, exactly so.
-        shrunk = (imresize(host.double(), size) + 0.5).floor().clamp(0, 255).byte()
-    return shrunk.to(picture.device)
+        # In units of 1/255 rather than 1, so that halves, which MATLAB rounds up, are exact.
+        low = (imresize(host.double(), size) + 0.5).floor().clamp(0, 255).byte()
+    return low.to(image.device)
 
 
-def imresize(picture: Tensor, size: Size) -> Tensor:
-    """Resample bicubically as MATLAB's imresize with an output size does, antialiased along axes that shrink.
+def imresize(image: Tensor, size: Size) -> Tensor:
+    """Resample bicubically as MATLAB's imresize with an output size, antialiased along axes that become shorter.
 
     Args:
-        picture: floating point ``(..., H, W)``; float64 is what MATLAB computes in.
-        size: (h, w), of either direction.
+        image: floating point ``(..., H, W)``; MATLAB computes in float64.
+        size: (h, w), smaller or larger.
 
     Returns:
         ``(..., h, w)``. Overshoots are not clamped.
     """
-    along_y, along_x = (_weights(before, after) for before, after in zip(picture.shape[-2:], size, strict=True))
-    return along_y.to(picture) @ picture @ along_x.to(picture).mT
+    along_y, along_x = (_weights(before, after) for before, after in zip(image.shape[-2:], size, strict=True))
+    return along_y.to(image) @ image @ along_x.to(image).mT
 
 
 def _weights(before: int, after: int) -> Tensor:
-    """What each of ``before`` samples adds to each of ``after``: ``(after, before)`` float64, with rows that sum to 1.
+    """Return the matrix that resamples an axis: ``(after, before)`` float64, with rows that sum to 1.
 
-    Of samples beyond the edge, the mirrored ones are taken, with the edge itself mirrored too (``symmetric``).
+    Samples beyond the edge are mirrored, including the edge itself (``symmetric``).
     """
     scale = after / before
     stretch = max(1.0, 1 / scale)
@@ -78,10 +76,10 @@ def _weights(before: int, after: int) -> Tensor:
     return torch.zeros(after, before, dtype=torch.float64).scatter_add_(1, mirrored, weights)
 
 
-def _shrink_with_pillow(picture: Tensor, size: Size) -> Tensor:
+def _downscale_with_pillow(image: Tensor, size: Size) -> Tensor:
     import numpy as np
     from PIL import Image
 
-    image = Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy())
-    resized = np.array(image.resize(size.for_pillow, Image.Resampling.BICUBIC))
+    source = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
+    resized = np.array(source.resize(size.for_pillow, Image.Resampling.BICUBIC))
     return torch.from_numpy(resized).permute(2, 0, 1).contiguous()

@@ -1,4 +1,4 @@
-"""Training: pictures on the device, crops of them, the step, its optimizers and schedules, and runs on disk.
+"""Training: images on the device, patches of them, the step, its optimizers and schedules, and runs on disk.
 
-``trainer`` is where to begin reading. Importing this package imports no torch, so that ``gsr train --help`` is quick.
+Start reading at ``trainer``. Importing this package does not import torch, so ``gsr train --help`` is quick.
 """

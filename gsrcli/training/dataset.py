@@ -1,4 +1,4 @@
-"""Training pictures: found, decoded and held as one block of pixels that crops are read from."""
+"""Training pictures: finding and decoding them, and cropping patches from one block of pixels in memory."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from gsrcli.size import Size
 
 __all__ = ["Loaded", "PictureBank", "find_pictures", "load_pictures"]
 
-_CELL = 16  # pixels a side of the cells that detail is known for
-_SHARE_OF_DEVICE = 0.5  # of its free memory, at most, for pictures
+_CELL = 16  # side of the cells in which detail is measured, in pixels
+_SHARE_OF_DEVICE = 0.5  # largest share of its free memory that pictures may take
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """What became of the files of a folder.
+    """Decoded pictures, and the files that were left out.
 
     Attributes:
         pictures: uint8 ``(3, H, W)``.
-        too_small: files whose short side is below what was asked for.
-        damaged: those that cannot be read, and why.
+        too_small: files whose shorter side is below the required length.
+        damaged: files that cannot be read, and why.
     """
 
     pictures: list[Tensor]
@@ -41,21 +41,21 @@ class Loaded:
 
 
 def find_pictures(folder: Path) -> list[Path]:
-    """The pictures below a folder, sorted.
+    """Return the sorted paths of all pictures in a folder and its subfolders.
 
     Raises:
-        PictureError: there are none, or no such folder.
+        PictureError: the folder does not exist or has no pictures.
     """
     if not folder.is_dir():
-        raise PictureError(f"there is no folder {folder}")
+        raise PictureError(f"folder not found: {folder}")
     found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in INPUT_SUFFIXES and p.is_file())
     if not found:
-        raise PictureError(f"no pictures found below {folder}")
+        raise PictureError(f"no pictures found in {folder}")
     return found
 
 
 def load_pictures(paths: Sequence[Path], smallest: int) -> Loaded:
-    """Decode pictures, passing by those that are damaged or have a side below ``smallest``."""
+    """Decode pictures, leaving out those that are damaged or have a side below ``smallest`` pixels."""
     pictures: list[Tensor] = []
     too_small: list[Path] = []
     damaged: dict[Path, str] = {}
@@ -71,7 +71,7 @@ def load_pictures(paths: Sequence[Path], smallest: int) -> Loaded:
 
 
 def _load(path: Path) -> Tensor | str:
-    """The pixels, or why there are none."""
+    """Return the pixels, or the reason why they cannot be read."""
     try:
         pixels = torch.from_numpy(to_eight_bits(read_picture(path).pixels))
     except (GsrError, OSError) as error:
@@ -80,14 +80,14 @@ def _load(path: Path) -> Tensor | str:
 
 
 class PictureBank:
-    """Pictures as one row of pixels, on the device where they fit there, in the host's memory where not.
+    """All pictures as one row of pixels, on the device if they fit there, else in host memory.
 
-    A pixel is 32 bits, red, green, blue and nothing, so that it is read at once.
+    A pixel has 32 bits (red, green, blue and a byte that is not used), so that one access reads all of it.
 
     Attributes:
-        heights: of each picture, in pixels.
-        widths: likewise.
-        starts: the index of each picture's first pixel.
+        heights: height of each picture, in pixels.
+        widths: width of each picture, in pixels.
+        starts: index of each picture's first pixel.
     """
 
     def __init__(self, pictures: Sequence[Tensor], device: torch.device) -> None:
@@ -107,17 +107,17 @@ class PictureBank:
 
     @property
     def shortest_side(self) -> int:
-        """Of all pictures."""
+        """The shortest side of all pictures, in pixels."""
         return int(min(self.heights.min(), self.widths.min()))
 
     def crop(self, first: Tensor, down: Tensor, right: Tensor, size: Size) -> Tensor:
-        """Read crops.
+        """Crop patches.
 
         Args:
-            first: ``(B,)`` int64, on the pictures' own device: the index of each crop's first pixel.
-            down: ``(B,)``, from a pixel of the crop to the one below it.
-            right: ``(B,)``, to the one beside it.
-            size: height and width of the crops.
+            first: ``(B,)`` int64, as :meth:`send` returns it: index of each patch's first pixel.
+            down: ``(B,)``, difference of index from a pixel of the patch to the one below it.
+            right: ``(B,)``, difference of index to the pixel on its right.
+            size: height and width of the patches.
 
         Returns:
             ``(B, 3, *size)`` float32 in [0, 1], on the device that the bank was made for.
@@ -134,22 +134,22 @@ class PictureBank:
     def detail(
         self, picture: NDArray[np.int64], top: NDArray[np.int64], left: NDArray[np.int64], size: Size
     ) -> NDArray[np.float64]:
-        """How much there is to see in crops: the mean absolute difference of neighbouring pixels in green, roughly."""
+        """Return the approximate mean absolute difference of neighbouring pixels in the green channel of each patch."""
         return self._detail.mean(picture, top, left, size)
 
     def send(self, array: NDArray[np.int64]) -> Tensor:
-        """A small array where :meth:`crop` wants it, without waiting for the device."""
+        """Send a small array to where :meth:`crop` needs it, without waiting for the device."""
         return send(torch.from_numpy(array), self._pixels.device)
 
 
 def _packed(picture: Tensor) -> Tensor:
-    """``(3, H, W)`` uint8 as ``(H·W,)`` int32."""
+    """Pack ``(3, H, W)`` uint8 into ``(H·W,)`` int32."""
     filled = torch.cat((picture, picture[:1]))  # the fourth byte is never read
     return filled.permute(1, 2, 0).contiguous().view(torch.int32).flatten()
 
 
 class _Detail:
-    """Sums of detail over the cells above and left of each corner of a grid: the mean of a box is four look-ups."""
+    """Summed-area tables of detail, in cells: the mean over a box takes four look-ups."""
 
     def __init__(self, pictures: Sequence[Tensor]) -> None:
         tables = [_summed(_cells(picture)) for picture in pictures]
@@ -175,7 +175,7 @@ class _Detail:
 
 
 def _cells(picture: Tensor) -> NDArray[np.float64]:
-    """The detail of each cell of a picture, those at the right and bottom edge cut off where others are whole."""
+    """Return the detail of each cell of a picture, without incomplete cells at the right and bottom edge if any fit."""
     green = picture[1].to(torch.int16)
     change = torch.zeros(green.shape)
     change[1:] += green.diff(dim=0).abs()

@@ -1,7 +1,7 @@
-"""Muon: momentum whose matrices are made orthogonal before they are added to the weights.
+"""Muon: momentum that is made orthogonal, matrix by matrix, before it is added to the weights.
 
-After K. Jordan et al., "Muon: An optimizer for hidden layers in neural networks" (2024). A convolution's kernel counts
-as the matrix that it is to the patches it sees: out × (in·k·k).
+K. Jordan et al., "Muon: An optimizer for hidden layers in neural networks" (2024). A convolution's kernel is treated as
+a matrix of out × (in·k·k).
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from torch import Tensor, nn
 
 __all__ = ["Muon", "orthogonal"]
 
-_COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # Jordan's quintic: small singular values grow fast, all end near 1
+_COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of Jordan's quintic: small singular values grow fast, and all end near 1
 _ITERATIONS = 5
 
 
 class Muon(torch.optim.Optimizer):
-    """The optimizer for weights of two or more axes. Weights of one shape are treated as one batch of matrices.
+    """An optimizer for weights with two or more axes. Weights of the same shape are processed as one batch of matrices.
 
     Args:
         parameters: the weights.
-        lr: length of a step, a tensor on their device, as a share of a matrix whose singular values are all 1, times
-            √(rows / columns) where there are more rows than columns.
-        momentum: of the running mean of gradients; Nesterov's look ahead is taken.
-        weight_decay: shrinks the weights by this share of lr at each step.
+        lr: learning rate, a tensor on the weights' device: the singular values of a step, which are further multiplied
+            by √(rows / columns) for matrices with more rows than columns.
+        momentum: decay of the running mean of gradients, with Nesterov's look-ahead.
+        weight_decay: decoupled weight decay: each step multiplies the weights by ``1 - lr * weight_decay``.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Take a step along the gradients that are there. Nothing waits for the device."""
+        """Update all weights that have gradients, without waiting for the device."""
         for group in self.param_groups:
             alike: dict[tuple[int, ...], list[Tensor]] = defaultdict(list)
             for parameter in group["params"]:
@@ -48,7 +48,7 @@ class Muon(torch.optim.Optimizer):
                 self._step(parameters, group)
 
     def _step(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
-        """One step of weights of one shape."""
+        """Update weights of one shape."""
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         means = [self._mean_of(parameter) for parameter in parameters]
         torch._foreach_lerp_(means, gradients, 1 - group["momentum"])
@@ -69,15 +69,15 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonal(matrices: Tensor) -> Tensor:
-    """The nearest matrices with singular values near 1, between about 0.7 and 1.2: U·Vᵀ of U·Σ·Vᵀ, roughly.
+    """Return about U·Vᵀ for matrices U·Σ·Vᵀ: singular values become about 1, between 0.7 and 1.2.
 
-    Five Newton–Schulz steps in bfloat16, whose errors they forgive.
+    Takes five Newton–Schulz steps in bfloat16, whose rounding errors they tolerate.
 
     Args:
         matrices: ``(n, rows, columns)``.
 
     Returns:
-        Their orthogonal factors, in float32.
+        float32 ``(n, rows, columns)``.
     """
     a, b, c = _COEFFICIENTS
     wide = matrices.shape[1] <= matrices.shape[2]

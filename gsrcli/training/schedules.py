@@ -1,9 +1,9 @@
-"""How the learning rate changes over a run: a share of its highest, by step."""
+"""Learning-rate schedules: the learning rate at each step, as a share of its peak."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from gsrcli.training.config import TrainConfig
@@ -16,31 +16,35 @@ _HALVINGS = (0.5, 0.8, 0.9, 0.95)
 
 @dataclass(frozen=True)
 class Schedule:
-    """The steps at which the rate begins to fall, and the run ends.
+    """The learning rate by step, and the step at which the run ends.
 
     Attributes:
         kind: ``wsd`` ("warm-up, stable, decay"), ``cosine`` or ``halving``.
-        warmup: steps over which the rate grows from zero.
-        fall: the step at which a constant rate begins to fall, with wsd.
-        end: steps in all. NEVER, like ``fall``, in a run that is to end by time, before it knows.
+        warmup: number of steps over which the rate grows from zero.
+        fall: step at which the rate begins to decay, with wsd.
+        end: total number of steps. In a run with a time limit both are NEVER until the decay begins; from then on the
+            end is an estimate.
+        span: number of steps in which the decaying rate would go from 1 to 0, if that is not ``end - fall``. In a run
+            with a time limit, the rate goes from where the time has brought it to zero at the estimated end.
     """
 
     kind: str
     warmup: int
     fall: int
     end: int
+    span: float | None = None
 
     NEVER: ClassVar[int] = 2**62
 
     @staticmethod
     def of(config: TrainConfig) -> Schedule:
-        """The schedule of a run from its beginning."""
+        """Return the schedule with which a run starts."""
         if config.minutes:
             return Schedule(config.schedule, config.warmup, Schedule.NEVER, Schedule.NEVER)
         return Schedule(config.schedule, config.warmup, round(config.steps * (1 - config.decay)), config.steps)
 
     def rate(self, step: int) -> float:
-        """The rate of the step that comes after ``step`` steps, in (0, 1]."""
+        """Return the learning rate, in (0, 1], of the step that follows ``step`` steps."""
         return min((step + 1) / max(self.warmup, 1), self._after_warmup(step), 1.0)
 
     def _after_warmup(self, step: int) -> float:
@@ -49,8 +53,12 @@ class Schedule:
             return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(max(done, 0.0), 1.0)))
         if self.kind == "halving":
             return float(0.5 ** sum(step >= share * self.end for share in _HALVINGS))
-        return 1.0 if step < self.fall else max(self.end - step, 1) / max(self.end - self.fall, 1)
+        return 1.0 if step < self.fall else max(self.end - step, 1) / (self.span or max(self.end - self.fall, 1))
+
+    def falling(self, step: int, rate: float, end: int) -> Schedule:
+        """Return a schedule that decays from ``rate`` after ``step`` steps to zero at ``end``."""
+        return replace(self, fall=min(self.fall, step), end=end, span=(end - step) / rate)
 
     def falls_at(self, step: int) -> bool:
-        """Whether a constant rate has begun to fall before this step."""
+        """Return whether, with wsd, the rate has begun to decay before this step."""
         return self.kind == "wsd" and step > self.fall

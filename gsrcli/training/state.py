@@ -1,7 +1,7 @@
-"""A run on disk: what it takes to go on exactly where it stopped.
+"""A training run on disk: all that is needed to resume it exactly.
 
-An index, ``state.json``, names the files that hold the tensors, each small enough to be sent anywhere. They are written
-first, and the index then in one rename: whatever happens, it names files that are whole and belong together.
+An index, ``state.json``, names the files that hold the tensors, each below 15 MB. These are written first, then the
+index is replaced in one rename, so that it always names complete files that belong together.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ _FACTS = ("step", "config", "schedule", "model")
 
 @dataclass(frozen=True)
 class RunState:
-    """Where a run is.
+    """The state of a run.
 
     Attributes:
-        facts: plain data: the step reached, the run's config, its schedule, the model's config and the loss.
-        tensors: by name, on the CPU.
+        facts: JSON data: the step reached, the run's config, its schedule, the model's config and the loss.
+        tensors: tensors by name, on the CPU.
     """
 
     facts: dict[str, Any]
@@ -45,7 +45,7 @@ def write_state(folder: Path, name: str, state: RunState) -> None:
     """Write ``name.json`` and its parts, and delete older parts.
 
     Raises:
-        GsrError: they cannot be written. The state before stays.
+        GsrError: the files cannot be written. The previous state is kept.
     """
     index = folder / f"{name}.json"
     before = _parts_named_in(index)
@@ -54,7 +54,7 @@ def write_state(folder: Path, name: str, state: RunState) -> None:
     try:
         for number, tensors in enumerate(_in_parts(state.tensors)):
             path = folder / f"{name}-{state.facts['step']}-{number}.safetensors"
-            if path.name in before:  # of the same step: it may differ, as after a change of settings
+            if path.name in before:  # written at the same step, perhaps with other settings
                 path = path.with_stem(f"{path.stem}-again")
             written.append(path)
             write_checkpoint(path, save_tensors(tensors))
@@ -62,19 +62,19 @@ def write_state(folder: Path, name: str, state: RunState) -> None:
         content = json.dumps({"format": _FORMAT, **state.facts, "parts": parts}, indent=1)
         write_checkpoint(index, content.encode())
     except BaseException:
-        named = _parts_named_in(index)  # all of them, if only what follows the index's rename was cut off
+        named = _parts_named_in(index)  # all of them, if the index was already renamed
         for path in written:
             if path.name not in named:
                 path.unlink(missing_ok=True)
         raise
-    for path in folder.glob(f"{name}-[0-9]*.safetensors"):  # the state's before, and of one whose writing was cut off
+    for path in folder.glob(f"{name}-[0-9]*.safetensors"):  # of the previous state and of interrupted writes
         if path.name not in parts:
             with suppress(OSError):
                 path.unlink()
 
 
 def read_state(folder: Path, name: str) -> RunState:
-    """Read what :func:`write_state` wrote.
+    """Read a state that :func:`write_state` wrote.
 
     Raises:
         GsrError: a file is missing or damaged.
@@ -88,27 +88,27 @@ def read_state(folder: Path, name: str) -> RunState:
 
 
 def read_facts(folder: Path, name: str) -> dict[str, Any]:
-    """The facts of a state, without reading its tensors. For what is raised see :func:`read_state`."""
+    """Return the facts of a state without reading its tensors. Raises what :func:`read_state` raises."""
     return _read_index(folder, name)[0]
 
 
 def _read_index(folder: Path, name: str) -> tuple[dict[str, Any], list[Path]]:
-    """The facts, and the files that hold the tensors."""
+    """Return the facts, and the paths of the files that hold the tensors."""
     index = folder / f"{name}.json"
     with _whole(index):
         facts = json.loads(index.read_text(encoding="utf-8"))
         if facts.pop("format") != _FORMAT or not facts.keys() >= {*_FACTS}:
-            raise ValueError("it is of another kind")
+            raise ValueError("not the state of a run")
         return facts, [folder / part for part in facts.pop("parts")]
 
 
 @contextmanager
 def _whole(path: Path) -> Iterator[None]:
-    """Tell of a file of a state that cannot be read."""
+    """Translate errors on reading a file of a state into GsrError."""
     try:
         yield
     except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
-        hint = "train anew, in another folder; --from takes the weights that are there"
+        hint = "start a new run in another folder; --from can load this run's weights"
         raise GsrError(f"{path} is damaged or missing", hint=hint) from error
 
 
@@ -119,7 +119,7 @@ def _parts_named_in(index: Path) -> list[str]:
 
 
 def _in_parts(tensors: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
-    """The tensors in turn, as many at a time as fit into a part."""
+    """Split the tensors into parts of at most ``_PART_BYTES``, or of one tensor."""
     part: dict[str, Tensor] = {}
     size = 0
     for name, tensor in _plain(tensors.items()):
@@ -132,6 +132,6 @@ def _in_parts(tensors: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
 
 
 def _plain(tensors: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
-    """Each with memory of its own, as safetensors asks for."""
+    """Copy each tensor to memory of its own on the CPU, as safetensors requires."""
     for name, tensor in tensors:
         yield name, tensor.detach().cpu().contiguous().clone()

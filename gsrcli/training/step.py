@@ -1,9 +1,9 @@
-"""The step: from crops to better weights, whole on the device.
+"""The training step, which runs entirely on the device.
 
-Its stages follow each other without the host waiting: the network predicts a field; drawing it, and comparing, gives a
-loss and the field's gradient; the network learns from that; the weights are updated, and their average. On CUDA the
-network, its learning and the update are captured once and replayed as graphs; the size of crops and drawings changes
-from step to step.
+Its stages follow each other without the host waiting: the network predicts a field; rasterizing it and comparing the
+result gives the loss and the field's gradient; this is propagated back through the network; the weights and their
+average are updated. On CUDA the network, its backward pass and the update are captured once and replayed as graphs;
+cropping and drawing are not, because sizes change from step to step.
 """
 
 from __future__ import annotations
@@ -27,27 +27,27 @@ from gsrcli.runtime.devices import autocast, send
 from gsrcli.runtime.timing import StageTimer
 from gsrcli.size import Size
 from gsrcli.training.config import TrainConfig
-from gsrcli.training.crops import Pairs
 from gsrcli.training.muon import Muon
+from gsrcli.training.patches import Pairs
 
 __all__ = ["STAGES", "Step"]
 
 Stage = Literal["crops", "network", "drawing", "backward", "update"]
 STAGES: tuple[Stage, ...] = ("crops", "network", "drawing", "backward", "update")
-"""What a step consists of, in order; the first, the batch, is made before :meth:`Step.take`."""
+"""The stages of a step, in order; the first, making the batch, comes before :meth:`Step.take`."""
 
-_EAGER_STEPS = 3  # before graphs are captured: what initialises itself when first used has done so
+_EAGER_STEPS = 3  # before graphs are captured, so that everything initialised on first use is ready
 _BETAS = (0.9, 0.99)
 
 
 class Step:
-    """A model, its average and its optimizers, and the step that improves them.
+    """A model, its average and its optimizers, and the training step.
 
     Attributes:
-        model: trained in place.
-        averaged: the running mean of its weights.
-        optimizers: by name; each parameter belongs to one.
-        seconds: where the time goes, by stage, if that is asked for.
+        model: the model, trained in place.
+        averaged: a copy of the model with the running mean of its weights.
+        optimizers: optimizers by name; each parameter belongs to one of them.
+        seconds: time spent in each stage, or None to skip timing.
     """
 
     def __init__(self, model: Model, config: TrainConfig, dtype: torch.dtype) -> None:
@@ -61,8 +61,8 @@ class Step:
         self._difference = {"l1": F.l1_loss, "l2": F.mse_loss}[config.loss]
         self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.optimizers, self._rates = _optimizers(model, config)
-        self._told = torch.zeros(3, device=self.device)  # losses added up, gradients not finite, steps
-        # A model that draws with weights of its own learns while it draws, at ever new sizes.
+        self._sums = torch.zeros(3, device=self.device)  # losses, non-finite gradients, steps since the last reading
+        # A model that draws with weights of its own needs gradients through its drawing, whose sizes vary.
         self._only_rasterizes = type(model).draw is Model.draw
         self._graphs: _Graphs | None = None
         self._taken = 0
@@ -71,8 +71,8 @@ class Step:
         """Take a step.
 
         Args:
-            groups: the batch; pairs of a group share their size.
-            rate: the learning rate, as a share of the highest.
+            groups: the batch; the pairs of a group have the same size.
+            rate: learning rate, as a share of its peak.
         """
         for tensor, highest in self._rates:
             tensor.fill_(rate * highest)
@@ -88,13 +88,13 @@ class Step:
         self._taken += 1
 
     def read(self) -> tuple[float, bool]:
-        """The mean loss of the steps since the last reading, and whether all gradients were finite. Waits."""
-        losses, broken, steps = self._told.tolist()
-        self._told.zero_()
+        """Return the mean loss since the last call and whether all gradients were finite; wait for the device."""
+        losses, broken, steps = self._sums.tolist()
+        self._sums.zero_()
         return losses / max(steps, 1), not broken
 
     def named_states(self) -> Iterator[tuple[str, Tensor]]:
-        """What optimizers remember of parameters: ``optimizer.parameter.entry`` and the tensor."""
+        """Yield the optimizers' state tensors, named ``optimizer.parameter.entry``."""
         names: dict[Tensor, str] = {parameter: name for name, parameter in self.model.named_parameters()}
         for kind, optimizer in self.optimizers.items():
             for parameter, state in optimizer.state.items():
@@ -102,10 +102,10 @@ class Step:
                     yield f"{kind}.{names[parameter]}.{entry}", tensor
 
     def load_states(self, states: dict[str, Tensor]) -> None:
-        """Take up what :meth:`named_states` gave.
+        """Load the optimizers' states from :meth:`named_states`.
 
         Raises:
-            KeyError: there is no such optimizer or parameter.
+            KeyError: the optimizer or parameter does not exist.
         """
         parameters = dict(self.model.named_parameters())
         for name, tensor in states.items():
@@ -113,7 +113,7 @@ class Step:
             parameter, _, entry = rest.rpartition(".")
             owner = parameters[parameter]
             tensor = tensor.to(owner.device)
-            if tensor.shape == owner.shape:  # laid out as the parameter is: fused optimizers take that for granted
+            if tensor.shape == owner.shape:  # in the parameter's memory layout, which fused optimizers rely on
                 tensor = torch.empty_like(owner).copy_(tensor)
             self.optimizers[kind].state[owner][entry] = tensor
 
@@ -146,13 +146,13 @@ class Step:
             graphs.update()
 
     def _predict(self, low: Tensor, scale: Tensor) -> Gaussians:
-        """The field: seen at its scale already, where to rasterize it is all that is left."""
+        """Predict the field, with the model's footprint already applied if it only has to be rasterized."""
         with autocast(self.device, self._dtype):
             field = self.model(low, scale)
         return self.model.seen(field, (scale[:, :1], scale[:, 1:])) if self._only_rasterizes else field
 
     def _compare(self, field: Gaussians, groups: Sequence[Pairs]) -> list[Tensor]:
-        """Draw, and give the loss's gradient for the field's four tensors; the loss is added to what is told."""
+        """Draw the field, add the loss to the sums, and return its gradients for the field's four tensors."""
         gradients = []
         begin = 0
         for pairs in groups:
@@ -163,7 +163,7 @@ class Step:
                 drawn = self._draw(part, pairs)
                 loss = self._difference(with_base(self.model, drawn, pairs.low), pairs.high) / len(groups)
             loss.backward()
-            self._told[0] += loss.detach()
+            self._sums[0] += loss.detach()
             gradients.append([tensor.grad for tensor in part.tensors])
         return [torch.cat(parts) for parts in zip(*gradients, strict=True)]
 
@@ -174,7 +174,7 @@ class Step:
         return self.model.draw(field, Size.of_tensor(pairs.low), size, (0, size.height))
 
     def _learn(self, field: Gaussians, gradient: Sequence[Tensor]) -> None:
-        """Carry the field's gradient on to the weights, added to what drawing left there."""
+        """Propagate the field's gradient to the weights, adding to gradients that come from drawing."""
         learned = [pair for pair in zip(field.tensors, gradient, strict=True) if pair[0].requires_grad]
         outputs, gradients = zip(*learned, strict=True)
         found = torch.autograd.grad(outputs, self._parameters, gradients, allow_unused=True)
@@ -184,28 +184,28 @@ class Step:
 
     def _update(self) -> None:
         norm = nn.utils.clip_grad_norm_(self._parameters, self._clip)
-        self._told[1] += ~norm.isfinite()
-        self._told[2] += 1
+        self._sums[1] += ~norm.isfinite()
+        self._sums[2] += 1
         for optimizer in self.optimizers.values():
             optimizer.step()
         with torch.no_grad():
             averaged, current = list(self.averaged.parameters()), list(self.model.parameters())
-            self._average(averaged, current, torch.empty(0))  # the mean does not depend on the number so far
+            self._average(averaged, current, torch.empty(0))  # an EMA does not depend on the number of steps
             for one, other in zip(self.averaged.buffers(), self.model.buffers(), strict=True):
                 one.copy_(other)
 
     def timed(self, name: Stage) -> AbstractContextManager[None]:
-        """Count the time of a block of code as a stage's, if that is asked for."""
+        """Add the time of a block of code to a stage, if steps are timed."""
         return self.seconds.of(name, self.device) if self.seconds else nullcontext()
 
 
 class _Graphs:
-    """Predicting, learning and updating as CUDA graphs, for one shape of LR batch."""
+    """Forward pass, backward pass and update as CUDA graphs, for LR batches of one shape."""
 
     def __init__(self, step: Step, low: Tensor, scale: Tensor) -> None:
         self._low, self._scale = low.clone(), scale.clone()
         for parameter in step._parameters:
-            parameter.grad = None  # so that gradients are made within the graphs' own memory
+            parameter.grad = None  # so that gradients are allocated in the graphs' own memory
         pool = torch.cuda.graph_pool_handle()
         torch.cuda.synchronize(step.device)
         fields: list[Gaussians] = []
@@ -216,10 +216,10 @@ class _Graphs:
         self._updating = _captured(step._update, pool)
 
     def predict(self, low: Tensor, scale: Tensor) -> Gaussians:
-        """The field; it is overwritten by the next.
+        """Return the field, which the next call overwrites.
 
         Raises:
-            ValueError: the batch is of another shape than that of the graphs.
+            ValueError: the shape of the batch differs from the captured one.
         """
         if low.shape != self._low.shape:
             raise ValueError(f"captured for batches of {tuple(self._low.shape)}, not {tuple(low.shape)}")
@@ -247,10 +247,10 @@ def _captured(work: Callable[[], object], pool: Any) -> torch.cuda.CUDAGraph:
 def _optimizers(
     model: Model, config: TrainConfig
 ) -> tuple[dict[str, torch.optim.Optimizer], list[tuple[Tensor, float]]]:
-    """The optimizers by name, and the tensors that hold their rates with the highest of each."""
+    """Return the optimizers by name, and the tensors of their learning rates with the peak of each."""
     trunk = model.trunk_weights() if config.optimizer != "adamw" else []
     if config.optimizer == "muon" and not trunk:
-        raise UsageError(f"{config.model} does not say which of its weights are for muon", hint="use adamw for all")
+        raise UsageError(f"{config.model} does not support --optimizer muon", hint="use --optimizer adamw")
     chosen = set(trunk)
     rest = [parameter for parameter in model.parameters() if parameter.requires_grad and parameter not in chosen]
     rate = torch.tensor(config.learning_rate, device=model.device)
@@ -273,14 +273,14 @@ def _optimizers(
 
 
 def _scales_of(groups: Sequence[Pairs], device: torch.device) -> Tensor:
-    """``(B, 2)``, sent without waiting."""
+    """Return the scales of all pairs, ``(B, 2)``, sent to the device without waiting."""
     scale = torch.cat([torch.tensor([pairs.scale]).expand(pairs.low.shape[0], 2) for pairs in groups])
     return send(scale, device)
 
 
 @contextmanager
 def _tuned(device: torch.device) -> Iterator[None]:
-    """Let cuDNN choose its algorithms by timing: a step's shapes stay the same, and are used for hours."""
+    """Let cuDNN choose its algorithms by timing, since the shapes of a step stay the same for hours."""
     usual = torch.backends.cudnn.benchmark
     torch.backends.cudnn.benchmark = device.type == "cuda"
     try:

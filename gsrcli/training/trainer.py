@@ -1,4 +1,4 @@
-"""Training a model on a folder of pictures, with restarts."""
+"""Training a model on a folder of pictures, with checkpoints to resume from."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import signal
 import threading
 import time
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -26,8 +27,8 @@ from gsrcli.models import MODEL_NAMES, Model, build, config_of
 from gsrcli.runtime.devices import channels_last, pick_device, pick_precision
 from gsrcli.runtime.timing import StageTimer
 from gsrcli.training.config import TrainConfig
-from gsrcli.training.crops import Crops, Scales
 from gsrcli.training.dataset import Loaded, PictureBank, find_pictures, load_pictures
+from gsrcli.training.patches import PatchSampler, Scales
 from gsrcli.training.schedules import Schedule
 from gsrcli.training.state import RunState, read_facts, read_state, write_state
 from gsrcli.training.step import STAGES, Step
@@ -48,25 +49,26 @@ __all__ = [
 
 _VALIDATION_SCALES = (2, 3, 4, 6)
 _VALIDATION_SIDE = 384
-_READ_EVERY = 20  # steps, where reading the loss means waiting for a device that could go on meanwhile
-_PROFILED = 20  # steps, after as many that do not count
-_ENDING = 3.0  # seconds kept of a run's time for its last checkpoint
-_LEAST_MINUTES = 0.01  # of a process that goes on though no time is left: none would be no limit
+_READ_EVERY = 20  # steps between readings of the loss, for each of which the host waits for the GPU
+_PROFILED = 20  # profiled steps, after as many to warm up
+_ENDING = 3.0  # seconds of a time limit reserved for the last checkpoint
+_LEAST_MINUTES = 0.01  # for resuming a run whose time is up, since 0 would mean no limit
 
 _STATE, _PLATEAU = "state", "plateau"
 
 
 @dataclass(frozen=True)
 class Progress:
-    """What a run tells of itself, every so many steps, and with ``psnr`` after each validation.
+    """The progress of a run, reported at regular steps and, with ``psnr``, after each validation.
 
     Attributes:
         step: steps done.
-        steps: in all; None in a run that ends by time, before that is known.
-        loss: a running mean over steps, which a resumed run goes on with.
-        seconds: spent in this process so far.
-        samples_per_second: of these, without validations and checkpoints.
-        psnr: mean PSNR on Y over the held-out pictures by scale, in dB.
+        steps: total number of steps; with a time limit, None until the rate begins to decay, then an estimate.
+        loss: running mean over steps, which continues when a run is resumed.
+        learning_rate: learning rate of AdamW at the last step.
+        seconds: time spent in this process.
+        samples_per_second: training pairs per second in this process, without validations and checkpoints.
+        psnr: mean PSNR on Y over the validation set, in dB, by scale.
     """
 
     step: int
@@ -80,13 +82,13 @@ class Progress:
 
 @dataclass(frozen=True)
 class Profile:
-    """Where the time of a step goes.
+    """The time that a step takes.
 
     Attributes:
-        stages: seconds a step, by stage.
-        steps_per_second: of whole steps, not timed apart.
-        samples_per_second: pairs of pictures, likewise.
-        device: what computed.
+        stages: seconds per step, by stage.
+        steps_per_second: whole steps per second, measured without timing the stages.
+        samples_per_second: training pairs per second, likewise.
+        device: name of the device.
     """
 
     stages: dict[str, float]
@@ -106,31 +108,31 @@ def train(
     start: Model | None = None,
     begun: Callable[[dict[str, int]], None] | None = None,
 ) -> Path:
-    """Train, leaving in ``run`` weights.safetensors, log.jsonl, and state.json with its parts to resume from.
+    """Train, writing weights.safetensors, log.jsonl, and state.json with its parts to the folder ``run``.
 
-    With the schedule wsd a second state, plateau.json, is that of when the rate began to fall: a run made longer after
-    its end goes on from there.
+    With the schedule wsd, plateau.json and its parts hold the state at which the learning rate began to decay. A run
+    that is made longer later continues from there.
 
-    Ctrl-C and SIGTERM save the state, once the step they come in is done, before KeyboardInterrupt is raised.
+    Ctrl-C and SIGTERM let the current step finish and save the state before KeyboardInterrupt is raised.
 
     Args:
-        config: the run. When resuming it must equal the stored one in all that is fixed; see :func:`resumed`.
+        config: settings. When resuming, fixed settings must equal the stored ones; see :func:`resumed`.
         data: folder of pictures.
-        run: folder of the run, made if missing.
-        report: called every so many steps.
-        resume: continue the run found there.
-        validate_on: folder of pictures to validate on; else some of ``data`` are held out.
-        start: begin with these weights; see :func:`start_from`.
-        begun: called once the pictures are there, with :attr:`Trainer.pictures`.
+        run: folder of the run, created if missing.
+        report: called regularly with the progress.
+        resume: continue the run in that folder.
+        validate_on: folder of pictures to validate on; by default some of ``data`` are held out.
+        start: model whose weights to start from; see :func:`start_from`.
+        begun: called with :attr:`Trainer.pictures` once the pictures are loaded.
 
     Returns:
         The path of the weights.
 
     Raises:
-        UsageError: the folder holds a run and ``resume`` is not set, or the other way round, or configs differ, or
-            the pictures are too few, or another process trains in that folder.
-        ModelError: no such model.
-        PictureError: the data cannot be read.
+        UsageError: the folder holds a run but ``resume`` is not set, or the reverse; or a fixed setting differs, there
+            are too few pictures, or another process is training in that folder.
+        ModelError: unknown model.
+        PictureError: no usable pictures.
         GsrError: training diverged, or a file of the run is damaged or cannot be written.
     """
     if resume:
@@ -144,7 +146,7 @@ def train(
 
 
 def profile(config: TrainConfig, data: Path) -> Profile:
-    """Time the stages of a step, and whole steps, of a run that is not kept. For what is raised see :func:`train`."""
+    """Time whole steps and their stages, without saving anything. Raises what :func:`train` raises."""
     trainer = Trainer(config, data, None, resume=False)
     for _ in range(_PROFILED):
         trainer.take_step()
@@ -162,12 +164,16 @@ def profile(config: TrainConfig, data: Path) -> Profile:
 
 
 def resumed(run: Path, changes: dict[str, Any]) -> TrainConfig:
-    """The config of the run in a folder, with changes to what may change.
+    """Return the config with which to resume the run in a folder.
 
-    Its minutes are those of the process that goes on: what is left of a run that ends by time.
+    Its minutes are what is left of the run's time limit, unless they are changed.
+
+    Args:
+        run: folder of the run.
+        changes: new values by name of the setting.
 
     Raises:
-        UsageError: there is no run, or what must not change would.
+        UsageError: the folder holds no run, or a fixed setting would change.
         GsrError: the run is damaged.
     """
     stored = _stored(run)
@@ -179,20 +185,20 @@ def resumed(run: Path, changes: dict[str, Any]) -> TrainConfig:
 
 
 def start_from(config: TrainConfig, weights: Model, name: str, partial: bool) -> Model:
-    """The model to train, with the weights that another has.
+    """Return the model to train, starting from trained weights.
 
     Args:
-        config: whose model it is.
+        config: settings that name the model to train.
         weights: a trained model.
-        name: what it is called.
-        partial: take what fits and begin afresh with the rest. Otherwise the network is as the weights have it.
+        name: name of that model.
+        partial: load the tensors that fit and initialise the rest; otherwise the model gets the config of ``weights``.
 
     Raises:
-        ModelError: the weights are another model's.
+        ModelError: the weights belong to a different model, or, with ``partial``, none of them fits.
     """
     if not partial:
         if name != config.model:
-            hint = f"--model {name}, or --partial to take what fits"
+            hint = f"use --model {name}, or --partial to load the weights that fit"
             raise ModelError(f"these are weights of {name}, not of {config.model}", hint=hint)
         model = build(config.model, config_of(weights))
         model.load_state_dict(weights.state_dict())
@@ -202,19 +208,19 @@ def start_from(config: TrainConfig, weights: Model, name: str, partial: bool) ->
     fresh = model.state_dict()
     fitting = {key: value for key, value in weights.state_dict().items() if _fits(fresh.get(key), value)}
     if not fitting:
-        raise ModelError(f"nothing of these weights of {name} fits {config.model}")
+        raise ModelError(f"none of the weights of {name} fits {config.model}")
     model.load_state_dict(fitting, strict=False)
     left = len(fresh) - len(fitting)
-    warnings.warn(f"{len(fitting)} of {len(fresh)} tensors are taken over, {left} begin afresh", stacklevel=2)
+    warnings.warn(f"{len(fitting)} of {len(fresh)} tensors loaded, {left} newly initialised", stacklevel=2)
     return model
 
 
 class Trainer:
-    """A run: pictures, the step and what it improves, the schedule, and the folder it lives in, if it is kept.
+    """A training run: its images, its step with the model and optimizers, its schedule, and its folder if it is saved.
 
     Attributes:
-        pictures: ``trained_on`` and ``validated_on``, how many they are, and how many ``pixels`` and
-            ``validated_pixels`` these have.
+        pictures: the number of pictures, ``trained_on`` and ``validated_on``, and of their ``pixels`` and
+            ``validated_pixels``.
     """
 
     def __init__(
@@ -233,21 +239,22 @@ class Trainer:
         if config.threads:
             torch.set_num_threads(config.threads)
         self.device = pick_device(config.device)
-        stored = self._where_it_goes_on() if resume else None
+        stored = self._state_to_resume() if resume else None
         if run and not resume and holds_run(run):
-            raise UsageError(f"{run} holds a run already", hint="continue it with --resume, or choose another folder")
+            raise UsageError(f"{run} already holds a run", hint="continue it with --resume, or choose another --run")
         torch.manual_seed(config.seed)
         model = self._model_in(stored) if stored else _beginning(config, start)
         if config.patch % model.traits.multiple:
-            raise UsageError(f"the patch of {config.model} must be a multiple of {model.traits.multiple}")
+            raise UsageError(f"--patch must be a multiple of {model.traits.multiple} for {config.model}")
         channels_last(model.to(self.device).train().requires_grad_(True))
         self.dtype = pick_precision(self.device, config.precision, model.traits.precision)
         self.step = Step(model, config, self.dtype)
         self.schedule = Schedule.of(config)
         self.done = 0
+        self._held_from = Schedule.NEVER
         self._loss = _RunningMean()
         if stored:
-            self._take_up(stored)
+            self._restore(stored)
         facts = stored.facts if stored else {}
         self.validate_on = validate_on or (Path(facts["validate_on"]) if facts.get("validate_on") else None)
         self._load_pictures(data, facts.get("pictures"))
@@ -258,19 +265,23 @@ class Trainer:
 
     @property
     def _seconds(self) -> float:
-        """Spent in this process."""
+        """Seconds spent in this process."""
         return time.monotonic() - self._began
 
     def take_step(self) -> None:
-        """Take one step; what it comes to is told by :meth:`Step.read`."""
-        torch.manual_seed(_mix(self.config.seed, self.done))  # a resumed run draws the same noise
+        """Take one step, whose loss :meth:`Step.read` includes."""
+        torch.manual_seed(_mix(self.config.seed, self.done))  # so that a resumed run draws the same noise
         with self.step.timed("crops"):
-            groups = self.crops.batch(self.done, self.config.batch)
-        self.step.take(groups, self.schedule.rate(self.done))
+            groups = self.sampler.batch(self.done, self.config.batch)
+        self.step.take(groups, self._rate_at(self.done))
         self.done += 1
 
+    def _rate_at(self, step: int) -> float:
+        """Return the share of the peak rate. With a time limit, decay is held from one reading to the next."""
+        return self.schedule.rate(min(step, self._held_from))
+
     def run_to_end(self, report: Callable[[Progress], None]) -> None:
-        """Take the remaining steps."""
+        """Take the remaining steps, report progress, and save the run at its end and when interrupted."""
         pace = _Pace(self.done)
         read = self.done
         with _asked_to_stop() as asked:
@@ -283,19 +294,19 @@ class Trainer:
                         continue
                     self._loss.add(self._loss_so_far(), self.done - read)
                     read = self.done
-                    rate = self.config.learning_rate * self.schedule.rate(self.done - 1)
+                    rate = self.config.learning_rate * self._rate_at(self.done - 1)
                     self._keep_to_time(pace)
                     report(self._progress(rate, pace))
                     if asked() and self.done < self.schedule.end:
                         raise KeyboardInterrupt
-            except StoppedAtOnce:  # perhaps within a step: what is on disk stays
+            except StoppedAtOnce:  # perhaps in the middle of a step, so keep what is on disk
                 raise
             except KeyboardInterrupt:
                 self.save_state()
                 raise
 
     def _progress(self, rate: float, pace: _Pace) -> Progress:
-        """What there is to tell, with what is due: a validation, a checkpoint and a line in the log."""
+        """Validate, save a checkpoint and write to the log if these are due, and return the progress."""
         speed = pace.at(self.done) * self.config.batch
         validates = self._is_due(self.config.validate_every)
         with pace.resting():
@@ -312,7 +323,7 @@ class Trainer:
 
     @property
     def _read_every(self) -> int:
-        """Steps between readings of the loss, at which the host waits for the device; all others fall on them."""
+        """Steps between readings of the loss, for which the host waits; it divides the other intervals."""
         if self.device.type == "cpu":
             return 1
         return math.gcd(_READ_EVERY, self.config.validate_every, self.config.save_every)
@@ -320,27 +331,31 @@ class Trainer:
     def _loss_so_far(self) -> float:
         loss, finite = self.step.read()
         if not (finite and math.isfinite(loss)):
-            begin = "go on from the last checkpoint by --resume" if holds_run(self.folder) else "begin anew"
+            again = "continue from the last checkpoint with --resume" if holds_run(self.folder) else "start again"
             raise GsrError(
-                f"training diverged by step {self.done}: its gradient is not finite",
-                hint=f"{begin}, with a lower --learning-rate or --muon-rate",
+                f"training diverged by step {self.done}: the loss or gradient is not finite",
+                hint=f"{again} and a lower --learning-rate or --muon-rate",
             )
         return loss
 
     def _keep_to_time(self, pace: _Pace) -> None:
-        """Of a run that ends by time, find out when the rate must begin to fall, and when it must end."""
+        """With a time limit, decay the rate as time passes, estimate the last step, and end when time is up.
+
+        The rate depends only on the time, so a machine that is paused or slows down affects nothing but the estimate.
+        """
         if not self.config.minutes:
             return
-        seconds, limit = self._seconds, 60 * self.config.minutes - _ENDING - pace.longest_rest
-        if seconds >= limit:
-            self._end_at(self.schedule.fall, self.done)
-        elif self.schedule.fall == Schedule.NEVER and seconds >= (1 - self.config.decay) * limit:
-            left = round((limit - seconds) * pace.with_rests_at(self.done))
-            self._end_at(self.done, self.done + max(left, 1))
-
-    def _end_at(self, fall: int, end: int) -> None:
-        self.schedule = dataclasses.replace(self.schedule, fall=min(fall, end), end=end)
-        self.config = dataclasses.replace(self.config, steps=end)  # as if it had been asked for
+        limit = 60 * self.config.minutes - _ENDING - pace.longest_rest
+        left, falling = limit - self._seconds, self.config.decay * limit
+        speed = pace.lately(self.done, min(left, falling) / 4)
+        if left <= 0:
+            self.schedule = dataclasses.replace(self.schedule, fall=min(self.schedule.fall, self.done), end=self.done)
+        elif left <= falling:
+            self.schedule = self.schedule.falling(self.done, left / falling, self.done + max(round(left * speed), 1))
+            self._held_from = self.done
+        else:
+            return
+        self.config = dataclasses.replace(self.config, steps=self.schedule.end)  # as if it had been asked for
 
     def _validate(self) -> dict[int, float] | None:
         if not self.held_out:
@@ -355,7 +370,7 @@ class Trainer:
     # ---- the state
 
     def save_state(self) -> None:
-        """Write the averaged weights, and the state: last, so that a run that is at its end has its weights."""
+        """Write the averaged weights and then the state, so that a run with a final state has its weights."""
         training = {"config": dataclasses.asdict(self.config), "step": self.done}
         save_model(self.step.averaged, self.config.model, self.weights_path, {"training": training})
         self._write(_STATE)
@@ -378,25 +393,25 @@ class Trainer:
         }
         write_state(self.folder, name, RunState(facts, tensors))
 
-    def _where_it_goes_on(self) -> _Stored:
-        """Where the run stopped, or, made longer, where its rate began to fall."""
+    def _state_to_resume(self) -> _Stored:
+        """Load the last state, or the plateau's if the run is made longer after its rate began to decay."""
         stored = _stored(self.folder)
         _check_changes(self.folder, stored.config, dataclasses.asdict(self.config))
         longer = not self._keeps_schedule(stored) and Schedule.of(self.config).fall > stored.schedule.fall
         if longer and stored.schedule.falls_at(stored.step) and (self.folder / f"{_PLATEAU}.json").exists():
             self._keep_weights(stored.step)
             stored = _stored(self.folder, _PLATEAU)
-            told = f"made longer, the run goes on from step {stored.step}, where its rate began to fall"
-            warnings.warn(told, stacklevel=2)
+            message = f"to make the run longer, it continues from step {stored.step}, where its rate began to decay"
+            warnings.warn(message, stacklevel=2)
         return stored
 
     def _keep_weights(self, step: int) -> None:
-        """Copy the weights of a run that goes back to an earlier step, and may end before it is where it was."""
+        """Copy the weights of a run that goes back to an earlier step, where later ones would replace them."""
         kept = self.weights_path.with_stem(f"{self.weights_path.stem}-{step}")
         if self.weights_path.exists():
             write_checkpoint(kept, self.weights_path.read_bytes())
 
-    def _take_up(self, stored: _Stored) -> None:
+    def _restore(self, stored: _Stored) -> None:
         parts: dict[str, dict[str, Tensor]] = {"model": {}, "averaged": {}, "optimizer": {}}
         try:
             for key, tensor in read_state(self.folder, stored.name).tensors.items():
@@ -413,15 +428,15 @@ class Trainer:
         if self._keeps_schedule(stored):
             self.schedule = schedule
         elif self.schedule.end <= self.done:
-            raise UsageError(f"the run in {self.folder} has taken {self.done} steps: --steps must be more")
-        elif not schedule.falls_at(self.done):  # a rate that falls begins to do so where it is
+            raise UsageError(f"the run in {self.folder} has already taken {self.done} steps", hint="use more --steps")
+        elif not schedule.falls_at(self.done):  # a decay that is now due begins at this step
             self.schedule = dataclasses.replace(self.schedule, fall=max(self.schedule.fall, self.done))
         before, after = schedule.rate(max(self.done - 1, 0)), self.schedule.rate(self.done)
         if after > 1.5 * before and self.done >= schedule.warmup:
-            warnings.warn(f"the rate rises from {before:.2g} to {after:.2g} of its highest", stacklevel=2)
+            warnings.warn(f"the learning rate rises from {before:.2g} to {after:.2g} of its peak", stacklevel=2)
 
     def _keeps_schedule(self, stored: _Stored) -> bool:
-        """Whether the end is to be where it was, if that was known."""
+        """Return whether the run is to end where its stored schedule does, if that has an end."""
         before = stored.config
         same = (self.config.steps, self.config.decay) == (before.steps, before.decay) and not self.config.minutes
         return same and stored.schedule.end != Schedule.NEVER
@@ -430,20 +445,20 @@ class Trainer:
         with _of_this_version(self.folder):
             return build(self.config.model, stored.facts["model"])
 
-    # ---- pictures
+    # ---- images
 
     def _load_pictures(self, data: Path, before: dict[str, int] | None) -> None:
-        """Load them, and tell where they are others than a run had before."""
+        """Load the training and validation sets, and warn if they differ from those of the resumed run."""
         config = self.config
         scored = smallest_side(self.step.model, max(_VALIDATION_SCALES))
         smallest = max(math.ceil(config.patch * config.scale_far), scored)
         validating = find_pictures(self.validate_on) if self.validate_on else []
         loaded = load_pictures(_apart(find_pictures(data), validating), smallest)
-        pictures = _told(
-            loaded, "train", smallest, hint="lower --patch or --scale-far: a crop has their product a side"
+        pictures = _usable(
+            loaded, "train", smallest, hint="lower --patch or --scale-far: HR patches have up to their product a side"
         )
         if validating:
-            held_out = _told(load_pictures(validating, scored), "validate", scored)
+            held_out = _usable(load_pictures(validating, scored), "validate", scored)
         else:
             pictures, held_out = _split(pictures, config.held_out)
         self.held_out = [_centre(picture, _VALIDATION_SIDE) for picture in held_out]
@@ -454,31 +469,42 @@ class Trainer:
             "validated_pixels": sum(picture[0].numel() for picture in held_out),
         }
         if before and before != self.pictures:
-            warnings.warn("the pictures are not those that the run had before: its scores do not compare", stacklevel=2)
+            warnings.warn(
+                "the pictures differ from those of the run before, so their scores cannot be compared", stacklevel=2
+            )
         scales = Scales(config.scale_low, config.scale_high, config.scale_far, config.far_share, config.unequal_share)
         bank = PictureBank(pictures, self.device)
-        self.crops = Crops(bank, config.patch, scales, config.groups, config.degradation, config.seed, config.reduce)
+        self.sampler = PatchSampler(
+            bank, config.patch, scales, config.groups, config.degradation, config.seed, config.reduce
+        )
 
 
 class _Pace:
-    """Steps a second in this process, with and without what it does besides; and the longest of that, in seconds."""
+    """Steps per second in this process, and its longest rest (validation or checkpoint), in seconds."""
 
     def __init__(self, first: int) -> None:
         self._first = first
         self._began = time.monotonic()
+        self._readings = deque([(self._began, first)])
         self._rested = 0.0
         self.longest_rest = 0.0
 
     def at(self, step: int) -> float:
-        """Without validations and checkpoints."""
+        """Return the mean pace so far, without rests."""
         return (step - self._first) / max(time.monotonic() - self._began - self._rested, 1e-9)
 
-    def with_rests_at(self, step: int) -> float:
-        return (step - self._first) / max(time.monotonic() - self._began, 1e-9)
+    def lately(self, step: int, seconds: float) -> float:
+        """Return the pace, with rests, since the last call at least ``seconds`` ago, or since the beginning."""
+        now = time.monotonic()
+        while len(self._readings) > 1 and self._readings[1][0] <= now - seconds:
+            self._readings.popleft()
+        then, before = self._readings[0]
+        self._readings.append((now, step))
+        return (step - before) / max(now - then, 1e-9)
 
     @contextmanager
     def resting(self) -> Iterator[None]:
-        """Do something besides."""
+        """Count the time of a block of code as a rest."""
         began = time.monotonic()
         yield
         rest = time.monotonic() - began
@@ -487,9 +513,9 @@ class _Pace:
 
 
 class _RunningMean:
-    """The mean of a loss over some fifty steps, those of its beginning weighing no more than others."""
+    """An exponential mean of the loss over about 50 steps, without bias towards the first ones."""
 
-    _KEPT = 0.98  # a step
+    _KEPT = 0.98  # decay per step
 
     def __init__(self, total: float = 0.0, weight: float = 0.0) -> None:
         self.total, self.weight = total, weight
@@ -499,25 +525,25 @@ class _RunningMean:
         return self.total / self.weight
 
     def add(self, mean: float, steps: int) -> None:
-        """The mean loss of so many further steps."""
+        """Add the mean loss of the next ``steps`` steps."""
         kept = self._KEPT**steps
         self.total = kept * self.total + (1 - kept) * mean
         self.weight = kept * self.weight + (1 - kept)
 
 
 class StoppedAtOnce(KeyboardInterrupt):
-    """By a second Ctrl-C: what was done since the last checkpoint is lost."""
+    """A second Ctrl-C, which discards the steps since the last checkpoint."""
 
 
 @contextmanager
 def _asked_to_stop() -> Iterator[Callable[[], bool]]:
-    """Turn Ctrl-C and SIGTERM into an answer to the question whether to stop; a second Ctrl-C stops at once.
+    """Yield a function that returns whether Ctrl-C or SIGTERM has asked to stop; a second one raises StoppedAtOnce.
 
-    So a step is taken whole, and a checkpoint written whole, whenever they come.
+    So a step or checkpoint in progress is completed.
     """
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
-        yield asked.is_set  # signals go to the main thread
+        yield asked.is_set  # only the main thread receives signals
         return
 
     def ask(number: int, frame: Any) -> None:
@@ -526,7 +552,7 @@ def _asked_to_stop() -> Iterator[Callable[[], bool]]:
         asked.set()
 
     numbers = [signal.SIGTERM]
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as it is of what a shell starts in the background
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as shells set it for background jobs
         numbers.append(signal.SIGINT)
     usual = {number: signal.signal(number, ask) for number in numbers}
     try:
@@ -544,18 +570,18 @@ def _new_model(config: TrainConfig) -> Model:
 
 
 def holds_run(folder: Path) -> bool:
-    """Whether there is a run in a folder that can be resumed."""
+    """Return whether a folder holds a run that can be resumed."""
     return (folder / f"{_STATE}.json").exists()
 
 
 def _require_run(folder: Path) -> None:
     if not holds_run(folder):
-        raise UsageError(f"{folder} holds no run to resume")
+        raise UsageError(f"{folder} holds no run to resume", hint="leave out --resume to start one")
 
 
 @dataclass(frozen=True)
 class _Stored:
-    """A run as one of its states on disk tells of it, but for the tensors."""
+    """A stored state of a run, without its tensors."""
 
     name: str
     facts: dict[str, Any]
@@ -576,25 +602,25 @@ def _stored(folder: Path, name: str = _STATE) -> _Stored:
 
 @contextmanager
 def _of_this_version(folder: Path) -> Iterator[None]:
-    """Tell of settings of a run that are unknown here, or wanting."""
+    """Translate unknown or missing settings of a stored run into GsrError."""
     try:
         yield
     except TypeError as error:
-        hint = "train anew, in another folder; --from takes the weights that are there"
-        raise GsrError(f"the run in {folder} is another version's", hint=hint) from error
+        hint = "start a new run in another folder; --from can load this run's weights"
+        raise GsrError(f"the run in {folder} was made by another version of gsrcli", hint=hint) from error
 
 
 @contextmanager
 def _held(folder: Path) -> Iterator[None]:
-    """Make a run's folder, see that it can be written to, and keep other processes from training in it."""
+    """Create a run's folder, check that it is writable, and keep other processes from training in it."""
     lock = FileLock(folder / ".lock")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout as error:
-        raise UsageError(f"another process trains in {folder}", hint="choose another folder by --run") from error
+        raise UsageError(f"another process is training in {folder}", hint="choose another --run") from error
     except OSError as error:
-        hint = "choose another by --run"
+        hint = "choose another --run"
         raise GsrError(f"cannot write to the folder {folder}: {error.strerror}", hint=hint) from error
     try:
         yield
@@ -603,21 +629,25 @@ def _held(folder: Path) -> Iterator[None]:
             (folder / ".lock").unlink()
         lock.release()
         with suppress(OSError):
-            folder.rmdir()  # where nothing came of it
+            folder.rmdir()  # if nothing was saved
 
 
 def _beginning(config: TrainConfig, start: Model | None) -> Model:
-    """The model as training begins with it: fresh, or a copy of one that is given."""
+    """Return the model to train: a newly initialised one, or a copy of ``start``."""
     fresh = _new_model(config)
     if start is None:
         return fresh
     if type(start) is not type(fresh):
-        raise ModelError(f"a {type(start).__name__} is no {config.model}")
+        raise ModelError(f"cannot start {config.model} from a {type(start).__name__}")
     return copy.deepcopy(start)
 
 
 def _check_changes(folder: Path, stored: TrainConfig, changes: dict[str, Any]) -> None:
-    """See that only what may change does."""
+    """Check that no fixed setting changes.
+
+    Raises:
+        UsageError: some do.
+    """
     fixed = {field.name for field in dataclasses.fields(TrainConfig) if field.metadata["fixed"]}
     refused = [
         f"--{name.replace('_', '-')} {getattr(stored, name)}, not {value}"
@@ -625,30 +655,32 @@ def _check_changes(folder: Path, stored: TrainConfig, changes: dict[str, Any]) -
         if name in fixed and value != getattr(stored, name)
     ]
     if refused:
-        hint = "leave these out to go on; --from takes its weights into a new run"
+        hint = "leave these out to continue, or start a new run from its weights with --from"
         raise UsageError(f"{folder} was trained with {'; '.join(refused)}", hint=hint)
 
 
 def _apart(paths: list[Path], validating: list[Path]) -> list[Path]:
-    """The pictures to train on without those to validate on, which may lie in the same folder."""
+    """Return the training pictures without those to validate on, which may be in the same folder."""
     others = {path.resolve() for path in validating}
     apart = [path for path in paths if path.resolve() not in others]
     if len(apart) < len(paths):
-        warnings.warn(f"pictures left out because they are validated on: {len(paths) - len(apart)}", stacklevel=2)
+        warnings.warn(
+            f"pictures left out of training because they are for validation: {len(paths) - len(apart)}", stacklevel=2
+        )
     return apart
 
 
-def _told(loaded: Loaded, purpose: str, smallest: int, hint: str | None = None) -> list[Tensor]:
-    """The pictures, once what was passed by is told.
+def _usable(loaded: Loaded, purpose: str, smallest: int, hint: str | None = None) -> list[Tensor]:
+    """Warn about files that were left out, and return the pictures.
 
     Raises:
-        PictureError: none is left; the hint is for where all are too small.
+        PictureError: there are none; the hint is given if some were too small.
     """
     for path, why in loaded.damaged.items():
-        warnings.warn(f"{path} is left out: {why}", stacklevel=2)
+        warnings.warn(f"left out {path}: {why}", stacklevel=2)
     if loaded.too_small:
         count = len(loaded.too_small)
-        warnings.warn(f"pictures left out because a side is below {smallest} pixels: {count}", stacklevel=2)
+        warnings.warn(f"pictures left out because a side is shorter than {smallest} pixels: {count}", stacklevel=2)
     if not loaded.pictures:
         raise PictureError(f"there are no pictures to {purpose} on", hint=hint if loaded.too_small else None)
     return loaded.pictures
@@ -660,16 +692,18 @@ def _fits(own: Tensor | None, other: Tensor) -> bool:
 
 def _plain(progress: Progress) -> dict[str, Any]:
     facts = {name: value for name, value in dataclasses.asdict(progress).items() if value is not None}
-    if progress.psnr:  # infinite where a flat picture is restored exactly, which JSON cannot say
+    if progress.psnr:  # infinite if flat images are restored exactly, which JSON cannot express
         facts["psnr"] = {scale: psnr if math.isfinite(psnr) else None for scale, psnr in progress.psnr.items()}
     return facts
 
 
 def _split(pictures: list[Tensor], held_out: int) -> tuple[list[Tensor], list[Tensor]]:
-    """Training and validation pictures: every so-many-th is held out."""
+    """Split pictures into a training set and ``held_out`` evenly spread ones for validation."""
     count = len(pictures)
     if count <= held_out:
-        raise UsageError(f"{count} pictures are too few to hold out {held_out}", hint="lower --held-out")
+        raise UsageError(
+            f"cannot hold out {held_out} of {count} pictures", hint="use more pictures or lower --held-out"
+        )
     chosen = [i * count // held_out for i in range(held_out)]
     return [pictures[i] for i in range(count) if i not in chosen], [pictures[i] for i in chosen]
 
@@ -680,7 +714,7 @@ def _centre(picture: Tensor, side: int) -> Tensor:
 
 
 def _mix(seed: int, step: int) -> int:
-    """A seed for each step: 32 bits, which is all that torch's CPU generator takes from a seed."""
+    """Return a seed for a step, of 32 bits: torch's CPU generator uses no more."""
     return int.from_bytes(hashlib.blake2b(f"{seed} {step}".encode(), digest_size=4).digest(), "little")
 
 

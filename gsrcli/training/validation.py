@@ -1,4 +1,4 @@
-"""How good a model is while it is trained: PSNR on pictures in memory. For tables there is `gsrcli.evaluation`."""
+"""Validation during training: PSNR on images in memory. To compare models, use `gsrcli.evaluation`."""
 
 from __future__ import annotations
 
@@ -19,16 +19,22 @@ __all__ = ["crop_to_multiple", "enlarge", "mean_psnr_y", "smallest_side"]
 
 
 def mean_psnr_y(model: Model, pictures: Iterable[Tensor], scale: int, dtype: torch.dtype = torch.float32) -> float:
-    """Mean PSNR on Y over pictures, uint8 ``(3, H, W)``, shrunk bicubically by an integer ``scale``; border = scale.
+    """Return the mean PSNR on Y, in dB, of images downscaled bicubically and upscaled by the model; border = scale.
 
-    Pictures are cropped so that the shrunk ones' sides are multiples of the model's; see :func:`smallest_side`. Those
-    that are restored exactly, as flat ones are, do not count, unless all are.
+    Images that are restored exactly, such as flat ones, do not count unless all are.
+
+    Args:
+        model: the model to validate.
+        pictures: uint8 ``(3, H, W)``, at least :func:`smallest_side` on each side; cropped so that the sides of the
+            downscaled image are multiples of ``model.traits.multiple``.
+        scale: integer scale.
+        dtype: precision of the network.
     """
     scores = []
     for picture in pictures:
         high = crop_to_multiple(picture, scale * model.traits.multiple).to(model.device).float()[None] / 255
         size = Size.of_tensor(high)
-        low = bicubic.shrink(high, Size(size.height // scale, size.width // scale))
+        low = bicubic.downscale_rounded(high, Size(size.height // scale, size.width // scale))
         restored = (enlarge(model, low, size, dtype) * 255).round() / 255
         scores.append(psnr(luma(restored), luma(high), scale))
     scores = list(filter(math.isfinite, scores)) or scores
@@ -36,13 +42,16 @@ def mean_psnr_y(model: Model, pictures: Iterable[Tensor], scale: int, dtype: tor
 
 
 def smallest_side(model: Model, scale: int) -> int:
-    """The shortest side of a picture that :func:`mean_psnr_y` can score: something is left within the border."""
+    """Return the shortest side that :func:`mean_psnr_y` can score: something is left within the border."""
     return scale * max(3, model.traits.multiple)
 
 
 @torch.inference_mode()
 def enlarge(model: Model, image: Tensor, size: Size, dtype: torch.dtype = torch.float32) -> Tensor:
-    """``(B, 3, h, w)`` in [0, 1], sides multiples of ``model.traits.multiple``, enlarged whole to size; in [0, 1]."""
+    """Upscale ``(B, 3, h, w)`` in [0, 1], without tiling, to ``(B, 3, *size)`` in [0, 1].
+
+    The sides h and w must be multiples of ``model.traits.multiple``.
+    """
     scale = image.new_tensor([size.scale_from(Size.of_tensor(image))]).expand(image.shape[0], 2)
     with autocast(image.device, dtype):
         field = model(image.contiguous(memory_format=torch.channels_last), scale)
@@ -50,6 +59,6 @@ def enlarge(model: Model, image: Tensor, size: Size, dtype: torch.dtype = torch.
 
 
 def crop_to_multiple(picture: Tensor, multiple: int) -> Tensor:
-    """``(3, H, W)`` without the rows and columns, at its right and bottom, that exceed a multiple."""
+    """Crop ``(3, H, W)`` at the right and bottom so that both sides are multiples of ``multiple``."""
     height, width = (side // multiple * multiple for side in picture.shape[1:])
     return picture[:, :height, :width]

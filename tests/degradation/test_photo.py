@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from scipy import ndimage
 
-from gsrcli.degradation.photo import PHOTOGRAPHS, _draw, _parted, degrade
+from gsrcli.degradation.photo import PHOTOGRAPHS, _draw, _split_blur, degrade
 from gsrcli.resize import bicubic
 from gsrcli.size import Size
 
@@ -77,9 +77,9 @@ def test_settings_do_not_depend_on_how_many_follow() -> None:
     assert torch.equal(few, many[:5])
 
 
-def test_clean_samples_are_shrunk_and_nothing_else() -> None:
+def test_clean_samples_are_downscaled_and_nothing_else() -> None:
     high = pictures(200, 36, 45)
-    low, shrunk = degrade(high, Size(12, 20), 5), bicubic.shrink(high, Size(12, 20))
+    low, shrunk = degrade(high, Size(12, 20), 5), bicubic.downscale_rounded(high, Size(12, 20))
     same = (low == shrunk).flatten(1).all(1)
     drawn = _draw(200, 5, PHOTOGRAPHS)
     assert same[drawn.rows[: drawn.clean, 0].long()].all()
@@ -91,7 +91,7 @@ def test_clean_samples_are_shrunk_and_nothing_else() -> None:
 
 def test_it_is_mild_and_each_sample_stays_the_picture_it_was() -> None:
     high = pictures(64, 96, 96, detail=4)
-    low, shrunk = degrade(high, Size(32, 32), 2), bicubic.shrink(high, Size(32, 32))
+    low, shrunk = degrade(high, Size(32, 32), 2), bicubic.downscale_rounded(high, Size(32, 32))
     error = (low - shrunk).square().mean((1, 2, 3)).sqrt()
     assert 0.005 < error.median() < 0.05
     assert error.max() < 0.15
@@ -114,7 +114,7 @@ def test_shares_are_as_told() -> None:
 def test_shrinking_alone_is_bicubic() -> None:
     high = pictures(3, 61, 90)
     low = degrade(high, Size(23, 31), 0, NOTHING)
-    difference = (low - bicubic.shrink(high, Size(23, 31))).abs()
+    difference = (low - bicubic.downscale_rounded(high, Size(23, 31))).abs()
     assert difference.max() < 1.5 * STEP
     assert (difference == 0).float().mean() > 0.99
 
@@ -143,11 +143,11 @@ def test_it_blurs_before_it_shrinks(elongated: float) -> None:
     odds = replace(NOTHING, blurred=1, elongated=elongated)
     high = pictures(10, 180, 240, seed=2, detail=2.5)
     low = degrade(high, Size(60, 80), 9, odds)
-    plain = bicubic.shrink(high, Size(60, 80))
+    plain = bicubic.downscale_rounded(high, Size(60, 80))
     for sample, covariance in enumerate(drawn_covariances(10, 9, odds)):
         kernel = gaussian(9 * covariance)  # three times as wide
         blurred = np.stack([ndimage.convolve(plane, kernel, mode="nearest") for plane in high[sample].numpy()])
-        expected = bicubic.shrink(torch.from_numpy(blurred)[None], Size(60, 80))[0]
+        expected = bicubic.downscale_rounded(torch.from_numpy(blurred)[None], Size(60, 80))[0]
         difference, effect = (
             (picture[sample] - expected)[:, 3:-3, 3:-3].square().mean().sqrt().item() for picture in (low, plain)
         )
@@ -175,10 +175,10 @@ def gaussian(covariance: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("roundness", [0.42, 0.7, 1.0])
-def test_turned_gaussians_are_parted_without_a_rest(roundness: float) -> None:
+def test_rotated_gaussians_are_split_without_a_remainder(roundness: float) -> None:
     angle = np.linspace(0, np.pi, 181)
     wide = np.full_like(angle, 1.0)
-    inverse, diagonal = _parted(wide, roundness * wide, angle)
+    inverse, diagonal = _split_blur(wide, roundness * wide, angle)
     turn = np.stack([np.stack((np.sin(angle), np.cos(angle)), 1), np.stack((np.cos(angle), -np.sin(angle)), 1)], 2)
     expected = turn @ np.diag([1, roundness**2]) @ turn.transpose(0, 2, 1)
     at = np.stack(np.mgrid[-1:2, -1:2], -1)

@@ -1,4 +1,4 @@
-"""Shrinking as MATLAB and as Pillow do it."""
+"""Downscaling as MATLAB and as Pillow do it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from gsrcli.metrics.psnr_ssim import luma, psnr
-from gsrcli.resize.downscale import imresize, shrink
+from gsrcli.resize.downscale import downscale, imresize
 from gsrcli.size import Size
 
 
@@ -53,7 +53,7 @@ def test_the_edge_is_mirrored_with_the_edge() -> None:
 
 def test_halves_are_rounded_upwards() -> None:
     pair = torch.tensor([[[80, 81], [81, 82]]], dtype=torch.uint8).expand(3, 2, 2)
-    assert shrink(pair, Size(2, 1), "matlab")[0].tolist() == [[81], [82]]
+    assert downscale(pair, Size(2, 1), "matlab")[0].tolist() == [[81], [82]]
 
 
 def test_smaller_than_the_kernel() -> None:
@@ -103,8 +103,8 @@ def test_it_shrinks_as_exact_arithmetic_does(before: tuple[int, int], parts: tup
     after = tuple(max(1, round(side * part)) for side, part in zip(before, parts, strict=True))
     plane = picture(*before, seed)[0].tolist()
     along_y, along_x = (exact_weights(b, a) for b, a in zip(before, after, strict=True))
-    shrunk = shrink(torch.tensor(plane, dtype=torch.uint8).expand(3, *before), Size(after[0], after[1]), "matlab")
-    assert shrunk.shape == (3, *after)
+    low = downscale(torch.tensor(plane, dtype=torch.uint8).expand(3, *before), Size(after[0], after[1]), "matlab")
+    assert low.shape == (3, *after)
     for y, x in itertools.product(*map(range, after)):
         value = sum(
             wy * wx * plane[i][j]
@@ -114,7 +114,7 @@ def test_it_shrinks_as_exact_arithmetic_does(before: tuple[int, int], parts: tup
         rounded = min(max(math.floor(value + Fraction(1, 2)), 0), 255)
         is_near_a_half = abs(value % 1 - Fraction(1, 2)) < Fraction(1, 10**9)
         has_exact_weights = all(is_dyadic(weight) for weight in (*along_y[y], *along_x[x]))
-        assert shrunk[:, y, x].tolist() == [rounded] * 3 or (is_near_a_half and not has_exact_weights)
+        assert low[:, y, x].tolist() == [rounded] * 3 or (is_near_a_half and not has_exact_weights)
 
 
 # By MATLAB itself, as the tests of Octave's image package record what its imresize gave
@@ -140,9 +140,9 @@ HALVED_BY_MATLAB = [
 def test_it_halves_as_matlab_does() -> None:
     """Of 8-bit pictures MATLAB rounds after each axis, rows first; data sets are made of im2double, which does not."""
     samples = torch.tensor(SAMPLES, dtype=torch.uint8).expand(3, 8, 10)
-    axis_by_axis = shrink(shrink(samples, Size(4, 10), "matlab"), Size(4, 5), "matlab")
+    axis_by_axis = downscale(downscale(samples, Size(4, 10), "matlab"), Size(4, 5), "matlab")
     assert axis_by_axis[0].tolist() == HALVED_BY_MATLAB
-    at_once = shrink(samples, Size(4, 5), "matlab")
+    at_once = downscale(samples, Size(4, 5), "matlab")
     assert (at_once.int() - axis_by_axis.int()).abs().max() <= 1
 
 
@@ -159,24 +159,26 @@ def test_it_enlarges_as_matlab_does() -> None:
 def test_pillow_is_pillow(after: tuple[int, int]) -> None:
     original = picture(40, 55)
     image = Image.fromarray(original.permute(1, 2, 0).numpy()).resize(after[::-1], Image.Resampling.BICUBIC)
-    np.testing.assert_array_equal(shrink(original, Size(*after), "pillow").permute(1, 2, 0).numpy(), np.asarray(image))
+    np.testing.assert_array_equal(
+        downscale(original, Size(*after), "pillow").permute(1, 2, 0).numpy(), np.asarray(image)
+    )
 
 
 @pytest.mark.parametrize("kind", ["matlab", "pillow"])
 def test_away_from_the_edge_both_agree_but_for_rounding(kind: str) -> None:
     original = picture(60, 90)
-    shrunk = shrink(original, Size(20, 30), kind)  # type: ignore[arg-type]
-    assert (shrunk.dtype, shrunk.shape, shrunk.is_contiguous()) == (torch.uint8, (3, 20, 30), True)
-    other = shrink(original, Size(20, 30), "pillow" if kind == "matlab" else "matlab")
-    difference = (shrunk.int() - other.int()).abs()
+    low = downscale(original, Size(20, 30), kind)  # type: ignore[arg-type]
+    assert (low.dtype, low.shape, low.is_contiguous()) == (torch.uint8, (3, 20, 30), True)
+    other = downscale(original, Size(20, 30), "pillow" if kind == "matlab" else "matlab")
+    difference = (low.int() - other.int()).abs()
     assert difference[:, 2:-2, 2:-2].max() <= 1
     assert difference.max() > 1
-    assert torch.equal(shrink(original, Size(60, 90), kind), original)  # type: ignore[arg-type]
+    assert torch.equal(downscale(original, Size(60, 90), kind), original)  # type: ignore[arg-type]
 
 
 def test_other_ways_are_refused() -> None:
-    with pytest.raises(ValueError, match="no way of shrinking called 'nearest'"):
-        shrink(picture(8, 8), Size(4, 4), "nearest")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="invalid kind 'nearest'"):
+        downscale(picture(8, 8), Size(4, 4), "nearest")  # type: ignore[arg-type]
 
 
 @pytest.mark.gpu
@@ -184,9 +186,9 @@ def test_other_ways_are_refused() -> None:
 @pytest.mark.parametrize("kind", ["matlab", "pillow"])
 def test_a_gpu_gives_the_same_bytes(kind: str) -> None:
     original = picture(61, 83)
-    shrunk = shrink(original.cuda(), Size(17, 20), kind)  # type: ignore[arg-type]
-    assert shrunk.device.type == "cuda"
-    assert torch.equal(shrunk.cpu(), shrink(original, Size(17, 20), kind))  # type: ignore[arg-type]
+    low = downscale(original.cuda(), Size(17, 20), kind)  # type: ignore[arg-type]
+    assert low.device.type == "cuda"
+    assert torch.equal(low.cpu(), downscale(original, Size(17, 20), kind))  # type: ignore[arg-type]
 
 
 # The test sets of the papers, where they are at hand
@@ -218,7 +220,7 @@ def test_there_and_back(dataset: str, scale: int) -> None:
         low_size = (pixels.shape[1] // scale, pixels.shape[2] // scale)
         size = (low_size[0] * scale, low_size[1] * scale)
         original = pixels[:, : size[0], : size[1]]
-        low = shrink(original, Size(*low_size), "matlab")
+        low = downscale(original, Size(*low_size), "matlab")
         restored = (imresize(low.double(), Size(*size)).clamp(0, 255) + 0.5).floor()
         scores.append(psnr(luma(restored / 255), luma(original.double() / 255), scale))
     assert sum(scores) / len(scores) == pytest.approx(FLOOR[dataset, scale], abs=0.005)

@@ -253,7 +253,7 @@ def test_training_is_over_by_the_deadline_and_leaves_a_whole_run(
 ) -> None:
     entry, late = trained(ends)
     assert late < 0
-    outcome = {"soon": "by itself", "interrupted": "interrupted", "never": "killed: it did not save in time"}
+    outcome = {"soon": "by itself", "interrupted": "interrupted", "never": "killed because it did not save in time"}
     assert entry["ended"] == outcome[ends]
     assert "error" not in entry or ends == "never"
     assert entry["steps"] == len(entry["rows"]) > 10
@@ -373,7 +373,7 @@ def test_what_is_carried_stays_within_the_limit(
     (state / "state-1.safetensors").write_bytes(bytes((1 << 20) - others - first))
     assert sprint_prepare.main() == 0  # a larger state leaves room for fewer pictures
     assert sprint_prepare.size(carried) <= 1 << 20
-    assert "1 of those that are there have room" in capsys.readouterr().out
+    assert "1 of the existing ones kept" in capsys.readouterr().out
 
 
 # ---- the whole command ---------------------------------------------------------------------------------

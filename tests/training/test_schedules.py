@@ -92,3 +92,12 @@ def test_it_knows_when_a_rate_has_begun_to_fall() -> None:
     assert [schedule.rate(step) < 1 for step in range(10, 100)] == [schedule.falls_at(step) for step in range(10, 100)]
     cosine = Schedule.of(TrainConfig(schedule="cosine", steps=100, warmup=10))
     assert not any(cosine.falls_at(step) for step in range(100))
+
+
+@given(step=st.integers(20, 10**6), rate=st.floats(0.01, 1), more=st.integers(1, 10**4))
+def test_a_rate_that_falls_from_where_it_is_reaches_zero_at_the_new_end(step: int, rate: float, more: int) -> None:
+    schedule = Schedule.of(TrainConfig(minutes=5.0, warmup=10)).falling(20, 1.0, 10**6)
+    bent = schedule.falling(step, rate, step + more)
+    assert (bent.fall, bent.end) == (20, step + more)
+    found = [bent.rate(step + done) for done in range(more)]
+    assert found == pytest.approx([rate * (1 - done / more) for done in range(more)])

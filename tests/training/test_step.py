@@ -24,8 +24,8 @@ from gsrcli.resize import bicubic
 from gsrcli.runtime.devices import channels_last
 from gsrcli.size import Size
 from gsrcli.training.config import TrainConfig
-from gsrcli.training.crops import Crops, Pairs, Scales
 from gsrcli.training.dataset import PictureBank
+from gsrcli.training.patches import Pairs, PatchSampler, Scales
 from gsrcli.training.step import STAGES, Step
 
 CONFIG = TrainConfig(batch=4, groups=2, patch=8, warmup=0, ema=0.75, clip=1e6, device="cpu", precision="float32")
@@ -72,7 +72,7 @@ def batch(seed: int = 0, sizes: Sequence[tuple[int, int]] = SIZES, counts: Seque
     groups = []
     for count, size in zip(counts, sizes, strict=True):
         high = F.interpolate(torch.rand(count, 3, 5, 5, generator=generator), size, mode="bicubic").clamp(0, 1)
-        groups.append(Pairs(bicubic.shrink(high, Size(PATCH, PATCH)), high))
+        groups.append(Pairs(bicubic.downscale_rounded(high, Size(PATCH, PATCH)), high))
     return groups
 
 
@@ -350,12 +350,12 @@ def on_gpu(test: Any) -> Any:
     return pytest.mark.gpu(test)
 
 
-def stream(degradation: Any = "bicubic") -> Crops:
+def stream(degradation: Any = "bicubic") -> PatchSampler:
     """Batches of ever new scales, made on the GPU."""
     generator = torch.Generator().manual_seed(0)
     pictures = [torch.randint(256, (3, 90, 70), dtype=torch.uint8, generator=generator) for _ in range(2)]
     bank = PictureBank(pictures, torch.device("cuda"))
-    return Crops(bank, PATCH, Scales(1.1, 4.0, 8.0, 0.2, 0.2), 2, degradation, seed=1)
+    return PatchSampler(bank, PATCH, Scales(1.1, 4.0, 8.0, 0.2, 0.2), 2, degradation, seed=1)
 
 
 @on_gpu

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import math
 import shutil
@@ -29,8 +30,8 @@ from gsrcli.models import Model, build, config_of
 from gsrcli.size import Size
 from gsrcli.training import state as states
 from gsrcli.training.config import TrainConfig
-from gsrcli.training.crops import Crops, Pairs
 from gsrcli.training.muon import Muon
+from gsrcli.training.patches import Pairs, PatchSampler
 from gsrcli.training.state import RunState, read_state, write_state
 from gsrcli.training.trainer import Progress, Trainer, resumed, start_from, train
 from gsrcli.training.validation import mean_psnr_y
@@ -341,7 +342,7 @@ def test_a_finished_run_may_be_resumed_to_no_effect(finished: Finished, pictures
 
 def test_starting_over_an_existing_run_is_refused(finished: Finished, pictures: Path) -> None:
     before = (finished[0] / "state.json").read_bytes()
-    with pytest.raises(UsageError, match="holds a run already") as caught:
+    with pytest.raises(UsageError, match="already holds a run") as caught:
         run(finished[0], pictures)
     assert "--resume" in str(caught.value.hint)
     assert (finished[0] / "state.json").read_bytes() == before
@@ -351,7 +352,7 @@ def test_a_run_that_another_process_trains_is_refused(finished: Finished, pictur
     told: list[UsageError] = []
 
     def report(progress: Progress) -> None:
-        with pytest.raises(UsageError, match="another process trains") as caught:
+        with pytest.raises(UsageError, match="another process is training") as caught:
             train(SHORT, pictures, tmp_path, lambda progress: None, resume=progress.step > 3)
         told.append(caught.value)
 
@@ -385,7 +386,7 @@ def test_a_run_made_longer_keeps_the_weights_it_had(pictures: Path, tmp_path: Pa
     """It goes back to where its rate began to fall, and may end, by time, before it is as far as it was."""
     run(tmp_path, pictures)
     ended = (tmp_path / "weights.safetensors").read_bytes()
-    with pytest.warns(UserWarning, match="made longer"):
+    with pytest.warns(UserWarning, match="to make the run longer"):
         run(tmp_path, pictures, resumed(tmp_path, {"minutes": 0.001}), resume=True)
     assert state(tmp_path).facts["step"] < SHORT.steps
     assert (tmp_path / "weights-6.safetensors").read_bytes() == ended
@@ -395,19 +396,19 @@ def test_a_run_made_longer_keeps_the_weights_it_had(pictures: Path, tmp_path: Pa
 def test_a_run_whose_weights_were_taken_away_can_be_made_longer(pictures: Path, tmp_path: Path) -> None:
     run(tmp_path, pictures)
     (tmp_path / "weights.safetensors").unlink()
-    with pytest.warns(UserWarning, match="made longer"):
+    with pytest.warns(UserWarning, match="to make the run longer"):
         run(tmp_path, pictures, resumed(tmp_path, {"steps": 8}), resume=True)
     assert (tmp_path / "weights.safetensors").exists()
 
 
 def test_pictures_to_validate_on_are_not_trained_on(pictures: Path, tmp_path: Path) -> None:
-    with pytest.warns(UserWarning, match="left out because they are validated on: 1"):
+    with pytest.warns(UserWarning, match="left out of training because they are for validation: 1"):
         train(SHORT, pictures, tmp_path / "run", lambda progress: None, validate_on=pictures / "deeper")
     facts = state(tmp_path / "run").facts["pictures"]
     assert (facts["trained_on"], facts["validated_on"]) == (3, 1)
     (tmp_path / "linked").symlink_to(pictures)
     with (
-        pytest.warns(UserWarning, match="validated on: 4"),
+        pytest.warns(UserWarning, match="for validation: 4"),
         pytest.raises(PictureError, match="no pictures to train on"),
     ):
         train(SHORT, tmp_path / "linked", tmp_path / "other", lambda progress: None, validate_on=pictures)
@@ -436,7 +437,7 @@ def test_a_run_that_goes_on_with_other_pictures_says_so(pictures: Path, tmp_path
     shutil.copytree(pictures, tmp_path / "pictures")
     interrupted(tmp_path / "run", tmp_path / "pictures", 3)
     shutil.copy(tmp_path / "pictures" / "a.png", tmp_path / "pictures" / "z.png")
-    with pytest.warns(UserWarning, match="are not those"):
+    with pytest.warns(UserWarning, match="the pictures differ"):
         run(tmp_path / "run", tmp_path / "pictures", resume=True)
 
 
@@ -461,7 +462,7 @@ def test_a_state_whose_index_is_in_place_survives_what_comes_after(
 
 def test_a_model_of_another_kind_is_no_beginning(pictures: Path, tmp_path: Path) -> None:
     other = build("gaussiansr-edsr", {"blocks": 1, "width": 16})
-    with pytest.raises(ModelError, match="is no gsasr-lite"):
+    with pytest.raises(ModelError, match="cannot start gsasr-lite from a"):
         train(SHORT, pictures, tmp_path, lambda progress: None, start=other)
 
 
@@ -540,7 +541,7 @@ def test_a_finished_run_made_longer_goes_on_from_its_plateau(
     long = dataclasses.replace(SHORT, steps=10)
     undisturbed = run(tmp_path / "undisturbed", pictures, long)
     run(tmp_path / "longer", pictures)
-    with pytest.warns(UserWarning, match="goes on from step 3, where its rate began to fall"):
+    with pytest.warns(UserWarning, match="continues from step 3, where its rate began to decay"):
         told = run(tmp_path / "longer", pictures, resumed(tmp_path / "longer", {"steps": 10}), resume=True)
     assert [(p.step, p.loss, p.learning_rate) for p in told] == [
         (p.step, p.loss, p.learning_rate) for p in undisturbed[3:]
@@ -580,7 +581,7 @@ def test_a_run_ended_early_lets_its_rate_fall_from_where_it_is(pictures: Path, t
 
 def test_a_run_cannot_end_before_the_step_that_it_has_reached(pictures: Path, tmp_path: Path) -> None:
     interrupted(tmp_path, pictures, 5, config=dataclasses.replace(SHORT, steps=1000))
-    with pytest.raises(UsageError, match="has taken 5 steps"):
+    with pytest.raises(UsageError, match="has already taken 5 steps"):
         run(tmp_path, pictures, resumed(tmp_path, {"steps": 5}), resume=True)
 
 
@@ -616,9 +617,39 @@ def test_a_run_ends_by_time_with_its_rate_fallen(
         warnings.simplefilter("error")
         assert run(tmp_path, pictures, resumed(tmp_path, {}), resume=True) == []
     plateau = state(tmp_path, "plateau").facts["step"]
-    with pytest.warns(UserWarning, match=f"goes on from step {plateau}, where its rate began to fall"):
+    with pytest.warns(UserWarning, match=f"continues from step {plateau}, where its rate began to decay"):
         again = run(tmp_path, pictures, resumed(tmp_path, {"minutes": 1.5 / 60}), resume=True)
     assert again[0].step == plateau + 1
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "pause"),
+    [(5.0, 0.5, 0.0), (0.5, 5.0, 0.0), (0.5, 0.5, 25.0)],
+    ids=["speeding up", "slowing down", "paused"],
+)
+def test_a_run_that_ends_by_time_uses_it_whatever_its_pace_was_before(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: float, after: float, pause: float
+) -> None:
+    """57 seconds to train and half of them to let the rate fall, of a clock that only steps move."""
+    now = [0.0]
+    take_step = Trainer.take_step
+
+    def take_timed(self: Trainer) -> None:
+        take_step(self)
+        first = now[0] < 25
+        now[0] += before if first else after
+        if first and now[0] >= 25:  # the last step before the rate falls
+            now[0] += pause
+
+    monkeypatch.setattr("gsrcli.training.trainer.time.monotonic", lambda: now[0])
+    monkeypatch.setattr(Trainer, "take_step", take_timed)
+    timed = dataclasses.replace(SHORT, minutes=1, steps=10**6, validate_every=10**6, save_every=10**6)
+    told = run(tmp_path, pictures, timed)
+    assert 57 <= told[-1].seconds < 57 + after
+    falling = [(q.learning_rate, p.seconds) for p, q in itertools.pairwise(told) if p.seconds > 28.5]
+    assert [rate for rate, _ in falling] == pytest.approx([1e-3 * (57 - seconds) / 28.5 for _, seconds in falling])
+    assert told[-1].learning_rate <= 1e-3 * after / 28.5 * 1.01
+    assert told[-1].steps == told[-1].step == state(tmp_path).facts["step"]
 
 
 def test_a_run_that_ends_by_time_may_be_interrupted_while_its_rate_falls(
@@ -643,7 +674,8 @@ def test_a_run_that_ends_by_time_may_be_interrupted_while_its_rate_falls(
     assert more[0].step == stopped.step + 1
     assert more[0].learning_rate < stopped.learning_rate
     assert more[-1].step == stopped.steps
-    assert more[-1].learning_rate == pytest.approx(1e-3 / (stopped.steps - state(tmp_path, "plateau").facts["step"]))
+    rates = [p.learning_rate for p in more]
+    assert rates == pytest.approx([rates[0] * (1 - step / len(rates)) for step in range(len(rates))])
 
 
 # ---- real processes ------------------------------------------------------------------------------------
@@ -724,7 +756,7 @@ def test_a_signal_saves_and_ends_the_run(
     assert process.returncode == 130
     assert output == ""
     assert f"interrupted; the run is saved in {tmp_path}" in errors
-    assert "go on with --resume" in errors
+    assert "continue it with --resume" in errors
     assert "Traceback" not in errors
     step = state(tmp_path).facts["step"]
     assert step >= 20
@@ -784,7 +816,7 @@ def test_partial_takes_what_fits_into_a_larger_network(pictures: Path, tmp_path:
     small = build("gsasr-lite", {**TINY, "blocks": 1, "head_width": 24})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("gsrcli.training.trainer.build", lambda name: build(name, {**TINY, "blocks": 3}))
-        with pytest.warns(UserWarning, match=r"(\d+) of (\d+) tensors are taken over, (\d+) begin afresh") as caught:
+        with pytest.warns(UserWarning, match=r"(\d+) of (\d+) tensors loaded, (\d+) newly initialised") as caught:
             grown = start_from(SHORT, small, "gsasr-lite", partial=True)
         torch.manual_seed(SHORT.seed)
         fresh = build("gsasr-lite", {**TINY, "blocks": 3}).state_dict()
@@ -794,7 +826,7 @@ def test_partial_takes_what_fits_into_a_larger_network(pictures: Path, tmp_path:
     assert {"trunk.2.first.weight", "head.weight", "expand.weight"}.isdisjoint(taken)
     for key, tensor in after.items():
         assert torch.equal(tensor, (before if key in taken else fresh)[key]), key
-    told = f"{len(taken)} of {len(after)} tensors are taken over, {len(after) - len(taken)} begin afresh"
+    told = f"{len(taken)} of {len(after)} tensors loaded, {len(after) - len(taken)} newly initialised"
     assert str(caught[0].message) == told
 
 
@@ -812,7 +844,7 @@ def test_partial_takes_an_encoder_from_another_model(gsr: Gsr, pictures: Path, t
         config = dataclasses.replace(SHORT, model="gaussiansr-edsr")
         with pytest.raises(ModelError, match="not of gaussiansr-edsr"):
             start_from(config, model, "gaussiansr-edsr-released", partial=False)
-        with pytest.warns(UserWarning, match="0 begin afresh"):
+        with pytest.warns(UserWarning, match="0 newly initialised"):
             taken = start_from(config, model, "gaussiansr-edsr-released", partial=True)
     assert_same(taken.state_dict(), model.state_dict())
 
@@ -820,10 +852,10 @@ def test_partial_takes_an_encoder_from_another_model(gsr: Gsr, pictures: Path, t
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--resume", "--from", "gsasr-lite"], "--resume goes on with a run's own weights"),
-        (["--resume", "--profile"], "--resume goes on with a run's own weights"),
+        (["--resume", "--from", "gsasr-lite"], "--resume cannot be combined with --from or --profile"),
+        (["--resume", "--profile"], "--resume cannot be combined with --from or --profile"),
         (["--partial"], "--partial needs --from"),
-        (["--profile", "--from", "gsasr-lite"], "--profile keeps no weights and needs none"),
+        (["--profile", "--from", "gsasr-lite"], "--profile cannot be combined with --from"),
         (["--from", "gone.safetensors"], "no such checkpoint: gone.safetensors"),
     ],
     ids=str,
@@ -856,9 +888,9 @@ def test_pictures_that_cannot_be_used_are_told_and_the_rest_trained_on(
     result = gsr("train", folder, "--run", tmp_path / "run", *_options(SHORT))
     assert result.exit_code == 0, result.output
     told = [line for line in result.stderr.splitlines() if line.startswith("warning: ")]
-    assert "warning: pictures left out because a side is below 64 pixels: 3" in told
+    assert "warning: pictures left out because a side is shorter than 64 pixels: 3" in told
     for name in ("damaged.png", "text.jpg", "animated.webp"):
-        assert sum(f"{folder / name} is left out: " in line for line in told) == 1
+        assert sum(f"left out {folder / name}: " in line for line in told) == 1
     assert len(told) == len({*told})
     assert load_model(tmp_path / "run" / "weights.safetensors").device.type == "cpu"
 
@@ -871,7 +903,7 @@ def test_pictures_are_loaded_without_a_warning(pictures: Path, tmp_path: Path) -
             trainer = Trainer(SHORT, pictures, None, resume=False)
     finally:
         torch.set_warn_always(False)
-    assert (len(trainer.crops.bank), len(trainer.held_out)) == (3, 1)
+    assert (len(trainer.sampler.bank), len(trainer.held_out)) == (3, 1)
 
 
 def test_pictures_held_out_are_spread_over_the_folder_and_not_trained_on(tmp_path: Path) -> None:
@@ -879,7 +911,7 @@ def test_pictures_held_out_are_spread_over_the_folder_and_not_trained_on(tmp_pat
         Image.new("RGB", (64, 64), (value, value, value)).save(tmp_path / f"{value}.png")
     trainer = Trainer(dataclasses.replace(SHORT, held_out=3), tmp_path, None, resume=False)
     assert [int(picture[0, 0, 0]) for picture in trainer.held_out] == [0, 3, 6]
-    bank = trainer.crops.bank
+    bank = trainer.sampler.bank
     pixels = bank.crop(
         bank.send(bank.starts), *(torch.ones(len(bank), dtype=torch.int64) for _ in range(2)), Size(1, 1)
     )
@@ -887,7 +919,7 @@ def test_pictures_held_out_are_spread_over_the_folder_and_not_trained_on(tmp_pat
 
 
 def test_too_few_pictures(pictures: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="4 pictures are too few to hold out 4") as caught:
+    with pytest.raises(UsageError, match="cannot hold out 4 of 4 pictures") as caught:
         run(tmp_path / "run", pictures, dataclasses.replace(SHORT, held_out=4))
     assert "--held-out" in str(caught.value.hint)
     assert not (tmp_path / "run").exists()
@@ -895,7 +927,7 @@ def test_too_few_pictures(pictures: Path, tmp_path: Path) -> None:
 
 def test_pictures_that_are_all_too_small(pictures: Path, tmp_path: Path) -> None:
     with (
-        pytest.warns(UserWarning, match="below 192 pixels: 4"),
+        pytest.warns(UserWarning, match="shorter than 192 pixels: 4"),
         pytest.raises(PictureError, match="no pictures to train on") as caught,
     ):
         run(tmp_path / "run", pictures, dataclasses.replace(SHORT, patch=48))
@@ -916,7 +948,7 @@ def test_a_folder_named_like_a_picture_is_passed_by(pictures: Path, tmp_path: Pa
 
 
 def test_the_patch_must_suit_the_network(pictures: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="the patch of gsasr-edsr must be a multiple of 12"):
+    with pytest.raises(UsageError, match="--patch must be a multiple of 12 for gsasr-edsr"):
         run(tmp_path / "run", pictures, dataclasses.replace(SHORT, model="gsasr-edsr"))
 
 
@@ -950,19 +982,19 @@ def test_it_learns_a_picture_by_heart(tmp_path: Path, optimizer: Any) -> None:
 def test_a_run_that_diverges_stops_and_its_last_good_state_can_be_resumed(
     finished: Finished, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    batch = Crops.batch
+    batch = PatchSampler.batch
 
-    def spoilt(self: Crops, step: int, size: int) -> list[Pairs]:
+    def spoilt(self: PatchSampler, step: int, size: int) -> list[Pairs]:
         groups = batch(self, step, size)
         if step == 4:
             getattr(groups[1], what)[0, 0, 5, 5] = torch.nan
         return groups
 
     with monkeypatch.context() as patch:
-        patch.setattr(Crops, "batch", spoilt)
+        patch.setattr(PatchSampler, "batch", spoilt)
         with pytest.raises(GsrError, match="training diverged by step 5") as caught:
             run(tmp_path, pictures, dataclasses.replace(SHORT, save_every=2))
-    assert "by --resume, with a lower --learning-rate" in str(caught.value.hint)
+    assert "with --resume and a lower --learning-rate" in str(caught.value.hint)
     assert state(tmp_path).facts["step"] == 4
     assert all(bool(tensor.isfinite().all()) for tensor in state(tmp_path).tensors.values())
     assert all(bool(t.isfinite().all()) for t in load_model(tmp_path / "weights.safetensors").state_dict().values())
@@ -1035,7 +1067,7 @@ def test_a_state_of_another_version_or_network_is_no_bug(gsr: Gsr, pictures: Pat
     index = json.loads((tmp_path / "state.json").read_text())
     command = ("train", pictures, "--run", tmp_path, "--resume")
     (tmp_path / "state.json").write_text(json.dumps({**index, "config": {**index["config"], "colour": 3}}))
-    _fails(gsr(*command), 1, "is another version's")
+    _fails(gsr(*command), 1, "was made by another version")
     (tmp_path / "state.json").write_text(json.dumps({**index, "model": {**index["model"], "width": 12}}))
     _fails(gsr(*command), 1, "does not fit its run")
 
@@ -1211,9 +1243,9 @@ def test_the_command_trains(gsr: Gsr, pictures: Path, tmp_path: Path, finished: 
     assert result.exit_code == 0, result.output
     assert result.stdout == f"{tmp_path / 'weights.safetensors'}\n"
     first, *others = result.stderr.splitlines()
-    assert first == "pictures: 3 (0.0432 MP), validated on: 1"
+    assert first == "training set: 3 pictures (0.0432 MP), validation set: 1"
     assert [line.split(":")[0] for line in others] == ["step 3", "step 6"]
-    assert "held-out PSNR ×2 " in result.stderr
+    assert "validation PSNR ×2 " in result.stderr
     assert_same_state(tmp_path, finished[0])
 
 

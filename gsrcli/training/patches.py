@@ -1,7 +1,7 @@
-"""Training pairs: a batch of random crops, all made at once on the device, and what each is shrunk to.
+"""Training pairs: batches of random patches, cropped and downscaled together on the device.
 
-What is cropped is drawn on the host, by step: the same on every device, and the same whether a run was interrupted or
-not. The device does the rest, and the host waits for none of it.
+The host draws which patches to crop from the seed and the step alone, so they are the same on every device and in a
+resumed run. The device does the rest, and the host does not wait for it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gsrcli.size import Size
 from gsrcli.training.config import Degradation
 from gsrcli.training.dataset import PictureBank
 
-__all__ = ["Crops", "Pairs", "Scales"]
+__all__ = ["Pairs", "PatchSampler", "Scales"]
 
 _GOLDEN = (math.sqrt(5) - 1) / 2
 
@@ -29,8 +29,8 @@ class Pairs:
     """Training examples of one size.
 
     Attributes:
-        low: ``(B, 3, p, p)`` in [0, 1], in steps of 1/255 as files are.
-        high: ``(B, 3, H, W)`` in [0, 1], what ``low`` was made from.
+        low: ``(B, 3, p, p)`` in [0, 1], multiples of 1/255 as in files.
+        high: ``(B, 3, H, W)`` in [0, 1], from which ``low`` was made.
     """
 
     low: Tensor
@@ -38,15 +38,15 @@ class Pairs:
 
     @property
     def scale(self) -> tuple[float, float]:
-        """The enlargement along y and x that leads back."""
+        """The factors along y and x by which ``low`` must be upscaled to the size of ``high``."""
         return self.high.shape[2] / self.low.shape[2], self.high.shape[3] / self.low.shape[3]
 
 
 @dataclass(frozen=True)
 class Scales:
-    """The distribution scales are drawn from: uniform on [low, high], a share of them on [high, far] instead.
+    """The distribution of scales: uniform on [low, high], except for a share ``far_share`` on [high, far].
 
-    A share ``unequal`` of them has an x scale drawn apart from the y scale.
+    A share ``unequal`` of the pairs has an x scale drawn independently of the y scale.
     """
 
     low: float
@@ -55,32 +55,32 @@ class Scales:
     far_share: float
     unequal: float
 
-    def at(self, place: float, generator: np.random.Generator) -> tuple[float, float]:
-        """The pair (y, x) of scales at a place in [0, 1) of the distribution; the generator draws an x scale apart."""
-        y = self._one(place)
-        apart = generator.random(2)
-        return y, self._one(float(apart[1])) if apart[0] < self.unequal else y
+    def at(self, quantile: float, generator: np.random.Generator) -> tuple[float, float]:
+        """Return the scales (y, x) at a quantile in [0, 1) of the distribution; an independent x scale is random."""
+        y = self._one(quantile)
+        chance, other = generator.random(2)
+        return y, self._one(float(other)) if chance < self.unequal else y
 
-    def _one(self, place: float) -> float:
-        if place < self.far_share:
-            return self.high + (self.far - self.high) * place / self.far_share
-        return self.low + (self.high - self.low) * (place - self.far_share) / (1 - self.far_share)
+    def _one(self, quantile: float) -> float:
+        if quantile < self.far_share:
+            return self.high + (self.far - self.high) * quantile / self.far_share
+        return self.low + (self.high - self.low) * (quantile - self.far_share) / (1 - self.far_share)
 
 
-class Crops:
-    """An endless, repeatable stream of batches: what a step sees depends on the seed and the step alone.
+class PatchSampler:
+    """Random batches of patches that depend on the seed and the step alone.
 
-    Of two random crops the one with more detail is taken: much of any photograph is flat, and teaches nothing. Places
-    in the distribution of scales follow the golden ratio, so that few steps in a row cover all of it.
+    Each patch is the more detailed of two candidates, because much of any photograph is flat and teaches nothing.
+    Quantiles of the scales follow the golden ratio, so that a few consecutive steps cover the whole distribution.
 
     Args:
-        bank: the pictures.
-        patch: side of the LR crops, in pixels.
-        scales: how much larger the HR crops are.
-        groups: how many scales a batch has, each that of an equal part of it.
-        reduce: pictures are reduced by up to this factor before they are cropped, as far as their sizes allow.
-        degradation: how HR crops are made small.
-        seed: of the stream.
+        bank: training pictures.
+        patch: side of the LR patches, in pixels.
+        scales: distribution of the scales between LR and HR patches.
+        groups: number of scales in a batch, each used for an equal part of it.
+        degradation: how LR patches are made from HR patches.
+        seed: random seed.
+        reduce: largest factor to downscale pictures by before cropping, as far as the smallest allows.
     """
 
     def __init__(
@@ -102,13 +102,13 @@ class Crops:
         self.reduce = reduce
 
     def batch(self, step: int, size: int) -> list[Pairs]:
-        """The groups of a step's batch, of ``size`` pairs together."""
+        """Return the groups of a step's batch, which have ``size`` pairs together."""
         generator = np.random.Generator(np.random.Philox(key=[self.seed, step]))
         offset = np.random.Generator(np.random.Philox(key=[self.seed, 2**63])).random()
         groups = []
         for group in range(self.groups):
-            place = (offset + _GOLDEN * (step * self.groups + group)) % 1.0
-            scale = self.scales.at(place, generator)
+            quantile = (offset + _GOLDEN * (step * self.groups + group)) % 1.0
+            scale = self.scales.at(quantile, generator)
             groups.append(self._pairs(scale, size // self.groups, generator))
         return groups
 
@@ -118,14 +118,14 @@ class Crops:
         first, down, right = map(self.bank.send, self._places(read, count, generator))
         high = self.bank.crop(first, down, right, read)
         if read != size:
-            high = bicubic.shrink(high, size)
+            high = bicubic.downscale_rounded(high, size)
         low_size = Size(self.patch, self.patch)
         if self.degradation == "photo":
             return Pairs(photo.degrade(high, low_size, int(generator.integers(2**32))), high)
-        return Pairs(bicubic.shrink(high, low_size), high)
+        return Pairs(bicubic.downscale_rounded(high, low_size), high)
 
     def _read_size(self, size: Size, generator: np.random.Generator) -> Size:
-        """The size of the crops to read for HR crops of a size, which they are reduced to."""
+        """Return the size to crop, before downscaling, for HR patches of a size."""
         if self.reduce == 1:
             return size
         largest = max(1.0, min(self.reduce, self.bank.shortest_side / max(size)))
@@ -135,11 +135,11 @@ class Crops:
     def _places(
         self, size: Size, count: int, generator: np.random.Generator
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """Where crops begin in the bank, and the steps down and right: each has one of the square's symmetries."""
+        """Draw where patches begin in the bank, and the steps down and right, which flip and turn each at random."""
         bank = self.bank
         picture = generator.integers(len(bank), size=(2, count))
         turned, flipped, mirrored = generator.integers(2, size=(3, 1, count)).astype(bool)
-        height, width = (np.where(turned, *sides) for sides in (size.transposed, size))  # as it lies in the picture
+        height, width = (np.where(turned, *sides) for sides in (size.transposed, size))  # before turning
         top, left = (
             (generator.random((2, count)) * (sides[picture] - side + 1)).astype(np.int64)
             for sides, side in ((bank.heights, height), (bank.widths, width))

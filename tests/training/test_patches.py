@@ -1,4 +1,4 @@
-"""Training pictures and crops of them: found, decoded, read from one block of pixels, drawn and made small."""
+"""Training pictures and patches: finding, decoding, cropping from one block of pixels, and downscaling."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from torch import Tensor
 from gsrcli.errors import PictureError
 from gsrcli.resize import bicubic
 from gsrcli.size import Size
-from gsrcli.training.crops import Crops, Pairs, Scales
 from gsrcli.training.dataset import PictureBank, find_pictures, load_pictures
+from gsrcli.training.patches import Pairs, PatchSampler, Scales
 
 CPU = torch.device("cpu")
 SCALES = Scales(low=1.1, high=4.0, far=8.0, far_share=0.2, unequal=0.25)
@@ -38,9 +38,9 @@ def noise(height: int, width: int, seed: int = 0) -> Tensor:
 
 def crops(
     *pictures: Tensor, patch: int = 8, scales: Scales = SCALES, groups: int = 2, seed: int = 3, photo: bool = False
-) -> Crops:
+) -> PatchSampler:
     bank = PictureBank(pictures or (ruler(90, 120, 0), ruler(130, 75, 1)), CPU)
-    return Crops(bank, patch, scales, groups, "photo" if photo else "bicubic", seed)
+    return PatchSampler(bank, patch, scales, groups, "photo" if photo else "bicubic", seed)
 
 
 def constant(scale: float) -> Scales:
@@ -249,7 +249,7 @@ def test_crops_lie_everywhere_up_to_the_edges() -> None:
 def test_crops_lie_inside_their_pictures_whatever_the_sizes(
     sides: list[tuple[int, int]], patch: int, scales: tuple[float, float], step: int
 ) -> None:
-    """Crops as large as the smallest picture's shorter side, and smaller ones."""
+    """PatchSampler as large as the smallest picture's shorter side, and smaller ones."""
     fitting = min(min(pair) for pair in sides) / patch
     if fitting < 1:
         return
@@ -273,7 +273,7 @@ def test_low_is_each_crop_shrunk_by_itself() -> None:
         for pairs in stream.batch(step, 16):
             torch.testing.assert_close(pairs.low * 255, (pairs.low * 255).round(), atol=1e-4, rtol=0)
             assert 0 <= pairs.low.min() <= pairs.low.max() <= 1
-            alone = torch.cat([bicubic.shrink(high[None].contiguous(), Size(12, 12)) for high in pairs.high])
+            alone = torch.cat([bicubic.downscale_rounded(high[None].contiguous(), Size(12, 12)) for high in pairs.high])
             apart = ((pairs.low - alone) * 255).round().abs()
             assert apart.max() <= 1
             different += int((apart > 0).sum())
@@ -284,12 +284,12 @@ def test_low_is_each_crop_shrunk_by_itself() -> None:
 def test_reduced_pictures_are_cropped_as_ever() -> None:
     """The ruler's columns and rows grow by the factor from pixel to pixel, which tells how much it was reduced by."""
     bank = PictureBank([ruler(200, 240)], CPU)
-    stream = Crops(bank, 16, constant(2.0), 1, "bicubic", 0, reduce=3.0)
+    stream = PatchSampler(bank, 16, constant(2.0), 1, "bicubic", 0, reduce=3.0)
     factors = []
     for step in range(60):
         (pairs,) = stream.batch(step, 2)
         assert pairs.high.shape == (2, 3, 32, 32)
-        assert torch.equal(pairs.low, bicubic.shrink(pairs.high, Size(16, 16)))
+        assert torch.equal(pairs.low, bicubic.downscale_rounded(pairs.high, Size(16, 16)))
         inner = (pairs.high * 255)[:, :2, 4:-4, 4:-4]
         steps = [inner.diff(dim=dim).abs().mean((2, 3)).max(1).values for dim in (2, 3)]
         factors += torch.stack(steps).mean(0).tolist()
@@ -300,7 +300,7 @@ def test_reduced_pictures_are_cropped_as_ever() -> None:
 
 def test_pictures_are_reduced_no_further_than_they_are_large() -> None:
     bank = PictureBank([ruler(200, 240), ruler(40, 50, 1)], CPU)
-    stream = Crops(bank, 16, constant(2.0), 1, "bicubic", 0, reduce=100.0)
+    stream = PatchSampler(bank, 16, constant(2.0), 1, "bicubic", 0, reduce=100.0)
     assert all(stream.batch(step, 2)[0].high.shape == (2, 3, 32, 32) for step in range(40))
 
 
@@ -399,7 +399,7 @@ def test_a_folder_without_pictures_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(PictureError, match="no pictures found"):
         find_pictures(tmp_path)
     for missing in (tmp_path / "missing", tmp_path / "notes.txt"):
-        with pytest.raises(PictureError, match="there is no folder"):
+        with pytest.raises(PictureError, match="folder not found"):
             find_pictures(missing)
 
 
