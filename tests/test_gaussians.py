@@ -15,7 +15,7 @@ _FIELDS = ("centre", "sigma", "rho", "value")
 
 
 def _assert_equal(actual: Gaussians, *expected: torch.Tensor) -> None:
-    """The four tensors, bit for bit and of the same type."""
+    """Check that the four tensors are the same, bit for bit and in type."""
     for name, tensor in zip(_FIELDS, expected, strict=True):
         torch.testing.assert_close(getattr(actual, name), tensor, rtol=0, atol=0, msg=name)
 
@@ -30,7 +30,7 @@ def test_its_tensors_are_the_four_in_order() -> None:
 
 
 def _numbered(side: int) -> Gaussians:
-    """One Gaussian at the middle of each LR pixel, row by row; its value is its number."""
+    """Make one Gaussian at the middle of each LR pixel, row by row, whose value is its number."""
     y, x = torch.meshgrid(torch.arange(side) + 0.5, torch.arange(side) + 0.5, indexing="ij")
     centre = torch.stack((x.flatten(), y.flatten()), -1)[None]
     number = torch.arange(side * side).float()[None]
@@ -59,7 +59,7 @@ def test_a_field_lies_on_one_device() -> None:
         Gaussians(torch.zeros(1, 3, 2, device="meta"), torch.ones(1, 3, 2), torch.zeros(1, 3), torch.zeros(1, 3, 1))
 
 
-def test_it_tells_its_sizes() -> None:
+def test_it_knows_its_sizes() -> None:
     field = random_field(count=7, channels=5, batch=3)
     assert (len(field), field.batch, field.channels) == (7, 3, 5)
     assert (field.dtype, field.device.type) == (torch.float32, "cpu")
@@ -70,12 +70,12 @@ def test_shift_moves_x_then_y_and_nothing_else() -> None:
     _assert_equal(field.shift(3.0, -5.0), field.centre + torch.tensor([3.0, -5.0]), *_tensors(field)[1:])
 
 
-# ---- as pixels see it -----------------------------------------------------------------------------------
+# ---- seen through a footprint -----------------------------------------------------------------------------------
 
 
 def _looked_at(field: Gaussians, footprint: tuple[float, float]) -> tuple[Array, Array]:
-    """4x4 LR pixels of a field as plain sums over a finer grid convolve it, and as the method has it: (B, C, H, W)."""
-    fine = 48  # points to a side of an LR pixel: two to the least deviation of a needle
+    """Return 4x4 LR pixels of a field, (B, C, H, W), convolved by plain sums over a finer grid, and by the method."""
+    fine = 48  # points per side of an LR pixel: two per standard deviation of the thinnest needle
     around = int(8 * max(footprint) * fine)
     side, scale = 4 * fine, (float(fine), float(fine))
     there, here = np.arange(side + 2 * around) - around, np.arange(side)[:, None]
@@ -89,7 +89,7 @@ def _looked_at(field: Gaussians, footprint: tuple[float, float]) -> tuple[Array,
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("footprint", [(0.3, 0.3), (0.1, 0.4), (0.35, 0.06)])
-def test_what_is_seen_through_a_footprint_is_the_convolution_with_it(footprint: tuple[float, float], seed: int) -> None:
+def test_seeing_through_a_footprint_is_convolving_with_it(footprint: tuple[float, float], seed: int) -> None:
     field = random_field(12, extent=(4, 4), sigma=(0.15, 1.0), rho=0.95, seed=seed).to(dtype=torch.float64)
     summed, seen = _looked_at(field, footprint)
     assert abs(summed).max() > 0.1
@@ -122,7 +122,7 @@ def test_each_field_of_a_batch_can_have_its_own_footprint() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_points_see_the_field_itself(dtype: torch.dtype) -> None:
-    """Bit for bit."""
+    """They give the same field, bit for bit."""
     field = random_field(500, batch=2, sigma=(0.01, 9.0), rho=0.999).to(dtype=dtype)
     _assert_equal(field.seen_through((0.0, 0.0)), *_tensors(field))
     nothing = torch.zeros(2, 1, dtype=dtype)
@@ -130,7 +130,7 @@ def test_points_see_the_field_itself(dtype: torch.dtype) -> None:
 
 
 def test_smaller_and_smaller_pixels_see_the_field_itself_in_the_end() -> None:
-    """The difference falls with the square of their size."""
+    """The difference falls with the square of the pixels' size."""
     field = random_field(sigma=(0.3, 1.0)).to(dtype=torch.float64)
 
     def difference(scale: float) -> float:
@@ -145,15 +145,15 @@ def test_smaller_and_smaller_pixels_see_the_field_itself_in_the_end() -> None:
 
 @pytest.mark.parametrize("footprint", [(0.3, 0.3), (0.05, 0.3)])
 @pytest.mark.parametrize("rho", [0.95, -0.95, 0.2])
-def test_what_a_gaussian_weighs_in_all_is_kept(footprint: tuple[float, float], rho: float) -> None:
-    """By sums over a fine grid that holds all of it."""
+def test_the_total_weight_of_a_gaussian_is_kept(footprint: tuple[float, float], rho: float) -> None:
+    """Compare sums over a fine grid that contains the whole Gaussian."""
     field = single((4.0, 4.0), (0.2, 0.45), rho, (1.0, -2.0)).to(dtype=torch.float64)
     before, after = (draw(one, (320, 320), (40.0, 40.0)).sum((2, 3)) for one in (field, field.seen_through(footprint)))
     np.testing.assert_allclose(after, before, rtol=1e-9)
     assert abs(before).min() > 40**2 * 0.1
 
 
-def test_what_is_seen_can_be_differentiated() -> None:
+def test_seeing_through_a_footprint_is_differentiable() -> None:
     field = random_field(6, batch=2, rho=0.95).to(dtype=torch.float64)
     leaves = tuple(tensor.clone().requires_grad_() for tensor in _tensors(field))
     assert torch.autograd.gradcheck(lambda *tensors: Gaussians(*tensors).seen_through((0.1, 0.3)).tensors, leaves)
@@ -161,11 +161,11 @@ def test_what_is_seen_can_be_differentiated() -> None:
     assert torch.autograd.gradcheck(lambda *tensors: Gaussians(*tensors).seen_through(footprint).tensors, leaves)
 
 
-def test_a_field_of_nothing_is_seen_as_nothing() -> None:
+def test_an_empty_field_stays_empty() -> None:
     assert len(random_field(0, batch=2).seen_through((torch.ones(2, 1), 0.3))) == 0
 
 
-# ---- parts of it ----------------------------------------------------------------------------------------
+# ---- parts of a field ----------------------------------------------------------------------------------------
 
 
 def test_crop_takes_the_left_and_top_edge_but_not_the_right_and_bottom_one() -> None:

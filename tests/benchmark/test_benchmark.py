@@ -1,4 +1,4 @@
-"""``gsr bench``: that what it counts and times is what it says, and what it tells."""
+"""``gsr bench``: its counts and times are correct, and its reports complete."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ Process = Callable[..., "subprocess.Popen[str]"]
 
 SETTING = Setting("pipeline", torch.device("cpu"), "float32", 2, 48, None, Ceilings("float32", 1e11, 1e10, None))
 SMALL_GSASR = {"width": 12, "heads": 2, "self_blocks": 1, "self_layers": 1}
-TINY_FLOP = 2 * (3 * 9 * 8 + 2 * 8 * 9 * 8 + 8 * 16 + 16 * 32)  # a pixel, by checkpoints.TINY's layers
+TINY_FLOP = 2 * (3 * 9 * 8 + 2 * 8 * 9 * 8 + 8 * 16 + 16 * 32)  # per pixel, by checkpoints.TINY's layers
 
 
 @pytest.fixture
@@ -70,14 +70,14 @@ def small_gsasr() -> Subject:
     return Subject("gsasr-edsr", Upscaler(model), "random")
 
 
-# What is counted
+# Counts
 
 
 @pytest.mark.parametrize(
     ("scale", "size", "sigma"),
     [((4.0, 4.0), (48, 56), (0.1, 1.0)), ((2.7, 3.3), (31, 40), (0.02, 3.0)), ((1.0, 1.0), (5, 3), (0.5, 8.0))],
 )
-def test_pairs_are_counted_as_one_by_one(
+def test_pairs_are_counted_exactly(
     scale: tuple[float, float], size: tuple[int, int], sigma: tuple[float, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     field = random_field(60, sigma=sigma, rho=0.99, seed=3)
@@ -88,7 +88,7 @@ def test_pairs_are_counted_as_one_by_one(
     assert work.count_pairs(field, scale, Size(*size)) == expected
 
 
-def test_a_field_of_nothing_has_no_pairs() -> None:
+def test_an_empty_field_has_no_pairs() -> None:
     assert work.count_pairs(random_field(0), (2.0, 2.0), Size(8, 8)) == 0
 
 
@@ -119,7 +119,7 @@ def test_flop_are_those_of_convolutions_products_and_attention(dtype: torch.dtyp
     assert returned is field
 
 
-# What is measured
+# Measurements
 
 
 def test_median_and_spread() -> None:
@@ -148,14 +148,14 @@ def test_peak_memory_is_that_of_the_work() -> None:
     assert after < much - 0.9 * size
 
 
-def test_work_is_done_where_its_memory_cannot_be_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_work_is_done_even_if_its_memory_cannot_be_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done = []
     monkeypatch.setattr(memory, "_FORGET_PEAK", (tmp_path / "nowhere/clear_refs", "5"))
     assert peak_memory(lambda: done.append(True), SETTING.device) is None
     assert done == [True]
 
 
-def test_failures_of_the_work_are_not_taken_for_those_of_its_memory() -> None:
+def test_failures_of_the_work_are_not_mistaken_for_failures_to_measure() -> None:
     def fail() -> None:
         raise OSError("the work's own")
 
@@ -163,7 +163,7 @@ def test_failures_of_the_work_are_not_taken_for_those_of_its_memory() -> None:
         peak_memory(fail, SETTING.device)
 
 
-def test_ceilings_are_of_this_planet() -> None:
+def test_ceilings_are_plausible() -> None:
     ceilings = measure_ceilings(torch.device("cpu"), torch.float32)
     assert 1e8 < ceilings.matmul_flop_per_s < 1e14
     assert 1e8 < ceilings.copy_bytes_per_s < 1e13
@@ -173,7 +173,7 @@ def test_ceilings_are_of_this_planet() -> None:
 @pytest.mark.parametrize(
     ("side", "scale", "low", "padded"), [(720, 8, 90, 96), (720, 2, 360, 360), (720, 7, 103, 108), (48, 48, 1, 12)]
 )
-def test_pictures_are_padded_to_what_the_model_takes(side: int, scale: float, low: int, padded: int) -> None:
+def test_pictures_are_padded_to_the_models_multiple(side: int, scale: float, low: int, padded: int) -> None:
     case = Case.of(scale, dataclasses.replace(SETTING, side=side), 12)
     assert case.image.shape == (1, 3, low, low)
     assert case.padded.shape == (1, 3, padded, padded)
@@ -183,7 +183,7 @@ def test_pictures_are_padded_to_what_the_model_takes(side: int, scale: float, lo
     assert 0 <= case.padded.min() <= case.padded.max() <= 1
 
 
-def test_a_picture_is_cropped_square_and_shrunk(tmp_path: Path) -> None:
+def test_a_picture_is_cropped_square_and_downscaled(tmp_path: Path) -> None:
     pixels = np.zeros((60, 100, 3), np.uint8)
     pixels[:, 20:80] = (10, 100, 200)
     Image.fromarray(pixels).save(tmp_path / "wide.png")
@@ -193,22 +193,22 @@ def test_a_picture_is_cropped_square_and_shrunk(tmp_path: Path) -> None:
     assert torch.allclose(case.image, expected[None, :, None, None].expand_as(case.image), atol=1e-5)
 
 
-def test_encoder_and_decoder_are_timed_apart() -> None:
+def test_encoder_and_decoder_are_timed_separately() -> None:
     subject = small_gsasr()
     row = pipeline.measure(subject, Case.of(2, SETTING, subject.model.traits.multiple), SETTING)
     assert row.encoder_ms is not None
     assert row.decoder_ms is not None
-    assert 0 < row.encoder_ms.median < row.network_ms.median  # of the same runs, whatever else the machine does
+    assert 0 < row.encoder_ms.median < row.network_ms.median  # from the same runs, whatever else the machine does
     assert 0 < row.decoder_ms.median < row.network_ms.median
     assert row.graph_ms is None
     assert row.graph_failure is None
     assert (row.input, row.output, row.gaussians) == (24, 48, 16 * 24 * 24)
-    # Nothing stays behind in the model.
+    # Nothing is left in the model.
     assert not subject.model.encoder._forward_hooks
     assert not subject.model.encoder._forward_pre_hooks
 
 
-def test_the_papers_times_stand_beside_its_model_and_size_alone() -> None:
+def test_the_papers_times_are_shown_for_its_model_and_size_only() -> None:
     subject = small_gsasr()
     case = Case.of(12, dataclasses.replace(SETTING, side=720), 12)
     assert pipeline._is_published(subject, case)
@@ -234,7 +234,7 @@ def test_rasterizers_draw_the_same_field(tiny_path: Path) -> None:
 
 
 def test_pairs_are_those_of_the_field_as_pixels_see_it(tiny_path: Path) -> None:
-    """A pixel's footprint widens Gaussians, and with them what there is to draw."""
+    """A pixel's footprint widens Gaussians, and so adds pairs to draw."""
     subject, case = Subject.load(str(tiny_path), SETTING.device, "float32"), Case.of(2, SETTING, 1)
     assert case.ratio == (2, 2)
     field = subject.model(case.padded, torch.tensor([[2.0, 2.0]]))
@@ -243,11 +243,11 @@ def test_pairs_are_those_of_the_field_as_pixels_see_it(tiny_path: Path) -> None:
         for one in (field, field.seen_through((0.15, 0.15)))
     )
     assert pairs > 1.05 * points
-    assert abs(pipeline.measure(subject, case, SETTING).pairs - pairs) <= 2  # by rounding
+    assert abs(pipeline.measure(subject, case, SETTING).pairs - pairs) <= 2  # rounding
     assert all(abs(row.pairs - pairs) <= 2 for row in drawing.measure(subject, case, SETTING))
 
 
-def test_plain_torch_draws_a_strip_of_what_is_much(tiny_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plain_torch_draws_a_strip_of_a_large_picture(tiny_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     subject = Subject.load(str(tiny_path), SETTING.device, "float32")
     rows = drawing.measure(subject, Case.of(3, SETTING, 1), SETTING)
     whole = rows[-1]
@@ -304,7 +304,7 @@ def test_the_published_algorithm_compiles_for_gpus(
     assert all(name.encode() in code for name in PUBLISHED_KERNELS)
 
 
-# What is told
+# Reports
 
 
 def rows_of(result: Result) -> list[dict[str, object]]:
@@ -313,7 +313,7 @@ def rows_of(result: Result) -> list[dict[str, object]]:
     return rows
 
 
-def test_json_csv_and_plot_tell_the_same(bench: Bench, tmp_path: Path, tiny_path: Path) -> None:
+def test_json_csv_and_plot_agree(bench: Bench, tmp_path: Path, tiny_path: Path) -> None:
     table, plot = tmp_path / "t.csv", tmp_path / "t.png"
     result = bench("--scales", "2,3.5", "--json", "--csv", table, "--plot", plot, "--threads", 1)
     rows = rows_of(result)
@@ -351,7 +351,7 @@ def test_json_csv_and_plot_tell_the_same(bench: Bench, tmp_path: Path, tiny_path
 def test_tables_for_people(bench: Bench, tiny_path: Path, tmp_path: Path) -> None:
     result = bench("--scales", "2", "--plot", tmp_path / "times.svg")
     assert result.exit_code == 0, result.output
-    assert result.stderr.startswith(f"{tiny_path.name} ×2: ")  # as it was measured
+    assert result.stderr.startswith(f"{tiny_path.name} ×2: ")  # printed as soon as it was measured
     lines = result.stdout.splitlines()
     assert "medians of 2 by wall clock" in lines[0]
     row = next(line for line in lines if line.startswith(tiny_path.name))
@@ -378,7 +378,7 @@ def test_rasterizers_for_people_and_programs(bench: Bench, tmp_path: Path) -> No
     assert [row["order"] for row in rows] == ["picture", "shuffled", "picture"]
 
 
-def test_a_picture_of_ones_own(bench: Bench, photo: Photo) -> None:
+def test_a_picture_of_the_users(bench: Bench, photo: Photo) -> None:
     own = photo("own.png", size=(90, 70))
     result = bench("--scales", "2", "--image", own, "--json")
     assert json.loads(result.stdout)["protocol"]["picture"] == "own.png"
@@ -409,7 +409,7 @@ def test_imported_weights_are_trained_ones(tiny_path: Path, tmp_path: Path, monk
     assert "mine" in str(raised.value.hint)
 
 
-def test_each_model_is_timed_in_the_arithmetic_that_gsr_upscale_computes_it_in(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_model_is_timed_in_the_precision_of_gsr_upscale(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gsrcli.runtime.devices._has_bfloat16", lambda device: True)
     config = {"blocks": 1, "width": 8}
     monkeypatch.setattr("gsrcli.benchmark.plan.build", lambda name: build(name, config))
@@ -426,18 +426,18 @@ def test_the_same_random_weights_every_time() -> None:
     assert not any(parameter.requires_grad for parameter in first.model.parameters())
 
 
-def test_trained_weights_are_used_where_there_are_some() -> None:
+def test_trained_weights_are_used_if_there_are_any() -> None:
     assert Subject.load("gsasr-lite", SETTING.device).weights == "trained"
 
 
-def test_large_networks_are_not_timed_on_a_cpu_unasked() -> None:
+def test_large_networks_are_not_timed_on_a_cpu_by_default() -> None:
     gpu = torch.device("cuda")
     assert benchmark.default_models("pipeline", SETTING.device) == ("gsasr-lite",)
     assert benchmark.default_models("pipeline", gpu) == ("gsasr-edsr", "gsasr-rdn", "gsasr-lite")
     assert benchmark.default_models("rasterizer", gpu) == ("gsasr-edsr", "gsasr-lite")
 
 
-# Failing well
+# Failures
 
 
 @pytest.mark.parametrize(
@@ -455,7 +455,9 @@ def test_large_networks_are_not_timed_on_a_cpu_unasked() -> None:
         (("--device", "abacus"), 2, "abacus", "--device cpu"),
     ],
 )
-def test_what_cannot_be_meant(bench: Bench, arguments: tuple[str, ...], code: int, message: str, hint: str) -> None:
+def test_invalid_arguments_are_refused(
+    bench: Bench, arguments: tuple[str, ...], code: int, message: str, hint: str
+) -> None:
     result = bench(*arguments)
     assert result.exit_code == code
     assert message in result.stderr
@@ -487,7 +489,7 @@ def test_scales() -> None:
     "shortage",
     [torch.OutOfMemoryError("CUDA out of memory."), RuntimeError("can't allocate memory: you tried"), MemoryError()],
 )
-def test_what_memory_does_not_suffice_for_is_left_out(
+def test_cases_that_exhaust_memory_are_left_out(
     tiny_path: Path, monkeypatch: pytest.MonkeyPatch, shortage: Exception
 ) -> None:
     measure = benchmark.measure

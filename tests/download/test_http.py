@@ -1,4 +1,4 @@
-"""Downloads from a real server: what arrives is the file, whole; everything else is told apart, and leaves nothing."""
+"""Downloads from a real server: the complete file arrives; anything else is refused and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*trying again")
 
 @pytest.fixture(autouse=True)
 def _online(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The network, which other tests do without, and no patience."""
+    """Allow the network, which other tests do without, and shorten all pauses."""
     monkeypatch.delenv("GSRCLI_OFFLINE")
     monkeypatch.setattr(module, "PAUSES", (0.01, 0.01))
     monkeypatch.setattr(module, "TIMEOUT", 0.5)
@@ -57,7 +57,7 @@ def is_file(path: Path) -> None:
 
 
 def get(part: Path, *urls: str) -> list[tuple[int, int | None]]:
-    """Download; what was reported meanwhile."""
+    """Download, and return the reported progress."""
     told: list[tuple[int, int | None]] = []
     assert download(urls, part, is_file, lambda done, total: told.append((done, total))) in urls
     assert part.read_bytes() == FILE
@@ -65,14 +65,14 @@ def get(part: Path, *urls: str) -> list[tuple[int, int | None]]:
 
 
 def fails(part: Path, *urls: str, match: str) -> DownloadError:
-    """See a download fail for a reason."""
+    """Check that a download fails for a reason."""
     with pytest.raises(DownloadError, match=match) as caught:
         download(urls, part, is_file, lambda *_: None)
     return caught.value
 
 
 def leave(part: Path, url: str, content: bytes, etag: str | None = "", total: int = len(FILE)) -> None:
-    """What an earlier process has left."""
+    """Leave a part as an earlier process would."""
     part.write_bytes(content)
     note = {"url": url, "etag": tag(FILE) if etag == "" else etag, "total": total}
     part.with_name(f"{part.name}.json").write_text(json.dumps(note))
@@ -83,26 +83,26 @@ def names(part: Path) -> set[str]:
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """Return a port that nobody listens on."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]
     return port
 
 
-# Good answers
+# Successful downloads
 
 
 @pytest.mark.parametrize("length", [True, False, "²"])
 @pytest.mark.parametrize("etag", ["", None, 'W/"weak"'])
-def test_a_file_arrives_whole(server: Server, part: Path, etag: str | None, length: bool | str) -> None:
+def test_a_complete_file_arrives(server: Server, part: Path, etag: str | None, length: bool | str) -> None:
     told = get(part, server.give("/file", whole(FILE, etag=etag, length=length)))
     assert told[-1] == (len(FILE), len(FILE) if length is True else None)
     assert told == sorted(told)
     assert server.asked("/file")[0]["User-Agent"].startswith("gsrcli/")
 
 
-def test_a_complete_file_is_not_fetched_again(server: Server, part: Path) -> None:
+def test_a_complete_file_is_not_downloaded_again(server: Server, part: Path) -> None:
     url = server.give("/file", whole(FILE, etag=None))
     get(part, url)
     assert get(part, url) == [(len(FILE), len(FILE))]
@@ -114,21 +114,21 @@ def test_redirects_are_followed(server: Server, part: Path) -> None:
     get(part, server.give("/file", status(302, Location="/there")))
 
 
-def test_what_broke_off_is_gone_on_with(server: Server, part: Path) -> None:
+def test_an_interrupted_download_resumes(server: Server, part: Path) -> None:
     told = get(part, server.give("/file", whole(FILE, until=100_000), whole(FILE)))
     assert server.asked("/file")[1]["Range"] == "bytes=100000-"
     assert server.asked("/file")[1]["If-Range"] == tag(FILE)
     assert told == sorted(told)  # never back to the beginning
 
 
-def test_what_another_process_left_is_gone_on_with(server: Server, part: Path) -> None:
+def test_a_part_from_another_process_is_resumed(server: Server, part: Path) -> None:
     url = server.give("/file", whole(FILE))
     leave(part, url, FILE[:12_345])
     assert get(part, url)[0][0] > 12_345
     assert server.asked("/file")[0]["Range"] == "bytes=12345-"
 
 
-# What cannot be gone on with
+# Parts that cannot be resumed
 
 
 @pytest.mark.parametrize("answer", [whole(FILE, ranges=False), whole(FILE)], ids=["no ranges", "ranges"])
@@ -142,7 +142,7 @@ def test_what_another_process_left_is_gone_on_with(server: Server, part: Path) -
     ],
     ids=["another version", "without a tag", "too long", "empty"],
 )
-def test_what_does_not_fit_is_fetched_anew(
+def test_a_part_that_does_not_fit_is_downloaded_again(
     server: Server, part: Path, answer: Answer, content: bytes, etag: str | None, total: int
 ) -> None:
     url = server.give("/file", answer)
@@ -150,7 +150,7 @@ def test_what_does_not_fit_is_fetched_anew(
     get(part, url)
 
 
-def test_a_part_of_another_address_is_fetched_anew(server: Server, part: Path) -> None:
+def test_a_part_from_another_address_is_downloaded_again(server: Server, part: Path) -> None:
     leave(part, server.give("/other", whole(OTHER)), OTHER[:1000])
     get(part, server.give("/file", whole(FILE)))
     assert "Range" not in server.asked("/file")[0]
@@ -169,7 +169,7 @@ def test_a_part_of_another_address_is_fetched_anew(server: Server, part: Path) -
         '{"etag": "\\"\\n\\"", "total": 300000, "url": "URL"}',
     ],
 )
-def test_a_damaged_note_is_no_obstacle(server: Server, part: Path, note: str) -> None:
+def test_a_damaged_note_is_ignored(server: Server, part: Path, note: str) -> None:
     part.write_bytes(OTHER[:1000])
     url = server.give("/file", whole(FILE))
     part.with_name(f"{part.name}.json").write_text(note.replace("URL", url))
@@ -178,7 +178,7 @@ def test_a_damaged_note_is_no_obstacle(server: Server, part: Path, note: str) ->
 
 
 def test_a_range_of_another_version_is_not_appended(server: Server, part: Path) -> None:
-    """A server that serves ranges whatever the tag: its answer is told by its own tag, and all is fetched anew."""
+    """A server may serve ranges whatever the tag: the response's own tag shows it, and the download starts over."""
     url = server.give("/file", whole(FILE, ignore_if_range=True))
     leave(part, url, OTHER[:1000], tag(OTHER))
     get(part, url)
@@ -192,7 +192,7 @@ def test_a_range_that_the_server_does_not_have(server: Server, part: Path) -> No
     assert "Range" not in server.asked("/file")[1]
 
 
-# Failures that pass
+# Temporary failures
 
 
 @pytest.mark.parametrize("code", [408, 429, 500, 502, 503, 504])
@@ -219,7 +219,7 @@ def test_a_server_says_when_to_ask_again(server: Server, part: Path) -> None:
 
 
 @pytest.mark.parametrize("pause", ["²", "soon", "-1", "", "9" * 5000, "Wed, 21 Oct 99999 07:28:00 GMT"])
-def test_a_server_s_nonsense_is_no_pause(server: Server, part: Path, pause: str) -> None:
+def test_an_invalid_retry_after_is_ignored(server: Server, part: Path, pause: str) -> None:
     with pytest.warns(UserWarning, match=r"trying again in 0\.01 s"):
         get(part, server.give("/file", status(503, Retry_After=pause), whole(FILE)))
 
@@ -232,17 +232,17 @@ def test_a_server_that_falls_silent_within_the_file(server: Server, part: Path) 
     get(part, server.give("/file", whole(FILE, pace=0.8), whole(FILE)))
 
 
-def test_progress_earns_new_tries(server: Server, part: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_resets_the_retries(server: Server, part: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_PROGRESS", 10_000)
     cuts = [whole(FILE, until=10_000 * i) for i in range(1, 20)]
     get(part, server.give("/file", *cuts, whole(FILE)))
     assert len(server.requests) == 20
 
 
-# Failures that stay, and what they leave
+# Permanent failures, and what they leave behind
 
 
-def test_a_file_that_never_comes_whole_is_kept_to_go_on_with(server: Server, part: Path) -> None:
+def test_a_part_of_a_file_that_never_completes_is_kept_for_resuming(server: Server, part: Path) -> None:
     url = server.give("/file", whole(FILE, until=1000))
     fails(part, url, match=f"closed after 1000 of {len(FILE)} bytes")
     assert len(server.requests) == 1 + len(module.PAUSES)
@@ -280,13 +280,13 @@ def test_without_a_tag_nothing_is_kept(server: Server, part: Path) -> None:
         (status(302, Location="http://[::1"), "/file: Invalid IPv6 URL"),
     ],
 )
-def test_one_request_is_enough_to_know(server: Server, part: Path, answer: Answer, match: str) -> None:
+def test_permanent_failures_are_not_retried(server: Server, part: Path, answer: Answer, match: str) -> None:
     fails(part, server.give("/file", answer), match=match)
     assert len(server.requests) == 1
     assert names(part) == set()
 
 
-def test_a_redirect_in_a_circle(server: Server, part: Path) -> None:
+def test_a_redirect_loop(server: Server, part: Path) -> None:
     fails(part, server.give("/file", status(302, Location="/file")), match="too many redirects")
     assert names(part) == set()
 
@@ -309,7 +309,7 @@ def test_a_host_that_does_not_exist(part: Path) -> None:
 
 @pytest.fixture
 def encrypted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Path]]:
-    """A server that encrypts, and its certificate, which nobody else knows."""
+    """Start an HTTPS server, and return it with its self-signed certificate."""
     if shutil.which("openssl") is None:
         pytest.skip("there is no openssl to make a certificate with")
     folder = tmp_path_factory.mktemp("certificate")
@@ -325,7 +325,7 @@ def encrypted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server
         yield server, certificate
 
 
-def test_a_certificate_that_nobody_knows(encrypted: tuple[Server, Path], part: Path) -> None:
+def test_an_untrusted_certificate(encrypted: tuple[Server, Path], part: Path) -> None:
     server, _ = encrypted
     error = fails(part, server.give("/file", whole(FILE)), match="its certificate is not trusted: self.signed")
     assert "REQUESTS_CA_BUNDLE" in (error.hint or "")
@@ -355,14 +355,14 @@ def test_mirrors_are_tried_in_turn(server: Server, part: Path) -> None:
     assert [path for path, _ in server.requests] == ["/gone", "/wrong", "/right"]
 
 
-def test_a_mirror_that_is_gone_does_not_cost_what_there_is(server: Server, part: Path) -> None:
+def test_a_missing_mirror_does_not_cost_the_part(server: Server, part: Path) -> None:
     gone, url = server.give("/gone", status(404)), server.give("/file", whole(FILE))
     leave(part, url, FILE[:1000])
     get(part, gone, url)
     assert server.asked("/file")[0]["Range"] == "bytes=1000-"
 
 
-def test_every_mirror_s_failure_is_told(server: Server, part: Path) -> None:
+def test_every_mirror_s_failure_is_reported(server: Server, part: Path) -> None:
     error = fails(part, server.give("/a", status(404)), server.give("/b", whole(PAGE)), match="/a: there is no such")
     assert "/b: the server sent a web page" in str(error)
     assert error.hint is not None
@@ -376,7 +376,7 @@ def test_a_full_disk(server: Server, part: Path, full_disk: Callable[[int], Abst
 
 
 @pytest.mark.parametrize("etag", ["", None])
-def test_an_interruption_keeps_only_what_can_be_gone_on_with(server: Server, part: Path, etag: str | None) -> None:
+def test_an_interruption_keeps_only_what_can_be_resumed(server: Server, part: Path, etag: str | None) -> None:
     def interrupt(done: int, total: int | None) -> None:
         raise KeyboardInterrupt
 
@@ -385,7 +385,7 @@ def test_an_interruption_keeps_only_what_can_be_gone_on_with(server: Server, par
     assert names(part) == (set() if etag is None else {part.name, f"{part.name}.json"})
 
 
-def test_a_killed_download_is_gone_on_with(server: Server, part: Path) -> None:
+def test_a_killed_download_resumes(server: Server, part: Path) -> None:
     url = server.give("/file", whole(FILE, pace=0.2), whole(FILE))
     code = (
         f"import pathlib; from gsrcli.download.http import download; download([{url!r}], pathlib.Path({str(part)!r}), "
@@ -403,10 +403,10 @@ def test_a_killed_download_is_gone_on_with(server: Server, part: Path) -> None:
     assert server.asked("/file")[-1]["Range"] == f"bytes={size}-"
 
 
-# No network
+# Offline
 
 
-def test_what_needs_no_network_imports_none() -> None:
+def test_commands_without_network_do_not_import_it() -> None:
     ours = "gsrcli.cli.app, gsrcli.cli.weights, gsrcli.weights.load, gsrcli.evaluation.datasets"
     code = f"import sys, {ours}; print(*sys.modules)"
     modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
@@ -414,7 +414,7 @@ def test_what_needs_no_network_imports_none() -> None:
     assert not {"requests", "urllib3"} & set(modules)
 
 
-def test_offline_nothing_is_asked(server: Server, part: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offline_nothing_is_requested(server: Server, part: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GSRCLI_OFFLINE", "1")
     monkeypatch.setattr(socket, "socket", None)
     fails(part, server.give("/file", whole(FILE)), match="GSRCLI_OFFLINE is set")
@@ -422,19 +422,19 @@ def test_offline_nothing_is_asked(server: Server, part: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("value", ["", "0"])
-def test_offline_may_be_taken_back(server: Server, part: Path, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+def test_offline_can_be_switched_off(server: Server, part: Path, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv("GSRCLI_OFFLINE", value)
     get(part, server.give("/file", whole(FILE)))
 
 
-def test_proxies_are_honoured(server: Server, part: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_proxies_are_used(server: Server, part: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{server.port}")
     monkeypatch.delenv("no_proxy", raising=False)
-    server.give("http://a.example/file", whole(FILE))  # a proxy is asked for whole addresses
+    server.give("http://a.example/file", whole(FILE))  # a proxy is asked for full addresses
     get(part, "http://a.example/file")
 
 
-def test_a_proxy_s_password_is_the_proxy_s_alone(server: Server, part: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_s_password_goes_to_the_proxy_only(server: Server, part: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", f"http://ann:secret@127.0.0.1:{server.port}")
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     with serving() as elsewhere:
@@ -456,13 +456,13 @@ def test_a_proxy_that_cannot_be_reached_is_named(part: Path, monkeypatch: pytest
 
 @pytest.mark.parametrize("address", ["", "[::1", "host:port", "127.0.0.1:99999"])
 @pytest.mark.parametrize("login", ["ann:secret", "ann:se/cret", "ann:se#cret"])
-def test_a_proxy_at_no_address(part: Path, monkeypatch: pytest.MonkeyPatch, login: str, address: str) -> None:
+def test_an_invalid_proxy_address(part: Path, monkeypatch: pytest.MonkeyPatch, login: str, address: str) -> None:
     monkeypatch.setenv("https_proxy", f"http://{login}@{address}")
     error = fails(part, "https://a.example/file", match="the proxy address in the environment is invalid")
     assert "cret" not in str(error)
 
 
-def test_a_proxy_that_wants_a_login(server: Server, part: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_that_requires_a_login(server: Server, part: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{server.port}")
     server.give("a.example:443", status(407))
     error = fails(part, "https://a.example/file", match="the proxy requires a login")
@@ -471,14 +471,14 @@ def test_a_proxy_that_wants_a_login(server: Server, part: Path, monkeypatch: pyt
 
 
 @pytest.mark.skipif(importlib.util.find_spec("socks") is not None, reason="PySocks is installed")
-def test_a_proxy_of_another_kind(part: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_socks_proxy_without_its_package(part: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("all_proxy", f"socks5://ann:secret@127.0.0.1:{free_port()}")
     error = fails(part, "http://a.example/file", match="SOCKS proxies need another package")
     assert error.hint == "pip install 'requests[socks]'"
     assert "secret" not in str(error)
 
 
-def test_logins_of_other_programs_are_not_shown(server: Server, part: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_logins_in_netrc_are_not_sent(server: Server, part: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     netrc = part.with_name("netrc")
     netrc.write_text("default login ann password secret\n")
     netrc.chmod(0o600)
@@ -522,11 +522,11 @@ def test_which_host_is_the_token_s(monkeypatch: pytest.MonkeyPatch, url: str, sh
 
 
 @pytest.mark.parametrize("token", ["hf_sec\nret", "hf_sec ret", "hf_secrét", "hf_sec\u2028ret"])
-def test_a_token_that_is_none_is_named_and_not_told(
+def test_an_invalid_token_is_reported_but_not_shown(
     server: Server, part: Path, monkeypatch: pytest.MonkeyPatch, token: str
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", token)
-    get(part, server.give("/file", whole(FILE)))  # which is not for that host
+    get(part, server.give("/file", whole(FILE)))  # which is not sent to that host
     part.unlink()
     monkeypatch.setattr(module, "_TOKEN_ORIGIN", f"http://127.0.0.1:{server.port}")
     error = fails(part, server.give("/file", whole(FILE)), match="HF_TOKEN is not an access token")
@@ -535,7 +535,7 @@ def test_a_token_that_is_none_is_named_and_not_told(
 
 
 @pytest.mark.parametrize("own", [True, False])
-def test_a_denial_says_how_to_show_a_token(
+def test_a_denial_says_how_to_set_a_token(
     server: Server, part: Path, monkeypatch: pytest.MonkeyPatch, own: bool
 ) -> None:
     if own:

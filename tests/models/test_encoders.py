@@ -1,4 +1,4 @@
-"""SwinIR's and HAT's windows against attention written out pixel by pixel, and what an encoder must be able to do."""
+"""SwinIR's and HAT's windows against attention written out pixel by pixel, and the contract of an encoder."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TRUNKS: dict[str, Callable[[], TransformerTrunk]] = {
 
 Pixel = tuple[int, int]
 Key = tuple[Tensor, Tensor, Tensor]
-"""A key, its value, and the logits, one a head, that its place adds."""
+"""A key, its value, and the logits that its position adds, one per head."""
 
 
 @pytest.fixture(params=TRUNKS)
@@ -41,12 +41,12 @@ def trunk(request: pytest.FixtureRequest) -> TransformerTrunk:
     trunk = TRUNKS[request.param]().eval()
     for name, parameter in trunk.named_parameters():
         if name.endswith("squeeze.bias"):
-            nn.init.ones_(parameter)  # the one channel that is left passes its ReLU
+            nn.init.ones_(parameter)  # the one remaining channel passes its ReLU
     return trunk
 
 
 def randomized(module: nn.Module) -> nn.Module:
-    """The module in float64, its parameters large enough that every one matters."""
+    """Return the module in float64, with parameters large enough that each one matters."""
     module.double().requires_grad_(False)
     for name, parameter in module.named_parameters():
         nn.init.normal_(parameter, std=1 if "position" in name else 0.4)
@@ -61,14 +61,14 @@ def pixels(height: int, width: int) -> Iterator[Pixel]:
 
 
 def written_out(attention: nn.Module, query: Tensor, keys: Iterator[Key]) -> Tensor:
-    """Softmax attention of one projected query to some keys, and the output projection."""
+    """Compute softmax attention of one projected query to some keys, and the output projection."""
     key, value, added = map(torch.stack, zip(*keys, strict=True))
     logits = (query * key).unflatten(-1, (HEADS, -1)).sum(-1) / math.sqrt(WIDTH / HEADS) + added
     return attention.output((logits.softmax(0).unsqueeze(-1) * value.unflatten(-1, (HEADS, -1))).sum(0).flatten())
 
 
 def turned(tokens: Tensor, frequencies: Tensor, x: int, y: int) -> Tensor:
-    """A query or key with its channel pairs turned, one at a time."""
+    """Rotate the channel pairs of a query or key, one at a time."""
     heads = tokens.clone().view(HEADS, -1)
     for head, pair in itertools.product(range(HEADS), range(WIDTH // HEADS // 2)):
         angle = (x * frequencies[0, head, pair] + y * frequencies[1, head, pair]).item()
@@ -153,7 +153,7 @@ def test_overlapping_windows_look_beyond_their_own() -> None:
 
 
 def test_swinir_masks_its_shifted_windows_and_hat_does_not() -> None:
-    # One window in height and one in width: the only windows that shifting changes wrap round.
+    # One window in height and one in width: the only windows that shifting changes wrap around.
     image = torch.rand(1, 3, 4, 4)
     for name, masked in (("swinir", True), ("hat", False)):
         torch.manual_seed(0)

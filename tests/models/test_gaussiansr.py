@@ -42,7 +42,7 @@ State = dict[str, Tensor]
 
 
 def released_state() -> State:
-    """What the released file holds under ``model`` and ``sd``, filled by the rule of the parity files."""
+    """Return what the released file holds under ``model`` and ``sd``, filled by the rule of the parity files."""
     state = {name: filled(f"model.{name}", shape) for name, shape in SHAPES["gaussiansr-edsr"]["model"].items()}
     with np.load(PARITY / "gaussiansr-edsr.npz") as file:
         state |= {name: torch.from_numpy(file[name]) for name in ("opacity", "rho")}
@@ -61,7 +61,7 @@ def released() -> ReleasedGaussianSR:
 
 
 def tiny(name: str = "gaussiansr-edsr", seed: int = 0) -> GaussianSR:
-    """A small model whose features vary from pixel to pixel, and with them the kernels."""
+    """Build a small model whose features, and with them the kernels, vary from pixel to pixel."""
     model = build(name, dataclasses.asdict(TINY))
     assert isinstance(model, GaussianSR)
     with torch.no_grad():
@@ -199,7 +199,7 @@ def test_noise_favours_no_kernel_and_overrules_no_certainty() -> None:
 
 
 def splatted(field: Gaussians) -> Gaussians:
-    """The Gaussians as the field rendering should draw them: of features times opacity."""
+    """Return the Gaussians as the field rendering should draw them: features times opacity."""
     return dataclasses.replace(field, value=field.value[..., :8] * field.value[..., 64:])
 
 
@@ -230,7 +230,7 @@ def test_kernels_that_cannot_be_drawn_are_bounded_and_may_come_back() -> None:
 
 
 def fourier(decoder: LocalFourierDecoder, features: np.ndarray, picture: tuple[int, int]) -> np.ndarray:
-    """Colours ``(3, H, W)`` of features ``(64, H, W)``, pixel by pixel in float64."""
+    """Decode features ``(64, H, W)`` to colours ``(3, H, W)``, pixel by pixel in float64."""
     weights = {name: value.double().numpy() for name, value in decoder.state_dict().items()}
     width, (height, across) = decoder.width, features.shape[1:]
     padded = np.pad(features, ((0, 0), (1, 1), (1, 1)))
@@ -258,7 +258,7 @@ def fourier(decoder: LocalFourierDecoder, features: np.ndarray, picture: tuple[i
 @pytest.mark.parametrize("size", [(11, 17), (5, 16)])
 def test_drawing_is_the_two_streams_decoded(size: tuple[int, int], strip: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(gaussiansr.STRIP_PIXELS, "cpu", strip)
-    model, picture = tiny(), (5, 7)  # of odd sides: no pixel of an enlargement looks between two
+    model, picture = tiny(), (5, 7)  # odd sides: no output pixel is midway between two LR pixels
     image = picture_of(1, 3, *picture)
     field = field_of(model, image)
     splats = draw(splatted(field), size, (size[0] / 5, size[1] / 7), epsilon=EPSILON)[0]
@@ -407,7 +407,7 @@ def test_every_parameter_learns(name: str) -> None:
 
 
 def test_gradients_are_those_of_the_plain_sum(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Strips are computed again in the backward pass: they must be the same, and add up."""
+    """Strips are recomputed in the backward pass: they must be the same, and their gradients must add up."""
     model, image = tiny().requires_grad_(True).train(), picture_of(1, 3, 6, 7)
     target = picture_of(1, 3, 16, 18, seed=2)
 
@@ -423,7 +423,7 @@ def test_gradients_are_those_of_the_plain_sum(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_the_bank_follows_its_gradient() -> None:
-    """Finite differences of the kernel that all pixels share, in evaluation, where no noise is drawn."""
+    """Compare with finite differences of a kernel that all pixels share, in evaluation mode, which draws no noise."""
     model, image = tiny(), picture_of(1, 3, 6, 7)
     target = picture_of(1, 3, 16, 18, seed=2)
     kernel = torch.tensor([0.8, 1.1, 0.3, 0.6])
@@ -448,7 +448,7 @@ def test_the_bank_follows_its_gradient() -> None:
 
 @pytest.fixture
 def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of pictures; whatever is trained is tiny."""
+    """Make a folder of pictures, and make trained models tiny."""
     config = dataclasses.asdict(TINY)
     monkeypatch.setattr("gsrcli.training.trainer.build", lambda name, stored=None: build(name, stored or config))
     folder = tmp_path / "pictures"

@@ -32,7 +32,7 @@ State = dict[str, Tensor]
 
 
 def released_state(name: str, *, meta: bool = False) -> dict[str, State]:
-    """The encoder's and the decoder's released state dict, filled by the rule of the parity files."""
+    """Return the released state dicts of encoder and decoder, filled by the rule of the parity files."""
     fill = functools.partial(torch.empty, device="meta") if meta else None
     return {
         f"{part}_state": {
@@ -65,14 +65,14 @@ def _tables(tokens: int) -> State:
 
 
 def _cross_row(offset: int) -> int:
-    """Where the released cross attention keeps an offset in its table; recovered from what the program computes."""
+    """Return where the released cross attention keeps each offset in its table, recovered from the program's output."""
     special = {0: 0, 11: 1, -11: 22}
     return special.get(offset, 2 * offset + 1 if offset > 0 else 2 * offset + 22)
 
 
 def _table(key: str, shape: list[int]) -> Tensor:
     if key.startswith("relative_position_index_"):
-        return torch.zeros(shape, dtype=torch.long)  # HAT's, which nothing reads
+        return torch.zeros(shape, dtype=torch.long)  # HAT's, which is unused
     *_, module, leaf = key.split(".")
     if leaf == "attn_mask":
         return torch.where(windows_apart(48, 48, 8, 4), -100.0, 0.0)
@@ -81,7 +81,7 @@ def _table(key: str, shape: list[int]) -> Tensor:
 
 @functools.cache
 def windows_apart(height: int, width: int, side: int, distance: int) -> Tensor:
-    """Which tokens of a window do not see each other in a shifted picture, as Swin numbers its regions."""
+    """Return which tokens of a window do not see each other in a shifted picture, by Swin's numbering of regions."""
     region = torch.zeros(height, width, dtype=torch.long)
     bounds = (slice(0, -side), slice(-side, -distance), slice(-distance, None))
     for number, (rows, columns) in enumerate(itertools.product(bounds, bounds)):
@@ -119,7 +119,7 @@ def error(actual: Tensor, expected: Tensor) -> float:
 
 
 class Parity:
-    """What the released program made of a picture, and what we make of it."""
+    """The released program's output for a picture, and ours."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -182,7 +182,7 @@ def test_rendering_equals_the_released(parity: Parity, entry: str, ratio: float,
     relative = error(ours, theirs)
     record_property("told", f"parity, {parity.name}: {entry} {relative:.1e}")
     assert relative < 1e-3
-    # Rounding shows most in the few Gaussians that are far narrower than a pixel, or end at one.
+    # Rounding matters most in the few Gaussians that are far narrower than a pixel, or end at one.
     strays = (ours - theirs).abs() > 2e-3 * theirs.max()
     assert strays.double().mean() < 1e-3
     torch.testing.assert_close(ours, theirs, rtol=0, atol=2e-2 * theirs.max().item())
@@ -307,7 +307,7 @@ def test_traits_of_the_released_models() -> None:
         "gsasr-hatl": 16,
         "gsasr-edsr-paper": 12,
         "gsasr-rdn-paper": 12,
-        "gsasr-swinir-paper": 24,  # SwinIR's windows have sides of 8, the decoder's of 12
+        "gsasr-swinir-paper": 24,  # SwinIR's windows have a side of 8, the decoder's of 12
     }
     assert all(entry.halo % entry.multiple == 0 for entry in traits.values())
 
@@ -375,7 +375,7 @@ def test_head_in_strips_equals_the_plain_head(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_parameter_learns(version: str) -> None:
-    # The released models' parameters without effect are not among ours; see gsrcli.weights.released.
+    # The released models' parameters without effect are dropped; see gsrcli.weights.released.
     model = tiny_model(version).train()
     field = model(random_image(1, 3, 8, 8), scales((2.0, 3.0)))
     parts = (getattr(field, entry.name) for entry in dataclasses.fields(Gaussians))

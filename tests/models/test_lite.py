@@ -35,7 +35,7 @@ def scales(*pairs: tuple[float, float]) -> Tensor:
 
 
 def model_of(config: LiteConfig | None = None, *, stir: float = 0.1) -> Lite:
-    """A model whose weights are moved off their start, as training would: fresh ones draw nothing."""
+    """Build a model whose weights are moved off their initial values, as by training: initially it draws nothing."""
     torch.manual_seed(0)
     model = Lite(config).requires_grad_(False)
     for parameter in model.parameters():
@@ -44,7 +44,7 @@ def model_of(config: LiteConfig | None = None, *, stir: float = 0.1) -> Lite:
 
 
 def reference_positions(rows: int, columns: int, density: int) -> Tensor:
-    """Of a picture's Gaussians, in the order a model must give them."""
+    """Return the reference positions of a picture's Gaussians, in the order that models must use."""
     y, x = torch.meshgrid(torch.arange(rows * density), torch.arange(columns * density), indexing="ij")
     return (torch.stack((x, y), -1).flatten(0, 1) + 0.5) / density
 
@@ -66,7 +66,7 @@ def test_gaussians_lie_near_their_reference_positions(density: int, size: tuple[
 
 
 def test_a_gaussian_depends_on_the_picture_around_it_alone() -> None:
-    """Also the order of the Gaussians: row-major over the finer grid."""
+    """This also checks the order of the Gaussians: row-major over the finer grid."""
     model, where = model_of(_SMALL), (9, 20)
     image = noise(1, 3, 26, 30)
     changed = image.clone()
@@ -79,7 +79,7 @@ def test_a_gaussian_depends_on_the_picture_around_it_alone() -> None:
 
 
 def driven(sign: int, rho: float = 0.0) -> Lite:
-    """A model with every activation but the correlation driven to its end, which draws all that it can reach."""
+    """Build a model with every activation except the correlation at its limit, so that it draws as far as it can."""
     model = model_of(_SMALL)
     model.head.weight.zero_()
     ends = torch.tensor([100.0 * sign, 100.0 * sign, 100, 100, rho, 1, 1, 1])
@@ -91,9 +91,9 @@ def driven(sign: int, rho: float = 0.0) -> Lite:
 @pytest.mark.parametrize("rho", [0.0, 100.0, -100.0])
 @pytest.mark.parametrize("scale", [(1.0, 1.0), (1.0, 4.0), (40.0, 40.0)])
 def test_a_gaussian_weighs_nothing_beyond_the_reach(sign: int, rho: float, scale: tuple[float, float]) -> None:
-    """At a scale of 1, where pixels see farthest, the reach is no longer than it must be."""
+    """At a scale of 1, where footprints are widest, the reach is no longer than necessary."""
     model = driven(sign, rho)
-    # Gaussian 0 belongs to (0.25, 0.25). As those pixels see it, it is looked at on a finer grid.
+    # Gaussian 0 belongs to (0.25, 0.25). It is sampled on a finer grid, as those pixels see it.
     seen = model.seen(model(noise(1, 3, 1, 1), scales(scale)), scale).select(torch.tensor([0]))
     weight = torch.from_numpy(draw(seen, (480, 480), (40, 40), (-200, -200))[0, 0]) / seen.value[0, 0, 0].double()
     place = (torch.arange(480) - 200 + 0.5) / 40 - 0.25
@@ -109,7 +109,7 @@ def test_it_begins_as_the_bicubic_enlargement() -> None:
     image = noise(2, 3, 9, 11)
     field = model(image, scales((2, 2), (2, 2)))
     assert not field.value.any()
-    assert field.sigma.std() > 0  # the rest is not degenerate, so that gradients can break the symmetry
+    assert field.sigma.std() > 0  # the other parameters vary, so that gradients can break the symmetry
     drawn = render(model, field, image, Size(23, 31))
     assert torch.equal(drawn, bicubic.resize(image, Size(23, 31)))
     drawn.square().mean().backward()
@@ -129,7 +129,7 @@ def test_the_base_is_left_out_for_a_model_without_one() -> None:
 
 
 def test_the_field_does_not_depend_on_the_scale() -> None:
-    """Bit for bit: one field serves all enlargements of a picture."""
+    """It is the same bit for bit: one field serves all enlargements of a picture."""
     model, image = model_of(_SMALL), noise(1, 3, 8, 9)
     expected = model(image, scales((1, 1)))
     for pair in ((2, 2), (4, 2), (2, 4), (3.7, 30.1)):
@@ -140,7 +140,7 @@ def test_the_field_does_not_depend_on_the_scale() -> None:
 
 @pytest.mark.parametrize("scale", [(1, 1), (2, 3), (4, 1)])
 def test_a_pixel_sees_the_mean_of_the_field_over_its_footprint(scale: tuple[int, int]) -> None:
-    """Against points ten to a pixel's side, weighted by hand with a Gaussian of 0.3 pixels."""
+    """Compare with ten by ten points per pixel, weighted by hand with a Gaussian of 0.3 pixels."""
     model, fine, around = model_of(_SMALL), 10, 3
     field = model(noise(1, 3, 6, 7), scales(scale)).to(dtype=torch.float64)
     size = (6 * scale[0], 7 * scale[1])
@@ -176,7 +176,7 @@ def test_fields_of_a_batch_do_not_mix() -> None:
 
 
 def _tile(model: Lite, image: Tensor, halo: int) -> tuple[Gaussians, Gaussians]:
-    """The Gaussians of a tile of a picture, computed from the tile with a halo, and from the whole picture."""
+    """Return the Gaussians of a tile, computed from the tile with a halo, and from the whole picture."""
     density, (top, left, side) = model.traits.density, (30, 32, 6)
     whole = model(image, scales((3, 3)))
     window = image[:, :, top - halo : top + side + halo, left - halo : left + side + halo]
@@ -202,7 +202,7 @@ def test_a_tile_with_the_halo_is_the_whole(config: LiteConfig) -> None:
 @pytest.mark.parametrize("scale", [(1.0, 1.0), (3.3, 1.0), (4.0, 4.0)])
 @pytest.mark.parametrize("sign", [1, -1])
 def test_a_strip_of_the_gaussians_within_reach_is_the_wholes(scale: tuple[float, float], sign: int) -> None:
-    """By their reference positions, with Gaussians as far off them and as wide as can be."""
+    """Select by reference position, with Gaussians as far from it and as wide as possible."""
     model = driven(sign)
     picture = (24, 10)
     field = model(noise(1, 3, *picture), scales(scale))
@@ -219,7 +219,7 @@ def test_a_strip_of_the_gaussians_within_reach_is_the_wholes(scale: tuple[float,
 
     expected = whole[:, :, top:bottom]
     torch.testing.assert_close(strip(model.traits.reach), expected, atol=1e-5, rtol=1e-5)
-    assert (strip(model.traits.reach - 1) - expected).abs().max() > 1e-4  # no less would do, by much
+    assert (strip(model.traits.reach - 1) - expected).abs().max() > 1e-4  # a smaller reach falls short by far
 
 
 def test_a_tile_with_a_small_halo_is_not() -> None:
@@ -245,7 +245,7 @@ def test_the_halo_is_the_receptive_radius(config: LiteConfig) -> None:
 # ---- what it costs, and in which types -----------------------------------------------------------------
 
 
-def test_it_keeps_to_its_budget(tmp_path: Path) -> None:
+def test_it_stays_within_its_budget(tmp_path: Path) -> None:
     model = build("gsasr-lite")
     assert sum(parameter.numel() for parameter in model.parameters()) <= 1.2e6
     with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -256,7 +256,7 @@ def test_it_keeps_to_its_budget(tmp_path: Path) -> None:
 
 
 def test_its_trunk_is_the_kernels_of_its_residual_blocks() -> None:
-    """Two 3x3 convolutions in each of 13 blocks, without biases: nothing else turns features into features."""
+    """They are two 3x3 convolutions in each of 13 blocks, without biases."""
     model = build("gsasr-lite")
     named = {id(parameter): name for name, parameter in model.named_parameters()}
     names = [named[id(weight)] for weight in model.trunk_weights()]
@@ -285,7 +285,7 @@ with torch.inference_mode():
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux" or platform.libc_ver()[0] != "glibc", reason="is measured with glibc alone")
-def test_its_memory_is_what_it_says() -> None:
+def test_its_memory_is_as_its_traits_say() -> None:
     done = subprocess.run([sys.executable, "-c", _PEAK], capture_output=True, text=True, check=True)
     assert 0.7 < float(done.stdout) < 1.2
 

@@ -1,4 +1,4 @@
-"""What every model promises the upscaler, whichever it is."""
+"""What every model promises the upscaler."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ each_model = pytest.mark.parametrize("name", MODEL_NAMES)
 
 
 def small(name: str) -> Model:
-    """The model with its encoder and few blocks behind it, and weights that draw something."""
+    """Build the model with its encoder and few blocks behind it, and weights that draw something."""
     config: dict[str, Any] = {}
     if name.startswith("gsasr-") and name != "gsasr-lite":
         config = {"width": 24, "heads": 2, "cross_blocks": 1, "self_blocks": 1, "self_layers": 2}
@@ -48,7 +48,7 @@ def test_pictures_from_one_pixel_up_at_any_scale(name: str, size: tuple[int, int
 
 
 @each_model
-def test_what_it_says_of_itself(name: str) -> None:
+def test_its_traits_and_config_describe_it(name: str) -> None:
     model = small(name)
     traits, side = model.traits, 2 * model.traits.multiple
     with torch.inference_mode():
@@ -85,10 +85,10 @@ def test_a_trunk_is_of_matrices_that_the_model_holds_once(name: str) -> None:
     assert set(trunk) < {id(parameter) for parameter in model.parameters() if parameter.dim() >= 2}
 
 
-# Tiling is the same whatever the encoder: the quick one will do.
+# Tiling does not depend on the encoder, so the fastest one is enough.
 @pytest.mark.parametrize("name", [name for name in MODEL_NAMES if "edsr" in name or "lite" in name])
 def test_tiles_give_the_picture_that_the_whole_gives(name: str) -> None:
-    """Up to what the halo leaves out; tiles out of their places would be below 25 dB."""
+    """They agree up to what the halo leaves out; misplaced tiles would be below 25 dB."""
     model = small(name)
     side = max(16, model.traits.multiple)
     pixels = np.random.default_rng(0).integers(0, 256, (4 * side, 2 * side + 1, 3), np.uint8)
@@ -102,7 +102,7 @@ def test_tiles_give_the_picture_that_the_whole_gives(name: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "precision"), [("gsasr-lite", torch.bfloat16), ("gaussiansr-edsr", torch.float32)])
-def test_nothing_is_computed_below_a_models_precision_unasked(
+def test_auto_precision_does_not_go_below_the_models(
     name: str, precision: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gsrcli.runtime.devices._has_bfloat16", lambda device: True)

@@ -1,4 +1,4 @@
-"""The CUDA backend without a GPU: its kernels run by fibers, compiled for every architecture, and their cache."""
+"""The CUDA backend without a GPU: its kernels run in fibers, compiled for every architecture, and their cache."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from gsrcli.rasterizer import EPSILON, View, cuda, nvrtc, q_at, rasterize
 
 ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
 HOT = ("gsr_project", "gsr_bound", "gsr_draw", "gsr_gather")
-"""What models run; gsr_draw_windowed draws by the papers' rule, for comparisons, and may spill a few bytes."""
+"""The kernels that models use; gsr_draw_windowed follows the papers' rule, and may spill a few bytes."""
 
 emulated = pytest.mark.skipif(emulation.COMPILER is None, reason="needs g++")
 each_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -72,8 +72,8 @@ def test_strips_and_columns_are_the_whole_bit_for_bit(name: str, cut: dict[str, 
 
 @emulated
 @pytest.mark.parametrize("seed", [1, 2])
-def test_no_lane_depends_on_the_turn_of_another(seed: int) -> None:
-    """Between two collectives a warp's lanes may run in any order: what one reads no other may be writing."""
+def test_no_lane_depends_on_the_order_of_others(seed: int) -> None:
+    """Between two collectives a warp's lanes may run in any order, so none may read what another writes."""
     field = random_field(700, 3, 2, extent=(20, 20), sigma=(0.1, 2))
     image_gradient = noise(2, 3, 41, 38)
 
@@ -106,7 +106,7 @@ def test_more_channels_than_are_drawn_at_a_time(channels: int) -> None:
 @pytest.mark.parametrize("count", [31, 32, 33, 1023, 1025, 32767, 33793])
 @pytest.mark.parametrize("order", ["rows", "shuffled"])
 def test_trees_of_any_depth(count: int, order: str) -> None:
-    """A field whose Gaussians are all different is drawn as the CPU draws it, the last of them included."""
+    """A field whose Gaussians all differ is drawn as on the CPU, including the last Gaussian."""
     field = random_field(count, 1, 2, extent=(24, 30), sigma=(0.05, 0.3), seed=count)
     if order == "rows":
         field = field.select(field.centre[0, :, 1].argsort())
@@ -139,7 +139,7 @@ print("drawn")
 @pytest.mark.slow
 @pytest.mark.parametrize("reads", ["within", "beyond"])
 def test_no_kernel_reads_or_writes_beyond_its_arrays(reads: str) -> None:
-    """By AddressSanitizer; a launch with a count that is too large shows that it would be noticed."""
+    """AddressSanitizer checks it; a launch with too large a count shows that it would report errors."""
     library = subprocess.run([str(emulation.COMPILER), "-print-file-name=libasan.so"], capture_output=True, text=True)
     if not Path(library.stdout.strip()).is_absolute():
         pytest.skip("needs AddressSanitizer's library")
@@ -159,7 +159,7 @@ def test_no_kernel_reads_or_writes_beyond_its_arrays(reads: str) -> None:
 
 
 def boxes_of(field: Gaussians, scale: float, q_max: float) -> torch.Tensor:
-    """The twin of gsr_project: first and last column and row (B, N, 4) of each Gaussian's pixels, as x0, y0, x1, y1."""
+    """Return what gsr_project does: the bounds x0, y0, x1, y1 of each Gaussian's pixels, (B, N, 4), inclusive."""
     centre = field.centre.double() * scale - 0.5
     whole = centre.floor()
     fraction = (centre - whole).float()
@@ -171,13 +171,13 @@ def boxes_of(field: Gaussians, scale: float, q_max: float) -> torch.Tensor:
 
 
 def hulls_of(boxes: torch.Tensor) -> torch.Tensor:
-    """Return what gsr_bound does: the boxes round every 32 consecutive ones."""
+    """Return what gsr_bound does: the boxes around every 32 consecutive ones."""
     groups = boxes.split(cuda._WARP, dim=1)
     return torch.stack([torch.cat((g[..., :2].amin(1), g[..., 2:].amax(1)), -1) for g in groups], 1)
 
 
 def walk(levels: list[torch.Tensor], tile: tuple[int, int]) -> list[int]:
-    """Return what Walk does: the Gaussians of the first batch entry that a tile comes to, in order."""
+    """Return what Walk does: the Gaussians of the first batch entry that a tile reaches, in order."""
     x, y = tile
     last_x, last_y = x + cuda._TILE - 1, y + cuda._TILE - 1
 
@@ -211,8 +211,8 @@ def test_the_kernels_build_the_trees_that_plain_torch_does() -> None:
 
 
 @pytest.mark.parametrize("sigma", [(0.05, 0.5), (0.2, 9)], ids=["small", "large"])
-def test_a_tile_comes_to_every_gaussian_that_it_shows(sigma: tuple[float, float]) -> None:
-    """Against brute force: each pair of Gaussian and pixel with exp(-q/2) >= epsilon is found, in the field's order."""
+def test_a_tile_reaches_every_gaussian_that_it_shows(sigma: tuple[float, float]) -> None:
+    """Compare with brute force: every pair with exp(-q/2) >= epsilon is found, in the field's order."""
     size, scale = (40, 48), 2.0
     field = random_field(1500, 1, extent=(20, 24), sigma=sigma)
     levels = levels_of(field, scale)
@@ -232,7 +232,7 @@ def test_a_tile_comes_to_every_gaussian_that_it_shows(sigma: tuple[float, float]
 
 
 def resources(log: str) -> dict[str, tuple[int, int]]:
-    """Registers, and bytes spilled, of each kernel, from what ptxas -v says."""
+    """Return the registers and spilled bytes of each kernel from the output of ptxas -v."""
     found = {}
     for name, properties in re.findall(r"Compiling entry function '(\w+)'(.*?Used \d+ registers)", log, re.DOTALL):
         spilled = sum(map(int, re.findall(r"(\d+) bytes spill", properties)))
@@ -241,7 +241,7 @@ def resources(log: str) -> dict[str, tuple[int, int]]:
 
 
 def assert_nothing_spills(log: str) -> str:
-    """The registers used, in words."""
+    """Describe the registers used."""
     used = resources(log)
     assert set(HOT) <= set(used), log
     assert not any(used[name][1] for name in HOT), log
@@ -283,21 +283,21 @@ def test_nvrtc_compiles_without_spilling(
 
 
 @needs_nvrtc
-def test_what_is_loaded_holds_every_kernel() -> None:
+def test_the_compiled_code_contains_every_kernel() -> None:
     cubin = nvrtc.compiled(cuda.source(3), ("cubin", "sm_90"))
     assert cubin.startswith(b"\x7fELF")
     assert all(f".text.{name}".encode() in cubin for name in cuda._KERNELS)
 
 
 @needs_nvrtc
-def test_a_source_that_does_not_compile_is_told_with_the_compilers_log() -> None:
+def test_a_source_that_does_not_compile_is_reported_with_the_compilers_log() -> None:
     with pytest.raises(UnavailableError, match=r"(?s)do not compile for sm_90.*nonsense"):
         nvrtc.compiled("nonsense;", ("cubin", "sm_90"))
 
 
 @needs_nvrtc
 def test_cuda_core_passes_ints_and_floats_on_in_eight_bytes() -> None:
-    """What a launch counts on: kernels take pointers, long long and double alone."""
+    """Launches rely on it: kernels take only pointers, long long and double."""
     from cuda.core._kernel_arg_handler import ParamHolder
 
     arguments = (-(2**40) - 3, 0.1, 2**62 + 1)
@@ -312,7 +312,7 @@ def test_cuda_core_passes_ints_and_floats_on_in_eight_bytes() -> None:
 
 @pytest.fixture
 def compilations(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
-    """The sources compiled, by a compiler that takes no time; the cache is an empty folder."""
+    """Replace the compiler by an instant one that lists its sources, and the cache by an empty folder."""
     sources: list[str] = []
 
     def compile_(source: str, target: nvrtc.CompileTarget) -> bytes:
@@ -339,7 +339,7 @@ def test_a_source_is_compiled_once_for_each_target_and_compiler(
 
 
 @pytest.mark.parametrize("damage", [lambda c: c[:-1], lambda c: c[:-1] + b"?", lambda c: b"", lambda c: b"?" + c])
-def test_a_damaged_entry_is_compiled_anew(compilations: list[str], damage: object, tmp_path: Path) -> None:
+def test_a_damaged_entry_is_compiled_again(compilations: list[str], damage: object, tmp_path: Path) -> None:
     nvrtc.compiled("a", ("cubin", "sm_90"))
     (entry,) = (tmp_path / "kernels").iterdir()
     entry.write_bytes(damage(entry.read_bytes()))  # type: ignore[operator]
@@ -348,7 +348,7 @@ def test_a_damaged_entry_is_compiled_anew(compilations: list[str], damage: objec
     assert compilations == ["a", "a"]
 
 
-def test_a_cache_that_cannot_be_written_costs_time_alone(compilations: list[str], tmp_path: Path) -> None:
+def test_a_cache_that_cannot_be_written_only_costs_time(compilations: list[str], tmp_path: Path) -> None:
     (tmp_path / "kernels").write_text("a file where the folder would be")
     assert nvrtc.compiled("a", ("cubin", "sm_90")) == b"a for sm_90"
 
@@ -373,7 +373,7 @@ def test_the_target_by_device(
     assert nvrtc.target_of(capability) == target
 
 
-def test_a_device_older_than_all_that_nvrtc_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_too_old_for_nvrtc_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nvrtc, "_architectures", lambda: list(ARCHITECTURES))
     monkeypatch.setattr(nvrtc, "version", lambda: "13.0")
     with pytest.raises(UnavailableError, match=r"NVRTC 13\.0 .* as old as compute capability 6\.1"):
@@ -395,7 +395,7 @@ def _fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_without_cuda_core_or_its_bindings_plain_torch_draws_and_says_why(
     monkeypatch: pytest.MonkeyPatch, module: str
 ) -> None:
-    for name in ("cuda", "cuda.bindings", "cuda.core"):  # the others are there, whatever is installed
+    for name in ("cuda", "cuda.bindings", "cuda.core"):  # the others exist, whatever is installed
         monkeypatch.setitem(sys.modules, name, None if name == module else mock.MagicMock())
     monkeypatch.setattr(torch.version, "cuda", "12.8")
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
@@ -405,7 +405,7 @@ def test_without_cuda_core_or_its_bindings_plain_torch_draws_and_says_why(
 
 
 def test_every_thread_launches_in_the_devices_context(monkeypatch: pytest.MonkeyPatch) -> None:
-    """torch does not see to it where it takes the device for the current one: autograd's threads may have none."""
+    """torch does not ensure it if it believes the device to be current: autograd's threads may have no context."""
     here = threading.local()
     launched: list[int] = []
 
@@ -438,14 +438,14 @@ def test_a_torch_built_for_other_gpus_draws_in_plain_torch() -> None:
 
 
 def test_the_op_asks_the_device_of_the_field_which_backend_draws(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fields on the meta device are never drawn, but their shapes are known: what torch.compile goes by."""
+    """Fields on the meta device are not drawn, but give the shapes that torch.compile uses."""
     field = random_field(5, 3, 2).map(lambda tensor: tensor.to("meta"))
     arguments = (field.centre, field.sigma, field.rho, field.value, [4, 5], [1.0, 1.0], [0, 0], 13.8, [math.inf] * 2)
     assert torch.ops.gsrcli.rasterize(*arguments).shape == (2, 3, 4, 5)
 
 
 def test_fields_of_a_batch_stay_apart() -> None:
-    """The tree of each batch entry is its own."""
+    """Each batch entry has its own tree."""
     if emulation.COMPILER is None:
         pytest.skip("needs g++")
     field = random_field(70, 2, 3, sigma=(0.1, 2))

@@ -1,4 +1,4 @@
-"""The CUDA backend on a GPU: against float64, the same bytes every time, without waiting, in all of torch's ways."""
+"""The CUDA backend on a GPU: compared with float64, reproducible, asynchronous, and composable with torch."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SANITIZER = shutil.which("compute-sanitizer") or shutil.which("compute-sanitizer
 
 @pytest.fixture(autouse=True)
 def _compiled() -> None:
-    """What is tested is the compiled backend, not what takes its place."""
+    """Check that the compiled backend is tested, not its fallback."""
     if torch.cuda.is_available():
         assert rasterizer.backend("cuda")[0] == "cuda"
 
@@ -43,14 +43,14 @@ def on_gpu(field: Gaussians) -> Gaussians:
 
 
 def everything(field: Gaussians, size: tuple[int, int], scale: float | Pair, **cut: object) -> list[torch.Tensor]:
-    """A picture and all gradients, on the CPU."""
+    """Return a picture and all gradients, on the CPU."""
     image = rasterize(on_gpu(field), size, scale, **cut)
     gradients = gradients_of(on_gpu(field), noise(field.batch, field.channels, *size).cuda(), scale, **cut)
     return [tensor.cpu() for tensor in (image, *gradients)]
 
 
 def models_field(height: int, width: int, density: int = 4, seed: int = 0) -> Gaussians:
-    """As GSASR makes them: a grid of Gaussians, moved a little, near half a pixel in size, with colours."""
+    """Make a field like GSASR's: a grid of slightly shifted coloured Gaussians of about half a pixel."""
     generator = torch.Generator().manual_seed(seed)
     count = height * width * density**2
 
@@ -67,7 +67,7 @@ def models_field(height: int, width: int, density: int = 4, seed: int = 0) -> Ga
     )
 
 
-# ---- right ---------------------------------------------------------------------------------------------
+# ---- correctness ---------------------------------------------------------------------------------------------
 
 
 @each_case
@@ -121,7 +121,7 @@ def test_any_of_batch_count_and_size_may_be_zero(batch: int, count: int, size: t
 @pytest.mark.parametrize("scale", [2, 3.3, 4, 12])
 @pytest.mark.parametrize("order", ["rows", "shuffled"])
 def test_a_models_field_is_drawn_and_differentiated_as_in_float64(scale: float, order: str) -> None:
-    """At a size where fibers do not go: plain torch in float64 on the same device is the reference."""
+    """Compare at a size too large for fibers with plain torch in float64 on the same device."""
     field = models_field(48, 60)
     if order == "shuffled":
         field = field.select(torch.randperm(len(field), generator=torch.Generator().manual_seed(0)))
@@ -131,7 +131,7 @@ def test_a_models_field_is_drawn_and_differentiated_as_in_float64(scale: float, 
     exact = on_gpu(field).to(dtype=torch.float64)
     expected = rasterize(exact, size, ratio)
     image = rasterize(on_gpu(field), size, ratio)
-    assert (image - expected).abs().max() < 1e-3  # a pair at the cut may fall on either side: 1/1024 of a value
+    assert (image - expected).abs().max() < 1e-3  # a pair at the cutoff may fall on either side: 1/1024 of a value
     assert (image - expected).norm() < 1e-5 * expected.norm()
     by_hand = gradients_of(exact, image_gradient.double(), ratio)
     actual = gradients_of(on_gpu(field), image_gradient, ratio)
@@ -149,7 +149,7 @@ def test_it_agrees_with_the_cpu_to_an_8_bit_step() -> None:
 
 
 def test_more_gaussians_than_31_bits_count_numbers_of() -> None:
-    """Eight numbers each: what a signed 32-bit index reaches is passed. Only the last ones can be seen."""
+    """With eight numbers each, they exceed a signed 32-bit index. Only the last ones are visible."""
     count = 2**31 // 8 + 4096
     if torch.cuda.mem_get_info()[0] < 120 * count:
         pytest.skip("needs 30 GB of free memory on the GPU")
@@ -193,7 +193,7 @@ def test_strips_are_the_whole_bit_for_bit(name: str) -> None:
         assert torch.equal(strip, whole[:, :, begin:end])
 
 
-# ---- in torch's ways -----------------------------------------------------------------------------------
+# ---- with torch -----------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -222,7 +222,7 @@ def test_it_can_be_captured_as_a_graph() -> None:
 
 
 def test_it_runs_on_the_current_stream() -> None:
-    """What is drawn on another stream waits for what was put on that stream before."""
+    """Drawing on another stream waits for earlier work on that stream."""
     field = on_gpu(models_field(60, 60))
     expected = rasterize(field, (240, 240), 4)
     late = field.map(torch.zeros_like)
@@ -237,7 +237,7 @@ def test_it_runs_on_the_current_stream() -> None:
 
 
 def test_it_draws_in_a_thread_that_has_done_nothing_before() -> None:
-    """As autograd's is when the first backward kernel is ours: torch gives such a thread no context by itself."""
+    """Autograd's thread is like that if its first kernel is ours: torch gives it no context by itself."""
     field = on_gpu(random_field())
     expected = rasterize(field, (24, 28), 2)
     torch.cuda.synchronize()
@@ -315,7 +315,7 @@ def test_two_commands_write_the_same_bytes(gsr_process: Callable[..., subprocess
 def test_the_sanitizer_finds_nothing(tool: str, tmp_path: Path) -> None:
     script = tmp_path / "draw.py"
     script.write_text(_SANITIZED)
-    # What is uninitialized can be told only by watching all that writes, torch's kernels too.
+    # Uninitialised memory is found only if all writes are watched, torch's kernels included.
     ours = [] if tool == "initcheck" else ["--kernel-regex", "kns=gsr_"]
     command = [str(SANITIZER), "--tool", tool, "--error-exitcode", "9", *ours]
     done = subprocess.run([*command, sys.executable, str(script)], capture_output=True, text=True, timeout=560)
@@ -325,7 +325,7 @@ def test_the_sanitizer_finds_nothing(tool: str, tmp_path: Path) -> None:
 
 _SANITIZED = """
 import os
-os.environ["PYTORCH_NO_CUDA_MEMORY_CACHING"] = "1"  # each tensor an allocation of its own, with its own bounds
+os.environ["PYTORCH_NO_CUDA_MEMORY_CACHING"] = "1"  # each tensor has its own allocation, with its own bounds
 import torch
 from gsrcli.gaussians import Gaussians
 from gsrcli.rasterizer import backend, rasterize

@@ -27,7 +27,7 @@ each_epsilon = pytest.mark.parametrize("epsilon", [0.0, EPSILON], ids=["whole", 
 
 @pytest.fixture(params=["cpu", "cuda, emulated", "torch"])
 def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Draw with one backend, whatever would be picked."""
+    """Draw with one backend, whichever is the default."""
     if request.param == "torch":
         monkeypatch.setattr(rasterizer, "backend", lambda *_: ("torch", "wanted by the test"))
     if request.param == "cpu":
@@ -91,7 +91,7 @@ def test_any_of_batch_count_and_size_may_be_zero(backend: str, batch: int, count
 
 @pytest.mark.parametrize("window", [(3.3, 5.2), (0.4, 40.3), (40.3, 0.4), (9.1, 9.7)])
 def test_window(backend: str, window: Pair) -> None:
-    """The papers' rule: by distance from the centre along each axis, and not by contribution."""
+    """Skip by the papers' rule: by distance from the centre along each axis, not by contribution."""
     case = CASES["both"]
     expected = fields.draw(case.field, *case.view, window=window)
     image = rasterize(case.field, *case.view, window=window)
@@ -109,7 +109,7 @@ def test_skipping_errs_by_less_than_epsilon_of_the_values_around(backend: str, c
 
 
 def test_skipping_stays_below_an_8_bit_step_on_dense_fields(backend: str) -> None:
-    """Sixteen Gaussians a pixel with values as a picture's, as the published models make them."""
+    """Draw sixteen Gaussians per pixel with a picture's values, as the published models predict them."""
     field = random_field(16 * 144, extent=(12, 12), sigma=(0.1, 0.8), rho=0.7)
     field = dataclasses.replace(field, value=field.value.abs() / 8)
     error = rasterize(field, (48, 48), 4) - rasterize(field, (48, 48), 4, epsilon=0)
@@ -123,7 +123,7 @@ def test_float64_is_drawn_in_float64() -> None:
 
 
 def test_a_centre_keeps_its_fraction_of_a_pixel_far_from_the_origin() -> None:
-    """At 36850 output pixels float32 resolves 1/256 of one. In LR pixels these centres are exact."""
+    """At 36850 output pixels float32 resolves 1/256 pixel. In LR pixels these centres are exact."""
     near, far = single((10.3125, 7.1875), (0.2, 0.2)), single((5010.3125, 5007.1875), (0.2, 0.2))
     expected = rasterize(near, (40, 40), 7.37, (35, 55))
     assert expected.max() > 0.5
@@ -139,7 +139,7 @@ def test_gaussians_far_outside_touch_nothing(backend: str, epsilon: float) -> No
 
 
 def test_many_shapes_at_once_take_little_memory_in_plain_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Boxes of equal area can be wide or high: a chunk of both must not be given the hull of all."""
+    """Boxes of equal area can be wide or high: a chunk must not mix them under a common hull."""
     drawn = []
     weights = reference._weights
 
@@ -155,7 +155,7 @@ def test_many_shapes_at_once_take_little_memory_in_plain_torch(monkeypatch: pyte
     assert max(drawn) <= 2 << 12
 
 
-# ---- geometry that is none -----------------------------------------------------------------------------
+# ---- invalid geometry -----------------------------------------------------------------------------
 
 _NONE = [math.nan, math.inf, -math.inf]
 BROKEN = {
@@ -192,7 +192,7 @@ def test_broken_geometry_draws_nothing_and_gets_no_gradient(
 def test_a_vanishing_sigma_overflows_nothing(
     backend: str, sigma: float, centre: Pair, width: int, epsilon: float
 ) -> None:
-    """At no pixel does the picture change with the geometry: a Gaussian covers one pixel's centre, or none."""
+    """No pixel changes with the geometry: a Gaussian covers one pixel's centre, or none."""
     field = single(centre, (sigma, sigma))
     image = rasterize(field, (12, width), 1, epsilon=epsilon)
     assert ((image >= 0) & (image <= 1.001)).all()
@@ -201,7 +201,7 @@ def test_a_vanishing_sigma_overflows_nothing(
     assert value.isfinite().all()
 
 
-def test_a_picture_does_not_hide_a_value_that_is_nan(backend: str) -> None:
+def test_a_nan_value_shows_in_the_picture(backend: str) -> None:
     field = Gaussians.cat([single((5.0, 5.0)), single((6.0, 5.0), value=(math.nan,))])
     assert rasterize(field, (12, 12), 1)[0, 0, 4:6, 5:7].isnan().all()
 
@@ -216,7 +216,7 @@ def _strips(height: int, *cuts: int) -> Iterator[tuple[int, int]]:
 @each_case
 @pytest.mark.parametrize("cut", [{}, {"epsilon": 0.0}, {"window": (4.4, 6.7)}], ids=["cut", "whole", "window"])
 def test_strips_of_rows_are_the_whole_bit_for_bit(case: Case, cut: dict[str, float | Pair]) -> None:
-    """The upscaler draws strip by strip and promises the bytes of the whole. 32 rows are a band of the backend."""
+    """The upscaler draws in strips and promises the same bytes as for the whole. A band of the backend has 32 rows."""
     height, width = 3 * case.size[0] + 71, case.size[1]
     top, left = case.origin
     whole = rasterize(case.field, (height, width), case.scale, case.origin, **cut)
@@ -303,14 +303,14 @@ def test_the_picture_of_two_fields_is_the_sum_of_theirs(
     torch.testing.assert_close(rasterize(Gaussians.cat([first, second]), size, scale), total, atol=1e-5, rtol=1e-5)
 
 
-# ---- in torch's machinery ------------------------------------------------------------------------------
+# ---- with torch ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("cut", [{"epsilon": 0.0}, {}, {"window": (2.7, 3.2)}], ids=["whole", "cut", "window"])
 def test_gradcheck(cut: dict[str, float | Pair]) -> None:
     field = random_field(6, 2, 2, extent=(5, 5), sigma=(0.5, 2), rho=0.9, seed=3).to(dtype=torch.float64)
     if not cut:
-        # No pair so near the cut that the step of a finite difference crosses it.
+        # No pair is so close to the cutoff that the step of a finite difference crosses it.
         for *_, weight, _ in fields.paper_weights(field, (8, 9), (1.7, 1.6)):
             assert abs(weight / EPSILON - 1).min() > 1e-4
     leaves = [getattr(field, name).requires_grad_() for name in NAMES]
@@ -350,7 +350,7 @@ def test_inputs_and_gradients_may_be_strided_or_expanded(backend: str) -> None:
 
 
 @pytest.mark.parametrize("wanted", NAMES)
-def test_a_gradient_can_be_wanted_of_one_parameter_alone(backend: str, wanted: str) -> None:
+def test_one_parameter_alone_can_require_a_gradient(backend: str, wanted: str) -> None:
     field = random_field()
     leaf = getattr(field, wanted).clone().requires_grad_()
     rasterize(dataclasses.replace(field, **{wanted: leaf}), (24, 28), 2).square().sum().backward()
@@ -380,7 +380,7 @@ class _Drawing(torch.nn.Module):
 
 @pytest.mark.parametrize("strict", [False, True])
 def test_it_is_exported_as_one_operator(strict: bool) -> None:
-    """For any number of Gaussians."""
+    """The exported program takes any number of Gaussians."""
     count = torch.export.Dim("count", min=2, max=1000)
     tensors = random_field(20).tensors
     exported = torch.export.export(_Drawing(), tensors, strict=strict, dynamic_shapes=(4 * ({1: count},),))
@@ -410,13 +410,13 @@ def test_autocast_does_not_lower_the_precision(backend: str) -> None:
     "arguments",
     [((-1, 5), 1.0), ((5, 5), 0.0), ((5, 5), (2.0, -1.0)), ((5, 5), math.nan), ((5, 5), math.inf)],
 )
-def test_sizes_and_scales_that_mean_nothing_are_refused(arguments: tuple[tuple[int, int], float | Pair]) -> None:
+def test_invalid_sizes_and_scales_are_refused(arguments: tuple[tuple[int, int], float | Pair]) -> None:
     with pytest.raises(ValueError, match="cannot draw"):
         rasterize(random_field(), *arguments)
 
 
 @pytest.mark.parametrize("epsilon", [-0.1, 1.0, math.nan])
-def test_an_epsilon_that_means_nothing_is_refused(epsilon: float) -> None:
+def test_an_invalid_epsilon_is_refused(epsilon: float) -> None:
     with pytest.raises(ValueError, match="epsilon"):
         rasterize(random_field(), (5, 5), 1.0, epsilon=epsilon)
 
@@ -426,7 +426,7 @@ def test_an_epsilon_that_means_nothing_is_refused(epsilon: float) -> None:
 
 @pytest.fixture
 def library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
-    """Where the compiled library is looked for: an empty place, until the test puts something there."""
+    """Replace the compiled library's path by one where nothing exists until the test puts something there."""
     path = tmp_path / "library.so"
     monkeypatch.setattr(cpu, "_LIBRARY", path)
     for cached in (cpu.load, rasterizer._backend):
@@ -459,7 +459,7 @@ def test_without_the_library_plain_torch_draws(library: Path) -> None:
     _assert_plain_torch_draws("not compiled")
 
 
-def test_a_file_that_is_no_library_is_refused(library: Path) -> None:
+def test_a_file_that_is_not_a_library_is_refused(library: Path) -> None:
     library.write_text("not a library")
     _assert_plain_torch_draws("does not load")
 

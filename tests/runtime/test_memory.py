@@ -1,4 +1,4 @@
-"""What is freed is given out again, and not fetched from the system anew."""
+"""Freed memory is reused, not requested from the system again."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of glibc alone")
-def test_large_arrays_come_from_memory_that_is_there() -> None:
-    """By the pages that the system has to provide for ten arrays, one after the other."""
+def test_large_arrays_reuse_freed_memory() -> None:
+    """Count the pages that the system provides for ten arrays, one after the other."""
 
     def pages(what: str) -> int:
         done = subprocess.run([sys.executable, "-c", _WORK, what], capture_output=True, text=True, check=True)
@@ -51,7 +51,7 @@ print(peak_memory(lambda: None, torch.device("cpu")) - before)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of glibc alone")
-def test_what_is_kept_does_not_count_as_the_next_works_memory() -> None:
+def test_kept_memory_does_not_count_towards_the_next_peak() -> None:
     done = subprocess.run([sys.executable, "-c", _PEAKS], capture_output=True, text=True, check=True)
     assert int(done.stdout) < 50_000_000
 
@@ -62,14 +62,14 @@ def test_free_memory_on_a_cpu_is_the_systems() -> None:
     assert abs(free - psutil.virtual_memory().available) < 0.25 * psutil.virtual_memory().total
 
 
-def test_what_torch_keeps_on_a_gpu_is_free_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_that_torch_caches_on_a_gpu_counts_as_free(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.mem_get_info", lambda device: (1000, 5000))
     monkeypatch.setattr("torch.cuda.memory_reserved", lambda device: 700)
     monkeypatch.setattr("torch.cuda.memory_allocated", lambda device: 300)
     assert free_memory(torch.device("cuda")) == 1400
 
 
-def test_the_command_asks_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_keeps_freed_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     from gsrcli.cli import app
 
     asked = []

@@ -1,4 +1,4 @@
-"""weights.toml: it is as its schema has it, and what it says is so."""
+"""weights.toml: it follows its schema, and what it states is true."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_its_model_can_be_built(entry: ModelWeights) -> None:
 @pytest.mark.parametrize("entry", ENTRIES)
 def test_its_files_can_be_converted(entry: ModelWeights) -> None:
     if not entry.bundled:
-        _converter(entry.model, entry.released)  # raises where there is none
+        _converter(entry.model, entry.released)  # raises if there is no converter
 
 
 @pytest.mark.parametrize("entry", [entry for entry in ENTRIES if entry.id != DEFAULT_MODEL])
@@ -71,20 +71,20 @@ def test_its_files_are_where_its_authors_put_them(entry: ModelWeights) -> None:
 
 def test_each_address_belongs_to_one_entry() -> None:
     urls = [url for entry in model_weights().values() for file in entry.released.values() for url in file.urls]
-    assert len(urls) == len(set(urls)) == 2 * (9 + 2) + 1  # HAT-L's folder is spelled two ways
+    assert len(urls) == len(set(urls)) == 2 * (9 + 2) + 1  # HAT-L's folder is spelled in two ways
 
 
 @pytest.mark.parametrize("name", [DEFAULT_MODEL, "lpips", "dists"])
-def test_bundled_weights_are_what_weights_toml_says(name: str) -> None:
+def test_bundled_weights_match_weights_toml(name: str) -> None:
     bundled = published()[name].bundled
     assert bundled is not None
     assert f"sha256:{sha256_of(bundled.path)}" == str(bundled.digest)
     assert bundled.path.stat().st_size <= LARGEST_FILE
-    assert bundled.path.is_relative_to(Path(gsrcli.__file__).parent / "weights")  # what the wheel takes in
+    assert bundled.path.is_relative_to(Path(gsrcli.__file__).parent / "weights")  # which the wheel includes
 
 
-def test_every_released_file_is_pinned_but_those_of_gsasr() -> None:
-    """A digest says what a file is, and its address names a commit or the file's digest: neither can change unseen."""
+def test_every_released_file_except_gsasrs_is_pinned() -> None:
+    """A digest fixes a file's content, and its address names a commit or the digest: neither can change unnoticed."""
     assert {name for name, entry in published().items() if not entry.pinned} == {
         name for name, entry in model_weights().items() if entry.code == "https://github.com/ChrisDud0257/GSASR"
     }
@@ -103,11 +103,11 @@ def test_scores_are_as_published() -> None:
     assert all(20 < db < 45 for scores in psnr.values() for by_scale in scores.values() for db in by_scale.values())
 
 
-def test_the_bundled_weights_hold_as_many_parameters_as_they_say() -> None:
+def test_the_bundled_weights_have_as_many_parameters_as_listed() -> None:
     assert model_weights()[DEFAULT_MODEL].parameters == sum(p.numel() for p in load_model().parameters())
 
 
-def test_every_entry_tells_what_it_is() -> None:
+def test_every_entry_describes_itself() -> None:
     for entry in published().values():
         assert entry.license in ("Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "MIT")
         assert entry.training
@@ -179,7 +179,7 @@ SCHEMA = TypeAdapter(dict[Name, ReleasedModelTable | BundledModelTable])
 METRICS = TypeAdapter(dict[Name, ReleasedTable | BundledTable])
 
 
-def test_weights_toml_is_as_its_schema_has_it() -> None:
+def test_weights_toml_follows_its_schema() -> None:
     content = tomllib.loads(shipped("weights.toml").read_text(encoding="utf-8"))
     assert METRICS.validate_python(content.pop("metric")).keys() == metric_weights().keys()
     assert SCHEMA.validate_python(content).keys() == model_weights().keys()
@@ -201,7 +201,7 @@ scores.psnr.Set5 = { 2 = 37.5, "3.5" = 33 }
 """.replace("%s", "0" * 64)
 
 
-def test_the_schema_accepts_what_is_right() -> None:
+def test_the_schema_accepts_valid_entries() -> None:
     SCHEMA.validate_python(tomllib.loads(GOOD))
 
 
@@ -235,7 +235,7 @@ def test_the_schema_accepts_what_is_right() -> None:
         ('scores.protocol = "on Y"', ""),
     ],
 )
-def test_the_schema_refuses_what_is_wrong(old: str, new: str) -> None:
+def test_the_schema_refuses_invalid_entries(old: str, new: str) -> None:
     assert old in GOOD
     with pytest.raises(ValidationError):
         SCHEMA.validate_python(tomllib.loads(GOOD.replace(old, new)))

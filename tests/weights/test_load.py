@@ -1,4 +1,4 @@
-"""Weight files: the ones that ship, and what becomes of those that are written and read again."""
+"""Checkpoints: the bundled ones, and round trips through files."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from gsrcli.upscaling.upscaler import Upscaler
 from gsrcli.weights.checkpoint import read_model, read_named_model, save_model
 from gsrcli.weights.load import DEFAULT_MODEL, load_model, load_named_model
 
-# What ships
+# Bundled weights
 
 MOST_PARAMETERS = 1_200_000
 
 
-def test_the_default_model_keeps_its_budget() -> None:
+def test_the_default_model_stays_within_its_budget() -> None:
     model = load_model()
     assert sum(p.numel() for p in model.parameters()) <= MOST_PARAMETERS
     assert not model.training
@@ -33,7 +33,7 @@ def test_the_default_model_keeps_its_budget() -> None:
 
 @pytest.mark.slow
 def test_the_default_model_beats_bicubic_on_sharp_edges() -> None:
-    """No benchmark: only that these are trained weights, and belong to this network."""
+    """This is not a benchmark: it only shows that the weights are trained and belong to this network."""
     import numpy as np
     from PIL import Image
 
@@ -52,7 +52,7 @@ def test_the_default_model_beats_bicubic_on_sharp_edges() -> None:
 # Names and paths
 
 
-def test_a_name_goes_before_a_file_of_that_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_takes_precedence_over_a_file_of_that_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / DEFAULT_MODEL).write_bytes(b"a file that happens to be called so")
     assert sum(p.numel() for p in load_model(DEFAULT_MODEL).parameters()) > 0
@@ -81,7 +81,7 @@ def test_architectures_without_weights_say_so(monkeypatch: pytest.MonkeyPatch) -
     assert caught.value.hint == "give the path of a checkpoint: --model PATH.safetensors"
 
 
-def test_a_folder_is_no_checkpoint(tmp_path: Path) -> None:
+def test_a_folder_is_not_a_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=str(tmp_path)):
         load_model(tmp_path)
 
@@ -103,7 +103,7 @@ def test_a_saved_model_loads_as_it_was(tmp_path: Path, give: type) -> None:
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
-def test_a_checkpoint_tells_its_architecture_whatever_it_is_called(tmp_path: Path) -> None:
+def test_a_checkpoint_names_its_architecture_under_any_file_name(tmp_path: Path) -> None:
     path = save_tiny(tmp_path / "gsasr-edsr.safetensors", seed=3)
     expected = tiny_model(seed=3).state_dict()
     (name, read), (loaded_name, loaded) = read_named_model(path), load_named_model(path)
@@ -114,7 +114,7 @@ def test_a_checkpoint_tells_its_architecture_whatever_it_is_called(tmp_path: Pat
     assert load_named_model()[0] == DEFAULT_MODEL
 
 
-def test_metadata_tell_what_the_file_is(tmp_path: Path) -> None:
+def test_metadata_describe_the_file(tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
     save_model(tiny_model(), "gsasr-lite", path, {"training": {"steps": 7, "loss": "L1"}})
     with safe_open(path, framework="pt") as file:
@@ -124,7 +124,7 @@ def test_metadata_tell_what_the_file_is(tmp_path: Path) -> None:
     assert json.loads(metadata["training"]) == {"steps": 7, "loss": "L1"}
 
 
-def test_an_older_file_is_replaced_whole_or_not_at_all(
+def test_an_older_file_is_replaced_completely_or_not_at_all(
     tmp_path: Path, full_disk: Callable[[int], AbstractContextManager[None]]
 ) -> None:
     path = save_tiny(tmp_path / "weights.safetensors", seed=1)
@@ -137,7 +137,7 @@ def test_an_older_file_is_replaced_whole_or_not_at_all(
     assert path.read_bytes() != before
 
 
-def test_a_model_in_training_and_on_strides_of_its_own_can_be_saved(tmp_path: Path) -> None:
+def test_a_model_in_training_with_other_strides_can_be_saved(tmp_path: Path) -> None:
     model = build("gsasr-lite", TINY).to(memory_format=torch.channels_last)
     save_model(model.train(), "gsasr-lite", tmp_path / "a.safetensors", {})
     assert load_model(tmp_path / "a.safetensors").device.type == "cpu"

@@ -1,4 +1,4 @@
-"""Weights on this machine: fetched once from a real server or brought by hand, verified, and never half there."""
+"""Weights on this machine: downloaded once from a real server or imported, verified, and never incomplete."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*trying again")
 
 
 def listed(files: dict[str, Released]) -> ModelWeights:
-    """What weights.toml would say of the release."""
+    """Return the release's entry as in weights.toml."""
     about = {"description": "For a test.", "license": "Apache-2.0", "parameters": 7, "training": "noise"}
     return ModelWeights(name=NAME, model="gsasr-edsr", released=files, **about)
 
@@ -54,7 +54,7 @@ def entry(name: str = NAME) -> Entry:
 
 
 class Fixture:
-    """A release of small weights on a server, which weights.toml lists under the name NAME."""
+    """A release of small weights on a server, listed in weights.toml under the name NAME."""
 
     def __init__(self, server: Server, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.server = server
@@ -65,7 +65,7 @@ class Fixture:
         self.publish()
 
     def publish(self, **digests: Digest) -> None:
-        """List the release, with the digests that are known of its encoder and decoder."""
+        """List the release, with the known digests of its encoder and decoder."""
         files = {file: Released(file, (url,), digests.get(file.partition(".")[0])) for file, url in self.urls.items()}
         self.monkeypatch.setitem(model_weights(), NAME, listed(files))
 
@@ -93,7 +93,7 @@ entry = Store().entry({NAME!r})
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder that weights are in."""
+    """Return the folder of weights."""
     monkeypatch.setenv("GSRCLI_HOME", str(tmp_path / "home"))
     return tmp_path / "home" / "weights"
 
@@ -108,7 +108,7 @@ def release(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
 
 
 def names(folder: Path) -> set[str]:
-    """What is kept, locks aside."""
+    """Return the names of the kept files, without locks."""
     return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.suffix != ".lock"}
 
 
@@ -161,7 +161,7 @@ def test_the_record_says_where_they_come_from(release: Fixture, home: Path) -> N
 
 
 @pytest.mark.parametrize("kind", ["sha256", "git-blob-sha1"])
-def test_published_digests_are_demanded(release: Fixture, home: Path, kind: str) -> None:
+def test_published_digests_are_required(release: Fixture, home: Path, kind: str) -> None:
     digest = Digest.of(release.files["encoder.pth"], kind)
     wrong = Digest(kind, "0" * len(digest.value))
     release.publish(encoder=digest, decoder=wrong)
@@ -171,10 +171,10 @@ def test_published_digests_are_demanded(release: Fixture, home: Path, kind: str)
     assert not READY & names(home)
     release.publish(encoder=digest)
     assert entry().fetch().exists()
-    assert len(release.server.asked("/encoder.pth")) == 1  # it was right, and kept
+    assert len(release.server.asked("/encoder.pth")) == 1  # it was valid, and kept
 
 
-def test_what_was_fetched_first_is_held_to(release: Fixture, home: Path, tmp_path: Path) -> None:
+def test_the_first_download_is_trusted_and_changes_are_refused(release: Fixture, home: Path, tmp_path: Path) -> None:
     path = entry().fetch()
     path.write_bytes(path.read_bytes()[:-1])
     release.answer("decoder.pth", whole(write_released(tmp_path / "changed", seed=1)["decoder.pth"].read_bytes()))
@@ -185,8 +185,8 @@ def test_what_was_fetched_first_is_held_to(release: Fixture, home: Path, tmp_pat
     assert load_model(NAME)
 
 
-def test_what_does_not_fit_is_not_held_to(release: Fixture, home: Path) -> None:
-    """A wrong file at first use is no reason to refuse the right one later."""
+def test_files_that_do_not_fit_are_not_recorded(release: Fixture, home: Path) -> None:
+    """A wrong file at first use does not make the right one refused later."""
     release.answer("decoder.pth", whole(release.contents["encoder.pth"]))
     with pytest.raises(ModelError, match="do not fit gsasr-edsr"):
         entry().fetch()
@@ -196,7 +196,7 @@ def test_what_does_not_fit_is_not_held_to(release: Fixture, home: Path) -> None:
 
 
 class Evil:
-    """What a pickle can do when it is loaded."""
+    """An example of what a pickle can do when it is loaded."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -270,7 +270,7 @@ def test_a_wrong_model_s_tensors_are_not_all_listed(release: Fixture) -> None:
 # Interruptions
 
 
-def test_a_killed_fetch_is_gone_on_with(release: Fixture, home: Path) -> None:
+def test_a_killed_download_resumes(release: Fixture, home: Path) -> None:
     content = release.contents["encoder.pth"]
     release.answer("encoder.pth", whole(content, pace=0.2), whole(content))
     process = release.process("entry.fetch()")
@@ -285,7 +285,7 @@ def test_a_killed_fetch_is_gone_on_with(release: Fixture, home: Path) -> None:
     assert names(home) == READY
 
 
-def test_two_processes_fetch_once(release: Fixture, home: Path) -> None:
+def test_two_processes_download_once(release: Fixture, home: Path) -> None:
     gate = threading.Event()
     encoder = whole(release.contents["encoder.pth"])
     release.answer("encoder.pth", lambda handler: (gate.wait(60), encoder(handler))[1])
@@ -310,7 +310,7 @@ def test_a_full_disk(release: Fixture, home: Path, full_disk: Callable[[int], Ab
     assert names(home) == set()
 
 
-def test_a_disk_that_is_full_once_all_is_fetched(
+def test_a_disk_that_fills_up_after_the_download(
     release: Fixture, home: Path, full_disk: Callable[[int], AbstractContextManager[None]]
 ) -> None:
     with full_disk(5_000_000), pytest.raises(GsrError, match="cannot write"):
@@ -380,7 +380,7 @@ gsrcli.weights.store.write_checkpoint = paused
 
 @pytest.fixture
 def paused(release: Fixture, tmp_path: Path) -> Callable[[str], subprocess.Popen[str]]:
-    """Run code in a process that stops when it is about to put a checkpoint in its place."""
+    """Run code in a process that stops just before it moves a checkpoint into place."""
 
     def run(code: str) -> subprocess.Popen[str]:
         reached = tmp_path / "reached"
@@ -392,7 +392,7 @@ def paused(release: Fixture, tmp_path: Path) -> Callable[[str], subprocess.Popen
     return run
 
 
-def test_a_fetch_that_is_killed_before_its_checkpoint_is_there(
+def test_a_download_killed_before_its_checkpoint_is_in_place(
     release: Fixture, home: Path, paused: Callable[[str], subprocess.Popen[str]]
 ) -> None:
     process = paused("entry.fetch()")
@@ -401,10 +401,10 @@ def test_a_fetch_that_is_killed_before_its_checkpoint_is_there(
     assert READY & names(home) == {f"{NAME}.json"}
     assert load_model(NAME)
     assert names(home) == READY
-    assert len(release.server.requests) == 2  # what was there was gone on with
+    assert len(release.server.requests) == 2  # the part was resumed
 
 
-def test_who_looks_before_the_checkpoint_is_there_waits_for_it(
+def test_a_process_that_comes_before_the_checkpoint_waits_for_it(
     release: Fixture, home: Path, tmp_path: Path, paused: Callable[[str], subprocess.Popen[str]]
 ) -> None:
     first = paused("entry.fetch()")
@@ -418,7 +418,7 @@ def test_who_looks_before_the_checkpoint_is_there_waits_for_it(
     assert len(release.server.requests) == 2
 
 
-def test_an_import_that_is_killed_before_its_checkpoint_is_there(
+def test_an_import_killed_before_its_checkpoint_is_in_place(
     home: Path, tmp_path: Path, gsr: Gsr, paused: Callable[[str], subprocess.Popen[str]]
 ) -> None:
     path = save_tiny(tmp_path / "mine.safetensors", seed=1)
@@ -428,11 +428,11 @@ def test_an_import_that_is_killed_before_its_checkpoint_is_there(
     assert names(home) == {"mine.json"}
     assert Store().imported() == []
     assert gsr("weights", "verify").exit_code == 0
-    Store().import_checkpoint(save_tiny(path, seed=2))  # which may have been trained on meanwhile
+    Store().import_checkpoint(save_tiny(path, seed=2))  # it may have been trained further
     assert load_model("mine")
 
 
-# A folder that cannot be looked into
+# A folder that cannot be read
 
 
 @pytest.fixture(params=["too long", "forbidden"])
@@ -449,7 +449,7 @@ def unreadable(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.usefixtures("unreadable")
-def test_what_is_in_the_package_needs_no_folder(gsr: Gsr, photo: Callable[..., Path], tmp_path: Path) -> None:
+def test_bundled_weights_need_no_folder(gsr: Gsr, photo: Callable[..., Path], tmp_path: Path) -> None:
     assert gsr("upscale", photo(), "--scale", 2).exit_code == 0
     assert (tmp_path / "photo_x2.png").exists()
     assert "bundled" in gsr("weights", "list").stdout
@@ -502,7 +502,7 @@ def test_the_bundled_weights_are_verified(monkeypatch: pytest.MonkeyPatch, tmp_p
 # Without a network
 
 
-def test_offline_nothing_is_asked(release: Fixture, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offline_nothing_is_requested(release: Fixture, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GSRCLI_OFFLINE", "1")
     monkeypatch.setattr(socket, "socket", None)
     with pytest.raises(DownloadError, match="GSRCLI_OFFLINE is set") as caught:
@@ -523,7 +523,7 @@ def test_imported_files_are_the_fetched_ones(release: Fixture, home: Path) -> No
     assert all(torch.equal(tensor, imported[key]) for key, tensor in fetched.items())
 
 
-def test_imported_files_are_held_to_what_is_known(release: Fixture, home: Path, tmp_path: Path) -> None:
+def test_imported_files_are_checked_like_downloads(release: Fixture, home: Path, tmp_path: Path) -> None:
     entry().fetch()
     others = list(write_released(tmp_path / "changed", seed=1).values())
     with pytest.raises(DownloadError, match=r"encoder\.pth has changed since"):
@@ -542,7 +542,7 @@ def test_exactly_the_released_files_are_imported(release: Fixture, given: list[s
         entry().import_released(files)
 
 
-def test_what_is_here_is_not_made_again(release: Fixture, home: Path) -> None:
+def test_an_intact_checkpoint_is_not_converted_again(release: Fixture, home: Path) -> None:
     entry().import_released(list(release.files.values()))
     before = [(home / name).stat().st_ino for name in sorted(READY)]
     entry().import_released(list(release.files.values()))
@@ -557,7 +557,7 @@ def test_own_weights_get_a_name(home: Path, tmp_path: Path) -> None:
     assert Store().import_checkpoint(path).name == "mine"
     assert Store().import_checkpoint(path, "other").name == "other"
     assert Store().imported() == ["mine", "other"]
-    assert Store().import_checkpoint(path).name == "mine"  # again is no harm
+    assert Store().import_checkpoint(path).name == "mine"  # importing again is harmless
     path.unlink()
     assert load_model("mine")
     (home / "mine.safetensors").write_bytes(b"")
@@ -577,11 +577,11 @@ def test_names_are_not_taken_twice(release: Fixture, home: Path, tmp_path: Path)
     assert names(home) == {"mine.safetensors", "mine.json"}
 
 
-def test_a_file_that_was_put_there_is_not_replaced(home: Path, tmp_path: Path) -> None:
+def test_a_file_without_a_record_is_not_replaced(home: Path, tmp_path: Path) -> None:
     home.mkdir(parents=True)
     path = save_tiny(home / "mine.safetensors", seed=1)
     with pytest.raises(ModelError, match="the weights of mine are damaged"):
-        load_model("mine")  # of which nothing is recorded
+        load_model("mine")  # it has no record
     with pytest.raises(ModelError, match="the name mine is taken by other weights"):
         Store().import_checkpoint(save_tiny(tmp_path / "other.safetensors", seed=2), "mine")
     assert Store().import_checkpoint(path).name == "mine"
@@ -590,10 +590,10 @@ def test_a_file_that_was_put_there_is_not_replaced(home: Path, tmp_path: Path) -
 
 @pytest.mark.parametrize("name", [NAME, "gsasr-lite", "gsasr-edsr", "alexnet"])
 @pytest.mark.parametrize("by", ["--name", "file", "note"])
-def test_names_that_are_known_are_not_given_away(
+def test_names_of_released_weights_are_reserved(
     release: Fixture, home: Path, tmp_path: Path, gsr: Gsr, name: str, by: str
 ) -> None:
-    """Whatever a checkpoint says of itself: only the released files themselves become released weights."""
+    """Only the released files become released weights, whatever a checkpoint's metadata say."""
     bundled = entry("gsasr-lite").path.read_bytes()
     path = tmp_path / f"{name if by == 'file' else 'mine'}.safetensors"
     save_model(tiny_model(), "gsasr-lite", path, {"released": {"name": name, "files": {}}})
@@ -608,7 +608,7 @@ def test_names_that_are_known_are_not_given_away(
     assert entry("gsasr-lite").path.read_bytes() == bundled
 
 
-def test_a_backbone_is_no_model(home: Path, tmp_path: Path, gsr: Gsr) -> None:
+def test_a_backbone_is_not_a_model(home: Path, tmp_path: Path, gsr: Gsr) -> None:
     path = tmp_path / "mine.safetensors"
     path.write_bytes(backbone_bytes(ARCHITECTURES["alexnet"].build(), "alexnet"))
     result = gsr("weights", "import", path)
@@ -629,7 +629,7 @@ def test_removed_weights_leave_nothing(release: Fixture, home: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["remove", "verify", "fetch", "path"])
-def test_names_are_no_paths(gsr: Gsr, home: Path, command: str) -> None:
+def test_names_are_not_paths(gsr: Gsr, home: Path, command: str) -> None:
     home.mkdir(parents=True)
     for path in (home.parent / "x.safetensors", home.parent / "x.json"):
         path.write_text("mine")
@@ -640,9 +640,9 @@ def test_names_are_no_paths(gsr: Gsr, home: Path, command: str) -> None:
     assert (home.parent / "x.safetensors").read_text() == "mine"
 
 
-def test_imported_weights_are_not_to_be_had_anywhere(home: Path, tmp_path: Path) -> None:
+def test_imported_weights_cannot_be_downloaded(home: Path, tmp_path: Path) -> None:
     mine = Store().import_checkpoint(save_tiny(tmp_path / "mine.safetensors"))
-    assert mine.fetch() == mine.path  # they are here
+    assert mine.fetch() == mine.path  # they are on this machine
     mine.path.write_bytes(b"")
     for action in (mine.fetch, lambda: mine.import_released([tmp_path / "mine.pth"])):
         with pytest.raises(ModelError, match="the weights of mine were imported, not released") as caught:
@@ -689,7 +689,7 @@ def test_weights_are_listed(gsr: Gsr, release: Fixture, home: Path, tmp_path: Pa
     assert by_name["vgg16"]["files"]["vgg16-397923af.pth"]["digest"].startswith("sha256:397923af")
 
 
-def test_names_are_whole_on_a_narrow_terminal(
+def test_names_are_not_cut_on_a_narrow_terminal(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes this for a terminal
@@ -712,7 +712,7 @@ def test_fetch_verify_path_remove(gsr: Gsr, release: Fixture, home: Path) -> Non
     result = gsr("weights", "verify", NAME, "gsasr-lite")
     assert result.exit_code == 1
     assert f"the weights of {NAME} are damaged" in result.stderr
-    assert "intact" in result.stdout  # the rest goes on
+    assert "intact" in result.stdout  # the others are still verified
     assert gsr("weights", "remove", NAME).exit_code == 0
     assert names(home) == set()
     result = gsr("weights", "path", NAME)
@@ -735,7 +735,7 @@ def test_fetch_verify_path_remove(gsr: Gsr, release: Fixture, home: Path) -> Non
         (["import", "here.safetensors"], 1, "no safetensors file"),
     ],
 )
-def test_mistakes_are_answered(
+def test_mistakes_get_messages(
     gsr: Gsr, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], code: int, message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -748,7 +748,7 @@ def test_mistakes_are_answered(
     assert names(home) == set()
 
 
-def test_one_failure_does_not_keep_the_rest(gsr: Gsr, release: Fixture) -> None:
+def test_one_failure_does_not_stop_the_rest(gsr: Gsr, release: Fixture) -> None:
     release.answer("encoder.pth", status(404))
     result = gsr("weights", "fetch", NAME, "gsasr-lite")
     assert result.exit_code == 1
