@@ -1,8 +1,8 @@
 """Put everything that is carried to the GPU machine into one folder, for ``scripts/gpu_sprint.sh prepare``.
 
 wheels/ has packages that the machine may lack; pictures.tar, pictures to train on; validation/, pictures to validate
-on; state/, the run to continue. Existing wheels are kept, and as many existing pictures as fit: delete them to make them
-again.
+on; state/, the run to continue. Existing wheels are kept, and as many existing pictures as fit: delete them to make
+them again.
 """
 
 from __future__ import annotations
