@@ -226,7 +226,7 @@ while not (ends == "soon" and step == 20):
 
 @pytest.fixture
 def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], tuple[dict[str, Any], float]]:
-    """Run the stage with a trainer that ends ``soon``, ``interrupted`` or ``never``: its entry, and seconds past the end."""
+    """Run the stage with a trainer that ends ``soon``, ``interrupted`` or ``never``; return its entry and overtime."""
     values = {"LAST": 3, "SETTLED": 0, "SAVING": 2, "COPY_EVERY": 1, "WORTH": 1}
     for name, value in values.items():
         monkeypatch.setattr(gpu_sprint, name, value)

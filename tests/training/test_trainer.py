@@ -837,7 +837,7 @@ def test_partial_loads_an_encoder_from_another_model(gsr: Gsr, pictures: Path, t
         *("train", pictures, "--run", tmp_path / "run", "--from", path, "--partial"),
         *("--model", "gaussiansr-edsr", *_options(SHORT)),
     )
-    _fails(result, 1, "nothing of these weights of gsasr-lite fits gaussiansr-edsr")
+    _fails(result, 1, "none of the weights of gsasr-lite fits gaussiansr-edsr")
     model = build("gaussiansr-edsr-released", {"blocks": 1, "width": 16})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("gsrcli.training.trainer.build", lambda name: build(name, {"blocks": 1, "width": 16}))
@@ -992,7 +992,7 @@ def test_a_run_that_diverges_stops_and_its_last_good_state_can_be_resumed(
         patch.setattr(PatchSampler, "batch", spoilt)
         with pytest.raises(GsrError, match="training diverged by step 5") as caught:
             run(tmp_path, pictures, dataclasses.replace(SHORT, save_every=2))
-    assert "with --resume and a lower --learning-rate" in str(caught.value.hint)
+    assert "with --resume, using a lower --learning-rate" in str(caught.value.hint)
     assert state(tmp_path).facts["step"] == 4
     assert all(bool(tensor.isfinite().all()) for tensor in state(tmp_path).tensors.values())
     assert all(bool(t.isfinite().all()) for t in load_model(tmp_path / "weights.safetensors").state_dict().values())
@@ -1003,7 +1003,7 @@ def test_a_run_that_diverges_stops_and_its_last_good_state_can_be_resumed(
 def test_too_high_a_rate_is_not_reported_as_a_bug(gsr: Gsr, pictures: Path, tmp_path: Path) -> None:
     config = dataclasses.replace(SHORT, warmup=0, steps=30)
     result = gsr("train", pictures, "--run", tmp_path / "run", *_options(config), "--learning-rate", "1e30")
-    _fails(result, 1, "training diverged by step ", "begin anew, with a lower --learning-rate or --muon-rate")
+    _fails(result, 1, "training diverged by step ", "start again, using a lower --learning-rate or --muon-rate")
 
 
 def test_a_full_disk_leaves_the_last_state_and_no_litter(
