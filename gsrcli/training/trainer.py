@@ -334,7 +334,7 @@ class Trainer:
             again = "continue from the last checkpoint with --resume" if holds_run(self.folder) else "start again"
             raise GsrError(
                 f"training diverged by step {self.done}: the loss or gradient is not finite",
-                hint=f"{again} and a lower --learning-rate or --muon-rate",
+                hint=f"{again}, using a lower --learning-rate or --muon-rate",
             )
         return loss
 

@@ -1,4 +1,4 @@
-"""JPEG's losses, against libjpeg's own."""
+"""JPEG artefacts, against libjpeg."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ QUALITIES = (20, 35, 49, 50, 60, 75, 85, 90, 95, 98)
 
 
 def clouds(height: int, width: int, seed: int = 0) -> np.ndarray:
-    """A picture with the spectrum of photographs, (h, w, 3): a third of its colours' variance is the channels' own."""
+    """Return an (h, w, 3) image with the spectrum of photographs; a third of the variance is independent by channel."""
     random = np.random.default_rng(seed)
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)) + 1 / max(height, width)
     fields = np.fft.irfft2(np.fft.rfft2(random.normal(size=(4, height, width))) / frequency, (height, width))
@@ -24,7 +24,7 @@ def clouds(height: int, width: int, seed: int = 0) -> np.ndarray:
 
 
 def patches(height: int, width: int) -> np.ndarray:
-    """Flat patches with hard edges in saturated colours, as in drawings: full of ties for what rounds."""
+    """Return flat areas with hard edges in saturated colours, as in drawings, which have many ties in rounding."""
     random = np.random.default_rng(1)
     colours = random.integers(0, 256, (height // 7 + 1, width // 5 + 1, 3))
     return colours.repeat(7, 0).repeat(5, 1)[:height, :width].astype(np.uint8)
@@ -56,7 +56,7 @@ def by_us(pixels: np.ndarray, qualities: tuple[int, ...], subsampled: tuple[bool
 @pytest.mark.parametrize("subsampled", [False, True], ids=["444", "420"])
 @pytest.mark.parametrize("name", PICTURES)
 def test_it_loses_what_libjpeg_loses(name: str, subsampled: bool) -> None:
-    """At all qualities in one batch, but for a few values by one step: float32 is not libjpeg's fixed point."""
+    """All qualities in one batch; a few values differ by 1, because float32 is not libjpeg's fixed point."""
     pixels = PICTURES[name]
     coded = by_us(pixels, QUALITIES, (subsampled,) * len(QUALITIES))
     for ours, quality in zip(coded, QUALITIES, strict=True):
@@ -70,9 +70,9 @@ def test_it_loses_what_libjpeg_loses(name: str, subsampled: bool) -> None:
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (7, 9), (8, 8), (15, 17), (16, 33), (18, 32)])
 @pytest.mark.parametrize("subsampled", [False, True], ids=["444", "420"])
 def test_any_size(size: tuple[int, int], subsampled: bool) -> None:
-    """What lies beyond the edge of a picture is repeated just as the encoder does it, or edges would differ."""
+    """Pixels beyond the edge are repeated just as by the encoder, or edges would differ."""
     if subsampled and size == (1, 1):
-        size = (1, 5)  # libjpeg enlarges chroma by its triangle from three columns on
+        size = (1, 5)  # libjpeg uses the triangle filter for chroma from three columns on
     pixels = clouds(40, 64)[: size[0], : size[1]].copy()
     ours = by_us(pixels, (60,), (subsampled,))[0]
     assert np.abs(ours - by_libjpeg(pixels, 60, subsampled)).mean() < 0.02
@@ -108,7 +108,7 @@ def test_a_gpu_agrees_and_is_not_waited_for() -> None:
     images = torch.from_numpy(PICTURES["odd"]).permute(2, 0, 1).float().expand(4, -1, -1, -1)
     settings = torch.tensor([30, 60, 90, 97]), torch.tensor([True, False, True, False])
     on_device = [tensor.cuda() for tensor in (images, *settings)]
-    jpeg(*on_device)  # what is done once may wait
+    jpeg(*on_device)  # one-time initialisation may wait
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     try:

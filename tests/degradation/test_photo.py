@@ -1,4 +1,4 @@
-"""Small pictures with the faults of photographs."""
+"""The degradations of photographs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STEP = 1 / 255
 
 
 def pictures(count: int, height: int, width: int, seed: int = 0, detail: float = 1.5) -> torch.Tensor:
-    """Smooth ones with some detail, of moderate contrast."""
+    """Return smooth images with some detail and moderate contrast."""
     random = np.random.default_rng(seed)
     fields = ndimage.gaussian_filter(random.normal(size=(count, 3, height, width)), (0, 0, detail, detail))
     fields *= detail / 1.5
@@ -45,7 +45,7 @@ def assert_eight_bits(low: torch.Tensor) -> None:
 @pytest.mark.parametrize("count", [1, 3, 24])
 def test_shapes_and_ranges(before: tuple[int, int], after: tuple[int, int], count: int) -> None:
     high = pictures(count, *before)
-    for seed in range(6):  # of one picture, each fate is met alone
+    for seed in range(6):  # with one image, each outcome comes alone
         low = degrade(high, Size(*after), seed)
         assert low.shape == (count, 3, *after)
         assert_eight_bits(low)
@@ -63,7 +63,7 @@ def test_a_seed_repeats_and_leaves_the_global_generators_alone() -> None:
 
 
 def test_what_a_sample_becomes_does_not_depend_on_the_others() -> None:
-    """Neither the other pictures nor their order: of place and seed alone."""
+    """Neither on the other images nor on their order, only on its index and the seed."""
     high = pictures(12, 60, 60)
     low = degrade(high, Size(20, 20), 3)
     changed = high.flip(0)
@@ -98,7 +98,7 @@ def test_it_is_mild_and_each_sample_stays_the_picture_it_was() -> None:
     assert (low - shrunk).mean((1, 2, 3)).abs().max() < 0.02  # no darker, no brighter
 
 
-def test_shares_are_as_told() -> None:
+def test_shares_are_as_configured() -> None:
     drawn = _draw(4000, 1, PHOTOGRAPHS)
     dirty = 1 - PHOTOGRAPHS.clean
     assert drawn.clean / 4000 == pytest.approx(PHOTOGRAPHS.clean, abs=0.03)
@@ -111,7 +111,7 @@ def test_shares_are_as_told() -> None:
 # Link by link
 
 
-def test_shrinking_alone_is_bicubic() -> None:
+def test_downscaling_alone_is_bicubic() -> None:
     high = pictures(3, 61, 90)
     low = degrade(high, Size(23, 31), 0, NOTHING)
     difference = (low - bicubic.downscale_rounded(high, Size(23, 31))).abs()
@@ -138,8 +138,8 @@ def test_a_box_counts_parts_of_samples() -> None:
 
 
 @pytest.mark.parametrize("elongated", [0.0, 1.0], ids=["round", "elongated"])
-def test_it_blurs_before_it_shrinks(elongated: float) -> None:
-    """As Gaussians of the large picture do, by a convolution that knows nothing of axes and diagonals."""
+def test_it_blurs_before_it_downscales(elongated: float) -> None:
+    """Compare with Gaussians at high resolution, by a convolution that is not split by axes and diagonals."""
     odds = replace(NOTHING, blurred=1, elongated=elongated)
     high = pictures(10, 180, 240, seed=2, detail=2.5)
     low = degrade(high, Size(60, 80), 9, odds)
@@ -155,7 +155,7 @@ def test_it_blurs_before_it_shrinks(elongated: float) -> None:
 
 
 def drawn_covariances(count: int, seed: int, odds: object) -> list[np.ndarray]:
-    """Of the samples in their places, put together again from what was sent."""
+    """Return the covariances of samples in their original order, reassembled from their settings."""
     rows = _draw(count, seed, odds).rows.double()  # type: ignore[arg-type]
     rows = rows[rows[:, 0].argsort()]
     variances, diagonal = -0.5 / rows[:, 5:7], rows[:, 7:16].unflatten(1, (3, 3))
@@ -210,7 +210,7 @@ def to_light(values: np.ndarray) -> np.ndarray:
 
 
 def test_a_sensors_noise_grows_with_light() -> None:
-    """Its variance in light is what was counted, and a constant."""
+    """Its variance in linear light is proportional to the value, plus a constant."""
     shot, read = 1e-3, 4e-3
     odds = replace(NOTHING, sensor=1, shot=(shot, shot), read=(read, read), smoothed=0)
     values = [0.3, 0.45, 0.6, 0.75, 0.9]
@@ -263,7 +263,7 @@ def through_files(pixels: np.ndarray, quality: int) -> np.ndarray:
 
 @pytest.mark.parametrize("again", [0.0, 1.0], ids=["once", "twice"])
 def test_files_are_jpeg_and_their_blocks_may_lie_elsewhere(again: float) -> None:
-    """By libjpeg: the second time without the rows and columns that were cut off."""
+    """Compare with libjpeg, run again after cropping rows and columns."""
     odds = replace(NOTHING, compressed=1, quality=(40, 40), subsampled=1, again=again)
     high = pictures(2, 64, 80)
     low = degrade(high, Size(64, 80), 6, odds)

@@ -19,7 +19,7 @@ def noise(height: int, width: int, batch: int = 1) -> torch.Tensor:
 
 
 def resize_with_pillow(picture: torch.Tensor, size: tuple[int, int]) -> np.ndarray:
-    """(C, H, W) resized in float32."""
+    """Resize (C, H, W) in float32."""
     planes = [Image.fromarray(plane, "F") for plane in picture.numpy()]
     return np.stack([np.asarray(plane.resize(size[::-1], Image.Resampling.BICUBIC)) for plane in planes])
 
@@ -69,7 +69,7 @@ def test_without_antialiasing_it_resizes_as_opencv_does(after: tuple[int, int]) 
 def rows_of(
     picture: torch.Tensor, size: tuple[int, int], rows: tuple[int, int], antialias: bool = True
 ) -> torch.Tensor:
-    """Rows of the enlargement, from the rows of the picture that are said to be needed and no others."""
+    """Compute rows of the upscaled image from only those source rows that are said to be needed."""
     height = picture.shape[2]
     top, bottom = bicubic.rows_needed(height, size[0], rows, antialias)
     assert 0 <= top < bottom <= height
@@ -102,7 +102,7 @@ def test_the_strips_do_not_depend_on_where_they_are_cut() -> None:
 
 
 def test_a_strip_far_down_a_high_picture_is_as_exact_as_any() -> None:
-    """float32 would place these rows to within 1/250 of a pixel only."""
+    """float32 would place these rows with an error of up to 1/250 of a pixel."""
     height, enlarged = 40_000, 92_000
     picture = (torch.arange(height) % 7).float()[:, None].expand(1, 1, height, 3)
     rows = (91_900, 91_950)

@@ -57,7 +57,7 @@ def test_halves_are_rounded_upwards() -> None:
 
 
 def test_smaller_than_the_kernel() -> None:
-    """A tenth of three samples is seen through 40 of them: mirrored again and again."""
+    """Downscaling three samples by ten spans 40 samples, so the image is mirrored several times."""
     row = torch.tensor([[0.0, 60, 120]], dtype=torch.float64)
     assert imresize(row, Size(1, 1)).item() == pytest.approx(60)
     single = torch.full((1, 1), 7.0, dtype=torch.float64)
@@ -72,7 +72,7 @@ def keys(x: Fraction) -> Fraction:
 
 
 def exact_weights(before: int, after: int) -> list[list[Fraction]]:
-    """As MATLAB's documentation has it, sample by sample, with no rounding at all."""
+    """Resample as MATLAB documents it, sample by sample, in exact arithmetic."""
     scale = Fraction(after, before)
     kernel = min(scale, Fraction(1))
     reach = math.ceil(2 / kernel) + 1
@@ -88,7 +88,7 @@ def exact_weights(before: int, after: int) -> list[list[Fraction]]:
 
 
 def is_dyadic(value: Fraction) -> bool:
-    """Whether floating point can hold it."""
+    """Return whether floating point represents it exactly."""
     return value.denominator & (value.denominator - 1) == 0
 
 
@@ -99,7 +99,7 @@ def is_dyadic(value: Fraction) -> bool:
     parts=st.tuples(st.floats(0.05, 1), st.floats(0.05, 1)),
     seed=st.integers(0, 1000),
 )
-def test_it_shrinks_as_exact_arithmetic_does(before: tuple[int, int], parts: tuple[float, float], seed: int) -> None:
+def test_it_downscales_as_exact_arithmetic_does(before: tuple[int, int], parts: tuple[float, float], seed: int) -> None:
     after = tuple(max(1, round(side * part)) for side, part in zip(before, parts, strict=True))
     plane = picture(*before, seed)[0].tolist()
     along_y, along_x = (exact_weights(b, a) for b, a in zip(before, after, strict=True))
@@ -138,7 +138,7 @@ HALVED_BY_MATLAB = [
 
 
 def test_it_halves_as_matlab_does() -> None:
-    """Of 8-bit pictures MATLAB rounds after each axis, rows first; data sets are made of im2double, which does not."""
+    """MATLAB rounds 8-bit images after each axis, rows first; datasets use im2double, which does not round."""
     samples = torch.tensor(SAMPLES, dtype=torch.uint8).expand(3, 8, 10)
     axis_by_axis = downscale(downscale(samples, Size(4, 10), "matlab"), Size(4, 5), "matlab")
     assert axis_by_axis[0].tolist() == HALVED_BY_MATLAB

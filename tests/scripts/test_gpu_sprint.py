@@ -1,4 +1,4 @@
-"""scripts/gpu_sprint.sh: its record adds up, what runs out of time loses nothing, and all is over by the deadline."""
+"""scripts/gpu_sprint.sh: its record grows, a timeout loses nothing, and everything ends by the deadline."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_a_second_call_adds_to_the_record(tmp_path: Path) -> None:
     assert both is not None
     assert alone is not None
     assert [row["scale"] for row in both["rows"]] == [4.0, 2.0]
-    assert [row["scale"] for row in alone["rows"]] == [4.0]  # another commit's are not mixed with its own
+    assert [row["scale"] for row in alone["rows"]] == [4.0]  # without those of another commit
     page = (tmp_path / "gpu.md").read_text(encoding="utf-8")
     assert "commit def" in page
     assert page.count("| measure | 1 |") == 3
@@ -140,7 +140,7 @@ def test_rows_survive_a_time_out(tmp_path: Path) -> None:
     assert time.monotonic() - began < 10
     assert (entry["not_reached"], entry["error"]) == (["second"], "stopped after 3 s")
     assert [row["name"] for row in recorded(tmp_path / "record")[0]["rows"]] == ["first"]
-    state = Path(f"/proc/{(tmp_path / 'pid').read_text()}/stat")  # what it started is over as well
+    state = Path(f"/proc/{(tmp_path / 'pid').read_text()}/stat")  # its child has ended as well
     time.sleep(0.2)
     assert not state.exists() or state.read_text().split()[2] == "Z"
 
@@ -184,7 +184,7 @@ def test_tests_are_counted_one_by_one(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_the_stages_fit_into_the_deadline() -> None:
     assert sum(gpu_sprint.LIMITS.values()) + gpu_sprint.LAST < gpu_sprint.DEADLINE
-    assert gpu_sprint.LIMITS["smoke"] + gpu_sprint.LIMITS["measure"] < gpu_sprint.DEADLINE / 3  # the rest is training's
+    assert gpu_sprint.LIMITS["smoke"] + gpu_sprint.LIMITS["measure"] < gpu_sprint.DEADLINE / 3  # training gets the rest
 
 
 def test_what_is_missing_is_seen_whoever_requires_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,7 +226,7 @@ while not (ends == "soon" and step == 20):
 
 @pytest.fixture
 def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], tuple[dict[str, Any], float]]:
-    """The stage, of a trainer that ends ``soon``, ``interrupted`` or ``never``: its entry, and seconds past the end."""
+    """Run the stage with a trainer that ends ``soon``, ``interrupted`` or ``never``; return its entry and overtime."""
     values = {"LAST": 4, "SETTLED": 0, "SAVING": 4, "COPY_EVERY": 1, "WORTH": 1}
     for name, value in values.items():
         monkeypatch.setattr(gpu_sprint, name, value)
@@ -267,7 +267,7 @@ def test_training_is_over_by_the_deadline_and_leaves_a_whole_run(
     assert (tmp_path / "out" / "run" / state["parts"][0]).read_text() == str(state["step"])
 
 
-def test_a_copied_run_is_no_more_than_a_machine_gives_back(tmp_path: Path) -> None:
+def test_a_copied_run_is_no_larger_than_a_machine_returns(tmp_path: Path) -> None:
     run, kept = tmp_path / "run", tmp_path / "kept"
     run.mkdir()
     for name in ("weights.safetensors", "log.jsonl", "state-2-0.safetensors", "state-2-1.safetensors"):
@@ -288,7 +288,7 @@ def test_a_copied_run_is_no_more_than_a_machine_gives_back(tmp_path: Path) -> No
     assert sprint_train.oversized(kept) == ["weights.safetensors has 16777217 bytes"]
 
 
-def test_training_goes_on_from_what_was_carried(tmp_path: Path) -> None:
+def test_training_continues_the_carried_run(tmp_path: Path) -> None:
     state, run = tmp_path / "state", tmp_path / "run"
     state.mkdir()
     (state / "weights.safetensors").write_text("weights")
@@ -307,7 +307,7 @@ def test_training_goes_on_from_what_was_carried(tmp_path: Path) -> None:
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
-    """A smooth one that is large, a fine one, one to be left out, one too small, and one that is no picture."""
+    """Write a large smooth picture, a fine one, one to leave out, one too small, and a file that is not a picture."""
     folder = tmp_path / "pictures"
     (folder / "deep").mkdir(parents=True)
     random = np.random.default_rng(0)

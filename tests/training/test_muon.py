@@ -1,4 +1,4 @@
-"""Muon: its matrices against numpy's singular values, its steps against one matrix at a time in float64."""
+"""Muon: its matrices against numpy's singular values, its steps against a float64 version for one matrix."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def singular_values(matrices: Tensor) -> Matrix:
 
 
 def with_singular_values(rows: int, columns: int, values: Matrix, seed: int = 0) -> tuple[Tensor, Matrix]:
-    """A matrix with these, and its orthogonal factor."""
+    """Return a matrix with given singular values, and its orthogonal factor."""
     u, _, v = np.linalg.svd(random_matrices(rows, columns, seed=seed).double().numpy(), full_matrices=False)
     return torch.from_numpy((u * values) @ v).float(), u @ v
 
@@ -37,7 +37,7 @@ def with_singular_values(rows: int, columns: int, values: Matrix, seed: int = 0)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("size", [1e-6, 1.0, 1e6])
 def test_singular_values_of_random_matrices_come_near_one(shape: tuple[int, int], size: float) -> None:
-    """But for the smallest of a square one, which may be as small as they like; of the others all are large."""
+    """Except the smallest ones of square matrices, which may be arbitrarily small; all those of others are large."""
     matrices = orthogonal(size * random_matrices(6, *shape))
     values = singular_values(matrices)
     assert matrices.dtype == torch.float32
@@ -81,7 +81,7 @@ def test_no_gradient_gives_no_direction() -> None:
 
 
 class Plain:
-    """Muon of one matrix, in float64, as its author wrote it down."""
+    """Muon for one matrix, in float64, as its author published it."""
 
     def __init__(self, weights: Matrix, momentum: float = 0.95, weight_decay: float = 0.0) -> None:
         self.weights = weights
@@ -125,7 +125,7 @@ def test_steps_equal_a_plain_computation_one_matrix_at_a_time(weight_decay: floa
     muon = Muon(weights, rate, weight_decay=weight_decay)
     for step, value in enumerate((0.1, 0.05, 0.2)):
         give_gradients(weights, step)
-        rate.fill_(value)  # by which a schedule sets it
+        rate.fill_(value)  # as a schedule sets it
         before = [as_matrix(weight) for weight in weights]
         muon.step()
         for one, weight, old in zip(plain, weights, before, strict=True):
@@ -133,7 +133,7 @@ def test_steps_equal_a_plain_computation_one_matrix_at_a_time(weight_decay: floa
             one.weights = old
             one.step(as_matrix(weight.grad), value)
             expected = one.weights - old
-            # Of bfloat16's 8 bits, five multiplications leave some 5.
+            # Of bfloat16's 8 bits, about 5 remain after five multiplications.
             assert np.linalg.norm(as_matrix(weight) - one.weights) < 0.06 * np.linalg.norm(expected)
 
 
@@ -186,7 +186,7 @@ def test_kernels_move_the_same_in_either_memory_layout() -> None:
         torch.testing.assert_close(one, other, atol=2e-3, rtol=0)
 
 
-def test_its_state_can_be_taken_up_by_another() -> None:
+def test_its_state_can_be_loaded_by_another() -> None:
     unbroken, broken = parameters((8, 24), (24, 8)), parameters((8, 24), (24, 8))
     first = Muon(unbroken, torch.tensor(0.1))
     second = Muon(broken, torch.tensor(0.1))

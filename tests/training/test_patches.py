@@ -27,7 +27,7 @@ Source = tuple[int, tuple[int, int, int, int], tuple[int, bool]]
 
 
 def ruler(height: int, width: int, number: int = 0) -> Tensor:
-    """A picture each pixel of which tells where it is: red its column, green its row, blue the picture."""
+    """Return a picture whose pixels give their own position: red the column, green the row, blue the picture."""
     rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     return torch.stack((columns, rows, torch.full_like(rows, number))).to(torch.uint8)
 
@@ -44,12 +44,12 @@ def crops(
 
 
 def constant(scale: float) -> Scales:
-    """Always this."""
+    """Return a distribution of one scale only."""
     return Scales(scale, scale, scale, 0.0, 0.0)
 
 
 def source_of(high: Tensor) -> Source:
-    """The number of the picture a crop is of, its box, and how it was turned. Fails if it is no crop."""
+    """Find the number of a crop's picture, its box, and how it was turned; fail if it is not a crop."""
     crop = (high * 255).round().to(torch.uint8)
     columns, rows, numbers = crop.int()
     number = int(numbers[0, 0])
@@ -72,10 +72,10 @@ def source_of(high: Tensor) -> Source:
 def test_a_crop_is_the_pictures_pixels_in_each_of_the_eight_symmetries(
     turned: bool, flipped: bool, mirrored: bool
 ) -> None:
-    """Read from the second of three pictures by index arithmetic, and cut and turned by numpy."""
+    """Compare reading by index arithmetic from the second of three pictures with cropping and turning by numpy."""
     pictures = [noise(20, 31, 0), noise(40, 23, 1), noise(9, 9, 2)]
     bank = PictureBank(pictures, CPU)
-    top, left, height, width, stride = 5, 3, 12, 17, 23  # as it lies in the picture
+    top, left, height, width, stride = 5, 3, 12, 17, 23  # before turning
     box = pictures[1].numpy()[:, top : top + height, left : left + width]
     expected = box[:, ::-1] if flipped else box
     expected = expected[:, :, ::-1] if mirrored else expected
@@ -120,7 +120,7 @@ def test_pictures_in_the_hosts_memory_give_the_same_crops(monkeypatch: pytest.Mo
 
 
 def cells_of(picture: Tensor) -> np.ndarray:
-    """The mean change in green over squares of 16, pixel by pixel."""
+    """Compute the mean change in green over squares of 16, pixel by pixel."""
     green = picture[1].numpy().astype(int)
     height, width = green.shape
     change = np.zeros(green.shape)
@@ -135,7 +135,7 @@ def cells_of(picture: Tensor) -> np.ndarray:
 
 
 def test_detail_is_the_mean_over_the_cells_that_a_crop_covers() -> None:
-    """Against the same cells added up one by one; those that a crop begins in count, those that it ends in do not."""
+    """Compare with adding up cells one by one; those in which a crop begins count, those in which it ends do not."""
     pictures = [noise(50, 70), ruler(33, 120), noise(16, 40, 1) // 3, noise(9, 64, 2)]
     cells = [cells_of(picture) for picture in pictures]
     bank = PictureBank(pictures, CPU)
@@ -155,13 +155,13 @@ def test_detail_is_the_mean_over_the_cells_that_a_crop_covers() -> None:
         assert found == pytest.approx([covered.mean()], rel=1e-5, abs=1e-6)
 
 
-def test_of_two_crops_the_one_with_more_detail_is_taken() -> None:
+def test_each_patch_is_the_more_detailed_of_two_crops() -> None:
     """Half of the picture is flat: of pairs of crops within a half, three in four have one with detail."""
     picture = torch.zeros(3, 64, 400, dtype=torch.uint8)
     picture[:, :, 200:] = noise(64, 200)
     (pairs,) = crops(picture, scales=constant(2), groups=1).batch(0, 400)
     flat = int((pairs.high.amax((1, 2, 3)) == 0).sum())
-    assert 60 < flat < 140  # a quarter; half if one crop were taken as it comes
+    assert 60 < flat < 140  # a quarter; half with a single candidate
 
 
 # ---- crops ---------------------------------------------------------------------------------------------
@@ -249,7 +249,7 @@ def test_crops_lie_everywhere_up_to_the_edges() -> None:
 def test_crops_lie_inside_their_pictures_whatever_the_sizes(
     sides: list[tuple[int, int]], patch: int, scales: tuple[float, float], step: int
 ) -> None:
-    """PatchSampler as large as the smallest picture's shorter side, and smaller ones."""
+    """Includes crops as large as the smallest picture's shorter side."""
     fitting = min(min(pair) for pair in sides) / patch
     if fitting < 1:
         return
@@ -265,8 +265,8 @@ def test_crops_lie_inside_their_pictures_whatever_the_sizes(
             assert 0 <= top < bottom <= height
 
 
-def test_low_is_each_crop_shrunk_by_itself() -> None:
-    """As files are: in steps of 1/255. A value in a million may be rounded the other way."""
+def test_low_is_each_crop_downscaled_by_itself() -> None:
+    """Values are multiples of 1/255 as in files; one in a million may be rounded the other way."""
     stream = crops(noise(120, 100), noise(97, 96, 1), patch=12)
     different = values = 0
     for step in range(25):
@@ -281,8 +281,8 @@ def test_low_is_each_crop_shrunk_by_itself() -> None:
     assert different <= values * 1e-6 + 1
 
 
-def test_reduced_pictures_are_cropped_as_ever() -> None:
-    """The ruler's columns and rows grow by the factor from pixel to pixel, which tells how much it was reduced by."""
+def test_downscaled_pictures_are_cropped_the_same_way() -> None:
+    """The ruler's columns and rows increase from pixel to pixel by the factor that it was downscaled by."""
     bank = PictureBank([ruler(200, 240)], CPU)
     stream = PatchSampler(bank, 16, constant(2.0), 1, "bicubic", 0, reduce=3.0)
     factors = []
@@ -298,7 +298,7 @@ def test_reduced_pictures_are_cropped_as_ever() -> None:
     assert 1.7 < np.mean(factors) < 2.3
 
 
-def test_pictures_are_reduced_no_further_than_they_are_large() -> None:
+def test_pictures_are_downscaled_no_further_than_their_size_allows() -> None:
     bank = PictureBank([ruler(200, 240), ruler(40, 50, 1)], CPU)
     stream = PatchSampler(bank, 16, constant(2.0), 1, "bicubic", 0, reduce=100.0)
     assert all(stream.batch(step, 2)[0].high.shape == (2, 3, 32, 32) for step in range(40))
@@ -316,7 +316,7 @@ def test_low_is_what_pillow_makes_of_high() -> None:
 
 
 def drawn(scales: Scales, count: int, groups: int = 1, seed: int = 0) -> np.ndarray:
-    """The scales of a stream's first batches, as they are before sides are rounded to pixels."""
+    """Return the scales of the first batches, before sides are rounded to pixels."""
     found: list[tuple[float, float]] = []
 
     class Recording(Scales):
@@ -331,7 +331,7 @@ def drawn(scales: Scales, count: int, groups: int = 1, seed: int = 0) -> np.ndar
     return np.array(found)
 
 
-def test_scales_are_drawn_from_the_ranges_in_the_shares_asked_for() -> None:
+def test_scales_are_drawn_from_the_ranges_in_the_given_shares() -> None:
     found = drawn(SCALES, 3000)
     assert found.min() >= 1.1
     assert found.max() <= 8
@@ -349,7 +349,7 @@ def test_scales_are_drawn_from_the_ranges_in_the_shares_asked_for() -> None:
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("groups", [1, 2, 5])
 def test_few_steps_cover_the_whole_range(groups: int, seed: int) -> None:
-    """Forty scales in a row leave none of twenty equal parts of the range empty; chance would leave two or so."""
+    """Forty consecutive scales hit each of twenty equal parts of the range; random ones would miss about two."""
     scales = Scales(1.0, 5.0, 5.0, 0.0, 0.0)
     found = drawn(scales, 200, groups, seed)[:, 0]
     for begin in range(0, 160, 40):
@@ -377,7 +377,7 @@ def test_ranges_may_be_empty_and_shares_whole(scales: Scales, low: float, high: 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Pictures of several kinds, and what is none."""
+    """Write pictures of several formats, and files that are not pictures."""
     (tmp_path / "deeper" / "still").mkdir(parents=True)
     (tmp_path / "a folder.png").mkdir()
     pixels = ruler(20, 30, 7).permute(1, 2, 0).numpy()
@@ -389,7 +389,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_pictures_are_found_in_folders_below_in_order(folder: Path) -> None:
+def test_pictures_are_found_in_subfolders_in_order(folder: Path) -> None:
     names = [path.relative_to(folder).as_posix() for path in find_pictures(folder)]
     assert names == ["a.tif", "b.png", "deeper/sixteen.png", "deeper/still/grey.PNG"]
 
@@ -423,7 +423,7 @@ def test_small_pictures_are_left_out_and_named(folder: Path) -> None:
     assert load_pictures(paths, smallest=21).too_small == paths
 
 
-def test_what_cannot_be_read_is_passed_by_and_told(folder: Path) -> None:
+def test_files_that_cannot_be_read_are_left_out_and_named(folder: Path) -> None:
     cut_off, gone, animated = (folder / name for name in ("cut off.png", "gone.png", "animated.webp"))
     cut_off.write_bytes((folder / "b.png").read_bytes()[:60])
     frames = [Image.new("L", (30, 30), value) for value in (0, 200)]

@@ -34,7 +34,7 @@ SIZES = ((12, 15), (23, 20))  # of two groups, in HR pixels
 
 
 def lite() -> Model:
-    """Moved off its start, where it draws nothing."""
+    """Return a model with a random head, since a newly initialised one draws nothing."""
     model = build("gsasr-lite", TINY)
     torch.nn.init.normal_(model.get_parameter("head.weight"), std=0.1)
     return model
@@ -45,7 +45,7 @@ def gsasr() -> Model:
 
 
 def gaussiansr() -> Model:
-    """Draws with weights of its own: its decoder works on the enlarged features."""
+    """Return a model that draws with weights of its own: its decoder works on upsampled features."""
     return build("gaussiansr-edsr", dataclasses.asdict(GaussianSRConfig(blocks=1, width=16)))
 
 
@@ -55,7 +55,7 @@ each_model = pytest.mark.parametrize("name", MODELS)
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
-    """Work this small takes longer on several."""
+    """Use one thread, because such small operations take longer on several."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -77,12 +77,12 @@ def batch(seed: int = 0, sizes: Sequence[tuple[int, int]] = SIZES, counts: Seque
 
 
 def take(step: Step, groups: Sequence[Pairs], rate: float = 1.0, seed: int = 5) -> None:
-    torch.manual_seed(seed)  # of what a model draws
+    torch.manual_seed(seed)  # for the noise that a model draws
     step.take(groups, rate)
 
 
 def plain_loss(model: Model, groups: Sequence[Pairs], loss: str = "l1", seed: int = 5) -> Tensor:
-    """The loss of a whole batch as one expression: the network, the drawing and the base, nothing in stages."""
+    """Compute the loss of a whole batch in one expression (network, drawing and base), not in stages."""
     low = torch.cat([pairs.low for pairs in groups])
     scale = torch.cat([low.new_tensor([pairs.scale]).expand(len(pairs.low), 2) for pairs in groups])
     torch.manual_seed(seed)
@@ -105,7 +105,7 @@ def plain_gradients(model: Model, groups: Sequence[Pairs], loss: str = "l1") -> 
 
 
 def assert_close(found: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float) -> None:
-    """Each tensor's difference, as a share of the expected one's norm or of a thousandth of all of them's."""
+    """Return each tensor's error relative to the expected norm, or to a thousandth of the norm of all tensors."""
     assert set(found) == set(expected)
     whole = torch.cat([tensor.flatten() for tensor in expected.values()]).norm()
     assert whole > 0
@@ -132,7 +132,7 @@ def test_the_gradient_is_that_of_the_whole_loss(name: str, loss: Any) -> None:
 
 @pytest.mark.parametrize("loss", ["l1", "l2"])
 def test_the_gradient_is_that_of_float64(loss: Any) -> None:
-    """The network and its drawing in float64, in plain torch."""
+    """Compare with the network and its drawing in float64, in plain torch."""
     model, groups = model_of("gsasr-lite"), batch()
     exact = copy.deepcopy(model).double()
     rounded = [Pairs(pairs.low.double(), pairs.high.double()) for pairs in groups]
@@ -173,7 +173,7 @@ def test_every_weight_that_matters_learns(name: str) -> None:
 
 @each_model
 def test_groups_of_several_sizes_weigh_the_same(name: str) -> None:
-    """Three groups: the loss is the mean of theirs, however large their pictures."""
+    """The loss is the mean over three groups, however large their images are."""
     model, groups = model_of(name), batch(1, ((9, 9), (16, 12), (40, 44)), (1, 1, 1))
     losses = [plain_loss(copy.deepcopy(model), [pairs]).item() for pairs in groups]
     step = Step(model, CONFIG, torch.float32)
@@ -200,7 +200,7 @@ def test_in_bfloat16_the_gradient_points_the_same_way() -> None:
 
 @each_model
 def test_weights_move_as_adamw_moves_them(name: str) -> None:
-    """torch's plain implementation, one weight at a time, from plain gradients."""
+    """Compare with torch's plain implementation, one weight at a time, from plain gradients."""
     config = dataclasses.replace(CONFIG, optimizer="adamw", learning_rate=2e-3, weight_decay=0.1)
     model, groups = model_of(name), batch()
     step = Step(model, config, torch.float32)
@@ -259,8 +259,8 @@ def test_the_average_is_the_running_mean_of_the_weights(name: str) -> None:
 
 
 @each_model
-def test_a_gradient_that_is_not_finite_is_told(name: str) -> None:
-    """Where a field is not finite nothing is drawn, so that the loss may be all the same."""
+def test_a_gradient_that_is_not_finite_is_reported(name: str) -> None:
+    """Nothing is drawn where a field is not finite, so the loss may be finite nevertheless."""
     model = model_of(name)
     step = Step(model, CONFIG, torch.float32)
     take(step, batch())
@@ -278,7 +278,7 @@ def _kernels(model: Model) -> Iterator[Tensor]:
 
 @each_model
 @pytest.mark.parametrize("loss", ["l1", "l2"])
-def test_a_loss_that_is_not_finite_is_told(name: str, loss: Any) -> None:
+def test_a_loss_that_is_not_finite_is_reported(name: str, loss: Any) -> None:
     step = Step(model_of(name), dataclasses.replace(CONFIG, loss=loss), torch.float32)
     take(step, batch())
     groups = batch(1)
@@ -306,8 +306,8 @@ def test_a_reading_is_the_mean_of_the_steps_since_the_last() -> None:
 
 
 @each_model
-def test_a_step_taken_up_elsewhere_goes_on_the_same(name: str) -> None:
-    """With tensors laid out as files hold them, rather than as the network does."""
+def test_a_restored_step_continues_identically(name: str) -> None:
+    """Tensors are in the memory layout of files, not in the network's."""
     model = model_of(name)
     step = Step(model, CONFIG, torch.float32)
     for seed in range(2):
@@ -331,7 +331,7 @@ def test_states_of_another_network_are_refused() -> None:
             step.load_states({name: torch.zeros(1)})
 
 
-def test_stages_are_timed_only_if_asked_for() -> None:
+def test_stages_are_timed_only_on_request() -> None:
     from gsrcli.runtime.timing import StageTimer
 
     step = Step(model_of("gsasr-lite"), CONFIG, torch.float32)
@@ -351,7 +351,7 @@ def on_gpu(test: Any) -> Any:
 
 
 def stream(degradation: Any = "bicubic") -> PatchSampler:
-    """Batches of ever new scales, made on the GPU."""
+    """Return a sampler on the GPU, whose batches have ever new scales."""
     generator = torch.Generator().manual_seed(0)
     pictures = [torch.randint(256, (3, 90, 70), dtype=torch.uint8, generator=generator) for _ in range(2)]
     bank = PictureBank(pictures, torch.device("cuda"))
@@ -392,7 +392,7 @@ def test_steps_replayed_from_graphs_equal_those_taken_one_operation_at_a_time(
 @pytest.mark.parametrize("degradation", ["bicubic", "photo"])
 @pytest.mark.parametrize("name", ["gsasr-lite", "gsasr"])
 def test_the_host_waits_for_nothing_once_a_step_is_warm(name: str, degradation: Any) -> None:
-    """From the crops to the average, at sizes that were not seen before; only the reading of the loss waits."""
+    """Covers everything from the crops to the average, at new sizes; only reading the loss waits."""
     step, crops = Step(model_of(name).cuda(), CONFIG, torch.bfloat16), stream(degradation)
     for number in range(6):
         take(step, crops.batch(number, 4))
@@ -421,7 +421,7 @@ def test_the_gradient_on_a_gpu_is_that_on_the_cpu(name: str) -> None:
 
 
 @on_gpu
-def test_a_step_taken_up_on_a_gpu_goes_on_as_graphs() -> None:
+def test_a_step_restored_on_a_gpu_continues_as_graphs() -> None:
     config = dataclasses.replace(CONFIG, learning_rate=1e-4, muon_rate=1e-3)
     step, crops = Step(model_of("gsasr-lite").cuda(), config, torch.float32), stream()
     for number in range(6):

@@ -1,4 +1,4 @@
-"""Training runs: what they leave behind, that they go on exactly where they stopped, and that they learn."""
+"""Training runs: the files they write, that they resume exactly, and that they learn."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def tiny_build(name: str, config: dict[str, Any] | None = None) -> Model:
 
 @pytest.fixture(autouse=True)
 def _tiny(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Whatever is trained here is tiny, but otherwise what its name says."""
+    """Make all models tiny."""
     monkeypatch.setattr("gsrcli.training.trainer.build", tiny_build)
     threads = torch.get_num_threads()
     yield
@@ -75,7 +75,7 @@ def _tiny(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of four small pictures of shapes, one of them deeper down, and something that is no picture."""
+    """Make a folder of four small pictures of shapes, one of them in a subfolder, and a text file."""
     folder = tmp_path_factory.mktemp("pictures")
     (folder / "deeper").mkdir()
     y, x = np.mgrid[:120, :120, :1][:2]
@@ -101,7 +101,7 @@ def interrupted(
     config: TrainConfig = SHORT,
     validate_on: Path | None = None,
 ) -> list[Progress]:
-    """Train until this step, then as if Ctrl-C was pressed."""
+    """Train until this step, then stop as if by Ctrl-C."""
     told: list[Progress] = []
 
     def report(progress: Progress) -> None:
@@ -119,7 +119,7 @@ def state(folder: Path, name: str = "state") -> RunState:
 
 
 def assert_same(first: dict[str, Tensor], second: dict[str, Tensor]) -> None:
-    """Equal to the last bit."""
+    """Assert that tensors are equal to the last bit."""
     assert set(first) == set(second)
     for key, tensor in first.items():
         assert tensor.dtype == second[key].dtype
@@ -144,7 +144,7 @@ def log(folder: Path) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> tuple[Path, list[Progress]]:
-    """A run of six steps without a break, and what it told."""
+    """Return the folder of an uninterrupted run of six steps, and its reported progress."""
     folder = tmp_path_factory.mktemp("runs") / "new" / "run"
     with pytest.MonkeyPatch.context() as patch:  # the fixture above is for single tests
         patch.setattr("gsrcli.training.trainer.build", tiny_build)
@@ -156,7 +156,7 @@ Finished = tuple[Path, list[Progress]]
 # ---- what a run leaves behind --------------------------------------------------------------------------
 
 
-def test_every_step_is_told(finished: Finished) -> None:
+def test_every_step_is_reported(finished: Finished) -> None:
     _, told = finished
     assert [(p.step, p.steps) for p in told] == [(step, 6) for step in range(1, 7)]
     assert all(0 < p.loss < 1 for p in told)
@@ -172,7 +172,7 @@ def test_the_learning_rate_warms_up_stays_and_falls(finished: Finished) -> None:
 
 
 def test_a_run_leaves_weights_a_log_and_two_states(finished: Finished) -> None:
-    """The second is that of when the rate began to fall."""
+    """The second state is from the step at which the rate began to decay."""
     folder, _ = finished
     assert {p.name for p in folder.iterdir()} == {
         *("weights.safetensors", "log.jsonl"),
@@ -183,7 +183,7 @@ def test_a_run_leaves_weights_a_log_and_two_states(finished: Finished) -> None:
     assert state(folder, "plateau").facts["step"] == 3
 
 
-def test_its_weights_are_the_averaged_ones_and_tell_where_they_come_from(finished: Finished) -> None:
+def test_its_weights_are_averaged_and_record_the_settings(finished: Finished) -> None:
     from safetensors import safe_open
 
     folder, _ = finished
@@ -215,13 +215,13 @@ def test_runs_repeat(finished: Finished, pictures: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("seed", [1, 20_240_101, 2**31 - 1, 2**63 - 1])
-def test_each_seed_draws_crops_of_its_own(pictures: Path, tmp_path: Path, finished: Finished, seed: int) -> None:
-    """People like dates. A network begins as bicubic interpolation, so the first loss depends on the crops alone."""
+def test_each_seed_draws_different_patches(pictures: Path, tmp_path: Path, finished: Finished, seed: int) -> None:
+    """Dates are popular seeds. A network starts as bicubic interpolation, so the first loss depends only on patches."""
     told = run(tmp_path, pictures, dataclasses.replace(SHORT, seed=seed, steps=1))
     assert told[0].loss != finished[1][0].loss
 
 
-def test_the_loss_told_is_a_running_mean(pictures: Path, tmp_path: Path) -> None:
+def test_the_reported_loss_is_a_running_mean(pictures: Path, tmp_path: Path) -> None:
     trainer = Trainer(SHORT, pictures, tmp_path, resume=False)
     losses = []
     for _ in range(6):
@@ -256,7 +256,7 @@ def test_pictures_of_another_folder_are_validated_on(pictures: Path, tmp_path: P
 def test_a_resumed_run_equals_one_without_a_break(
     finished: Finished, pictures: Path, tmp_path: Path, stops: tuple[int, ...]
 ) -> None:
-    """Whether it stopped where it saves anyway or in between, while its rate fell or before, once or often."""
+    """It may stop at a checkpoint or in between, before or during the decay, once or several times."""
     told = []
     for i, step in enumerate(stops):
         told += interrupted(tmp_path, pictures, step, resume=i > 0)
@@ -285,7 +285,7 @@ def test_a_step_is_taken_whole_or_not_at_all(
     monkeypatch: pytest.MonkeyPatch,
     optimizer: Optimizer,
 ) -> None:
-    """Ctrl-C comes when it likes: here as the fourth step has changed some of what is saved, and not the rest."""
+    """Ctrl-C comes while the fourth step has updated only a part of the state."""
     with _signal_after(monkeypatch, optimizer, calls=4), pytest.raises(KeyboardInterrupt):
         train(SHORT, pictures, tmp_path, lambda progress: None)
     assert state(tmp_path).facts["step"] == 4
@@ -305,7 +305,7 @@ def test_a_second_ctrl_c_within_the_step_stops_at_once_and_saves_no_half_step(
 
 @contextmanager
 def _signal_after(monkeypatch: pytest.MonkeyPatch, optimizer: Optimizer, calls: int, times: int = 1) -> Iterator[None]:
-    """Send the process SIGINT, so many times, at the end of a call of an optimizer's step."""
+    """Send SIGINT to this process ``times`` times at the end of one call of an optimizer's step."""
     real = optimizer.step
     count = 0
 
@@ -318,7 +318,7 @@ def _signal_after(monkeypatch: pytest.MonkeyPatch, optimizer: Optimizer, calls: 
                 signal.raise_signal(signal.SIGINT)
         return result
 
-    usual = signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored in the background
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs ignore it
     try:
         with monkeypatch.context() as patch:
             patch.setattr(optimizer, "step", stops_after)
@@ -361,7 +361,7 @@ def test_a_run_that_another_process_trains_is_refused(finished: Finished, pictur
     assert_same_state(tmp_path, finished[0])
 
 
-def test_a_run_that_ends_by_time_goes_on_for_what_is_left_of_it(pictures: Path, tmp_path: Path) -> None:
+def test_a_run_with_a_time_limit_resumes_for_the_remaining_time(pictures: Path, tmp_path: Path) -> None:
     began = time.monotonic()
     interrupted(tmp_path, pictures, 2, config=dataclasses.replace(SHORT, minutes=60.0))
     first = resumed(tmp_path, {}).minutes
@@ -373,7 +373,7 @@ def test_a_run_that_ends_by_time_goes_on_for_what_is_left_of_it(pictures: Path, 
     assert [(p.step, p.steps) for p in told] == [(4, 5), (5, 5)]
 
 
-def test_a_run_whose_time_is_over_ends_when_it_goes_on(pictures: Path, tmp_path: Path) -> None:
+def test_a_run_whose_time_is_up_ends_when_resumed(pictures: Path, tmp_path: Path) -> None:
     interrupted(tmp_path, pictures, 2, config=dataclasses.replace(SHORT, minutes=60.0))
     stored = state(tmp_path)
     stored.facts["seconds"] = 3601.0
@@ -383,7 +383,7 @@ def test_a_run_whose_time_is_over_ends_when_it_goes_on(pictures: Path, tmp_path:
 
 
 def test_a_run_made_longer_keeps_the_weights_it_had(pictures: Path, tmp_path: Path) -> None:
-    """It goes back to where its rate began to fall, and may end, by time, before it is as far as it was."""
+    """It goes back to where its rate began to decay, and a time limit may end it before the step it had reached."""
     run(tmp_path, pictures)
     ended = (tmp_path / "weights.safetensors").read_bytes()
     with pytest.warns(UserWarning, match="to make the run longer"):
@@ -416,7 +416,7 @@ def test_pictures_to_validate_on_are_not_trained_on(pictures: Path, tmp_path: Pa
 
 
 def test_flat_pictures_do_not_hide_the_score_of_others(pictures: Path) -> None:
-    """A fresh model interpolates, which restores them exactly."""
+    """A newly initialised model interpolates, which restores flat pictures exactly."""
     with Image.open(pictures / "a.png") as opened:
         waves = torch.from_numpy(np.array(opened)).permute(2, 0, 1)
     flat = torch.full_like(waves, 90)
@@ -425,7 +425,7 @@ def test_flat_pictures_do_not_hide_the_score_of_others(pictures: Path) -> None:
     assert mean_psnr_y(model, [flat], 2) == math.inf
 
 
-def test_a_run_that_goes_on_validates_on_what_it_did(pictures: Path, tmp_path: Path) -> None:
+def test_a_resumed_run_keeps_its_validation_set(pictures: Path, tmp_path: Path) -> None:
     shutil.copytree(pictures, tmp_path / "others")
     interrupted(tmp_path / "run", pictures, 4, validate_on=tmp_path / "others")
     told = run(tmp_path / "run", pictures, resume=True)
@@ -433,7 +433,7 @@ def test_a_run_that_goes_on_validates_on_what_it_did(pictures: Path, tmp_path: P
     assert state(tmp_path / "run").facts["pictures"]["validated_on"] == 4
 
 
-def test_a_run_that_goes_on_with_other_pictures_says_so(pictures: Path, tmp_path: Path) -> None:
+def test_a_resumed_run_warns_of_other_pictures(pictures: Path, tmp_path: Path) -> None:
     shutil.copytree(pictures, tmp_path / "pictures")
     interrupted(tmp_path / "run", tmp_path / "pictures", 3)
     shutil.copy(tmp_path / "pictures" / "a.png", tmp_path / "pictures" / "z.png")
@@ -444,7 +444,7 @@ def test_a_run_that_goes_on_with_other_pictures_says_so(pictures: Path, tmp_path
 def test_a_state_whose_index_is_in_place_survives_what_comes_after(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As when Ctrl-C comes between the index's rename and the end of the writing."""
+    """Ctrl-C may come between the rename of the index and the end of writing."""
     facts = {"step": 1, "config": {}, "schedule": {}, "model": {}}
     write_state(tmp_path, "state", RunState(facts, {"a": torch.zeros(3)}))
     real = write_checkpoint
@@ -460,13 +460,13 @@ def test_a_state_whose_index_is_in_place_survives_what_comes_after(
     assert torch.equal(read_state(tmp_path, "state").tensors["a"], torch.ones(3))
 
 
-def test_a_model_of_another_kind_is_no_beginning(pictures: Path, tmp_path: Path) -> None:
+def test_a_run_cannot_start_from_another_kind_of_model(pictures: Path, tmp_path: Path) -> None:
     other = build("gaussiansr-edsr", {"blocks": 1, "width": 16})
     with pytest.raises(ModelError, match="cannot start gsasr-lite from a"):
         train(SHORT, pictures, tmp_path, lambda progress: None, start=other)
 
 
-def test_the_model_that_training_begins_with_stays_as_it_is(pictures: Path, tmp_path: Path) -> None:
+def test_the_model_that_training_starts_from_is_not_changed(pictures: Path, tmp_path: Path) -> None:
     start = tiny_model()
     before = {name: tensor.clone() for name, tensor in start.state_dict().items()}
     train(SHORT, pictures, tmp_path, lambda progress: None, start=start)
@@ -490,7 +490,7 @@ def test_resuming_nothing_is_refused(pictures: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
 
 
-def test_all_that_must_not_change_is_refused_at_once(finished: Finished, pictures: Path) -> None:
+def test_all_changes_of_fixed_settings_are_refused_together(finished: Finished, pictures: Path) -> None:
     changes = {"batch": 4, "seed": 9, "scale_far": 5.0, "model": "gsasr-edsr", "learning_rate": 0.5, "ema": 0.9}
     for call in (
         lambda: resumed(finished[0], changes),
@@ -502,11 +502,11 @@ def test_all_that_must_not_change_is_refused_at_once(finished: Finished, picture
             assert text in str(caught.value)
         assert "--model gsasr-lite, not gsasr-edsr" in str(caught.value)
         assert "--learning-rate" not in str(caught.value)  # which may change
-        assert "--ema" not in str(caught.value)  # which does not
+        assert "--ema" not in str(caught.value)  # which does not change
         assert "--from" in str(caught.value.hint)
 
 
-def test_each_setting_may_change_or_not_as_it_says(finished: Finished) -> None:
+def test_fixed_settings_cannot_change_and_others_can(finished: Finished) -> None:
     other: dict[str, Any] = {"optimizer": "adamw", "schedule": "cosine", "loss": "l2", "degradation": "photo"}
     other |= {"model": "gsasr-edsr", "device": "cuda", "precision": "bfloat16", "groups": 1}
     allowed = {"steps", "minutes", "learning_rate", "muon_rate", "decay", "validate_every", "save_every"}
@@ -523,7 +523,7 @@ def test_each_setting_may_change_or_not_as_it_says(finished: Finished) -> None:
                 resumed(finished[0], {field.name: changed})
 
 
-def test_what_may_change_takes_effect(pictures: Path, tmp_path: Path) -> None:
+def test_changed_settings_take_effect(pictures: Path, tmp_path: Path) -> None:
     interrupted(tmp_path, pictures, 2)
     changes = {"save_every": 1, "validate_every": 100, "precision": "bfloat16", "learning_rate": 2e-3, "decay": 0.25}
     told = run(tmp_path, pictures, resumed(tmp_path, changes), resume=True)
@@ -537,7 +537,7 @@ def test_what_may_change_takes_effect(pictures: Path, tmp_path: Path) -> None:
 def test_a_finished_run_made_longer_goes_on_from_its_plateau(
     finished: Finished, pictures: Path, tmp_path: Path
 ) -> None:
-    """It becomes what it would have been if it had been as long from the first, and says where it goes on."""
+    """It equals a run that was as long from the start, and it says where it continues."""
     long = dataclasses.replace(SHORT, steps=10)
     undisturbed = run(tmp_path / "undisturbed", pictures, long)
     run(tmp_path / "longer", pictures)
@@ -570,7 +570,7 @@ def test_a_run_without_a_plateau_made_longer_goes_on_from_its_end(
     assert [p.step for p in told] == [7, 8]
 
 
-def test_a_run_ended_early_lets_its_rate_fall_from_where_it_is(pictures: Path, tmp_path: Path) -> None:
+def test_a_run_shortened_starts_its_decay_at_once(pictures: Path, tmp_path: Path) -> None:
     interrupted(tmp_path, pictures, 5, config=dataclasses.replace(SHORT, steps=1000))
     told = run(tmp_path, pictures, resumed(tmp_path, {"steps": 9}), resume=True)
     assert [(p.step, p.steps) for p in told] == [(6, 9), (7, 9), (8, 9), (9, 9)]
@@ -606,13 +606,13 @@ def test_a_run_ends_by_time_with_its_rate_fallen(
     assert 3 < time.monotonic() - began < 4
     rates = [p.learning_rate for p in told]
     falls = next(i for i, rate in enumerate(rates[2:], 2) if rate < 1e-3)
-    assert 0.3 < told[falls].seconds / 3.5 < 0.7  # half of the time, as it says
+    assert 0.3 < told[falls].seconds / 3.5 < 0.7  # decay is 0.5
     assert rates[2:falls] == [1e-3] * (falls - 2)
     assert rates[falls:] == sorted(rates[falls:], reverse=True)
     assert rates[-1] < 0.3e-3  # however the machine's speed varied
     assert told[-1].psnr is not None
     assert state(tmp_path).facts["step"] == told[-1].step == log(tmp_path)[-1]["step"]
-    # It is over, and so there is nothing to resume; but a new time makes it longer, from its plateau.
+    # It is finished, so there is nothing to resume; but more time makes it longer, from its plateau.
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert run(tmp_path, pictures, resumed(tmp_path, {}), resume=True) == []
@@ -630,7 +630,7 @@ def test_a_run_ends_by_time_with_its_rate_fallen(
 def test_a_run_that_ends_by_time_uses_it_whatever_its_pace_was_before(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: float, after: float, pause: float
 ) -> None:
-    """57 seconds to train and half of them to let the rate fall, of a clock that only steps move."""
+    """A fake clock that only steps advance gives 57 seconds, with decay in the second half."""
     now = [0.0]
     take_step = Trainer.take_step
 
@@ -638,7 +638,7 @@ def test_a_run_that_ends_by_time_uses_it_whatever_its_pace_was_before(
         take_step(self)
         first = now[0] < 25
         now[0] += before if first else after
-        if first and now[0] >= 25:  # the last step before the rate falls
+        if first and now[0] >= 25:  # the last step before the decay
             now[0] += pause
 
     monkeypatch.setattr("gsrcli.training.trainer.time.monotonic", lambda: now[0])
@@ -655,7 +655,7 @@ def test_a_run_that_ends_by_time_uses_it_whatever_its_pace_was_before(
 def test_a_run_that_ends_by_time_may_be_interrupted_while_its_rate_falls(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It goes on where it is, to the end that it had found for itself."""
+    """It continues where it stopped, to the end that it had estimated."""
     seconds = iter(0.1 * step for step in range(10**6))
     monkeypatch.setattr("gsrcli.training.trainer.time.monotonic", lambda: next(seconds))
     timed = dataclasses.replace(SHORT, minutes=0.5, steps=10**6, validate_every=10**6, save_every=10**6)
@@ -690,7 +690,7 @@ def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _options(config: TrainConfig) -> list[str]:
-    """Those that differ from the defaults."""
+    """Return the options for settings that differ from the defaults."""
     usual = TrainConfig()
     names = (field.name for field in dataclasses.fields(config))
     settings = {name: getattr(config, name) for name in names if getattr(config, name) != getattr(usual, name)}
@@ -709,10 +709,10 @@ def _wait_for_state(folder: Path, step: int, process: subprocess.Popen[str]) -> 
 
 
 @pytest.mark.slow
-def test_a_run_that_was_killed_goes_on_as_if_undisturbed(
+def test_a_run_that_was_killed_continues_as_if_undisturbed(
     gsr_process: Process, pictures: Path, tmp_path: Path, tiny_weights: Path
 ) -> None:
-    """Killed by SIGKILL twice, wherever it was, and resumed in a process of its own, with nothing but --resume."""
+    """It is killed by SIGKILL twice, at any point, and resumed in a new process with only --resume."""
     command = ("train", pictures, "--run", tmp_path / "killed")
     process = gsr_process(*command, "--from", tiny_weights, *_options(PROCESS))
     _wait_for_state(tmp_path / "killed", 14, process)
@@ -768,7 +768,7 @@ def test_a_signal_saves_and_ends_the_run(
 
 
 def saved(path: Path, config: dict[str, Any], name: str = "gsasr-lite", seed: int = 3) -> Path:
-    """A checkpoint of random weights."""
+    """Save a checkpoint of random weights."""
     torch.manual_seed(seed)
     model = build(name, config)
     for parameter in model.parameters():
@@ -777,8 +777,8 @@ def saved(path: Path, config: dict[str, Any], name: str = "gsasr-lite", seed: in
     return path
 
 
-def test_a_run_begins_with_given_weights_and_their_shape(gsr: Gsr, pictures: Path, tmp_path: Path) -> None:
-    """The network is as large as the weights say, and so are later runs from its state."""
+def test_a_run_starts_from_given_weights_and_their_config(gsr: Gsr, pictures: Path, tmp_path: Path) -> None:
+    """The network is as large as that of the weights, also when the run is resumed."""
     path = saved(tmp_path / "wider.safetensors", {**TINY, "width": 12})
     config = dataclasses.replace(SHORT, steps=2, learning_rate=1e-12, muon_rate=1e-12, weight_decay=0.0)
     result = gsr("train", pictures, "--run", tmp_path / "run", "--from", path, *_options(config))
@@ -812,7 +812,7 @@ def test_the_model_is_that_of_the_weights_unless_another_is_named(gsr: Gsr, pict
     assert not (tmp_path / "other").exists()
 
 
-def test_partial_takes_what_fits_into_a_larger_network(pictures: Path, tmp_path: Path) -> None:
+def test_partial_loads_what_fits_into_a_larger_network(pictures: Path, tmp_path: Path) -> None:
     small = build("gsasr-lite", {**TINY, "blocks": 1, "head_width": 24})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("gsrcli.training.trainer.build", lambda name: build(name, {**TINY, "blocks": 3}))
@@ -830,14 +830,14 @@ def test_partial_takes_what_fits_into_a_larger_network(pictures: Path, tmp_path:
     assert str(caught[0].message) == told
 
 
-def test_partial_takes_an_encoder_from_another_model(gsr: Gsr, pictures: Path, tmp_path: Path) -> None:
-    """Of the tiny lite a gaussiansr takes nothing, and says so; of another gaussiansr all."""
+def test_partial_loads_an_encoder_from_another_model(gsr: Gsr, pictures: Path, tmp_path: Path) -> None:
+    """From the tiny lite nothing fits a gaussiansr, which is an error; from another gaussiansr everything does."""
     path = save_tiny(tmp_path / "tiny.safetensors")
     result = gsr(
         *("train", pictures, "--run", tmp_path / "run", "--from", path, "--partial"),
         *("--model", "gaussiansr-edsr", *_options(SHORT)),
     )
-    _fails(result, 1, "nothing of these weights of gsasr-lite fits gaussiansr-edsr")
+    _fails(result, 1, "none of the weights of gsasr-lite fits gaussiansr-edsr")
     model = build("gaussiansr-edsr-released", {"blocks": 1, "width": 16})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("gsrcli.training.trainer.build", lambda name: build(name, {"blocks": 1, "width": 16}))
@@ -871,9 +871,7 @@ def test_options_that_do_not_go_together(
 # ---- pictures ------------------------------------------------------------------------------------------
 
 
-def test_pictures_that_cannot_be_used_are_told_and_the_rest_trained_on(
-    gsr: Gsr, pictures: Path, tmp_path: Path
-) -> None:
+def test_unusable_pictures_are_named_and_the_rest_trained_on(gsr: Gsr, pictures: Path, tmp_path: Path) -> None:
     folder = tmp_path / "pictures"
     folder.mkdir()
     for path in pictures.glob("*.png"):
@@ -940,14 +938,14 @@ def test_a_folder_without_pictures(tmp_path: Path) -> None:
         run(tmp_path / "run", tmp_path)
 
 
-def test_a_folder_named_like_a_picture_is_passed_by(pictures: Path, tmp_path: Path) -> None:
+def test_a_folder_named_like_a_picture_is_ignored(pictures: Path, tmp_path: Path) -> None:
     (tmp_path / "set.png").mkdir()
     for path in pictures.glob("*.png"):
         (tmp_path / "set.png" / path.name).write_bytes(path.read_bytes())
     assert len(run(tmp_path / "run", tmp_path, dataclasses.replace(SHORT, steps=1))) == 1
 
 
-def test_the_patch_must_suit_the_network(pictures: Path, tmp_path: Path) -> None:
+def test_the_patch_must_be_a_multiple_for_the_network(pictures: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--patch must be a multiple of 12 for gsasr-edsr"):
         run(tmp_path / "run", pictures, dataclasses.replace(SHORT, model="gsasr-edsr"))
 
@@ -958,7 +956,7 @@ def test_the_patch_must_suit_the_network(pictures: Path, tmp_path: Path) -> None
 @pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["muon", "adamw"])
 def test_it_learns_a_picture_by_heart(tmp_path: Path, optimizer: Any) -> None:
-    """Pictures as large as the crops, so that every step sees the same ones, turned and mirrored."""
+    """Pictures are as large as the patches, so every step sees the same ones, turned and mirrored."""
     (tmp_path / "pictures").mkdir()
     blocks = np.random.default_rng(0).integers(0, 2, (8, 8, 1)).repeat(3, axis=2).astype(np.uint8)
     picture = Image.fromarray(blocks * 200 + 20).resize((32, 32), Image.Resampling.NEAREST)
@@ -994,7 +992,7 @@ def test_a_run_that_diverges_stops_and_its_last_good_state_can_be_resumed(
         patch.setattr(PatchSampler, "batch", spoilt)
         with pytest.raises(GsrError, match="training diverged by step 5") as caught:
             run(tmp_path, pictures, dataclasses.replace(SHORT, save_every=2))
-    assert "with --resume and a lower --learning-rate" in str(caught.value.hint)
+    assert "with --resume, using a lower --learning-rate" in str(caught.value.hint)
     assert state(tmp_path).facts["step"] == 4
     assert all(bool(tensor.isfinite().all()) for tensor in state(tmp_path).tensors.values())
     assert all(bool(t.isfinite().all()) for t in load_model(tmp_path / "weights.safetensors").state_dict().values())
@@ -1002,10 +1000,10 @@ def test_a_run_that_diverges_stops_and_its_last_good_state_can_be_resumed(
     assert [p.loss for p in told] == [p.loss for p in finished[1][4:]]
 
 
-def test_too_high_a_rate_is_no_bug(gsr: Gsr, pictures: Path, tmp_path: Path) -> None:
+def test_too_high_a_rate_is_not_reported_as_a_bug(gsr: Gsr, pictures: Path, tmp_path: Path) -> None:
     config = dataclasses.replace(SHORT, warmup=0, steps=30)
     result = gsr("train", pictures, "--run", tmp_path / "run", *_options(config), "--learning-rate", "1e30")
-    _fails(result, 1, "training diverged by step ", "begin anew, with a lower --learning-rate or --muon-rate")
+    _fails(result, 1, "training diverged by step ", "start again, using a lower --learning-rate or --muon-rate")
 
 
 def test_a_full_disk_leaves_the_last_state_and_no_litter(
@@ -1022,7 +1020,7 @@ def test_a_full_disk_leaves_the_last_state_and_no_litter(
 def test_no_state_is_newer_than_the_weights(
     finished: Finished, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A run that says it is at its end is not resumed, and so must have the weights of its end."""
+    """A run whose state is final is not resumed, so it must have its final weights."""
 
     def fails(model: Model, name: str, path: Path, notes: dict[str, Any]) -> None:
         if notes["training"]["step"] == 6:
@@ -1052,7 +1050,9 @@ def test_no_state_is_newer_than_the_weights(
     ],
     ids=["index cut off", "part cut off", "part gone", "list", "empty", "of another kind", "without facts", "bytes"],
 )
-def test_a_damaged_state_is_no_bug(gsr: Gsr, pictures: Path, tmp_path: Path, damage: Callable[[Path], object]) -> None:
+def test_a_damaged_state_is_not_reported_as_a_bug(
+    gsr: Gsr, pictures: Path, tmp_path: Path, damage: Callable[[Path], object]
+) -> None:
     interrupted(tmp_path, pictures, 1)
     damage(tmp_path)
     _fails(gsr("train", pictures, "--run", tmp_path, "--resume"), 1, "is damaged or missing", "--from")
@@ -1062,7 +1062,9 @@ def _cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
 
 
-def test_a_state_of_another_version_or_network_is_no_bug(gsr: Gsr, pictures: Path, tmp_path: Path) -> None:
+def test_a_state_of_another_version_or_network_is_not_reported_as_a_bug(
+    gsr: Gsr, pictures: Path, tmp_path: Path
+) -> None:
     interrupted(tmp_path, pictures, 1)
     index = json.loads((tmp_path / "state.json").read_text())
     command = ("train", pictures, "--run", tmp_path, "--resume")
@@ -1107,7 +1109,7 @@ def test_a_run_where_a_file_is(gsr: Gsr, pictures: Path, tmp_path: Path) -> None
     ],
     ids=str,
 )
-def test_settings_that_cannot_be_meant(change: dict[str, Any]) -> None:
+def test_invalid_settings_are_refused(change: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         dataclasses.replace(SHORT, **change)
 
@@ -1144,7 +1146,7 @@ def test_a_tensor_larger_than_a_part_has_one_to_itself(tmp_path: Path, monkeypat
     assert_same(read_state(tmp_path, "state").tensors, tensors)
 
 
-def test_parts_are_small_enough_to_be_sent_anywhere(tmp_path: Path) -> None:
+def test_parts_are_below_15_megabytes(tmp_path: Path) -> None:
     tensors = {f"t{i}": torch.zeros(1_000_000) for i in range(9)}
     write_state(tmp_path, "state", RunState(FACTS, tensors))
     sizes = [path.stat().st_size for path in tmp_path.glob("*.safetensors")]
@@ -1160,10 +1162,10 @@ def test_a_run_in_several_parts_resumes_the_same(
     assert len(list(tmp_path.glob("state-4-*.safetensors"))) > 3
     run(tmp_path, pictures, resume=True)
     assert_same_state(tmp_path, finished[0])
-    assert {path.name.split("-")[1] for path in tmp_path.glob("state-*")} == {"6"}  # of the older none is left
+    assert {path.name.split("-")[1] for path in tmp_path.glob("state-*")} == {"6"}  # no older ones are left
 
 
-def test_a_state_written_anew_at_the_same_step_replaces_the_old(tmp_path: Path) -> None:
+def test_a_state_written_again_at_the_same_step_replaces_the_old_one(tmp_path: Path) -> None:
     for seed in range(3):
         write_state(tmp_path, "state", RunState(FACTS, some_tensors(seed)))
         assert len(list(tmp_path.iterdir())) == 2
@@ -1183,7 +1185,7 @@ def test_states_of_two_names_and_other_files_live_beside_each_other(tmp_path: Pa
 @pytest.mark.slow
 @pytest.mark.parametrize("step", [5, 6])
 def test_a_kill_between_parts_and_index_leaves_the_old_state(tmp_path: Path, step: int) -> None:
-    """A process that ends for good where it would write the index, be the state of another step or of the same."""
+    """A process is killed before it writes the index, for a state of another step or of the same."""
     write_state(tmp_path, "state", RunState(FACTS, some_tensors(0)))
     script = (
         "import os, signal, sys, torch\n"
@@ -1259,7 +1261,7 @@ def test_resuming_needs_no_option_repeated(gsr: Gsr, pictures: Path, tmp_path: P
     assert state(tmp_path).facts["config"] == {**dataclasses.asdict(SHORT), "save_every": 1}
 
 
-def test_the_command_refuses_all_that_must_not_change_in_one_message(
+def test_the_command_refuses_all_changes_of_fixed_settings_in_one_message(
     gsr: Gsr, pictures: Path, finished: Finished
 ) -> None:
     changes = ("--batch", 4, "--seed", 1, "--patch", 8, "--steps", 9, "--ema", 0.9)
@@ -1289,7 +1291,7 @@ def _fails(result: Result, exit_code: int, *texts: object) -> None:
         assert str(text) in result.stderr
 
 
-def test_an_interrupted_command_says_how_to_go_on(
+def test_an_interrupted_command_says_how_to_continue(
     gsr: Gsr, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     take_step = Trainer.take_step
@@ -1306,8 +1308,8 @@ def test_an_interrupted_command_says_how_to_go_on(
     assert gsr("train", pictures, "--run", tmp_path, "--resume").exit_code == 0
 
 
-def test_muon_is_refused_where_a_model_does_not_say_for_which_weights() -> None:
-    """Rather than adamw taken for all of them without a word."""
+def test_muon_is_refused_for_models_without_weights_for_it() -> None:
+    """AdamW does not silently replace it."""
     from gsrcli.training.step import Step
 
     tiny = build("gaussiansr-edsr", {"blocks": 1, "width": 8})
@@ -1315,7 +1317,7 @@ def test_muon_is_refused_where_a_model_does_not_say_for_which_weights() -> None:
         Step(tiny, TrainConfig(model="gaussiansr-edsr", optimizer="muon"), torch.float32)
 
 
-def test_an_unknown_model_is_no_bug(gsr: Gsr, pictures: Path, tmp_path: Path) -> None:
+def test_an_unknown_model_is_not_reported_as_a_bug(gsr: Gsr, pictures: Path, tmp_path: Path) -> None:
     result = gsr("train", pictures, "--run", tmp_path / "run", *_options(SHORT), "--model", "gsasr-light")
     _fails(result, 1, "gsasr-light", "gsasr-lite")
 
