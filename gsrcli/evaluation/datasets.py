@@ -30,7 +30,7 @@ from gsrcli.runtime.files import filling, locked, user_folder
 if TYPE_CHECKING:
     from gsrcli.download.http import Progress
 
-__all__ = ["Archive", "Collection", "Dataset", "check", "collect", "fetch", "find", "folder", "registry"]
+__all__ = ["Archive", "Collection", "Dataset", "check", "collect", "fetch", "find", "folder", "known_datasets"]
 
 _INSIDE = ("hr", "gt", "original", "div2k_valid_hr", "val1", "val")
 """Folders, in lower case, that hold the originals where a data set's folder has more than them."""
@@ -122,7 +122,7 @@ class Collection:
 
 
 @cache
-def registry() -> dict[str, Dataset]:
+def known_datasets() -> dict[str, Dataset]:
     """The data sets that datasets.toml lists, by name."""
     content = tomllib.loads(Path(__file__).with_name("datasets.toml").read_text(encoding="utf-8"))
     archives = {name: _archive(name, **entry) for name, entry in content["archives"].items()}
@@ -146,7 +146,7 @@ def check(given: str, root: Path | None = None) -> None:
         return
     if Path(given).exists():
         raise UsageError(f"{given} is a file, not a folder of pictures")
-    hint = f"try {nearest(given.lower(), registry())}, or the path of a folder of pictures"
+    hint = f"try {nearest(given.lower(), known_datasets())}, or the path of a folder of pictures"
     raise UsageError(f"there is no data set, and no folder, called {given!r}", hint=hint)
 
 
@@ -231,7 +231,7 @@ def _fetch(dataset: Dataset, archive: Archive, report: Progress | None) -> None:
         forget(part)
         raise
     ledger.write(Record(sources))
-    for other in registry().values():
+    for other in known_datasets().values():
         if other.archive == archive and not find(other, folder()):
             with suppress(DownloadError):  # it was not asked for
                 _unpack(other, part)
@@ -296,7 +296,7 @@ def _safe(name: str) -> PurePosixPath:
 
 
 def _known(given: str) -> Dataset | None:
-    return next((dataset for dataset in registry().values() if given.lower() in dataset.names), None)
+    return next((dataset for dataset in known_datasets().values() if given.lower() in dataset.names), None)
 
 
 def _originals(place: Path) -> tuple[Path, ...]:

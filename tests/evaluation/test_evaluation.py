@@ -30,18 +30,19 @@ from PIL import Image
 from support.checkpoints import save_tiny, tiny_model
 from support.pictures import samples
 from support.server import Server, serving, whole
-from typer.testing import Result
+from typer.testing import Result as CommandResult
 
 from gsrcli.download import http
 from gsrcli.download.digest import Digest
 from gsrcli.errors import DownloadError, GsrError, ModelError, PictureError, UsageError
 from gsrcli.evaluation import datasets
-from gsrcli.evaluation.datasets import Archive, Collection, collect, fetch, find, registry
+from gsrcli.evaluation.cases import CaseResults, Result
+from gsrcli.evaluation.datasets import Archive, Collection, collect, fetch, find, known_datasets
 from gsrcli.evaluation.methods import INTERPOLATIONS, Interpolation, Network
 from gsrcli.evaluation.protocols import PROTOCOLS
 from gsrcli.evaluation.published import published
-from gsrcli.evaluation.report import METRICS, ScoreReport, parse_metrics
-from gsrcli.evaluation.runner import Evaluation, Outcome, Row
+from gsrcli.evaluation.report import METRICS, ScoreReport, check_metrics
+from gsrcli.evaluation.runner import Evaluation
 from gsrcli.evaluation.scales import label, parse_scales
 from gsrcli.evaluation.versions import Folder, read_rgb
 from gsrcli.images import Picture
@@ -53,7 +54,7 @@ from gsrcli.upscaling.upscaler import Upscaler
 from gsrcli.weights.catalog import metric_weights, model_weights
 from gsrcli.weights.store import Store
 
-Gsr = Callable[..., Result]
+Gsr = Callable[..., CommandResult]
 Photo = Callable[..., Path]
 
 SIZES = {"a": (50, 43), "b": (47, 61), "c": (64, 48)}
@@ -224,7 +225,7 @@ def test_checkpoints_of_one_file_name(
     assert [mean["model"] for mean in data["means"]] == ["one", "run=1"]
     clash = gsr("eval", "--dataset", originals, "--model", paths[0], "--model", paths[1])
     assert clash.exit_code == 2
-    assert "called weights" in clash.stderr
+    assert "called 'weights'" in clash.stderr
 
 
 def test_an_ensemble_is_marked(evaluate: Callable[..., dict[str, Any]], tiny_path: Path) -> None:
@@ -339,7 +340,7 @@ def test_perceptual_metrics_see_what_the_protocol_compares(
 
 
 def test_every_perceptual_metric_can_be_asked_for() -> None:
-    assert parse_metrics(",".join(("psnr", "ssim", *PERCEPTUAL))) == tuple(METRICS)
+    assert check_metrics(("psnr", "ssim", *PERCEPTUAL)) == tuple(METRICS)
 
 
 # Scales
@@ -461,10 +462,10 @@ def test_given_pictures_must_fit(evaluate: Callable[..., dict[str, Any]], origin
     lows = evaluate("--model", "bicubic", "--scales", 2, "--lr-dir", given, code=1)
     assert [row["picture"] for row in lows["rows"]] == ["a"]
     wrong, missing = (failure["message"] for failure in lows["failures"])
-    assert wrong.endswith("the small picture of b.png is 24x30, and should be 23x30")
+    assert wrong.endswith("the LR picture of b.png is 24x30, but should be 23x30")
     assert missing.endswith("no version of c.png for ×2")
     restored = evaluate("--restored", given, "--scales", 2, code=1)
-    assert restored["failures"][0]["message"].endswith("the restored picture of a.png is 25x21, and should be 50x42")
+    assert restored["failures"][0]["message"].endswith("the restored picture of a.png is 25x21, but should be 50x42")
     assert [failure["model"] for failure in restored["failures"]] == ["given"] * 3
     assert restored["means"] == []
 
@@ -474,15 +475,15 @@ def test_given_pictures_must_fit(evaluate: Callable[..., dict[str, Any]], origin
     [
         (("--dataset", "empty"), "there are no pictures in empty", None),
         (("--dataset", "urban10"), "no data set, and no folder, called 'urban10'", "urban100"),
-        (("--dataset", "full", "--scales", "x"), "'x' is no scale", "--scales"),
+        (("--dataset", "full", "--scales", "x"), "invalid scale 'x'", "--scales"),
         (("--dataset", "full", "--metrics", "psnr,simm"), "no metric called 'simm'", "ssim"),
         (("--dataset", "full", "--restored", "nowhere"), "no folder nowhere", None),
         (("--dataset", "full", "--lr-dir", "nowhere"), "no folder nowhere", None),
         (("--dataset", "full", "--data-root", "nowhere"), "no folder nowhere", "--data-root"),
-        (("--dataset", "full", "--restored", "full", "--restored", "./full"), "called full", "NAME=PATH"),
-        (("--dataset", "full", "--restored", "../../up=full"), "cannot be called '../../up'", "NAME=PATH"),
-        (("--dataset", "full", "--restored", "..=full"), "cannot be called '..'", "NAME=PATH"),
-        (("--dataset", "full", "--restored", "=full"), "cannot be called ''", "NAME=PATH"),
+        (("--dataset", "full", "--restored", "full", "--restored", "./full"), "called 'full'", "NAME=PATH"),
+        (("--dataset", "full", "--restored", "../../up=full"), "invalid name '../../up'", "NAME=PATH"),
+        (("--dataset", "full", "--restored", "..=full"), "invalid name '..'", "NAME=PATH"),
+        (("--dataset", "full", "--restored", "=full"), "invalid name ''", "NAME=PATH"),
         (("--dataset", "full", "--csv", "nowhere/x.csv"), "cannot write", None),
         (("--dataset", "full", "--plot", "x.jpg"), "unsupported plot format: x.jpg", ".svg"),
         (("--dataset", "full", "--plot", "x.png", "--metrics", "ssim"), "shows PSNR", "--metrics psnr,ssim"),
@@ -517,7 +518,7 @@ def test_data_sets_of_one_name(gsr: Gsr, tmp_path: Path) -> None:
     lay_out(tmp_path, "one/same/a.png", "other/same/HR/a.png")
     result = gsr("eval", "--dataset", tmp_path / "one/same", "--dataset", tmp_path / "other/same", "--model", "bicubic")
     assert result.exit_code == 2
-    assert "2 data sets are called same" in result.stderr
+    assert "2 datasets are called 'same'" in result.stderr
 
 
 # Reports
@@ -594,13 +595,13 @@ def report_of(
     restorers = [Interpolation(name, rounded=True) for name in models]
     evaluation = Evaluation(PROTOCOLS["gsasr"], "matlab", steps, restorers, metrics=metrics)
     paths = tuple(Path(f"{number:04}.png") for number in range(801, 901))
-    collection = Collection("div2k", paths, registry()["div2k"])
+    collection = Collection("div2k", paths, known_datasets()["div2k"])
     report = ScoreReport(evaluation, [collection], {"device": "abacus", "torch": "2.0"}, others=True)
     for path, scale in itertools.product(paths, steps):
         scores = {"psnr": psnr - scale[0], "ssim": 0.9, "lpips": 0.5}
         told = {name: scores[name] for name in metrics}
-        rows = [Row("div2k", path.stem, model, scale, (9, 9), (18, 18), told, 0.5, 10**6) for model in models]
-        report.add(Outcome(rows))
+        rows = [Result("div2k", path.stem, model, scale, (9, 9), (18, 18), told, 0.5, 10**6) for model in models]
+        report.add(CaseResults(rows))
     return report
 
 
@@ -802,7 +803,7 @@ def test_data_sets_are_found_in_the_usual_layouts(tmp_path: Path, name: str, lay
     assert [path.parent for path in collection.paths] == [tmp_path / place]
     assert len(collection.paths) == 1
     assert collection.dataset is not None
-    assert find(registry()["set14"], tmp_path) is None
+    assert find(known_datasets()["set14"], tmp_path) is None
     if not layout.startswith("benchmark"):
         assert collect(name, tmp_path / Path(layout).parts[0]).paths == collection.paths
 
@@ -906,7 +907,7 @@ def test_what_is_published_is_what_weights_say() -> None:
                 assert told == ({psnr} if "authors" in weights.scores.protocol else set()), wanted
                 compared += len(told)
     assert compared > 30
-    assert {entry.dataset for entry in published()} <= set(registry())
+    assert {entry.dataset for entry in published()} <= set(known_datasets())
     assert {entry.protocol for entry in published()} <= set(PROTOCOLS)
     known = {*model_weights(), "bicubic", None}
     assert {entry.model for entry in published()} <= known
@@ -943,10 +944,10 @@ class Release:
     def publish(self, content: bytes, digest: Digest | None = None) -> None:
         archive = Archive("release", (self.server.give("/release", whole(content)),), "some kB", digest)
         for name in ("set5", "set14"):
-            self.monkeypatch.setitem(registry(), name, replace(registry()[name], archive=archive))
+            self.monkeypatch.setitem(known_datasets(), name, replace(known_datasets()[name], archive=archive))
 
     def fetch(self, name: str = "set5") -> Path:
-        return fetch(registry()[name])
+        return fetch(known_datasets()[name])
 
     def kept(self) -> set[str]:
         return {path.name for path in self.home.iterdir() if path.suffix != ".lock"}
@@ -1066,15 +1067,15 @@ def test_offline(release: Release, gsr: Gsr, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_data_sets_that_are_given_to_those_who_ask(release: Release) -> None:
-    for dataset in registry().values():
+    for dataset in known_datasets().values():
         if dataset.archive is None:
             with pytest.raises(GsrError, match=f"{dataset.title} is not on this machine.*{dataset.page}"):
                 collect(dataset.name, None)
 
 
-def test_the_registry() -> None:
-    assert set(registry()) == {"set5", "set14", "b100", "urban100", "manga109", "general100", "div2k", "lsdir"}
-    names = [name for dataset in registry().values() for name in dataset.names]
+def test_the_known_datasets() -> None:
+    assert set(known_datasets()) == {"set5", "set14", "b100", "urban100", "manga109", "general100", "div2k", "lsdir"}
+    names = [name for dataset in known_datasets().values() for name in dataset.names]
     assert len(names) == len(set(names))
     assert names == [name.lower() for name in names]
     with pytest.raises(ValueError, match="https"):
