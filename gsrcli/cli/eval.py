@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
 
 import typer
@@ -14,6 +14,7 @@ from gsrcli.cli.console import Console
 from gsrcli.cli.failures import explain, reporting
 from gsrcli.cli.options import Arithmetic, Debug, Device, Json, Tile
 from gsrcli.cli.outputs import check_file, check_plot
+from gsrcli.evaluation.config import Degradation, ProtocolName
 from gsrcli.weights.load import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -70,17 +71,17 @@ def evaluate(
         ),
     ] = None,
     protocol: Annotated[
-        Literal["gsasr", "liif", "rgb"],
+        ProtocolName,
         typer.Option(
             help="How results are compared. gsasr: on Y, border = min(⌈scale⌉, 8), results rounded to 8 bits. liif: on "
             "Y, border = ⌈scale⌉, DIV2K in RGB with border = ⌈scale⌉ + 6, not rounded. rgb: like gsasr, in RGB."
         ),
     ] = "gsasr",
     degradation: Annotated[
-        Literal["matlab", "pillow", "photo"],
+        Degradation,
         typer.Option(
             help="How LR images are made. matlab, pillow: bicubic downscaling as in MATLAB (and most papers) or "
-            "Pillow. photo: with the blur, noise, sharpening and JPEG of photographs, seeded by image name and scale."
+            "Pillow. photo: with the blur, noise, sharpening and JPEG of photographs, seeded by name and scale."
         ),
     ] = "matlab",
     lr_dir: Annotated[
@@ -157,7 +158,7 @@ def evaluate(
         config = EvalConfig(
             datasets=dataset,
             scales=parse_scales(scales),
-            models=model,
+            models=model or None,
             restored=restored or (),
             protocol=protocol,
             degradation=degradation,

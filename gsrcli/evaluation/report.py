@@ -266,8 +266,8 @@ class ScoreReport:
             return []
         wanted = (collection.name, scale, self.evaluation.protocol.name)
         same = (entry for entry in published() if (entry.dataset, entry.scale, entry.protocol) == wanted)
-        asked = (entry.only(self.evaluation.metrics) for entry in same)
-        return [entry for entry in asked if entry.scores]
+        entries = (entry.only(self.evaluation.metrics) for entry in same)
+        return [entry for entry in entries if entry.scores]
 
     def notes(self) -> list[str]:
         """Return what readers must know about the numbers."""
@@ -378,7 +378,7 @@ class ScoreReport:
         scales = self.evaluation.scales
         cells = {(mean.dataset, mean.title, mean.scale): mean for mean in means}
         table = Table(
-            ["data set", "model", *(f"×{label(scale)}" for scale in scales)],
+            ["dataset", "model", *(f"×{label(scale)}" for scale in scales)],
             [
                 [dataset, title, *(self._cell(cells.get((dataset, title, scale)), means) for scale in scales)]
                 for dataset, title in dict.fromkeys((mean.dataset, mean.title) for mean in means)
@@ -434,7 +434,7 @@ class ScoreReport:
         return figure
 
     def _plotted(self) -> dict[tuple[str, str], list[Mean]]:
-        """Return finite means by dataset and title, from small to large scales; published ones only at several scales."""
+        """Return finite means by dataset and title, by growing scale; published ones only at several scales."""
         lines: dict[tuple[str, str], list[Mean]] = {}
         for mean in sorted([*self.means(), *self.quoted()], key=lambda mean: math.prod(mean.scale)):
             if math.isfinite(mean.scores.get("psnr", math.inf)):

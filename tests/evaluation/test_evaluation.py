@@ -32,10 +32,11 @@ from support.pictures import samples
 from support.server import Server, serving, whole
 from typer.testing import Result as CommandResult
 
+from gsrcli import evaluation as library
 from gsrcli.download import http
 from gsrcli.download.digest import Digest
 from gsrcli.errors import DownloadError, GsrError, ModelError, PictureError, UsageError
-from gsrcli.evaluation import datasets
+from gsrcli.evaluation import EvalConfig, datasets
 from gsrcli.evaluation.cases import CaseResults, Result
 from gsrcli.evaluation.datasets import Archive, Collection, collect, fetch, find, known_datasets
 from gsrcli.evaluation.methods import INTERPOLATIONS, Interpolation, Network
@@ -343,6 +344,71 @@ def test_every_perceptual_metric_can_be_asked_for() -> None:
     assert check_metrics(("psnr", "ssim", *PERCEPTUAL)) == tuple(METRICS)
 
 
+# From Python
+
+
+def test_the_library_gives_what_the_command_prints(
+    evaluate: Callable[..., dict[str, Any]], originals: Path, tiny_path: Path
+) -> None:
+    config = EvalConfig(
+        datasets=[originals],
+        scales=[2, (2, 3)],
+        models=[tiny_path, "bicubic"],
+        protocol="liif",
+        limit=2,
+        device="cpu",
+        precision="float32",
+    )
+    options = ("--protocol", "liif", "--limit", 2, "--model", tiny_path, "--model", "bicubic")
+    printed = evaluate("--scales", "2,2x3", *options)
+    report = library.evaluate(config)
+    assert report.failures == []
+    keys = ("dataset", "picture", "model", "scale", "scores")
+    expected = [tuple(row[key] for key in keys) for row in printed["rows"]]
+    assert [(r.dataset, r.picture, r.model, list(r.scale), r.scores) for r in report.rows] == expected
+    assert report.protocol["datasets"]["pictures"]["pictures"] == 2
+
+
+def test_a_prepared_report_yields_the_pictures_as_it_grows(originals: Path, tmp_path: Path) -> None:
+    (originals / "cut.png").write_bytes((originals / "a.png").read_bytes()[:300])
+    report = library.prepare(EvalConfig([originals], [2, 3], ["nearest"], device="cpu"))
+    assert (report.cases, report.done, report.rows) == (8, 0, [])
+    seen = []
+    for results in report.run():
+        seen.append((report.done, len(report.rows), len(report.failures)))
+        if case := results.case:
+            (result,) = results.results
+            assert (case.picture, case.scale) == (result.picture, result.scale)
+            large = Image.fromarray(case.low).resize(case.original.shape[1::-1], Image.Resampling.NEAREST)
+            np.testing.assert_array_equal(case.restored["nearest"], np.asarray(large))
+            case.save(tmp_path / "saved")
+    assert seen == [(1, 1, 0), (2, 2, 0), (3, 3, 0), (4, 4, 0), (5, 5, 0), (6, 6, 0), (8, 6, 1)]
+    assert str(report.failures[0]).startswith("pictures/cut: ")
+    assert len(list((tmp_path / "saved").rglob("*.png"))) == 6
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"scales": [0.5]}, "invalid scale ×0.5"),
+        ({"scales": [(1, 1)]}, "invalid scale ×1"),
+        ({"metrics": ["simm"]}, "no metric called 'simm'"),
+        ({"protocol": "psnr"}, "unknown protocol 'psnr'"),
+        ({"restored": ["nowhere"]}, "no folder nowhere"),
+        ({"data_root": "nowhere"}, "no folder nowhere"),
+        ({"limit": 0}, "limit"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(originals: Path, settings: dict[str, Any], reason: str) -> None:
+    with pytest.raises(UsageError, match=reason):
+        library.evaluate(EvalConfig([originals], **{"models": ["bicubic"], **settings}))
+
+
+def test_importing_the_package_imports_no_torch() -> None:
+    code = "import sys, gsrcli.evaluation; gsrcli.evaluation.EvalConfig([]); print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
+
+
 # Scales
 
 
@@ -474,7 +540,7 @@ def test_given_pictures_must_fit(evaluate: Callable[..., dict[str, Any]], origin
     ("arguments", "reason", "hint"),
     [
         (("--dataset", "empty"), "there are no pictures in empty", None),
-        (("--dataset", "urban10"), "no data set, and no folder, called 'urban10'", "urban100"),
+        (("--dataset", "urban10"), "no dataset and no folder called 'urban10'", "urban100"),
         (("--dataset", "full", "--scales", "x"), "invalid scale 'x'", "--scales"),
         (("--dataset", "full", "--metrics", "psnr,simm"), "no metric called 'simm'", "ssim"),
         (("--dataset", "full", "--restored", "nowhere"), "no folder nowhere", None),
@@ -564,7 +630,7 @@ def test_all_reports_tell_the_same(gsr: Gsr, originals: Path, tiny_path: Path, t
     assert {row["protocol"] for row in rows} == {"gsasr"}
 
     table = [line.split("|")[1:-1] for line in files["markdown"].read_text().splitlines() if line.startswith("|")]
-    assert [cell.strip() for cell in table[0]] == ["data set", "model", "×2", "×3.4"]
+    assert [cell.strip() for cell in table[0]] == ["dataset", "model", "×2", "×3.4"]
     for cells in table[2:]:
         _, model, *scores = (cell.strip() for cell in cells)
         for scale, score in zip(("2", "3.4"), scores, strict=True):
@@ -983,9 +1049,9 @@ def test_eval_fetches_and_tells_the_licence(gsr: Gsr, release: Release) -> None:
     result = gsr("eval", "--dataset", "set5", "--model", "bicubic", "--scales", 2)
     assert result.exit_code == 0, result.stderr
     assert (
-        "Set5 comes from 127.0.0.1, about some kB. Its licence: none stated; by custom, for research" in result.stderr
+        "downloading Set5 from 127.0.0.1, about some kB; licence: none stated; by custom, for research" in result.stderr
     )
-    assert "comes from" not in gsr("eval", "--dataset", "set5", "--model", "bicubic", "--scales", 2).stderr
+    assert "downloading" not in gsr("eval", "--dataset", "set5", "--model", "bicubic", "--scales", 2).stderr
 
 
 @pytest.mark.parametrize("name", ["../evil.png", "/evil.png", "benchmark/Set5/HR/../../../../evil.png", "C:evil.png"])
@@ -1069,7 +1135,7 @@ def test_offline(release: Release, gsr: Gsr, monkeypatch: pytest.MonkeyPatch) ->
 def test_data_sets_that_are_given_to_those_who_ask(release: Release) -> None:
     for dataset in known_datasets().values():
         if dataset.archive is None:
-            with pytest.raises(GsrError, match=f"{dataset.title} is not on this machine.*{dataset.page}"):
+            with pytest.raises(GsrError, match=f"{dataset.title} is not on this machine and must be .*{dataset.page}"):
                 collect(dataset.name, None)
 
 

@@ -373,7 +373,7 @@ def test_the_best_is_bold() -> None:
     table = page.all("table")[0]
     assert [element.text for element in table.all("b")] == ["30.00", "0.9000", "30.00", "0.1000", "0.3000", "∞"]
     headings = [heading.text for heading in table.all("th")]
-    assert headings == ["Data set", "Scale", "Pictures", "Model", "PSNR", "SSIM", "LPIPS", "DISTS"]
+    assert headings == ["Dataset", "Scale", "Pictures", "Model", "PSNR", "SSIM", "LPIPS", "DISTS"]
     cells = [[cell.text for cell in tr.all("td")] for tr in table.all("tr")[1:]]
     assert cells[0] == ["birds", "×2", "3", "a", "30.00", "0.9000", "0.2000", ""]
     assert [line[3] for line in cells] == ["a", "b", "c", "a", "b", "a"]  # groups stay together

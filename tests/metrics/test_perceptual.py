@@ -243,7 +243,9 @@ def test_pictures_of_float64_are_taken_too(here: None) -> None:
 def test_a_picture_too_small_is_told_of(here: None, metric: str, smallest: int) -> None:
     compare = load_perceptual([metric])
     assert compare(*pictures(smallest, smallest))[metric] > 0
-    with pytest.raises(PictureError, match=rf"{smallest - 1}x40 pixels are too few for {metric}: it needs {smallest}x"):
+    with pytest.raises(
+        PictureError, match=rf"{smallest - 1}x40 pixels is too small for {metric}, which needs {smallest}x"
+    ):
         compare(*pictures(40, smallest - 1))
 
 

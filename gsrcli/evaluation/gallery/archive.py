@@ -148,7 +148,7 @@ class Comparison:
 
     @property
     def name(self) -> str:
-        """The data set, the picture and the scale."""
+        """Name of the dataset, of the picture, and the scale."""
         return f"{self.dataset}/{self.picture} ×{label(self.scale)}"
 
     @property
