@@ -1,4 +1,4 @@
-"""One picture at one scale, and what comes of it when it is scored."""
+"""Pictures to score, and their results."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ __all__ = ["Case", "CaseResults", "Result", "ScoreFailure"]
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """One picture at one scale, and what each model made of it.
+    """One picture at one scale, with the pictures that models restored.
 
     Attributes:
         dataset: name of the dataset or folder.
         picture: name of the picture, unique in the dataset.
         scale: of the height and of the width.
-        original: ``(H, W, 3)`` uint8, cropped to what is compared.
+        original: ``(H, W, 3)`` uint8, cropped to the size of the restored pictures.
         low: ``(h, w, 3)`` uint8, the input of the models.
         restored: ``(H, W, 3)`` uint8 by model, rounded to 8 bits; empty before the models run.
     """
@@ -56,7 +56,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Result:
-    """How well one model restored one picture at one scale.
+    """The scores of one model on one picture at one scale.
 
     Attributes:
         dataset: name of the dataset or folder.
@@ -118,7 +118,7 @@ class ScoreFailure:
 
 @dataclass(frozen=True, eq=False)
 class CaseResults:
-    """What came of one case.
+    """The results of one case.
 
     Attributes:
         results: one for each model that was scored.

@@ -219,11 +219,11 @@ def _fetch(dataset: Dataset, archive: Archive, report: Progress | None) -> None:
     record = folder() / f"{archive.name}.json"
     ledger = Ledger(record, f"delete {record}")
 
-    def tell(done: int, total: int | None) -> None:
+    def show(done: int, total: int | None) -> None:
         if report:
             report(file, done, total)
 
-    origin = download(archive.urls, part, lambda path: ledger.require_known(file, path, archive.digest), tell)
+    origin = download(archive.urls, part, lambda path: ledger.require_known(file, path, archive.digest), show)
     sources = {file: Original(sha256_of(part), origin)}
     try:
         _unpack(dataset, part)

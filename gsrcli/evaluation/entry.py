@@ -55,40 +55,48 @@ def prepare(
     Raises:
         UsageError, ModelError, DownloadError, GsrError: as for :func:`evaluate`.
     """
-    metrics = check_metrics(config.metrics)
-    if config.protocol not in PROTOCOLS:
-        raise UsageError(f"unknown protocol {config.protocol!r}", hint=f"use {', '.join(PROTOCOLS)}")
     if config.limit is not None and config.limit < 1:
         raise UsageError(f"invalid limit {config.limit}", hint="use a number of pictures from 1 up, or None")
-    protocol = PROTOCOLS[config.protocol]
-    device = pick_device(config.device)
-    folders = [Folder.parse(str(text)) for text in config.restored]
-    names = config.models if config.models is not None else [] if folders else [DEFAULT_MODEL, "bicubic"]
-    scales = tuple(dict.fromkeys(map(as_scale, config.scales)))
-    lows = Folder.at(config.lr_dir) if config.lr_dir else None
-    datasets = list(dict.fromkeys(map(str, config.datasets)))
+    names = list(dict.fromkeys(map(str, config.datasets)))
     root = Path(config.data_root) if config.data_root else None
-    for name in datasets:
+    for name in names:
         check(name, root)
+    evaluation = _load(config, progress)
+    collections = [collect(name, root, progress, announce).limited(config.limit) for name in names]
+    return ScoreReport(evaluation, collections, environment(evaluation.device), config.published)
+
+
+def _load(config: EvalConfig, progress: Progress | None) -> Evaluation:
+    """Check the settings, then load the models and metrics."""
+    if config.protocol not in PROTOCOLS:
+        raise UsageError(f"unknown protocol {config.protocol!r}", hint=f"use {', '.join(PROTOCOLS)}")
+    protocol = PROTOCOLS[config.protocol]
+    metrics = check_metrics(config.metrics)
     perceptual = [name for name in metrics if name in PERCEPTUAL]
-    evaluation = Evaluation(
+    scales = tuple(dict.fromkeys(map(as_scale, config.scales)))
+    folders = [Folder.parse(str(text)) for text in config.restored]
+    lows = Folder.at(Path(config.lr_dir)) if config.lr_dir else None
+    models = config.models
+    if models is None:
+        models = () if folders else (DEFAULT_MODEL, "bicubic")
+    device = pick_device(config.device)
+    restorers = load(
+        list(map(str, models)),
+        device,
+        config.precision,
+        config.tile,
+        rounded=protocol.rounded,
+        ensemble=config.self_ensemble,
+        report=progress,
+    )
+    return Evaluation(
         protocol=protocol,
         degradation=config.degradation,
         scales=scales,
-        restorers=load(
-            [str(name) for name in names],
-            device,
-            config.precision,
-            config.tile,
-            protocol.rounded,
-            config.self_ensemble,
-            progress,
-        ),
+        restorers=restorers,
         folders=folders,
         lows=lows,
         metrics=metrics,
         perceptual=load_perceptual(perceptual, device, progress) if perceptual else None,
         device=device,
     )
-    collections = [collect(name, root, progress, announce).limited(config.limit) for name in datasets]
-    return ScoreReport(evaluation, collections, environment(device), config.published)

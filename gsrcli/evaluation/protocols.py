@@ -48,7 +48,7 @@ class Protocol:
     Attributes:
         name: name for ``--protocol``.
         measure: what is compared.
-        on_div2k: what is compared on DIV2K, if it differs: on all datasets whose names begin so.
+        on_div2k: what is compared on datasets whose names begin with DIV2K; None for the same.
         rounded: whether restored pictures are rounded to 8 bits first, like files.
     """
 
@@ -65,7 +65,7 @@ class Protocol:
         return f"{self.measure}{exception}; {rounding}; LR size = floor(size / scale), originals cropped to match"
 
     def measured(self, dataset: str, scale: tuple[float, float]) -> str:
-        """Describe what is compared of a dataset's pictures at a scale (y, x), as in ``Y, border 4``."""
+        """Describe what is compared on a dataset at a scale (y, x), as in ``Y, border 4``."""
         measure = self._measure_of(dataset)
         return f"{measure.channels}, border {_border_text(*map(measure.border, scale))}"
 

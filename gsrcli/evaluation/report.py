@@ -29,7 +29,7 @@ __all__ = ["METRICS", "Mean", "Metric", "ScoreReport", "check_metrics"]
 
 @dataclass(frozen=True)
 class Metric:
-    """How the scores of a metric are written.
+    """The format of a metric's scores.
 
     Attributes:
         title: its name in papers.
@@ -98,7 +98,7 @@ class Mean:
 
     @property
     def title(self) -> str:
-        """The model's name, which says so where the means are published ones."""
+        """The model's name, marked if the means are published ones."""
         return f"{self.model} (published)" if self.pictures is None else self.model
 
 
@@ -244,7 +244,7 @@ class ScoreReport:
 
     @property
     def _computed(self) -> set[str]:
-        """The names of the models that ran here, on LR pictures that are known."""
+        """Names of the models that ran here, on LR pictures that are known."""
         return {restorer.name for restorer in self.evaluation.restorers}
 
     @property

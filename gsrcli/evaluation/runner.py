@@ -47,7 +47,7 @@ _Restored = tuple[Pixels, float | None, int | None]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What is scored, and how.
+    """Models to score, and the way to score them.
 
     Attributes:
         protocol: sizes, channels, border and rounding.

@@ -46,11 +46,11 @@ def psnr(first: Tensor, second: Tensor, border: int = 0) -> float:
 
 
 def ssim(first: Tensor, second: Tensor) -> float:
-    """Return the structural similarity of two images ``(..., H, W)`` in [0, 1] of equal shape, the mean over all planes.
+    """Return the mean structural similarity over all planes of two images ``(..., H, W)`` in [0, 1] of equal shape.
 
     Source: Wang, Bovik, Sheikh and Simoncelli, IEEE Transactions on Image Processing 13(4), 2004, section III.B. As in
-    their program and BasicSR, the windows are Gaussian, of 11×11 pixels with σ = 1.5, and lie within the image. The
-    arithmetic is float64, see :func:`in_float64`.
+    their program and BasicSR, the windows are Gaussian, of 11×11 pixels with σ = 1.5, and lie within the image.
+    It is computed in float64, see :func:`in_float64`.
 
     Raises:
         ValueError: the shapes differ, or no window fits.

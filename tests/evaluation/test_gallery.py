@@ -55,7 +55,7 @@ class Element:
 
     @property
     def picture(self) -> np.ndarray:
-        """Of an img with its content inside."""
+        """The pixels of an img with a data URI."""
         source = self.attributes["src"] or ""
         kind, content = source.split(",", 1)
         assert kind == "data:image/webp;base64"
@@ -65,7 +65,7 @@ class Element:
 
 
 class Page(HTMLParser):
-    """Parses a page and insists that every element is closed where it should be."""
+    """Parse a page and insist that every element is closed where it should be."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -94,7 +94,7 @@ def noise(*shape: int, seed: int = 0, least: int = 0, most: int = 256) -> np.nda
 
 
 def smooth(height: int, width: int, seed: int = 0) -> np.ndarray:
-    """A picture that compresses as photographs do: soft shapes and a little noise."""
+    """Return a picture that compresses like a photograph: soft shapes and a little noise."""
     coarse = Image.fromarray(noise(height // 8 + 1, width // 8 + 1, 3, seed=seed))
     soft = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC)).astype(int)
     return np.clip(soft + np.random.default_rng(seed).integers(-4, 5, soft.shape), 0, 255).astype(np.uint8)
@@ -130,7 +130,7 @@ def results_of(case: Case, **scores: float) -> list[Result]:
 
 
 def summary_of(rows: list[Result], **changes: Any) -> dict[str, Any]:
-    """What a report's data holds."""
+    """Return data like a report's."""
     means = [
         {"dataset": row.dataset, "model": row.model, "scale": list(row.scale), "pictures": 1, "scores": row.scores}
         for row in rows
@@ -170,7 +170,7 @@ def two_models(seed: int = 0, size: tuple[int, int] = (90, 120), name: str = "pa
 
 
 def windows(article: Element) -> list[tuple[int, int]]:
-    """Left and top of an article's crops."""
+    """Return left and top of an article's crops."""
     found = [re.fullmatch(r"At \((\d+), (\d+)\)", heading.text) for heading in article.all("h4")]
     return [(int(match[1]), int(match[2])) for match in found if match]
 
@@ -197,7 +197,7 @@ def test_well_formed_and_complete() -> None:
     assert page.one("title").text == page.one("h1").text == "keen and dull on birds at ×2"
 
 
-def test_asks_nothing_of_a_network() -> None:
+def test_makes_no_network_requests() -> None:
     text = page_of(two_models())
     page = parse(text)
     for element in page.walk():
@@ -320,7 +320,7 @@ def test_interpolations_do_not_count_beside_two_models() -> None:
 
 
 def test_the_first_crop_is_the_highest_window() -> None:
-    """Against every window, summed one by one."""
+    """It is compared with every window, summed one by one."""
     first, second = noise(70, 61, 3, seed=1), noise(70, 61, 3, seed=2)
     case = case_of(noise(70, 61, 3), {"first": first, "second": second})
     difference = np.abs(first.astype(float) - second)
@@ -364,7 +364,7 @@ def test_the_best_is_bold() -> None:
     means = [
         row("a", 2, psnr=30.001, ssim=0.9, lpips=0.2),
         row("a", 3, psnr=math.inf),
-        row("b", 2, psnr=30.004, ssim=0.8, lpips=0.1),  # to be told as equal to a's
+        row("b", 2, psnr=30.004, ssim=0.8, lpips=0.1),  # shown as equal to a's
         row("c", 2, psnr=29.0, ssim=0.7, dists=0.3),
         row("b", 3, psnr=28.0),
         row("a", 4, psnr=20.0),  # has no rival
@@ -424,8 +424,8 @@ def test_budget() -> None:
         tree = parse(page)
         kept = [state(article) for article in tree.all("article")]
         assert kept == sorted(kept, key=order.index)  # the earliest lose exactness, the latest everything
-        told = [(loss.one("summary").text, loss.one("p").text) for loss in tree.all("details")]
-        assert told == [
+        reported = [(loss.one("summary").text, loss.one("p").text) for loss in tree.all("details")]
+        assert reported == [
             (f"{len(birds)} of 3 {words}", ", ".join(f"birds/bird{n} ×2" for n in birds))
             for words, those in (
                 ("with full pictures as WebP of quality 90, not lossless; judge fine detail by the crops", {"lossy"}),
@@ -434,7 +434,7 @@ def test_budget() -> None:
             )
             if (birds := [n for n in range(3) if kept[n] in those])
         ]
-        assert ("All pictures are lossless." in page) == (not told)
+        assert ("All pictures are lossless." in page) == (not reported)
         states |= set(kept)
     assert states == set(order)
     assert used == sorted(used)
@@ -478,7 +478,7 @@ def test_pictures_lose_but_once() -> None:
 
 
 def lossy(picture: np.ndarray) -> np.ndarray:
-    """As WebP of quality 90 has it."""
+    """Return a picture after encoding as WebP of quality 90."""
     file = io.BytesIO()
     Image.fromarray(picture).save(file, "WEBP", quality=90)
     return np.asarray(Image.open(file))
@@ -546,7 +546,7 @@ class Browser:
         return self.driver.find_element("css selector", selector)
 
     def click(self, selector: str) -> None:
-        """Clear of the navigation at the top."""
+        """Click an element, scrolled clear of the navigation at the top."""
         element = self.find(selector)
         self("arguments[0].scrollIntoView({block: 'center'})", element)
         element.click()
@@ -561,7 +561,7 @@ class Browser:
         Select(self.find(selector)).select_by_visible_text(option)
 
     def shares(self, selector: str) -> tuple[float, float]:
-        """How much of an element's middle line is red, and how much blue."""
+        """Return the fractions of an element's middle line that are red and blue."""
         with Image.open(io.BytesIO(self.find(selector).screenshot_as_png)) as image:
             line = np.asarray(image.convert("RGB"))[image.height * 3 // 4].astype(int)
         red = (line[:, 0] > 200) & (line[:, 2] < 60)
@@ -569,7 +569,7 @@ class Browser:
         return float(red.mean()), float(blue.mean())
 
     def touch(self, *points: tuple[float, float]) -> None:
-        """A finger that goes down at the first point of the viewport, moves along, and goes up."""
+        """Touch the first point of the viewport, move along the others, and lift the finger."""
         kinds = ["touchStart", *["touchMove"] * (len(points) - 1)]
         for kind, (x, y) in zip(kinds, points, strict=True):
             self.driver.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": x, "y": y}]})
