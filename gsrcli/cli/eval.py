@@ -136,8 +136,9 @@ def evaluate(
 ) -> None:
     """Score models: downscale images, upscale them again, and compare with the originals.
 
-    The protocol is printed with the results. Images that cannot be scored are reported and skipped; the exit code is
-    then 1. Ctrl-C prints the means so far.
+    The protocol is printed with the results. Ctrl-C prints the means so far.
+
+    Images that cannot be scored are reported and skipped; the exit code is then 1.
     """
     console = Console(json)
     with reporting(console, debug):
@@ -187,7 +188,7 @@ def evaluate(
         try:
             _run(report, gallery, save_images, console)
         except BaseException:
-            if report.rows:
+            if report.results:
                 _present(report, files, console, debug)
             raise
         if not _present(report, files, console, debug) or report.failures:

@@ -111,16 +111,16 @@ class ScoreReport:
         collections: the pictures.
         environment: see :func:`gsrcli.runtime.hardware.environment`.
         others: whether methods that are only published are shown too.
-        rows: the results of each model on each picture, in the order in which they were computed.
+        results: the scores of each model on each picture, in the order in which they were computed.
         failures: what could not be scored.
-        done: number of cases that rows and failures come from.
+        done: number of cases that the results and failures cover.
     """
 
     evaluation: Evaluation
     collections: Sequence[Collection]
     environment: Mapping[str, Any]
     others: bool = False
-    rows: list[Result] = field(default_factory=list)
+    results: list[Result] = field(default_factory=list)
     failures: list[ScoreFailure] = field(default_factory=list)
     done: int = 0
 
@@ -137,7 +137,7 @@ class ScoreReport:
 
     def add(self, results: CaseResults) -> None:
         """Add the results and failures of one or more cases."""
-        self.rows += results.results
+        self.results += results.results
         self.failures += results.failures
         self.done += results.count
 
@@ -206,10 +206,10 @@ class ScoreReport:
         return f"protocol {protocol['name']}: {protocol['description']}; LR: {protocol['degradation']}"
 
     def means(self) -> list[Mean]:
-        """Return the means of all rows, in the order of datasets, scales and models."""
+        """Return the means of all results, in the order of datasets, scales and models."""
         groups: dict[tuple[str, Scale, str], list[Result]] = {}
-        for row in self.rows:
-            groups.setdefault((row.dataset, row.scale, row.model), []).append(row)
+        for result in self.results:
+            groups.setdefault((result.dataset, result.scale, result.model), []).append(result)
         return [
             self._mean(collection, groups[collection.name, scale, model])
             for collection, scale in self._groups
@@ -217,19 +217,19 @@ class ScoreReport:
             if (collection.name, scale, model) in groups
         ]
 
-    def _mean(self, collection: Collection, rows: Sequence[Result]) -> Mean:
-        first = rows[0]
-        seconds = [row.seconds for row in rows if row.seconds is not None]
-        memory = [row.memory_bytes for row in rows if row.memory_bytes is not None]
-        whole = len(rows) == len(collection.paths) and first.model in self._computed
+    def _mean(self, collection: Collection, results: Sequence[Result]) -> Mean:
+        first = results[0]
+        seconds = [result.seconds for result in results if result.seconds is not None]
+        memory = [result.memory_bytes for result in results if result.memory_bytes is not None]
+        whole = len(results) == len(collection.paths) and first.model in self._computed
         reported = self._reported(collection, first.scale) if whole else []
         same = next((entry for entry in reported if entry.model == first.model), None)
         return Mean(
             dataset=first.dataset,
             scale=first.scale,
             model=first.model,
-            pictures=len(rows),
-            scores={name: fmean(row.scores[name] for row in rows) for name in first.scores},
+            pictures=len(results),
+            scores={name: fmean(result.scores[name] for result in results) for name in first.scores},
             seconds=median(seconds) if seconds else None,
             memory_bytes=max(memory, default=None),
             published=same.scores if same else {},
@@ -314,9 +314,9 @@ class ScoreReport:
 
     def _cost_notes(self) -> list[str]:
         notes = []
-        if any(row.seconds is not None for row in self.rows):
+        if any(result.seconds is not None for result in self.results):
             notes.append("s: median per picture, from LR to result in memory.")
-        if any(row.memory_bytes is not None for row in self.rows):
+        if any(result.memory_bytes is not None for result in self.results):
             on_cpu = self.evaluation.device.type == "cpu"
             process = "of the process; freed memory is returned to the system before each measurement, which adds to s"
             notes.append(f"MB: peak memory {process if on_cpu else 'on the GPU, weights included'}.")
@@ -344,7 +344,7 @@ class ScoreReport:
             "environment": dict(self.environment),
             "means": [_present(asdict(mean)) for mean in self.means()],
             "published": [_present(asdict(mean)) for mean in self.quoted()],
-            "rows": [_present(asdict(row)) for row in self.rows],
+            "rows": [_present(asdict(result)) for result in self.results],
             "failures": [_present(asdict(failure)) for failure in self.failures],
             "notes": self.notes(),
         }
@@ -362,7 +362,7 @@ class ScoreReport:
         headings = [*named, *self.evaluation.metrics, *costs, "protocol", "degradation", "rounded", "measured"]
         protocol, degradation, precisions = self.evaluation.protocol, self._degradation, self._precisions
         rows = []
-        for row in self.rows:
+        for row in self.results:
             scores = (row.scores[name] for name in self.evaluation.metrics)
             sizes = (*row.low_size, *row.size)
             cost = (row.seconds, row.memory_bytes, precisions.get(row.model), self.environment["device"])

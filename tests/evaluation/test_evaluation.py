@@ -365,17 +365,17 @@ def test_the_library_gives_what_the_command_prints(
     assert report.failures == []
     keys = ("dataset", "picture", "model", "scale", "scores")
     expected = [tuple(row[key] for key in keys) for row in printed["rows"]]
-    assert [(r.dataset, r.picture, r.model, list(r.scale), r.scores) for r in report.rows] == expected
+    assert [(r.dataset, r.picture, r.model, list(r.scale), r.scores) for r in report.results] == expected
     assert report.protocol["datasets"]["pictures"]["pictures"] == 2
 
 
 def test_a_prepared_report_yields_the_pictures_as_it_grows(originals: Path, tmp_path: Path) -> None:
     (originals / "cut.png").write_bytes((originals / "a.png").read_bytes()[:300])
     report = library.prepare(EvalConfig([originals], [2, 3], ["nearest"], device="cpu"))
-    assert (report.cases, report.done, report.rows) == (8, 0, [])
+    assert (report.cases, report.done, report.results) == (8, 0, [])
     seen = []
     for results in report.run():
-        seen.append((report.done, len(report.rows), len(report.failures)))
+        seen.append((report.done, len(report.results), len(report.failures)))
         if case := results.case:
             (result,) = results.results
             assert (case.picture, case.scale) == (result.picture, result.scale)
