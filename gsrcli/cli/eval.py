@@ -1,11 +1,11 @@
-"""``gsr eval``: how good models are, in the papers' numbers."""
+"""``gsr eval``: score models in the way that papers do."""
 
 from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
 
 import typer
@@ -14,26 +14,25 @@ from gsrcli.cli.console import Console
 from gsrcli.cli.failures import explain, reporting
 from gsrcli.cli.options import Arithmetic, Debug, Device, Json, Tile
 from gsrcli.cli.outputs import check_file, check_plot
+from gsrcli.evaluation.config import Degradation, ProtocolName
 from gsrcli.weights.load import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from gsrcli.download.http import Progress
-    from gsrcli.evaluation.datasets import Collection, Dataset
+    from gsrcli.evaluation.cases import Case, ScoreFailure
+    from gsrcli.evaluation.datasets import Dataset
     from gsrcli.evaluation.gallery.archive import Gallery
     from gsrcli.evaluation.report import ScoreReport
-    from gsrcli.evaluation.runner import Failure
-    from gsrcli.evaluation.versions import Shot
 
-    _File = tuple[Path, Callable[[], bytes]]  # where a report goes, and what makes it
+    _File = tuple[Path, Callable[[], bytes]]  # a path, and the function that returns the content
 
 __all__ = ["evaluate"]
 
 EXAMPLES = """
 [bold]Examples[/bold]
 
-  gsr eval --dataset urban100 --scales 2,3,4              fetches the pictures once
+  gsr eval --dataset urban100 --scales 2,3,4              downloads the dataset at first use
 
   gsr eval --dataset set5 --model gsasr-edsr --published --markdown table.md
 
@@ -46,12 +45,12 @@ def evaluate(
         list[str],
         typer.Option(
             metavar="NAME|FOLDER",
-            help="set5, set14, b100, urban100, manga109, general100, div2k, lsdir, or any folder of originals. May be "
-            "given several times.",
+            help="Dataset to score on: set5, set14, b100, urban100, manga109, general100, div2k, lsdir, or any folder "
+            "of images. Can be repeated.",
         ),
     ],
     scales: Annotated[
-        str, typer.Option(metavar="NUMBER,...", help="Enlargements; 2x3 doubles the height and triples the width.")
+        str, typer.Option(metavar="NUMBER,...", help="Upscaling factors; 2x3 doubles the height and triples the width.")
     ] = "2,3,4",
     model: Annotated[
         list[str] | None,
@@ -59,124 +58,123 @@ def evaluate(
             "--model",
             "-m",
             metavar="NAME|[NAME=]FILE",
-            help="Names that gsr weights list shows, checkpoints, and bicubic, lanczos and nearest, by Pillow. May be "
-            f"given several times. Default: {DEFAULT_MODEL} and bicubic, unless --restored is given.",
+            help="Model to score: a name from 'gsr weights list', a checkpoint, or Pillow's bicubic, lanczos or "
+            f"nearest. Can be repeated. Default: {DEFAULT_MODEL} and bicubic, or none with --restored.",
         ),
     ] = None,
     restored: Annotated[
         list[str] | None,
         typer.Option(
             metavar="[NAME=]FOLDER",
-            help="Score what another program made: pictures named as the originals, or with x2, _x2, _SR and such; one "
-            "folder in it for each data set and each scale, if you like. May be given several times.",
+            help="Folder of results of another program to score, named like the originals, with or without endings "
+            "such as x2, _x2 and _SR. It may have subfolders for datasets and scales. Can be repeated.",
         ),
     ] = None,
     protocol: Annotated[
-        Literal["gsasr", "liif", "rgb"],
+        ProtocolName,
         typer.Option(
-            help="gsasr: on Y, border = min(⌈scale⌉, 8), results rounded to 8 bits. liif: on Y, border = ⌈scale⌉, "
-            "DIV2K in RGB with border = ⌈scale⌉ + 6, not rounded. rgb: as gsasr, in RGB."
+            help="How results are compared. gsasr: on Y, border = min(⌈scale⌉, 8), results rounded to 8 bits. liif: on "
+            "Y, border = ⌈scale⌉, DIV2K in RGB with border = ⌈scale⌉ + 6, not rounded. rgb: like gsasr, in RGB."
         ),
     ] = "gsasr",
     degradation: Annotated[
-        Literal["matlab", "pillow", "photo"],
+        Degradation,
         typer.Option(
-            help="How the small pictures are made: bicubic as MATLAB does it, and most papers, or as Pillow; photo: "
-            "with blur, noise, sharpening and JPEG as photographs have them, drawn by each picture's name and scale."
+            help="How LR images are made. matlab, pillow: bicubic downscaling as in MATLAB (and most papers) or "
+            "Pillow. photo: with the blur, noise, sharpening and JPEG of photographs, seeded by name and scale."
         ),
     ] = "matlab",
     lr_dir: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Take the small pictures from there instead, named as for --restored."),
+        typer.Option(metavar="FOLDER", help="Folder of LR images to use instead, named as for --restored."),
     ] = None,
     data_root: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Where data sets are looked for first, in the usual layouts.")
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Folder that is searched for datasets first, in the usual layouts."),
     ] = None,
     metrics: Annotated[
         str,
         typer.Option(
             metavar="NAME,...",
-            help="psnr, ssim, lpips (with AlexNet), lpips-vgg and dists; the last three fetch their networks once.",
+            help="Metrics: psnr, ssim, lpips (AlexNet), lpips-vgg and dists. The last three download their networks at "
+            "first use.",
         ),
     ] = "psnr,ssim",
     self_ensemble: Annotated[
-        bool, typer.Option("--self-ensemble", help="Average models over eight flips and turns; marked by a +.")
+        bool,
+        typer.Option("--self-ensemble", help="Average networks over eight flips and rotations; adds + to their names."),
     ] = False,
-    limit: Annotated[int | None, typer.Option(min=1, help="Score only the first so many pictures of each set.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Number of images to score in each dataset. Default: all.")
+    ] = None,
     published: Annotated[
         bool,
-        typer.Option(
-            "--published", help="Show what papers report of other methods, of the same pictures by the same protocol."
-        ),
+        typer.Option("--published", help="Also list results from papers for the same images, scales and protocol."),
     ] = False,
     device: Device = "auto",
     precision: Arithmetic = "auto",
     tile: Tile = None,
     json: Json = False,
-    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write every picture's scores there.")] = None,
-    markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the means there, as papers do.")] = None,
+    csv: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the scores of each image to this file.")
+    ] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the means to this file, as a table like those in papers.")
+    ] = None,
     plot: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write PSNR by scale there, .png or .svg. Needs matplotlib.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Plot PSNR by scale to this .png or .svg file. Needs matplotlib."),
     ] = None,
     html: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write a page to compare the pictures on there.")
+        Path | None, typer.Option(metavar="FILE", help="Write a page for comparing the images to this file.")
     ] = None,
     save_images: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Write what was restored there: SET/MODEL/x2/PICTURE.png.")
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Write restored images to this folder, as DATASET/MODEL/x2/IMAGE.png."),
     ] = None,
     debug: Debug = False,
 ) -> None:
-    """Score models: shrink pictures, enlarge them again, compare. The protocol stands beside the numbers.
+    """Score models: downscale images, upscale them again, and compare with the originals.
 
-    A picture that cannot be scored is reported, and the rest go on; the exit code is then 1. Ctrl-C ends with the
-    means so far.
+    The protocol is printed with the results. Ctrl-C prints the means so far.
+
+    Images that cannot be scored are reported and skipped; the exit code is then 1.
     """
     console = Console(json)
     with reporting(console, debug):
         from gsrcli.errors import UsageError
-        from gsrcli.evaluation.datasets import check
+        from gsrcli.evaluation import EvalConfig, prepare
         from gsrcli.evaluation.gallery.archive import Gallery
-        from gsrcli.evaluation.methods import load
-        from gsrcli.evaluation.protocols import PROTOCOLS
-        from gsrcli.evaluation.report import ScoreReport, parse_metrics
-        from gsrcli.evaluation.runner import Evaluation
+        from gsrcli.evaluation.report import check_metrics
         from gsrcli.evaluation.scales import parse_scales
-        from gsrcli.evaluation.versions import Folder
-        from gsrcli.metrics.perceptual import load_perceptual
-        from gsrcli.runtime.devices import pick_device
-        from gsrcli.runtime.hardware import environment
 
         for file in (csv, markdown, html):
             if file:
                 check_file(file)
-        told = parse_metrics(metrics)
+        names = check_metrics(metrics.split(","))
         if plot:
             check_plot(plot)
-            if "psnr" not in told:
-                raise UsageError("a plot shows PSNR, which is not among the metrics", hint=f"--metrics psnr,{metrics}")
-        where = pick_device(device)
-        method = PROTOCOLS[protocol]
-        looks = [name for name in told if name not in ("psnr", "ssim")]
-        folders = [Folder.parse(text) for text in restored or []]
-        names = model or ([] if folders else [DEFAULT_MODEL, "bicubic"])
-        enlargements = parse_scales(scales)
-        lows = Folder.parse(str(lr_dir)) if lr_dir else None
-        for name in dataset:
-            check(name, data_root)
+            if "psnr" not in names:
+                raise UsageError("--plot shows PSNR, which is not among the metrics", hint=f"--metrics psnr,{metrics}")
+        config = EvalConfig(
+            datasets=dataset,
+            scales=parse_scales(scales),
+            models=model or None,
+            restored=restored or (),
+            protocol=protocol,
+            degradation=degradation,
+            lr_dir=lr_dir,
+            data_root=data_root,
+            metrics=names,
+            self_ensemble=self_ensemble,
+            limit=limit,
+            published=published,
+            device=device,
+            precision=precision,
+            tile=tile,
+        )
         with console.downloads() as transfer:
-            evaluation = Evaluation(
-                protocol=method,
-                degradation=degradation,
-                scales=enlargements,
-                restorers=load(names, where, precision, tile, method.rounded, self_ensemble, transfer),
-                folders=folders,
-                lows=lows,
-                metrics=told,
-                perceptual=load_perceptual(looks, where, transfer) if looks else None,
-                device=where,
-            )
-            collections = _collect(dataset, data_root, limit, transfer, console)
-        report = ScoreReport(evaluation, collections, environment(where), published)
+            report = prepare(config, transfer, partial(_announce, console))
         gallery = Gallery() if html else None
         files: list[_File] = []
         if csv:
@@ -190,46 +188,38 @@ def evaluate(
         try:
             _run(report, gallery, save_images, console)
         except BaseException:
-            if report.rows:
-                _tell(report, files, console, debug)
+            if report.results:
+                _present(report, files, console, debug)
             raise
-        if not _tell(report, files, console, debug) or report.failures:
+        if not _present(report, files, console, debug) or report.failures:
             raise SystemExit(1)
 
 
 evaluate.__doc__ = f"{evaluate.__doc__}\n{EXAMPLES}"
 
 
-def _collect(
-    given: Sequence[str], root: Path | None, limit: int | None, transfer: Progress, console: Console
-) -> list[Collection]:
-    """The originals to score on; the licence of what is fetched is told."""
-    from gsrcli.evaluation.datasets import collect
-
-    def announce(dataset: Dataset) -> None:
-        assert dataset.archive
-        size, host = dataset.archive.size, urlsplit(dataset.archive.urls[0]).hostname
-        console.note(f"{dataset.title} comes from {host}, about {size}. Its licence: {dataset.license}")
-
-    return [collect(name, root, transfer, announce).limited(limit) for name in dict.fromkeys(given)]
+def _announce(console: Console, dataset: Dataset) -> None:
+    """Say where a dataset is downloaded from, and under which licence."""
+    assert dataset.archive
+    size, host = dataset.archive.size, urlsplit(dataset.archive.urls[0]).hostname
+    console.note(f"downloading {dataset.title} from {host}, about {size}; licence: {dataset.license}")
 
 
 def _run(report: ScoreReport, gallery: Gallery | None, images: Path | None, console: Console) -> None:
-    """Score picture by picture, with the means so far on the terminal."""
+    """Score case by case, with the means so far on the terminal; keep and write pictures as they come."""
     with console.live(report.cases, "scoring") as show, ThreadPoolExecutor(1, "encode") as writer:
-        saved: Future[list[Failure]] | None = None
-        for outcome in report.evaluation.run(report.collections):
-            report.add(outcome)
-            for failure in outcome.failures:
+        saved: Future[list[ScoreFailure]] | None = None
+        for results in report.run():
+            for failure in results.failures:
                 console.error(str(failure), failure.hint)
-            if outcome.shot:
+            if results.case:
                 if gallery:
-                    gallery.add(outcome.shot, outcome.rows)
+                    gallery.add(results.case, results.results)
                 if images:
                     if saved:
-                        report.failures += saved.result()  # no more than one waits to be written
-                    saved = writer.submit(_save, outcome.shot, images, console)
-            show(outcome.cases, report.table)
+                        report.failures += saved.result()  # lets no more than one case wait to be written
+                    saved = writer.submit(_save, results.case, images, console)
+            show(results.count, report.table)
         if saved:
             report.failures += saved.result()
 
@@ -241,8 +231,8 @@ def _page(gallery: Gallery, report: ScoreReport) -> bytes:
     return encoded(render(gallery, report.data()))
 
 
-def _tell(report: ScoreReport, files: Sequence[_File], console: Console, debug: bool) -> bool:
-    """Print the means, then write the files; gives whether all could be. What fails does not cost the others."""
+def _present(report: ScoreReport, files: Sequence[_File], console: Console, debug: bool) -> bool:
+    """Print the means, then write the files, each of them even if another fails; return whether all were written."""
     try:
         console.result(report.text(), report.json())
     finally:
@@ -251,6 +241,7 @@ def _tell(report: ScoreReport, files: Sequence[_File], console: Console, debug: 
 
 
 def _write(path: Path, content: Callable[[], bytes], console: Console, debug: bool) -> bool:
+    """Write a file; report a failure and return whether it was written."""
     from gsrcli.errors import GsrError
     from gsrcli.runtime.files import write_whole
 
@@ -266,15 +257,14 @@ def _write(path: Path, content: Callable[[], bytes], console: Console, debug: bo
     return True
 
 
-def _save(shot: Shot, folder: Path, console: Console) -> list[Failure]:
-    """Write what was restored of a picture; gives what went wrong."""
+def _save(case: Case, folder: Path, console: Console) -> list[ScoreFailure]:
+    """Write the restored pictures of a case; report and return failures."""
     from gsrcli.errors import GsrError
-    from gsrcli.evaluation.runner import Failure
-    from gsrcli.evaluation.versions import save_shot
+    from gsrcli.evaluation.cases import ScoreFailure
 
     try:
-        save_shot(shot, folder)
+        case.save(folder)
     except GsrError as error:
         console.error(str(error), error.hint)
-        return [Failure.of(error, shot.dataset, shot.picture, shot.scale)]
+        return [ScoreFailure.of(error, case.dataset, case.picture, case.scale)]
     return []

@@ -1,8 +1,8 @@
-"""The data sets that papers report on: found in the usual layouts of folders, or fetched once and kept.
+"""Find the datasets that papers report on in the usual folder layouts, or download them once.
 
-What is fetched is an archive. It is compared with its published digest, or where there is none with the one recorded
-when it was first fetched. Of its members only pictures directly in the wanted folders are written, under their base
-names, so nothing in it decides where a file goes; an archive in which a name leads elsewhere is refused all the same.
+A downloaded archive is compared with its published digest or, if there is none, with the digest recorded at the first
+download. Only pictures directly in the wanted folders are extracted, under their base names, so that no name in the
+archive decides where a file is written; an archive with a name that leads out of its folder is refused anyway.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ from gsrcli.runtime.files import filling, locked, user_folder
 if TYPE_CHECKING:
     from gsrcli.download.http import Progress
 
-__all__ = ["Archive", "Collection", "Dataset", "check", "collect", "fetch", "find", "folder", "registry"]
+__all__ = ["Archive", "Collection", "Dataset", "check", "collect", "fetch", "find", "folder", "known_datasets"]
 
 _INSIDE = ("hr", "gt", "original", "div2k_valid_hr", "val1", "val")
-"""Folders, in lower case, that hold the originals where a data set's folder has more than them."""
+"""Names, in lower case, of folders that hold the originals if a dataset's folder has more in it."""
 
 
 @dataclass(frozen=True)
 class Archive:
-    """A file that holds one or several data sets.
+    """A file that holds one or more datasets.
 
     Attributes:
-        name: what its record is called.
-        urls: where it is; any will do.
-        size: about, for people.
-        digest: what its host says that it is; None where it does not say.
+        name: name of its record.
+        urls: mirrors.
+        size: approximate size, as text.
+        digest: the digest published by its host; None if there is none.
     """
 
     name: str
@@ -55,16 +55,16 @@ class Archive:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Pictures that papers report on.
+    """A set of pictures that papers report on.
 
     Attributes:
-        name: what ``--dataset`` and the protocols call it, in lower case.
-        title: what papers call it, and its folder.
-        license: what may be done with the pictures.
-        page: where its authors tell of it, or its DOI.
-        pictures: how many papers report on.
-        aliases: other names and names of its folder, in lower case.
-        archive: what to fetch; None where the authors give it to those who ask.
+        name: name for ``--dataset`` and the protocols, in lower case.
+        title: name in papers, and of its folder.
+        license: terms of use of the pictures.
+        page: the authors' page, or its DOI.
+        pictures: number of pictures that papers report on.
+        aliases: other names, also of its folder, in lower case.
+        archive: the file to download; None if it must be requested from the authors.
         member: the folder of the originals in the archive.
     """
 
@@ -79,7 +79,7 @@ class Dataset:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All that it is called, in lower case."""
+        """All names of the dataset, in lower case."""
         return tuple(dict.fromkeys((self.name, self.title.lower(), *self.aliases)))
 
 
@@ -88,10 +88,10 @@ class Collection:
     """Originals to score on.
 
     Attributes:
-        name: a data set's, or a folder's.
-        paths: of the originals, in order.
-        dataset: what it is known as, if it is.
-        whole: whether these are all that were found.
+        name: name of the dataset or folder.
+        paths: paths of the originals, in order.
+        dataset: the known dataset, if it is one.
+        whole: whether these are all the originals that were found.
     """
 
     name: str
@@ -101,70 +101,70 @@ class Collection:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All that its folder may be called, in lower case."""
+        """All names that its folder may have, in lower case."""
         return self.dataset.names if self.dataset else (self.name.lower(),)
 
     @property
     def complete(self) -> bool:
-        """Whether it is all of a known data set, so that published means are over the same pictures."""
+        """Whether it is a whole known dataset, so that published means cover the same pictures."""
         return self.whole and self.dataset is not None and self.dataset.pictures == len(self.paths)
 
     @cached_property
     def pictures(self) -> dict[str, Path]:
-        """The originals by name: with the suffix only where several differ in nothing else."""
+        """The originals by name, which includes the suffix only if several differ in nothing else."""
         stems = Counter(path.stem for path in self.paths)
         return {path.stem if stems[path.stem] == 1 else path.name: path for path in self.paths}
 
     def limited(self, count: int | None) -> Collection:
-        """The first so many of its pictures."""
+        """Return the collection with the first ``count`` pictures only; all of them for None."""
         paths = self.paths[:count]
         return replace(self, paths=paths, whole=self.whole and len(paths) == len(self.paths))
 
 
 @cache
-def registry() -> dict[str, Dataset]:
-    """The data sets that datasets.toml lists, by name."""
+def known_datasets() -> dict[str, Dataset]:
+    """Return the datasets listed in datasets.toml, by name."""
     content = tomllib.loads(Path(__file__).with_name("datasets.toml").read_text(encoding="utf-8"))
     archives = {name: _archive(name, **entry) for name, entry in content["archives"].items()}
     return {name: _dataset(name, archives, **entry) for name, entry in content["datasets"].items()}
 
 
 def folder() -> Path:
-    """Where fetched data sets are kept."""
+    """Return the folder of downloaded datasets."""
     return user_folder("datasets")
 
 
 def check(given: str, root: Path | None = None) -> None:
-    """See, before anything is fetched, that there is such a data set or folder, and such a root.
+    """Check that a dataset or folder exists, and the root too, before anything is downloaded.
 
     Raises:
-        UsageError: there is not.
+        UsageError: one of them does not exist.
     """
     if root is not None and not root.is_dir():
-        raise UsageError(f"there is no folder {root}", hint="--data-root is the folder that data sets are in")
+        raise UsageError(f"there is no folder {root}", hint="--data-root is the folder that contains the datasets")
     if _known(given) or Path(given).is_dir():
         return
     if Path(given).exists():
         raise UsageError(f"{given} is a file, not a folder of pictures")
-    hint = f"try {nearest(given.lower(), registry())}, or the path of a folder of pictures"
-    raise UsageError(f"there is no data set, and no folder, called {given!r}", hint=hint)
+    hint = f"try {nearest(given.lower(), known_datasets())}, or the path of a folder of pictures"
+    raise UsageError(f"there is no dataset and no folder called {given!r}", hint=hint)
 
 
 def collect(
     given: str, root: Path | None, report: Progress | None = None, announce: Callable[[Dataset], None] | None = None
 ) -> Collection:
-    """The originals of a data set, fetched if they are not on this machine, or those of any folder.
+    """Return the originals of a dataset, downloaded if they are not on this machine, or of any folder.
 
     Args:
-        given: a data set's name, or a folder's path.
-        root: where data sets are looked for first, before :func:`folder`.
-        report: is told of the progress of a download.
-        announce: is told of a data set before it is fetched.
+        given: name of a dataset, or path of a folder.
+        root: folder that is searched for datasets first, before :func:`folder`.
+        report: is called with the progress of a download.
+        announce: is called with the dataset before it is downloaded.
 
     Raises:
-        UsageError: there is no such data set and no such folder, or no picture in it.
-        GsrError: the data set is given only to those who ask.
-        DownloadError: it cannot be fetched, or its archive is not what it should be.
+        UsageError: there is no such dataset and no such folder, or no picture in it.
+        GsrError: the dataset must be requested from its authors.
+        DownloadError: it cannot be downloaded, or its archive is not the expected one.
     """
     check(given, root)
     dataset = _known(given)
@@ -178,7 +178,7 @@ def collect(
 
 
 def find(dataset: Dataset, root: Path) -> Path | None:
-    """The folder of a data set's originals: ``NAME``, ``NAME/HR``, ``benchmark/NAME/HR`` or such, in any case."""
+    """Return the folder of a dataset's originals: ``NAME``, ``NAME/HR``, ``benchmark/NAME/HR`` etc., in any case."""
     parents = [root, *_subfolders(root, ("benchmark",))]
     candidates = [subfolder for parent in parents for subfolder in _subfolders(parent, dataset.names)]
     if root.name.lower() in dataset.names:
@@ -187,17 +187,17 @@ def find(dataset: Dataset, root: Path) -> Path | None:
 
 
 def fetch(dataset: Dataset, report: Progress | None = None) -> Path:
-    """Bring a data set, and those that share its archive, to this machine; gives the folder of its originals.
+    """Download a dataset and those that share its archive; return the folder of its originals.
 
     Raises:
-        GsrError: it is given only to those who ask, or there is no place for it.
-        DownloadError: it cannot be fetched, or its archive is not what it should be.
+        GsrError: it must be requested from its authors, or cannot be written.
+        DownloadError: it cannot be downloaded, or its archive is not the expected one.
         ModelError: the record of its archive is damaged.
     """
-    by_hand = f"put its pictures into {folder() / dataset.title}, or name their folder: --dataset FOLDER"
+    by_hand = f"put its pictures into {folder() / dataset.title}, or give their folder: --dataset FOLDER"
     archive = dataset.archive
     if archive is None:
-        message = f"{dataset.title} is not on this machine, and its authors give it to those who ask: {dataset.page}"
+        message = f"{dataset.title} is not on this machine and must be requested from its authors: {dataset.page}"
         raise GsrError(message, hint=by_hand)
     try:
         lock = locked(folder() / f".{archive.name}.lock", f"the archive of {dataset.title}")
@@ -211,7 +211,7 @@ def fetch(dataset: Dataset, report: Progress | None = None) -> Path:
 
 
 def _fetch(dataset: Dataset, archive: Archive, report: Progress | None) -> None:
-    """Download an archive, unpack a data set and the others in it that are not here, and keep its digest alone."""
+    """Download an archive, extract the dataset and all others in it that are missing, and record its digest."""
     from gsrcli.download.http import download, forget
 
     part = folder() / f"{archive.name}.part"
@@ -219,11 +219,11 @@ def _fetch(dataset: Dataset, archive: Archive, report: Progress | None) -> None:
     record = folder() / f"{archive.name}.json"
     ledger = Ledger(record, f"delete {record}")
 
-    def tell(done: int, total: int | None) -> None:
+    def show(done: int, total: int | None) -> None:
         if report:
             report(file, done, total)
 
-    origin = download(archive.urls, part, lambda path: ledger.require_known(file, path, archive.digest), tell)
+    origin = download(archive.urls, part, lambda path: ledger.require_known(file, path, archive.digest), show)
     sources = {file: SourceFile(sha256_of(part), origin)}
     try:
         _unpack(dataset, part)
@@ -231,18 +231,18 @@ def _fetch(dataset: Dataset, archive: Archive, report: Progress | None) -> None:
         forget(part)
         raise
     ledger.write(Record(sources))
-    for other in registry().values():
+    for other in known_datasets().values():
         if other.archive == archive and not find(other, folder()):
-            with suppress(DownloadError):  # it was not asked for
+            with suppress(DownloadError):  # nobody requested it
                 _unpack(other, part)
     forget(part)
 
 
 def _unpack(dataset: Dataset, path: Path) -> None:
-    """Write a data set's originals out of its archive, all or none.
+    """Extract a dataset's originals from its archive, all or none.
 
     Raises:
-        DownloadError: it is no archive, it is not safe, or the originals are not in it.
+        DownloadError: the file is not an archive, is not safe, or lacks originals.
     """
     parts = folder() / f".{dataset.name}.part"
     shutil.rmtree(parts, ignore_errors=True)
@@ -264,10 +264,10 @@ def _unpack(dataset: Dataset, path: Path) -> None:
 
 
 def _members(path: Path) -> Iterator[tuple[PurePosixPath, Callable[[], IO[bytes]]]]:
-    """The regular files of a tar or zip archive: their names, and how to read them.
+    """Yield the regular files of a tar or zip archive: their names, and functions that open them.
 
     Raises:
-        DownloadError: a name leads out of where it would be unpacked.
+        DownloadError: a name leads out of the folder that it would be extracted to.
     """
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
@@ -284,7 +284,7 @@ def _members(path: Path) -> Iterator[tuple[PurePosixPath, Callable[[], IO[bytes]
 
 def _open_member(tar: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
     file = tar.extractfile(member)
-    assert file is not None  # as only for what is no regular file
+    assert file is not None  # None is for members that are not regular files
     return file
 
 
@@ -296,7 +296,7 @@ def _safe(name: str) -> PurePosixPath:
 
 
 def _known(given: str) -> Dataset | None:
-    return next((dataset for dataset in registry().values() if given.lower() in dataset.names), None)
+    return next((dataset for dataset in known_datasets().values() if given.lower() in dataset.names), None)
 
 
 def _originals(place: Path) -> tuple[Path, ...]:
@@ -307,14 +307,14 @@ def _originals(place: Path) -> tuple[Path, ...]:
 
 
 def _innermost(place: Path) -> Path:
-    """The folder of the originals in a data set's folder: ``HR`` and the like, if there are, or itself."""
+    """Return the folder of the originals in a dataset's folder: ``HR`` or the like, or else the folder itself."""
     while inside := _subfolders(place, _INSIDE):
         place = inside[0]
     return place
 
 
 def _subfolders(place: Path, names: Sequence[str]) -> list[Path]:
-    """The folders in a folder that have one of these names, in any case, in the order of the names."""
+    """Return the subfolders that have one of these names, in any case, in the order of the names."""
     if not place.is_dir():
         return []
     ranked = [(names.index(path.name.lower()), path) for path in place.iterdir() if path.name.lower() in names]
@@ -323,7 +323,7 @@ def _subfolders(place: Path, names: Sequence[str]) -> list[Path]:
 
 def _archive(name: str, *, urls: list[str], size: str, digest: str | None = None) -> Archive:
     if not all(url.startswith("https://") for url in urls):
-        raise ValueError(f"the archive {name} is not fetched over https")
+        raise ValueError(f"the archive {name} is not downloaded over https")
     return Archive(name, tuple(urls), size, Digest.parse(digest) if digest else None)
 
 

@@ -1,4 +1,4 @@
-"""What makes large pictures of small ones: networks, and interpolation to compare them with."""
+"""Methods that restore LR pictures: networks, and interpolation to compare them with."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ INTERPOLATIONS = {
     "lanczos": Image.Resampling.LANCZOS,
     "nearest": Image.Resampling.NEAREST,
 }
-"""As Pillow does them, on the CPU."""
+"""Interpolation methods, computed by Pillow on the CPU."""
 
 
 class Restorer(Protocol):
-    """Enlarges pictures."""
+    """A method that restores LR pictures."""
 
     @property
     def name(self) -> str:
-        """What tables call it."""
+        """Name in tables."""
 
     @property
     def device(self) -> torch.device:
-        """Where it computes."""
+        """Device on which it computes."""
 
     def restore(self, low: Pixels, size: Size) -> Pixels:
-        """``(h, w, 3)`` uint8 at another size: ``(*size, 3)``, uint8, or uint16 over its whole range."""
+        """Upscale ``(h, w, 3)`` uint8 to ``(*size, 3)`` uint8, or uint16 over its whole range."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,8 @@ class Interpolation:
     """One of INTERPOLATIONS.
 
     Attributes:
-        name: which.
-        rounded: give 8 bits, as Pillow does of 8 bits, and not 16, of what it computes in float32.
+        name: its key in INTERPOLATIONS.
+        rounded: whether to return Pillow's 8-bit result, rather than 16 bits computed in float32.
     """
 
     name: str
@@ -69,20 +69,20 @@ class Interpolation:
         return from_unit(np.stack(planes, 2) / np.float32(255), np.uint16)
 
     def _resize(self, pixels: NDArray[Any], size: Size) -> NDArray[Any]:
-        """``(h, w, 3)`` uint8 or ``(h, w)`` float32 at another size, of the same type."""
+        """Resize ``(h, w, 3)`` uint8 or ``(h, w)`` float32, keeping the type."""
         return np.array(Image.fromarray(pixels).resize(size.for_pillow, INTERPOLATIONS[self.name]))
 
 
 @dataclass(frozen=True)
 class Network:
-    """A model.
+    """A network.
 
     Attributes:
-        name: what tables call it.
-        upscaler: what runs it, in tiles.
-        rounded: give 8 bits, the bytes that ``gsr upscale`` gives, and not 16.
-        ensemble: give the mean over the eight symmetries of the square, each undone again (geometric self-ensemble:
-            Timofte, Rothe and Van Gool, CVPR 2016, section 3.5).
+        name: name in tables.
+        upscaler: runs the network in tiles.
+        rounded: whether to return the 8-bit result of ``gsr upscale``, rather than 16 bits.
+        ensemble: whether to return the mean over the eight symmetries of the square, each undone again (geometric
+            self-ensemble: Timofte, Rothe and Van Gool, CVPR 2016, section 3.5), in 16 bits.
     """
 
     name: str
@@ -123,12 +123,21 @@ def load(
     ensemble: bool = False,
     report: Progress | None = None,
 ) -> list[Restorer]:
-    """The restorers of these names: interpolations, names of weights, or paths of checkpoints, as ``NAME=PATH`` too.
+    """Load interpolations and networks, without repetitions.
+
+    Args:
+        names: interpolations, names of weights, or paths of checkpoints, also as ``NAME=PATH``.
+        device: where networks run.
+        precision: arithmetic of the networks.
+        tile: side of the networks' tiles, in LR pixels; None for what memory allows.
+        rounded: whether to return 8 bits rather than 16.
+        ensemble: whether to average networks over eight symmetries.
+        report: is called with the progress of downloads.
 
     Raises:
         ModelError: there is no such model, or its weights are damaged.
-        DownloadError: its weights cannot be fetched.
-        UsageError: the precision or the tile makes no sense.
+        DownloadError: its weights cannot be downloaded.
+        UsageError: the precision or tile is invalid.
     """
     restorers: list[Restorer] = []
     for name in dict.fromkeys(names):
@@ -142,7 +151,7 @@ def load(
 
 
 def _labelled(name: str) -> tuple[str, str]:
-    """What tables call a model, and its name or path."""
+    """Return the name of a model in tables, and its own name or path."""
     if Path(name).is_file():
         return Path(name).stem, name
     label, equals, path = name.partition("=")
@@ -150,6 +159,6 @@ def _labelled(name: str) -> tuple[str, str]:
 
 
 def _in_sixteen_bits(pixels: Pixels) -> Pixels:
-    """uint8 as the same values in uint16: what is made of them is rounded 257 times as finely."""
+    """Convert uint8 to the same values in uint16, so that results are rounded 257 times as finely."""
     deep: Pixels = pixels.astype(np.uint16) * 257
     return deep

@@ -1,4 +1,4 @@
-"""How the papers measure: on which channels, within which border, and at which sizes."""
+"""Compare restored pictures as papers do: on which channels, within which border, and at which sizes."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ __all__ = ["PROTOCOLS", "Measure", "Protocol"]
 
 @dataclass(frozen=True)
 class Measure:
-    """What of two pictures is compared.
+    """The part of two pictures that is compared.
 
     Attributes:
         channels: Y of BT.601 in studio range, or RGB.
-        margin: pixels of border beyond the scale.
-        widest: the border at larger scales, where it stops growing.
+        margin: pixels that the border is wider than the scale.
+        widest: largest border, in pixels; None for no limit.
     """
 
     channels: Literal["Y", "RGB"]
@@ -30,7 +30,7 @@ class Measure:
     widest: int | None = None
 
     def border(self, scale: float) -> int:
-        """Pixels left out on each side along an axis that was enlarged by this much; a part of one counts whole."""
+        """Return the pixels left out at both ends of an axis with this scale, rounded up."""
         border = math.ceil(scale) + self.margin
         return border if self.widest is None else min(border, self.widest)
 
@@ -41,15 +41,15 @@ class Measure:
 
 @dataclass(frozen=True)
 class Protocol:
-    """A way to measure that papers share.
+    """A way to score restored pictures that several papers share.
 
-    Scales are (y, x). Where they differ, so do the borders: each axis has that of its own scale.
+    Scales are (y, x). If they differ, so do the borders: each axis has the border of its own scale.
 
     Attributes:
-        name: what ``--protocol`` calls it.
-        measure: how data sets are measured.
-        on_div2k: how DIV2K is, if otherwise: any data set whose name begins so.
-        rounded: whether restored pictures are rounded to 8 bits first, as files are.
+        name: name for ``--protocol``.
+        measure: what is compared.
+        on_div2k: what is compared on datasets whose names begin with DIV2K; None for the same.
+        rounded: whether restored pictures are rounded to 8 bits first, like files.
     """
 
     name: str
@@ -59,54 +59,54 @@ class Protocol:
 
     @property
     def description(self) -> str:
-        """One line that says all of it."""
+        """One line that describes the whole protocol."""
         exception = f" (DIV2K: {self.on_div2k})" if self.on_div2k else ""
         rounding = "8-bit results" if self.rounded else "results not rounded to 8 bits"
         return f"{self.measure}{exception}; {rounding}; LR size = floor(size / scale), originals cropped to match"
 
     def measured(self, dataset: str, scale: tuple[float, float]) -> str:
-        """What of a data set's pictures is compared at a scale (y, x), in words: ``Y, border 4``."""
+        """Describe what is compared on a dataset at a scale (y, x), as in ``Y, border 4``."""
         measure = self._measure_of(dataset)
         return f"{measure.channels}, border {_border_text(*map(measure.border, scale))}"
 
     def low_size(self, size: Size, scale: tuple[float, float]) -> Size:
-        """(h, w) that an original of (H, W) is shrunk to.
+        """Return the size of the LR picture of an original.
 
         Raises:
-            PictureError: nothing would be left of it.
+            PictureError: a side would be 0.
         """
         height, width = (math.floor(side / s + 1e-9) for side, s in zip(size, scale, strict=True))
         if 0 in (height, width):
-            raise PictureError(f"nothing is left of {size} pixels, shrunk by {_text(scale)}")
+            raise PictureError(f"a picture of {size} pixels is too small to be downscaled by {_text(scale)}")
         return Size(height, width)
 
     def high_size(self, low: Size, scale: tuple[float, float]) -> Size:
-        """(H, W) that an LR picture of (h, w) is enlarged to; the original's top left of this size is compared.
+        """Return the size that an LR picture is upscaled to; the original is cropped to it, from its top left.
 
-        Never larger than what :meth:`low_size` was given. Halves are rounded up, as ``gsr upscale --scale`` does.
+        It is at most the size given to :meth:`low_size`. Halves are rounded up, as by ``gsr upscale --scale``.
         """
         return Size(*(math.floor(side * s + 0.5) for side, s in zip(low, scale, strict=True)))
 
     def compared(
         self, restored: Tensor, original: Tensor, scale: tuple[float, float], dataset: str
     ) -> tuple[Tensor, Tensor]:
-        """Both pictures as they are compared, still in RGB: rounded where they are to be, and without the border.
+        """Return both pictures as they are compared, in RGB: rounded if the protocol says so, without the border.
 
         Args:
-            restored: floating point ``(3, H, W)``; it is clamped to [0, 1].
+            restored: floating point ``(3, H, W)``, clamped to [0, 1] here.
             original: uint8 ``(3, H, W)``.
-            scale: (y, x), by which it was shrunk.
-            dataset: its data set's name.
+            scale: (y, x).
+            dataset: name of its dataset.
 
         Returns:
             Two float64 ``(3, H', W')`` in [0, 1].
 
         Raises:
-            PictureError: the sizes differ, or what the border leaves is less than one window of SSIM.
+            PictureError: the sizes differ, or the part within the border is smaller than the window of SSIM.
         """
         if restored.shape != original.shape:
             sizes = [f"{picture.shape[2]}x{picture.shape[1]}" for picture in (restored, original)]
-            raise PictureError("the restored picture is {}, its original {}".format(*sizes))
+            raise PictureError("the restored picture is {}, but the original is {}".format(*sizes))
         restored, original = in_float64(restored.clamp(0, 1)), from_integers(original, 255)
         if self.rounded:
             restored = from_integers((restored * 255).round(), 255)
@@ -114,15 +114,15 @@ class Protocol:
         height, width = original.shape[1:]
         if min(height - 2 * y, width - 2 * x) < SSIM_WINDOW:
             raise PictureError(
-                f"a picture of {width}x{height} pixels is too small to be compared: "
-                f"within a border of {_border_text(y, x)} there must be {SSIM_WINDOW}x{SSIM_WINDOW}",
-                hint="leave it out, or choose a smaller scale",
+                f"a picture of {width}x{height} pixels is too small to be scored: "
+                f"within a border of {_border_text(y, x)}, {SSIM_WINDOW}x{SSIM_WINDOW} are needed",
+                hint="leave it out, or use a smaller scale",
             )
         inside = (slice(None), slice(y, height - y), slice(x, width - x))
         return restored[inside], original[inside]
 
     def score(self, restored: Tensor, original: Tensor, scale: tuple[float, float], dataset: str) -> dict[str, float]:
-        """``psnr`` in dB, infinite for equal pictures, and ``ssim``; arguments and errors as of :meth:`compared`."""
+        """Return ``psnr`` in dB, infinite for equal pictures, and ``ssim``; see :meth:`compared` for the arguments."""
         first, second = self.compared(restored, original, scale, dataset)
         if self._measure_of(dataset).channels == "Y":
             first, second = luma(first), luma(second)
@@ -150,5 +150,5 @@ PROTOCOLS = {
         Protocol("rgb", Measure("RGB", widest=8)),
     )
 }
-"""By name: ``gsasr``, of GSASR's tables (its README, Metrics); ``liif``, of LIIF's and most papers' on arbitrary scales
-(arXiv:2012.09161, its test program); ``rgb``, GSASR's on all three channels."""
+"""Protocols by name: ``gsasr``, from GSASR's tables (its README, Metrics); ``liif``, from LIIF (arXiv:2012.09161, its
+test program) and most papers on arbitrary scales; ``rgb``, like GSASR's but on all three channels."""

@@ -1,4 +1,4 @@
-"""What papers report, to show beside what is measured; see ``published.toml``."""
+"""Results from papers, to show beside measured ones; see ``published.toml``."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ __all__ = ["Published", "published"]
 
 @dataclass(frozen=True)
 class Published:
-    """The means of one method over a whole data set.
+    """The mean scores of one method over a whole dataset.
 
     Attributes:
-        dataset: its name.
-        protocol: how it was measured.
+        dataset: name of the dataset.
+        protocol: name of the protocol.
         scale: of the height and of the width.
-        method: what the paper calls it, and its encoder.
+        method: name of the method in the paper, and its encoder.
         scores: by metric.
         source: the paper and table.
-        model: the name of the same model here, weights and all, if there is one.
+        model: name of the same model here, with the same weights, if there is one.
     """
 
     dataset: str
@@ -38,13 +38,13 @@ class Published:
     model: str | None = None
 
     def only(self, metrics: Container[str]) -> Published:
-        """Its scores by these metrics."""
+        """Return the entry with the scores of these metrics only."""
         return replace(self, scores={metric: mean for metric, mean in self.scores.items() if metric in metrics})
 
 
 @cache
 def published() -> tuple[Published, ...]:
-    """All that published.toml lists."""
+    """Return all entries of published.toml."""
     content = tomllib.loads(Path(__file__).with_name("published.toml").read_text(encoding="utf-8"))
     return tuple(entry for table in content["table"] for entry in _entries(**table))
 

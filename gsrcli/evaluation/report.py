@@ -5,17 +5,18 @@ from __future__ import annotations
 import itertools
 import math
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
 from gsrcli import plots
 from gsrcli.errors import UsageError, nearest
+from gsrcli.evaluation.cases import CaseResults, Result, ScoreFailure
 from gsrcli.evaluation.datasets import Collection
 from gsrcli.evaluation.methods import Network
 from gsrcli.evaluation.published import Published, published
-from gsrcli.evaluation.runner import Evaluation, Failure, Outcome, Row
+from gsrcli.evaluation.runner import Evaluation
 from gsrcli.evaluation.scales import Scale, label
 from gsrcli.runtime.files import encoded
 from gsrcli.tables import Column, Table, to_csv
@@ -23,12 +24,12 @@ from gsrcli.tables import Column, Table, to_csv
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["METRICS", "Mean", "Metric", "ScoreReport", "parse_metrics"]
+__all__ = ["METRICS", "Mean", "Metric", "ScoreReport", "check_metrics"]
 
 
 @dataclass(frozen=True)
 class Metric:
-    """How the scores of a metric are written.
+    """The format of a metric's scores.
 
     Attributes:
         title: its name in papers.
@@ -56,13 +57,13 @@ METRICS = {
 }
 
 
-def parse_metrics(text: str) -> tuple[str, ...]:
-    """Parse a list of metrics such as ``psnr,lpips``; what is there twice counts once.
+def check_metrics(given: Iterable[str]) -> tuple[str, ...]:
+    """Return the names of metrics in lower case, without repetitions.
 
     Raises:
         UsageError: there is no such metric.
     """
-    names = tuple(dict.fromkeys(name.strip().lower() for name in text.split(",")))
+    names = tuple(dict.fromkeys(name.strip().lower() for name in given))
     for name in names:
         if name not in METRICS:
             raise UsageError(f"there is no metric called {name!r}", hint=f"try {nearest(name, METRICS)}")
@@ -71,10 +72,10 @@ def parse_metrics(text: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Mean:
-    """The mean scores of one model over the pictures of one data set at one scale.
+    """The mean scores of one model over the pictures of one dataset at one scale.
 
     Attributes:
-        dataset: name of the data set.
+        dataset: name of the dataset.
         scale: of the height and of the width.
         model: name of the model, or of a method that is only published.
         pictures: number of pictures; None for published means.
@@ -97,7 +98,7 @@ class Mean:
 
     @property
     def title(self) -> str:
-        """The model's name, which says so where the means are published ones."""
+        """The model's name, marked if the means are published ones."""
         return f"{self.model} (published)" if self.pictures is None else self.model
 
 
@@ -110,28 +111,39 @@ class ScoreReport:
         collections: the pictures.
         environment: see :func:`gsrcli.runtime.hardware.environment`.
         others: whether methods that are only published are shown too.
-        rows: the scores of each picture.
+        results: the scores of each model on each picture, in the order in which they were computed.
         failures: what could not be scored.
-        done: number of cases that rows and failures come from.
+        done: number of cases that the results and failures cover.
     """
 
     evaluation: Evaluation
     collections: Sequence[Collection]
     environment: Mapping[str, Any]
     others: bool = False
-    rows: list[Row] = field(default_factory=list)
-    failures: list[Failure] = field(default_factory=list)
+    results: list[Result] = field(default_factory=list)
+    failures: list[ScoreFailure] = field(default_factory=list)
     done: int = 0
 
-    def add(self, outcome: Outcome) -> None:
-        """Add the scores and failures of one or more cases."""
-        self.rows += outcome.rows
-        self.failures += outcome.failures
-        self.done += outcome.cases
+    def run(self) -> Iterator[CaseResults]:
+        """Score the pictures; yield the results of each case after adding them.
+
+        Raises:
+            UsageError: two datasets have the same name.
+            ModelError: the output of a model is not finite.
+        """
+        for results in self.evaluation.run(self.collections):
+            self.add(results)
+            yield results
+
+    def add(self, results: CaseResults) -> None:
+        """Add the results and failures of one or more cases."""
+        self.results += results.results
+        self.failures += results.failures
+        self.done += results.count
 
     @property
     def cases(self) -> int:
-        """Number of cases: each picture at each scale is one."""
+        """Number of cases: each picture counts once for each scale."""
         return len(self.evaluation.scales) * sum(len(collection.paths) for collection in self.collections)
 
     @property
@@ -194,10 +206,10 @@ class ScoreReport:
         return f"protocol {protocol['name']}: {protocol['description']}; LR: {protocol['degradation']}"
 
     def means(self) -> list[Mean]:
-        """Return the means of all rows, in the order of data sets, scales and models."""
-        groups: dict[tuple[str, Scale, str], list[Row]] = {}
-        for row in self.rows:
-            groups.setdefault((row.dataset, row.scale, row.model), []).append(row)
+        """Return the means of all results, in the order of datasets, scales and models."""
+        groups: dict[tuple[str, Scale, str], list[Result]] = {}
+        for result in self.results:
+            groups.setdefault((result.dataset, result.scale, result.model), []).append(result)
         return [
             self._mean(collection, groups[collection.name, scale, model])
             for collection, scale in self._groups
@@ -205,19 +217,19 @@ class ScoreReport:
             if (collection.name, scale, model) in groups
         ]
 
-    def _mean(self, collection: Collection, rows: Sequence[Row]) -> Mean:
-        first = rows[0]
-        seconds = [row.seconds for row in rows if row.seconds is not None]
-        memory = [row.memory_bytes for row in rows if row.memory_bytes is not None]
-        whole = len(rows) == len(collection.paths) and first.model in self._computed
+    def _mean(self, collection: Collection, results: Sequence[Result]) -> Mean:
+        first = results[0]
+        seconds = [result.seconds for result in results if result.seconds is not None]
+        memory = [result.memory_bytes for result in results if result.memory_bytes is not None]
+        whole = len(results) == len(collection.paths) and first.model in self._computed
         reported = self._reported(collection, first.scale) if whole else []
         same = next((entry for entry in reported if entry.model == first.model), None)
         return Mean(
             dataset=first.dataset,
             scale=first.scale,
             model=first.model,
-            pictures=len(rows),
-            scores={name: fmean(row.scores[name] for row in rows) for name in first.scores},
+            pictures=len(results),
+            scores={name: fmean(result.scores[name] for result in results) for name in first.scores},
             seconds=median(seconds) if seconds else None,
             memory_bytes=max(memory, default=None),
             published=same.scores if same else {},
@@ -225,14 +237,14 @@ class ScoreReport:
         )
 
     def quoted(self) -> list[Mean]:
-        """Return the means that papers report of other methods, where these are asked for."""
+        """Return the means that papers report of other methods, if these are to be shown."""
         cases = self._groups if self.others else []
         reported = [entry for case in cases for entry in self._reported(*case)]
         return [_quoted(entry) for entry in reported if entry.model not in self._computed]
 
     @property
     def _computed(self) -> set[str]:
-        """The names of the models that ran here, on LR pictures that are known."""
+        """Names of the models that ran here, on LR pictures that are known."""
         return {restorer.name for restorer in self.evaluation.restorers}
 
     @property
@@ -244,7 +256,7 @@ class ScoreReport:
         return list(itertools.product(self.collections, self.evaluation.scales))
 
     def _lines(self) -> list[Mean]:
-        """Return the means of each data set at each scale, followed by the published ones."""
+        """Return the means of each dataset at each scale, followed by the published ones."""
         order = {(collection.name, scale): i for i, (collection, scale) in enumerate(self._groups)}
         return sorted([*self.means(), *self.quoted()], key=lambda mean: order[mean.dataset, mean.scale])
 
@@ -254,11 +266,11 @@ class ScoreReport:
             return []
         wanted = (collection.name, scale, self.evaluation.protocol.name)
         same = (entry for entry in published() if (entry.dataset, entry.scale, entry.protocol) == wanted)
-        asked = (entry.only(self.evaluation.metrics) for entry in same)
-        return [entry for entry in asked if entry.scores]
+        entries = (entry.only(self.evaluation.metrics) for entry in same)
+        return [entry for entry in entries if entry.scores]
 
     def notes(self) -> list[str]:
-        """Return what one needs to know about the numbers."""
+        """Return what readers must know about the numbers."""
         return [*self._score_notes(), *self._cost_notes()]
 
     def _score_notes(self) -> list[str]:
@@ -302,9 +314,9 @@ class ScoreReport:
 
     def _cost_notes(self) -> list[str]:
         notes = []
-        if any(row.seconds is not None for row in self.rows):
+        if any(result.seconds is not None for result in self.results):
             notes.append("s: median per picture, from LR to result in memory.")
-        if any(row.memory_bytes is not None for row in self.rows):
+        if any(result.memory_bytes is not None for result in self.results):
             on_cpu = self.evaluation.device.type == "cpu"
             process = "of the process; freed memory is returned to the system before each measurement, which adds to s"
             notes.append(f"MB: peak memory {process if on_cpu else 'on the GPU, weights included'}.")
@@ -332,13 +344,13 @@ class ScoreReport:
             "environment": dict(self.environment),
             "means": [_present(asdict(mean)) for mean in self.means()],
             "published": [_present(asdict(mean)) for mean in self.quoted()],
-            "rows": [_present(asdict(row)) for row in self.rows],
+            "rows": [_present(asdict(result)) for result in self.results],
             "failures": [_present(asdict(failure)) for failure in self.failures],
             "notes": self.notes(),
         }
 
     def json(self) -> dict[str, Any]:
-        """Return the same for JSON, which knows no infinity: null in its place."""
+        """Return the same data for JSON, with null for infinity, which JSON lacks."""
         strict = _finite(self.data())
         assert isinstance(strict, dict)
         return strict
@@ -350,7 +362,7 @@ class ScoreReport:
         headings = [*named, *self.evaluation.metrics, *costs, "protocol", "degradation", "rounded", "measured"]
         protocol, degradation, precisions = self.evaluation.protocol, self._degradation, self._precisions
         rows = []
-        for row in self.rows:
+        for row in self.results:
             scores = (row.scores[name] for name in self.evaluation.metrics)
             sizes = (*row.low_size, *row.size)
             cost = (row.seconds, row.memory_bytes, precisions.get(row.model), self.environment["device"])
@@ -360,13 +372,13 @@ class ScoreReport:
         return to_csv(headings, rows)
 
     def markdown(self) -> bytes:
-        """Return the means in Markdown as papers set them: a row a model, a column a scale, the best bold."""
+        """Return the means in Markdown, as in papers: one row per model, one column per scale, the best in bold."""
         means = self._lines()
         titles = " / ".join(METRICS[name].title for name in self.evaluation.metrics)
         scales = self.evaluation.scales
         cells = {(mean.dataset, mean.title, mean.scale): mean for mean in means}
         table = Table(
-            ["data set", "model", *(f"×{label(scale)}" for scale in scales)],
+            ["dataset", "model", *(f"×{label(scale)}" for scale in scales)],
             [
                 [dataset, title, *(self._cell(cells.get((dataset, title, scale)), means) for scale in scales)]
                 for dataset, title in dict.fromkeys((mean.dataset, mean.title) for mean in means)
@@ -396,7 +408,7 @@ class ScoreReport:
         return plots.encode(self.figure(), suffix)
 
     def figure(self) -> Figure:
-        """Plot PSNR by scale: a panel for each data set, a line for each model and each method published at several."""
+        """Plot PSNR by scale: a panel for each dataset, a line for each model and each method published at several."""
         lines = self._plotted()
         datasets = list(dict.fromkeys(dataset for dataset, _ in lines))
         styles = _styles({title: points[0].pictures is not None for (_, title), points in lines.items()})
@@ -422,7 +434,7 @@ class ScoreReport:
         return figure
 
     def _plotted(self) -> dict[tuple[str, str], list[Mean]]:
-        """Return finite means by data set and title, from small scales to large; single published ones are left out."""
+        """Return finite means by dataset and title, by growing scale; published ones only at several scales."""
         lines: dict[tuple[str, str], list[Mean]] = {}
         for mean in sorted([*self.means(), *self.quoted()], key=lambda mean: math.prod(mean.scale)):
             if math.isfinite(mean.scores.get("psnr", math.inf)):
@@ -463,7 +475,7 @@ def _finite(value: Any) -> Any:
 
 
 def _styles(titles: Mapping[str, bool]) -> dict[str, dict[str, Any]]:
-    """Return how each line is drawn, no two of 80 alike; those measured here (True) stand out."""
+    """Return the style of each line, no two of 80 alike; those measured here (True) stand out."""
     measured = itertools.cycle(itertools.product(("-", "-."), "osD^", range(10)))
     others = itertools.cycle(itertools.product((":", "--"), "x+12", range(10)))
     return {

@@ -1,20 +1,18 @@
-"""Scoring: originals shrunk, restored and compared, picture by picture.
+"""Score models: downscale originals, restore and compare them, case by case.
 
-Originals, and pictures that are given rather than computed, are decoded ahead by threads. Each original is decoded
-once, and shrunk once for each scale, whatever the number of models.
+Threads read ahead the originals, and the pictures that are given rather than computed. Each original is read once, and
+downscaled once for each scale, whatever the number of models.
 """
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Literal, TypeVar
 
 import numpy as np
 import torch
@@ -22,117 +20,52 @@ from torch import Tensor
 
 from gsrcli.degradation.photo import degrade
 from gsrcli.errors import GsrError, PictureError, UsageError, is_out_of_memory
+from gsrcli.evaluation.cases import Case, CaseResults, Result, ScoreFailure
+from gsrcli.evaluation.config import Degradation
 from gsrcli.evaluation.datasets import Collection
 from gsrcli.evaluation.methods import Restorer
 from gsrcli.evaluation.protocols import Protocol
 from gsrcli.evaluation.scales import Scale, label
-from gsrcli.evaluation.versions import Folder, Shot, read_rgb
+from gsrcli.evaluation.versions import Folder, read_rgb
 from gsrcli.images import to_eight_bits
 from gsrcli.images.picture import Pixels
 from gsrcli.metrics.perceptual import Compare
 from gsrcli.metrics.psnr_ssim import from_integers
-from gsrcli.resize.downscale import Downscaling, downscale
+from gsrcli.resize.downscale import downscale
 from gsrcli.runtime.memory import peak_memory
+from gsrcli.runtime.seeds import seed_of
 from gsrcli.size import Size
 
-__all__ = ["Evaluation", "Failure", "Outcome", "Row"]
-
-T = TypeVar("T")
-R = TypeVar("R")
+__all__ = ["Evaluation"]
 
 _AHEAD = 2
+"""Number of threads that read pictures, and of pictures that wait to be scored."""
 
-
-@dataclass(frozen=True)
-class Row:
-    """How well one model restored one picture.
-
-    Attributes:
-        dataset: the data set's or folder's name.
-        picture: its name in there.
-        model: the model's name, an interpolation's, or that of a folder of restored pictures.
-        scale: of the height and of the width, as asked for.
-        low_size: height and width of the small picture.
-        size: height and width of the restored picture.
-        scores: by metric.
-        seconds: from small picture to large one, in memory; None where it was given.
-        memory_bytes: the most in use meanwhile, see :func:`gsrcli.runtime.memory.peak_memory`; None where that cannot
-            be told, where the picture was given, and of what computes elsewhere than the models.
-    """
-
-    dataset: str
-    picture: str
-    model: str
-    scale: Scale
-    low_size: Size
-    size: Size
-    scores: Mapping[str, float]
-    seconds: float | None = None
-    memory_bytes: int | None = None
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A picture that could not be scored, at any scale or at one, by all models or by one."""
-
-    dataset: str
-    picture: str
-    scale: Scale | None
-    model: str | None
-    message: str
-    hint: str | None = None
-
-    def __str__(self) -> str:
-        where = f"{self.dataset}/{self.picture}" + (f" ×{label(self.scale)}" if self.scale else "")
-        return f"{where}, {self.model}: {self.message}" if self.model else f"{where}: {self.message}"
-
-    @classmethod
-    def of(
-        cls, error: Exception, dataset: str, picture: str, scale: Scale | None = None, model: str | None = None
-    ) -> Failure:
-        if isinstance(error, GsrError):
-            return cls(dataset, picture, scale, model, str(error), error.hint)
-        return cls(dataset, picture, scale, model, "memory ran out", "try a smaller --tile")
-
-
-@dataclass(frozen=True, eq=False)
-class Outcome:
-    """What became of one picture at one scale.
-
-    Attributes:
-        rows: one for each model that could be scored.
-        failures: the others.
-        shot: the pictures themselves; None where there is nothing to show.
-        cases: of how many scales it is the outcome: of all, where the original cannot be read.
-    """
-
-    rows: Sequence[Row] = ()
-    failures: Sequence[Failure] = ()
-    shot: Shot | None = None
-    cases: int = 1
+_Restored = tuple[Pixels, float | None, int | None]
+"""A restored picture, ``(H, W, 3)`` uint8 or uint16, and the seconds and bytes that it took."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What is scored how.
+    """Models to score, and the way to score them.
 
     Attributes:
         protocol: sizes, channels, border and rounding.
-        degradation: how small pictures are made: shrunk, or with the faults of photographs too.
-        scales: enlargements.
-        restorers: what is scored.
-        folders: pictures that other programs restored, to be scored too.
-        lows: the small pictures, where they are given rather than made.
-        metrics: what is told: ``psnr`` and ``ssim``, as the protocol has them, and what ``perceptual`` gives.
-        perceptual: compares pictures as people see them, within the protocol's border.
+        degradation: how LR pictures are made.
+        scales: upscaling factors.
+        restorers: models and interpolations to score.
+        folders: pictures restored by other programs, to score as well.
+        lows: LR pictures to use instead of making them.
+        metrics: names of the scores: ``psnr`` and ``ssim``, as the protocol defines them, and those of ``perceptual``.
+        perceptual: perceptual metrics, applied within the protocol's border.
         device: where scores are computed.
 
     Raises:
-        UsageError: two of what is scored have one name, or one has a name that no folder can have.
+        UsageError: two models or folders have the same name, or one has a name that no folder can have.
     """
 
     protocol: Protocol
-    degradation: Downscaling | Literal["photo"]
+    degradation: Degradation
     scales: Sequence[Scale]
     restorers: Sequence[Restorer]
     folders: Sequence[Folder] = ()
@@ -144,180 +77,144 @@ class Evaluation:
     def __post_init__(self) -> None:
         for name, count in Counter(self.models).items():
             if count > 1:
-                raise UsageError(
-                    f"{count} of what is to be scored are called {name}", hint="tell them apart: NAME=PATH"
-                )
+                raise UsageError(f"{count} models or folders are called {name!r}", hint="name them: NAME=PATH")
             if name in ("", ".", "..") or "/" in name or "\\" in name:
-                raise UsageError(f"what is scored cannot be called {name!r}", hint="give it another name: NAME=PATH")
+                raise UsageError(f"invalid name {name!r} of a model or folder", hint="give another name: NAME=PATH")
 
     @property
     def models(self) -> list[str]:
-        """The names of all that is scored."""
+        """The names of all models and folders."""
         return [*(restorer.name for restorer in self.restorers), *(folder.name for folder in self.folders)]
 
     def rounded(self, model: str) -> bool:
-        """Whether what is scored under this name has 8 bits: as the protocol says, or as it is given."""
+        """Return whether a model's pictures have 8 bits: by the protocol, or because they come from a folder."""
         return self.protocol.rounded or any(folder.name == model for folder in self.folders)
 
-    def run(self, collections: Sequence[Collection]) -> Iterator[Outcome]:
-        """An outcome for each picture at each scale, in order. What fails is told in it, and the rest go on.
+    def run(self, collections: Sequence[Collection]) -> Iterator[CaseResults]:
+        """Yield the results of each picture at each scale, in order. Failures are among them and stop nothing.
 
         Raises:
-            UsageError: two data sets have one name.
-            ModelError: what a model makes is not finite.
+            UsageError: two datasets have the same name.
+            ModelError: the output of a model is not finite.
         """
         for name, count in Counter(collection.name for collection in collections).items():
             if count > 1:
-                raise UsageError(f"{count} data sets are called {name}", hint="score them one after the other")
-        for restorer in self.restorers:
-            restorer.restore(np.zeros((48, 48, 3), np.uint8), Size(96, 96))  # what is done once is not timed
-        originals = (
-            _Original(collection, picture, path)
-            for collection in collections
-            for picture, path in collection.pictures.items()
-        )
+                raise UsageError(f"{count} datasets are called {name!r}", hint="score them one after the other")
+        for restorer in self.restorers:  # keeps one-time work out of the timings
+            restorer.restore(np.zeros((48, 48, 3), np.uint8), Size(96, 96))
         with ThreadPoolExecutor(_AHEAD, "decode") as pool:
-            for original, decoding in _ahead(self._decode, originals, pool):
-                try:
-                    decoded = decoding.result()
-                    pixels = torch.from_numpy(decoded.pixels).permute(2, 0, 1).to(self.device)
-                except GsrError as error:
-                    yield original.failed(error, cases=len(self.scales))
-                    continue
-                for scale in self.scales:
-                    try:
-                        yield self._evaluate(self._case(original, decoded, pixels, scale))
-                    except GsrError as error:
-                        yield original.failed(error, scale)
+            for files in self._read_ahead(collections, pool):
+                yield from self._run_picture(files)
 
-    def _decode(self, original: _Original) -> _Decoded:
-        """An original and all that is given with it."""
-        pixels = read_rgb(original.path)
-        given: dict[tuple[Folder, Scale], Pixels | GsrError] = {}
-        for folder in (*self.folders, *([self.lows] if self.lows else [])):
-            for scale in self.scales:
-                try:
-                    given[folder, scale] = folder.read(original.path, original.collection.names, scale)
-                except GsrError as error:
-                    given[folder, scale] = error
-        return _Decoded(pixels, given)
+    def _read_ahead(self, collections: Sequence[Collection], pool: ThreadPoolExecutor) -> Iterator[_Files]:
+        """Yield the files of each picture, with the next ones being read meanwhile."""
+        begun: deque[_Files] = deque()
+        folders = [*self.folders, *([self.lows] if self.lows else [])]
+        for collection in collections:
+            for picture, path in collection.pictures.items():
+                original = pool.submit(read_rgb, path)
+                given = {
+                    (folder, scale): pool.submit(folder.read, path, collection.names, scale)
+                    for folder in folders
+                    for scale in self.scales
+                }
+                begun.append(_Files(collection.name, picture, path, original, given))
+                if len(begun) > _AHEAD:
+                    yield begun.popleft()
+        yield from begun
 
-    def _case(self, original: _Original, decoded: _Decoded, pixels: Tensor, scale: Scale) -> _Case:
-        """The original cropped, and the small picture.
+    def _run_picture(self, files: _Files) -> Iterator[CaseResults]:
+        """Yield the results of one picture at each scale."""
+        try:
+            original = files.original.result()
+        except GsrError as error:
+            failure = ScoreFailure.of(error, files.dataset, files.picture)
+            yield CaseResults(failures=[failure], count=len(self.scales))
+            return
+        for scale in self.scales:
+            try:
+                case = self._case(files, original, scale)
+            except GsrError as error:
+                yield CaseResults(failures=[ScoreFailure.of(error, files.dataset, files.picture, scale)])
+            else:
+                yield self._run_case(case, files)
+
+    def _case(self, files: _Files, original: Pixels, scale: Scale) -> Case:
+        """Crop an original ``(H, W, 3)`` and make or take its LR picture.
 
         Raises:
-            PictureError: the original is too small for the scale, or the small picture that is given is not of it.
+            PictureError: the original is too small for the scale, or the given LR picture is missing or does not fit.
         """
-        low_size = self.protocol.low_size(Size.of_tensor(pixels), scale)
+        low_size = self.protocol.low_size(Size.of(original), scale)
         size = self.protocol.high_size(low_size, scale)
-        cropped = pixels[:, : size.height, : size.width]
+        cropped = original[: size.height, : size.width]
         if self.lows:
-            low = decoded.take(self.lows, scale)
-            _require_size(low, low_size, f"{self.lows.path}: the small picture of {original.path.name}")
-        elif self.degradation == "photo":
-            low = _on_host(_photographed(cropped, low_size, f"{original.picture} {label(scale)}"))
+            low = files.given[self.lows, scale].result()
+            _require_size(low, low_size, f"{self.lows.path}: the LR picture of {files.path.name}")
         else:
-            low = _on_host(downscale(cropped, low_size, self.degradation))
-        return _Case(original, scale, decoded, cropped, low)
+            low = _downscale(cropped, low_size, self.degradation, seed_of(files.picture, label(scale)))
+        return Case(files.dataset, files.picture, scale, cropped, low)
 
-    def _evaluate(self, case: _Case) -> Outcome:
-        """Restore and score one picture at one scale by all models."""
-        dataset, picture = case.original.collection.name, case.original.picture
-        rows: list[Row] = []
-        failures: list[Failure] = []
-        restored: dict[str, Pixels] = {}
-        makers: dict[str, Callable[[], _Made]] = {
+    def _run_case(self, case: Case, files: _Files) -> CaseResults:
+        """Restore and score one case by all models."""
+        original = torch.from_numpy(case.original).permute(2, 0, 1).to(self.device)
+        methods: dict[str, Callable[[], _Restored]] = {
             **{restorer.name: partial(_restore, restorer, case, self.device) for restorer in self.restorers},
-            **{folder.name: partial(_take, folder, case) for folder in self.folders},
+            **{folder.name: partial(_take, folder, case, files) for folder in self.folders},
         }
-        for model, make in makers.items():
+        results: list[Result] = []
+        failures: list[ScoreFailure] = []
+        where = case.dataset, case.picture
+        for model, restore in methods.items():
             try:
-                made = make()
-                scores = self._score(made.pixels, case)
+                pixels, seconds, memory = restore()
+                scores = self._score(pixels, original, case)
             except Exception as error:
                 if not isinstance(error, GsrError) and not is_out_of_memory(error):
                     raise
-                failures.append(Failure.of(error, dataset, picture, case.scale, model))
+                failures.append(ScoreFailure.of(error, *where, case.scale, model))
                 continue
-            restored[model] = to_eight_bits(made.pixels)
-            low_size, size = Size.of(case.low), Size.of(made.pixels)
-            rows.append(
-                Row(dataset, picture, model, case.scale, low_size, size, scores, made.seconds, made.memory_bytes)
-            )
-        shot = Shot(dataset, picture, case.scale, _on_host(case.cropped), case.low, restored) if restored else None
-        return Outcome(rows, failures, shot)
+            case.restored[model] = to_eight_bits(pixels)
+            low_size = Size.of(case.low)
+            results.append(Result(*where, model, case.scale, low_size, case.size, scores, seconds, memory))
+        return CaseResults(results, failures, case if case.restored else None)
 
-    def _score(self, restored: Pixels, case: _Case) -> dict[str, float]:
-        integers = torch.from_numpy(restored.astype(np.int32)).to(self.device)  # of 16 bits devices know int16 alone
-        pictures = from_integers(integers, np.iinfo(restored.dtype).max).permute(2, 0, 1), case.cropped
-        where = case.scale, case.original.collection.name
-        scores = dict(self.protocol.score(*pictures, *where))
+    def _score(self, restored: Pixels, original: Tensor, case: Case) -> dict[str, float]:
+        """Compare ``(H, W, 3)`` uint8 or uint16 with uint8 ``(3, H, W)`` on the device; return scores by metric."""
+        integers = torch.from_numpy(restored.astype(np.int32)).to(self.device)  # devices lack uint16
+        pictures = from_integers(integers, np.iinfo(restored.dtype).max).permute(2, 0, 1), original
+        scores = dict(self.protocol.score(*pictures, case.scale, case.dataset))
         if self.perceptual:
-            scores |= self.perceptual(*self.protocol.compared(*pictures, *where))
+            scores |= self.perceptual(*self.protocol.compared(*pictures, case.scale, case.dataset))
         return {name: scores[name] for name in self.metrics}
 
 
-@dataclass(frozen=True)
-class _Original:
-    """An original before it is decoded."""
+@dataclass(frozen=True, eq=False)
+class _Files:
+    """The files of a picture, as threads read them: the original at a path, and what folders hold for each scale."""
 
-    collection: Collection
+    dataset: str
     picture: str
     path: Path
-
-    def failed(self, error: GsrError, scale: Scale | None = None, cases: int = 1) -> Outcome:
-        return Outcome(failures=[Failure.of(error, self.collection.name, self.picture, scale)], cases=cases)
-
-
-@dataclass(frozen=True, eq=False)
-class _Decoded:
-    """An original, ``(H, W, 3)`` uint8, and what is given of it by folder and scale, or why it is not."""
-
-    pixels: Pixels
-    given: Mapping[tuple[Folder, Scale], Pixels | GsrError]
-
-    def take(self, folder: Folder, scale: Scale) -> Pixels:
-        given = self.given[folder, scale]
-        if isinstance(given, GsrError):
-            raise given
-        return given
+    original: Future[Pixels]
+    given: Mapping[tuple[Folder, Scale], Future[Pixels]]
 
 
-@dataclass(frozen=True, eq=False)
-class _Case:
-    """A picture to restore: the original cropped, uint8 ``(3, H, W)`` on the device, and what it was shrunk to."""
-
-    original: _Original
-    scale: Scale
-    decoded: _Decoded
-    cropped: Tensor
-    low: Pixels
-
-    @property
-    def size(self) -> Size:
-        return Size.of_tensor(self.cropped)
+def _downscale(picture: Pixels, size: Size, degradation: Degradation, seed: int) -> Pixels:
+    """Make the LR picture of ``(H, W, 3)`` uint8 on the host, so that it is the same whatever the device."""
+    planes = torch.from_numpy(picture).permute(2, 0, 1)
+    if degradation == "photo":
+        low = (degrade(planes[None] / 255, size, seed)[0] * 255).round().byte()
+    else:
+        low = downscale(planes, size, degradation)
+    pixels: Pixels = low.permute(1, 2, 0).contiguous().numpy()
+    return pixels
 
 
-@dataclass(frozen=True, eq=False)
-class _Made:
-    """A large picture, ``(H, W, 3)`` uint8 or uint16, and what it took to make it."""
+def _restore(restorer: Restorer, case: Case, device: torch.device) -> _Restored:
+    """Restore a picture. The result is in the host's memory, so the host's clock serves for every device.
 
-    pixels: Pixels
-    seconds: float | None = None
-    memory_bytes: int | None = None
-
-
-def _photographed(picture: Tensor, size: Size, name: str) -> Tensor:
-    """Shrink uint8 ``(3, H, W)`` with faults that a name decides, on the host, so that it is the same on any device."""
-    seed = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=4).digest(), "little")
-    low = degrade(picture.cpu()[None] / 255, size, seed)[0]
-    return (low * 255).round().byte()
-
-
-def _restore(restorer: Restorer, case: _Case, device: torch.device) -> _Made:
-    """Have a picture restored. What comes back is in the host's memory, so its clock serves for every device.
-
-    Memory is told of what computes on the device: a GPU's and the host's have nothing in common.
+    Memory is only measured for what runs on the device: a GPU's memory and the host's cannot be compared.
     """
     results: list[tuple[Pixels, float]] = []
 
@@ -327,36 +224,20 @@ def _restore(restorer: Restorer, case: _Case, device: torch.device) -> _Made:
         results.append((pixels, time.perf_counter() - began))
 
     memory = peak_memory(work, restorer.device)
-    return _Made(*results[0], memory if restorer.device.type == device.type else None)
+    return *results[0], memory if restorer.device.type == device.type else None
 
 
-def _take(folder: Folder, case: _Case) -> _Made:
-    """A picture that another program restored.
+def _take(folder: Folder, case: Case, files: _Files) -> _Restored:
+    """Return a picture that another program restored.
 
     Raises:
         PictureError: it is missing, cannot be read, or has another size.
     """
-    pixels = case.decoded.take(folder, case.scale)
-    _require_size(pixels, case.size, f"{folder.path}: the restored picture of {case.original.path.name}")
-    return _Made(pixels)
+    pixels = files.given[folder, case.scale].result()
+    _require_size(pixels, case.size, f"{folder.path}: the restored picture of {files.path.name}")
+    return pixels, None, None
 
 
 def _require_size(pixels: Pixels, size: Size, what: str) -> None:
     if Size.of(pixels) != size:
-        raise PictureError(f"{what} is {Size.of(pixels)}, and should be {size}")
-
-
-def _on_host(picture: Tensor) -> Pixels:
-    """uint8 ``(3, H, W)`` as ``(H, W, 3)``."""
-    pixels: Pixels = picture.permute(1, 2, 0).contiguous().cpu().numpy()
-    return pixels
-
-
-def _ahead(work: Callable[[T], R], items: Iterable[T], pool: ThreadPoolExecutor) -> Iterator[tuple[T, Future[R]]]:
-    """Each item, with the work on it begun while items before it are dealt with."""
-    begun: deque[tuple[T, Future[R]]] = deque()
-    for item in items:
-        begun.append((item, pool.submit(work, item)))
-        if len(begun) > _AHEAD:
-            yield begun.popleft()
-    yield from begun
+        raise PictureError(f"{what} is {Size.of(pixels)}, but should be {size}")

@@ -1,1 +1,1 @@
-"""How alike two pictures are: PSNR and SSIM, and what networks see, LPIPS and DISTS."""
+"""Metrics of image quality: PSNR and SSIM, and the perceptual metrics LPIPS and DISTS."""

@@ -1,7 +1,7 @@
-"""How alike two pictures look: LPIPS and DISTS, which compare what a network sees in them. 0 is the same.
+"""Perceptual metrics: LPIPS and DISTS, which compare two images by the features of a network. 0 means equal.
 
-Their weights are kept as models' are (``gsr weights``): the networks' are fetched, and what the metrics themselves
-learned, a weight for each feature, comes with the package.
+The networks' weights are downloaded and kept like those of models (``gsr weights``). The metrics' own weights, one for
+each feature, come with the package.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 __all__ = ["DISTS", "LPIPS", "METRICS", "Compare", "load_perceptual"]
 
 Compare = Callable[[Tensor, Tensor], dict[str, float]]
-"""Scores by metric of a restored and an original picture, both float ``(3, H, W)`` RGB in [0, 1].
+"""Function that compares a restored and an original image, both float ``(3, H, W)`` RGB in [0, 1], by several metrics.
 
-Raises PictureError where they are too small for the network.
+It returns scores by metric, and raises PictureError if the images are too small for the network.
 """
 
 
@@ -37,9 +37,9 @@ class LPIPS(nn.Module):
     """Learned perceptual image patch similarity (arXiv:1801.03924), version 0.1, ``lin``.
 
     Args:
-        backbone: the network.
-        architecture: its name.
-        heads: ``(C,)`` for each of its stages: how much each feature counts.
+        backbone: feature extractor.
+        architecture: name of its architecture.
+        heads: weights of the features, ``(C,)`` for each stage.
     """
 
     def __init__(self, backbone: nn.Sequential, architecture: str, heads: Sequence[Tensor]) -> None:
@@ -49,7 +49,7 @@ class LPIPS(nn.Module):
         self._heads = nn.ParameterList([nn.Parameter(head, requires_grad=False) for head in heads])
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
-        """The distance of two pictures ``(3, H, W)`` in [0, 1], a scalar (equation 1)."""
+        """Return the distance of two images ``(3, H, W)`` in [0, 1], a scalar (equation 1)."""
         distances = [
             torch.einsum("c,chw->hw", head, (_unit(one) - _unit(other)).square()).mean()
             for head, (one, other) in zip(self._heads, _features(self._stages, first, second), strict=True)
@@ -58,12 +58,12 @@ class LPIPS(nn.Module):
 
 
 class DISTS(nn.Module):
-    """Deep image structure and texture similarity (arXiv:2004.07728), of the pictures at the size that they have.
+    """Deep image structure and texture similarity (arXiv:2004.07728), without resizing the images first.
 
     Args:
         backbone: VGG-16.
-        alpha: ``(3 + C…,)``, how much the likeness of textures counts of each channel, the picture's own three first.
-        beta: the same of structures.
+        alpha: ``(3 + C…,)``, weights of the texture similarity of each channel, the image's own three first.
+        beta: likewise, weights of the structure similarity.
     """
 
     smallest = 1
@@ -76,14 +76,14 @@ class DISTS(nn.Module):
         self._weights = nn.Parameter(torch.stack((alpha, beta)), requires_grad=False)
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
-        """The distance of two pictures ``(3, H, W)`` in [0, 1], a scalar."""
+        """Return the distance of two images ``(3, H, W)`` in [0, 1], a scalar."""
         pairs = itertools.chain([(first, second)], _features(self._stages, first, second))
-        unlikeness = torch.cat([_unlikeness(*pair) for pair in pairs], 1)
-        return (self._weights * unlikeness).sum() / self._weights.sum()
+        dissimilarity = torch.cat([_dissimilarity(*pair) for pair in pairs], 1)
+        return (self._weights * dissimilarity).sum() / self._weights.sum()
 
 
 class _RootMeanSquare(nn.Module):
-    """DISTS' pooling, in place of the largest value: the root of Hanning-weighted mean squares, every other pixel."""
+    """The pooling of DISTS: the root of Hanning-weighted mean squares, with stride 2, in place of max-pooling."""
 
     def forward(self, features: Tensor) -> Tensor:
         channels = features.shape[-3]
@@ -95,17 +95,17 @@ class _RootMeanSquare(nn.Module):
 def load_perceptual(
     names: Sequence[str], device: str | torch.device = "cpu", report: Progress | None = None
 ) -> Compare:
-    """Return what scores pictures by these metrics. Weights that are not on this machine yet are fetched, once.
+    """Load metrics and return the function that computes them. Download missing weights.
 
     Args:
-        names: of :data:`METRICS`.
+        names: keys of :data:`METRICS`.
         device: where to compute.
-        report: is told of the progress of a download.
+        report: is called with the progress of downloads.
 
     Raises:
         UsageError: there is no such metric.
         ModelError: weights are damaged.
-        DownloadError: they cannot be fetched.
+        DownloadError: weights cannot be downloaded.
     """
     for name in names:
         if name not in METRICS:
@@ -119,7 +119,7 @@ def load_perceptual(
         for name, metric in metrics.items():
             if min(height, width) < metric.smallest:
                 size = f"{metric.smallest}x{metric.smallest}"
-                raise PictureError(f"{width}x{height} pixels are too few for {name}: it needs {size}")
+                raise PictureError(f"a picture of {width}x{height} pixels is too small for {name}, which needs {size}")
         pictures = restored.float().to(device), original.float().to(device)
         with autocast(device, torch.float32):
             return {name: metric(*pictures).item() for name, metric in metrics.items()}
@@ -143,7 +143,7 @@ METRICS: dict[str, Callable[[Progress | None], LPIPS | DISTS]] = {
     "lpips-vgg": lambda report: _load_lpips("vgg16", report),
     "dists": _load_dists,
 }
-"""By name, what loads them. Papers on super-resolution, GSASR's among them, mean LPIPS with AlexNet."""
+"""Functions that load the metrics, by name. Papers on super-resolution use LPIPS with AlexNet, as GSASR does."""
 
 
 def _load_backbone(name: str, report: Progress | None) -> nn.Sequential:
@@ -151,12 +151,12 @@ def _load_backbone(name: str, report: Progress | None) -> nn.Sequential:
 
 
 def _load_learned(metric: str) -> dict[str, Tensor]:
-    """Load what a metric learned, which comes with the package: vectors by name."""
+    """Load a metric's own weights, which come with the package: vectors by name."""
     return load_file(Store().entry(metric).locate())
 
 
 def _features(stages: nn.ModuleList, first: Tensor, second: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """What each stage finds in two pictures ``(3, H, W)`` in [0, 1]: pairs of ``(C, h, w)``."""
+    """Yield the features of two images ``(3, H, W)`` in [0, 1] after each stage: pairs of ``(C, h, w)``."""
     first, second = _normalised(first), _normalised(second)
     for stage in stages:
         first, second = stage(first), stage(second)
@@ -164,20 +164,20 @@ def _features(stages: nn.ModuleList, first: Tensor, second: Tensor) -> Iterator[
 
 
 def _normalised(picture: Tensor) -> Tensor:
-    """A picture in [0, 1] as networks trained on ImageNet expect it. LPIPS says the same, of [-1, 1]."""
+    """Normalise an image in [0, 1] as networks trained on ImageNet expect it. LPIPS has equal constants for [-1, 1]."""
     mean, deviation = picture.new_tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])[..., None, None]
     return (picture - mean) / deviation
 
 
 def _unit(features: Tensor) -> Tensor:
-    """Features of length 1 at each place; of nothing, nothing."""
+    """Scale the features at each place to length 1; zeros stay zeros."""
     return features / (features.norm(dim=0, keepdim=True) + 1e-10)
 
 
-def _unlikeness(first: Tensor, second: Tensor) -> Tensor:
-    """``(2, C)``: how unlike texture and structure of each channel are in two ``(C, h, w)``, from 0 to 2.
+def _dissimilarity(first: Tensor, second: Tensor) -> Tensor:
+    """Return the dissimilarity of texture and structure of each channel of two ``(C, h, w)``: ``(2, C)`` in [0, 2].
 
-    DISTS sums likenesses (2xy + c) / (x² + y² + c) and takes them from 1; as (x − y)² / (x² + y² + c), nothing cancels.
+    DISTS subtracts similarities (2xy + c) / (x² + y² + c) from 1; as (x − y)² / (x² + y² + c), nothing cancels.
     """
     means = first.mean((1, 2)), second.mean((1, 2))
     first, second = first - means[0][:, None, None], second - means[1][:, None, None]

@@ -1,4 +1,4 @@
-"""Picture quality in numbers."""
+"""PSNR and SSIM, computed in float64."""
 
 from __future__ import annotations
 
@@ -10,24 +10,27 @@ from torch import Tensor
 __all__ = ["SSIM_WINDOW", "from_integers", "in_float64", "luma", "psnr", "ssim"]
 
 SSIM_WINDOW = 11
-"""Pixels a side of the window that SSIM is computed in: no smaller picture has one."""
+"""Side of the window of SSIM, in pixels; smaller images have no SSIM."""
 
 _BT601 = (65.481, 128.553, 24.966)
 
 
 def luma(rgb: Tensor) -> Tensor:
-    """BT.601 studio-range Y of ``(..., 3, H, W)`` RGB in [0, 1]: ``(..., 1, H, W)`` in [16, 235]/255.
+    """Return BT.601 studio-range Y of ``(..., 3, H, W)`` RGB in [0, 1]: ``(..., 1, H, W)`` in [16, 235]/255.
 
-    As MATLAB's rgb2ycbcr has it. Summed in one order whatever the memory layout, so that equal pictures have equal Y.
+    The values are those of MATLAB's rgb2ycbcr. The order of summation does not depend on the memory layout, so that
+    equal images have equal Y.
     """
     red, green, blue = (rgb.narrow(-3, channel, 1) * weight for channel, weight in enumerate(_BT601))
     return (red + green + blue + 16) / 255
 
 
 def psnr(first: Tensor, second: Tensor, border: int = 0) -> float:
-    """Peak signal-to-noise ratio in dB of two pictures in [0, 1] of equal shape, with a border left out of each side.
+    """Return the peak signal-to-noise ratio in dB of two images in [0, 1] of equal shape, infinite for equal images.
 
-    Returns infinity for equal pictures.
+    Args:
+        first, second: ``(..., H, W)``.
+        border: number of pixels to leave out on each side.
 
     Raises:
         ValueError: the shapes differ, or the border leaves nothing.
@@ -43,11 +46,11 @@ def psnr(first: Tensor, second: Tensor, border: int = 0) -> float:
 
 
 def ssim(first: Tensor, second: Tensor) -> float:
-    """Structural similarity of two pictures ``(..., H, W)`` in [0, 1] of equal shape, its mean over all planes.
+    """Return the mean structural similarity over all planes of two images ``(..., H, W)`` in [0, 1] of equal shape.
 
-    Of Wang, Bovik, Sheikh and Simoncelli, IEEE Transactions on Image Processing 13(4), 2004, section III.B, as their
-    program has it and BasicSR after it: in Gaussian windows of 11×11 pixels with σ = 1.5 that lie within the picture.
-    Computed in float64, as psnr is; see :func:`in_float64`.
+    Source: Wang, Bovik, Sheikh and Simoncelli, IEEE Transactions on Image Processing 13(4), 2004, section III.B. As in
+    their program and BasicSR, the windows are Gaussian, of 11×11 pixels with σ = 1.5, and lie within the image.
+    It is computed in float64, see :func:`in_float64`.
 
     Raises:
         ValueError: the shapes differ, or no window fits.
@@ -56,7 +59,7 @@ def ssim(first: Tensor, second: Tensor) -> float:
     if min(first.shape[-2:]) < SSIM_WINDOW:
         raise ValueError(f"no window of {SSIM_WINDOW}×{SSIM_WINDOW} pixels fits into {tuple(first.shape)}")
     first, second = in_float64(first), in_float64(second)
-    # Of the sum s and the difference d four means are enough: 4xy = s² − d², and 2(x² + y²) = s² + d².
+    # Four means suffice, of the sum s and the difference d: 4xy = s² − d², and 2(x² + y²) = s² + d².
     both = torch.stack((first + second, first - second))
     squared_means = _window_means(both).square()
     variances = _window_means(both.square()) - squared_means
@@ -64,13 +67,13 @@ def ssim(first: Tensor, second: Tensor) -> float:
 
 
 def _agreement(both: Tensor, constant: float) -> Tensor:
-    """(2xy + c) / (x² + y² + c), of the squares of x + y and of x − y."""
+    """Return (2xy + c) / (x² + y² + c), given the squares of x + y and of x − y."""
     of_sum, of_difference = both
     return (of_sum - of_difference + 2 * constant) / (of_sum + of_difference + 2 * constant)
 
 
 def _window_means(planes: Tensor) -> Tensor:
-    """Gaussian means over all windows within ``(..., H, W)``, one axis after the other: ``(..., H − 10, W − 10)``."""
+    """Return Gaussian means over all windows within ``(..., H, W)``, axis by axis: ``(..., H − 10, W − 10)``."""
     offsets = torch.arange(SSIM_WINDOW, dtype=torch.float64) - SSIM_WINDOW // 2
     weights = torch.exp(-offsets.square() / (2 * 1.5**2))
     for axis in (-2, -1):
@@ -83,20 +86,20 @@ def _window_means(planes: Tensor) -> Tensor:
 
 
 def in_float64(picture: Tensor) -> Tensor:
-    """The same in float64, on its device where that has it, or else on the host: Metal has not."""
+    """Convert to float64: on the tensor's device, or on the host if that is Metal, which lacks float64."""
     return (picture.cpu() if picture.device.type == "mps" else picture).double()
 
 
 def from_integers(integers: Tensor, top: int) -> Tensor:
-    """Integers in [0, top] as float64 in [0, 1], where :func:`in_float64` has them.
+    """Convert integers in [0, top] to float64 in [0, 1], on the device that :func:`in_float64` chooses.
 
-    The same fraction is the same number on every device, of 8 bits as of 16.
+    Equal fractions give equal numbers, on every device, in 8 bits as in 16.
     """
     values = in_float64(integers)
-    # By a tensor, because by a number CUDA does not divide but multiplies by its rounded reciprocal.
+    # Divide by a tensor: CUDA does not divide by a number, but multiplies by its rounded reciprocal.
     return values / values.new_full((), top)
 
 
 def _require_equal_shapes(first: Tensor, second: Tensor) -> None:
     if first.shape != second.shape:
-        raise ValueError(f"pictures differ in shape: {tuple(first.shape)} and {tuple(second.shape)}")
+        raise ValueError(f"images differ in shape: {tuple(first.shape)} and {tuple(second.shape)}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import hashlib
 import json
 import math
 import signal
@@ -25,6 +24,7 @@ from torch import Tensor
 from gsrcli.errors import GsrError, ModelError, PictureError, UsageError, nearest
 from gsrcli.models import MODEL_NAMES, Model, build, config_of
 from gsrcli.runtime.devices import channels_last, pick_device, pick_precision
+from gsrcli.runtime.seeds import seed_of
 from gsrcli.runtime.timing import StageTimer
 from gsrcli.training.config import TrainConfig
 from gsrcli.training.dataset import Loaded, PictureBank, find_pictures, load_pictures
@@ -270,7 +270,7 @@ class Trainer:
 
     def take_step(self) -> None:
         """Take one step, whose loss :meth:`Step.read` includes."""
-        torch.manual_seed(_mix(self.config.seed, self.done))  # so that a resumed run draws the same noise
+        torch.manual_seed(seed_of(self.config.seed, self.done))  # so that a resumed run draws the same noise
         with self.step.timed("crops"):
             groups = self.sampler.batch(self.done, self.config.batch)
         self.step.take(groups, self._rate_at(self.done))
@@ -711,11 +711,6 @@ def _split(pictures: list[Tensor], held_out: int) -> tuple[list[Tensor], list[Te
 def _centre(picture: Tensor, side: int) -> Tensor:
     top, left = (max(0, (length - side) // 2) for length in picture.shape[1:])
     return picture[:, top : top + side, left : left + side]
-
-
-def _mix(seed: int, step: int) -> int:
-    """Return a seed for a step, of 32 bits: torch's CPU generator uses no more."""
-    return int.from_bytes(hashlib.blake2b(f"{seed} {step}".encode(), digest_size=4).digest(), "little")
 
 
 def _name_of(device: torch.device) -> str:

@@ -1,4 +1,4 @@
-"""``gsr eval``: its numbers against plain arithmetic, pictures found by name or fetched, its reports, its failures."""
+"""``gsr eval``: its numbers against plain arithmetic, finding and downloading pictures, reports and failures."""
 
 from __future__ import annotations
 
@@ -30,18 +30,20 @@ from PIL import Image
 from support.checkpoints import save_tiny, tiny_model
 from support.pictures import samples
 from support.server import Server, serving, whole
-from typer.testing import Result
+from typer.testing import Result as CommandResult
 
+from gsrcli import evaluation as library
 from gsrcli.download import http
 from gsrcli.download.digest import Digest
 from gsrcli.errors import DownloadError, GsrError, ModelError, PictureError, UsageError
-from gsrcli.evaluation import datasets
-from gsrcli.evaluation.datasets import Archive, Collection, collect, fetch, find, registry
+from gsrcli.evaluation import EvalConfig, datasets
+from gsrcli.evaluation.cases import CaseResults, Result
+from gsrcli.evaluation.datasets import Archive, Collection, collect, fetch, find, known_datasets
 from gsrcli.evaluation.methods import INTERPOLATIONS, Interpolation, Network
 from gsrcli.evaluation.protocols import PROTOCOLS
 from gsrcli.evaluation.published import published
-from gsrcli.evaluation.report import METRICS, ScoreReport, parse_metrics
-from gsrcli.evaluation.runner import Evaluation, Outcome, Row
+from gsrcli.evaluation.report import METRICS, ScoreReport, check_metrics
+from gsrcli.evaluation.runner import Evaluation
 from gsrcli.evaluation.scales import label, parse_scales
 from gsrcli.evaluation.versions import Folder, read_rgb
 from gsrcli.images import Picture
@@ -53,11 +55,11 @@ from gsrcli.upscaling.upscaler import Upscaler
 from gsrcli.weights.catalog import metric_weights, model_weights
 from gsrcli.weights.store import Store
 
-Gsr = Callable[..., Result]
+Gsr = Callable[..., CommandResult]
 Photo = Callable[..., Path]
 
 SIZES = {"a": (50, 43), "b": (47, 61), "c": (64, 48)}
-"""Of the originals, width first: none of them a multiple of much."""
+"""Sizes of the originals, width first; hardly any is a multiple of a scale."""
 
 BENCHMARK = os.environ.get("GSRCLI_BENCHMARK")
 
@@ -66,14 +68,14 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*trying again")
 
 @pytest.fixture
 def originals(photo: Photo) -> Path:
-    """A folder of three pictures."""
+    """Return a folder of three pictures."""
     paths = [photo(f"pictures/{name}.png", size, seed=i) for i, (name, size) in enumerate(SIZES.items())]
     return paths[0].parent
 
 
 @pytest.fixture
 def evaluate(gsr: Gsr, originals: Path) -> Callable[..., dict[str, Any]]:
-    """Run ``gsr eval`` on these pictures in float32; gives its JSON, which must be strict."""
+    """Run ``gsr eval`` on these pictures in float32; return its JSON, which must be strict."""
 
     def run(*arguments: object, code: int = 0) -> dict[str, Any]:
         command = ("eval", "--dataset", originals, "--device", "cpu", "--precision", "float32", "--json", *arguments)
@@ -86,7 +88,7 @@ def evaluate(gsr: Gsr, originals: Path) -> Callable[..., dict[str, Any]]:
 
 def strict(text: str) -> dict[str, Any]:
     def refuse(constant: str) -> None:
-        raise AssertionError(f"{constant} is no JSON")
+        raise AssertionError(f"{constant} is not JSON")
 
     data: dict[str, Any] = json.loads(text, parse_constant=refuse)
     return data
@@ -97,11 +99,11 @@ def psnr_by_scale(data: dict[str, Any], model: str) -> dict[str, float]:
     return {label(tuple(mean["scale"])): mean["scores"]["psnr"] for mean in means}
 
 
-# Its numbers, against arithmetic of its own
+# Scores, against independent arithmetic
 
 
 def plain_psnr(first: np.ndarray, second: np.ndarray, border: tuple[int, int], channels: str) -> float:
-    """In float64, of uint8 (H, W, 3), with a border (y, x) left out."""
+    """Return the PSNR of uint8 (H, W, 3), computed in float64, without a border (y, x)."""
     first, second = first.astype(np.float64), second.astype(np.float64)
     if channels == "Y":
         first, second = (16 + picture @ [65.481, 128.553, 24.966] / 255 for picture in (first, second))
@@ -135,7 +137,7 @@ def test_means_are_those_of_plain_arithmetic(
 def test_a_model_is_scored_on_the_bytes_that_upscale_writes(
     evaluate: Callable[..., dict[str, Any]], upscale: Gsr, originals: Path, tiny_path: Path, tmp_path: Path
 ) -> None:
-    """Small pictures made here, enlarged by `gsr upscale`, and scored as another program's."""
+    """LR pictures made here are upscaled by `gsr upscale` and scored like those of another program."""
     low, high = tmp_path / "low", tmp_path / "high"
     low.mkdir()
     for path in originals.iterdir():
@@ -168,7 +170,7 @@ def test_saved_pictures_score_as_they_did(
     assert psnr_by_scale(again, "b") == psnr_by_scale(first, "bicubic")
 
 
-def test_saved_pictures_are_told_apart_by_their_suffix(gsr: Gsr, photo: Photo, tmp_path: Path) -> None:
+def test_saved_pictures_keep_suffixes_that_distinguish_them(gsr: Gsr, photo: Photo, tmp_path: Path) -> None:
     folder = photo("same/a.png", (50, 43)).parent
     photo("same/a.webp", (50, 43), seed=1)
     command = ("eval", "--dataset", folder, "--scales", 2, "--json")
@@ -224,7 +226,7 @@ def test_checkpoints_of_one_file_name(
     assert [mean["model"] for mean in data["means"]] == ["one", "run=1"]
     clash = gsr("eval", "--dataset", originals, "--model", paths[0], "--model", paths[1])
     assert clash.exit_code == 2
-    assert "called weights" in clash.stderr
+    assert "called 'weights'" in clash.stderr
 
 
 def test_an_ensemble_is_marked(evaluate: Callable[..., dict[str, Any]], tiny_path: Path) -> None:
@@ -247,7 +249,7 @@ def test_interpolation_gives_what_pillow_gives_or_finer(name: str) -> None:
     rounded, finer = (Interpolation(name, rounded).restore(low, Size(26, 51)) for rounded in (True, False))
     np.testing.assert_array_equal(rounded, Image.fromarray(low).resize((51, 26), INTERPOLATIONS[name]))
     assert (rounded.dtype, finer.dtype) == (np.uint8, np.uint16)
-    # Of bytes Pillow rounds and cuts off what overshoots between rows and columns too.
+    # In 8 bits Pillow also rounds and clips between the pass over rows and the one over columns.
     assert np.median(np.abs(finer / 257 - rounded)) < 0.5
     assert (finer % 257).any() == (name != "nearest")
     if name == "bicubic":
@@ -256,26 +258,26 @@ def test_interpolation_gives_what_pillow_gives_or_finer(name: str) -> None:
         np.testing.assert_allclose(finer / 257, exact.permute(1, 2, 0), atol=0.004)
 
 
-def test_what_is_given_is_told_to_have_eight_bits(evaluate: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+def test_given_pictures_are_reported_as_8_bit(evaluate: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
     rows, saved = tmp_path / "rows.csv", tmp_path / "saved"
     common = ("--model", "bicubic", "--scales", 2, "--limit", 1)
     evaluate(*common, "--save-images", saved)
     options = (*common, "--restored", f"theirs={saved / 'pictures/bicubic'}", "--csv", rows)
-    for protocol, told in (("liif", ["False", "True"]), ("gsasr", ["True", "True"])):
+    for protocol, rounded in (("liif", ["False", "True"]), ("gsasr", ["True", "True"])):
         data = evaluate(*options, "--protocol", protocol)
-        assert [row["rounded"] for row in csv.DictReader(io.StringIO(rows.read_text()))] == told
+        assert [row["rounded"] for row in csv.DictReader(io.StringIO(rows.read_text()))] == rounded
         assert ("scored as given, in 8 bits: theirs." in data["notes"]) == (protocol == "liif")
 
 
-def test_what_is_measured_is_told_of_each_data_set(gsr: Gsr, photo: Photo, tmp_path: Path) -> None:
-    """DIV2K's pictures are measured otherwise, and known by the folder's name alone."""
+def test_channels_and_border_are_reported_for_each_dataset(gsr: Gsr, photo: Photo, tmp_path: Path) -> None:
+    """DIV2K has its own measure, and is recognised by the folder's name alone."""
     folders = [photo(f"{name}/a.png", (60, 50)).parent for name in ("other", "DIV2K_x")]
-    told = {"other": "×2 Y, border 2; ×3.4 Y, border 4", "DIV2K_x": "×2 RGB, border 8; ×3.4 RGB, border 10"}
+    expected = {"other": "×2 Y, border 2; ×3.4 Y, border 4", "DIV2K_x": "×2 RGB, border 8; ×3.4 RGB, border 10"}
     options = [argument for folder in folders for argument in ("--dataset", folder)]
     options += ["--markdown", tmp_path / "table.md", "--csv", tmp_path / "rows.csv", "--model", "bicubic"]
     command = ("eval", *options, "--protocol", "liif", "--scales", "2,3.4")
     data, printed = strict(gsr(*command, "--json").stdout), gsr(*command).stdout
-    for name, words in told.items():
+    for name, words in expected.items():
         for text in (printed, (tmp_path / "table.md").read_text()):
             assert f"{name}: {words}." in text
     measured = {name: about["measured"] for name, about in data["protocol"]["datasets"].items()}
@@ -285,9 +287,9 @@ def test_what_is_measured_is_told_of_each_data_set(gsr: Gsr, photo: Photo, tmp_p
         assert row["measured"] == measured[row["dataset"]][f"{float(row['scale_y']):g}"]
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="is known on Linux alone")
+@pytest.mark.skipif(sys.platform != "linux", reason="only measured on Linux")
 def test_each_picture_has_its_memory(gsr: Gsr, photo: Photo) -> None:
-    """A small one's is not that of the large one before it."""
+    """The memory of a small picture is not that of the large one before it."""
     folder = photo("sizes/a-large.png", (3000, 3000)).parent
     photo("sizes/b-small.png", (60, 60))
     command = ("eval", "--dataset", folder, "--model", "bicubic", "--restored", f"given={folder}", "--device", "cpu")
@@ -313,7 +315,7 @@ def test_perceptual_metrics_see_what_the_protocol_compares(
     name: str,
     network: str,
 ) -> None:
-    """With a network of random weights, on bicubic enlargements of even size, within a border of 2."""
+    """The network has random weights, and sees bicubic results of even size within a border of 2."""
     monkeypatch.setenv("GSRCLI_HOME", str(tmp_path / "home"))
     weights = metric_weights()[network]
     ((file, released),) = weights.released.items()
@@ -339,7 +341,72 @@ def test_perceptual_metrics_see_what_the_protocol_compares(
 
 
 def test_every_perceptual_metric_can_be_asked_for() -> None:
-    assert parse_metrics(",".join(("psnr", "ssim", *PERCEPTUAL))) == tuple(METRICS)
+    assert check_metrics(("psnr", "ssim", *PERCEPTUAL)) == tuple(METRICS)
+
+
+# From Python
+
+
+def test_the_library_gives_what_the_command_prints(
+    evaluate: Callable[..., dict[str, Any]], originals: Path, tiny_path: Path
+) -> None:
+    config = EvalConfig(
+        datasets=[originals],
+        scales=[2, (2, 3)],
+        models=[tiny_path, "bicubic"],
+        protocol="liif",
+        limit=2,
+        device="cpu",
+        precision="float32",
+    )
+    options = ("--protocol", "liif", "--limit", 2, "--model", tiny_path, "--model", "bicubic")
+    printed = evaluate("--scales", "2,2x3", *options)
+    report = library.evaluate(config)
+    assert report.failures == []
+    keys = ("dataset", "picture", "model", "scale", "scores")
+    expected = [tuple(row[key] for key in keys) for row in printed["rows"]]
+    assert [(r.dataset, r.picture, r.model, list(r.scale), r.scores) for r in report.results] == expected
+    assert report.protocol["datasets"]["pictures"]["pictures"] == 2
+
+
+def test_a_prepared_report_yields_the_pictures_as_it_grows(originals: Path, tmp_path: Path) -> None:
+    (originals / "cut.png").write_bytes((originals / "a.png").read_bytes()[:300])
+    report = library.prepare(EvalConfig([originals], [2, 3], ["nearest"], device="cpu"))
+    assert (report.cases, report.done, report.results) == (8, 0, [])
+    seen = []
+    for results in report.run():
+        seen.append((report.done, len(report.results), len(report.failures)))
+        if case := results.case:
+            (result,) = results.results
+            assert (case.picture, case.scale) == (result.picture, result.scale)
+            large = Image.fromarray(case.low).resize(case.original.shape[1::-1], Image.Resampling.NEAREST)
+            np.testing.assert_array_equal(case.restored["nearest"], np.asarray(large))
+            case.save(tmp_path / "saved")
+    assert seen == [(1, 1, 0), (2, 2, 0), (3, 3, 0), (4, 4, 0), (5, 5, 0), (6, 6, 0), (8, 6, 1)]
+    assert str(report.failures[0]).startswith("pictures/cut: ")
+    assert len(list((tmp_path / "saved").rglob("*.png"))) == 6
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"scales": [0.5]}, "invalid scale ×0.5"),
+        ({"scales": [(1, 1)]}, "invalid scale ×1"),
+        ({"metrics": ["simm"]}, "no metric called 'simm'"),
+        ({"protocol": "psnr"}, "unknown protocol 'psnr'"),
+        ({"restored": ["nowhere"]}, "no folder nowhere"),
+        ({"data_root": "nowhere"}, "no folder nowhere"),
+        ({"limit": 0}, "limit"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(originals: Path, settings: dict[str, Any], reason: str) -> None:
+    with pytest.raises(UsageError, match=reason):
+        library.evaluate(EvalConfig([originals], **{"models": ["bicubic"], **settings}))
+
+
+def test_importing_the_package_imports_no_torch() -> None:
+    code = "import sys, gsrcli.evaluation; gsrcli.evaluation.EvalConfig([]); print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
 
 
 # Scales
@@ -351,12 +418,12 @@ def test_scales() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "two", "0.5", "1", "-2", "65", "2x0.5", "2x3x4", "2;3", "inf"])
-def test_what_is_no_scale(text: str) -> None:
+def test_invalid_scales_are_refused(text: str) -> None:
     with pytest.raises(UsageError):
         parse_scales(text)
 
 
-# Versions of a picture, by name
+# Finding versions of a picture by name
 
 
 @pytest.mark.parametrize(
@@ -390,7 +457,7 @@ def test_versions_are_found_by_name(photo: Photo, original: str, version: str) -
         ("baby.png", ["baby.png"], "baby_x2.png"),  # the first may be the original
         ("baby.png", ["baby.png", "baby_x3.png"], "baby_x2_SR.png"),
         ("baby.png", ["baby_SR.png"], "baby_x2.png"),
-        ("baby.png", ["x2/baby_x2.png"], "x2/baby.png"),  # the folder tells the scale
+        ("baby.png", ["x2/baby_x2.png"], "x2/baby.png"),  # the scale is in the name of the folder
         ("img_001_SRF_2_HR.png", ["img_001_SRF_2_HR.png"], "img_001_SRF_2_LR.png"),
         ("photo.png", ["photo-x2_x4.png"], "photo-x4_x2.png"),  # the last factor counts
         ("photo_x3.png", ["photo_x2.png"], "photo_x3.png"),  # two originals
@@ -461,10 +528,10 @@ def test_given_pictures_must_fit(evaluate: Callable[..., dict[str, Any]], origin
     lows = evaluate("--model", "bicubic", "--scales", 2, "--lr-dir", given, code=1)
     assert [row["picture"] for row in lows["rows"]] == ["a"]
     wrong, missing = (failure["message"] for failure in lows["failures"])
-    assert wrong.endswith("the small picture of b.png is 24x30, and should be 23x30")
+    assert wrong.endswith("the LR picture of b.png is 24x30, but should be 23x30")
     assert missing.endswith("no version of c.png for ×2")
     restored = evaluate("--restored", given, "--scales", 2, code=1)
-    assert restored["failures"][0]["message"].endswith("the restored picture of a.png is 25x21, and should be 50x42")
+    assert restored["failures"][0]["message"].endswith("the restored picture of a.png is 25x21, but should be 50x42")
     assert [failure["model"] for failure in restored["failures"]] == ["given"] * 3
     assert restored["means"] == []
 
@@ -473,22 +540,22 @@ def test_given_pictures_must_fit(evaluate: Callable[..., dict[str, Any]], origin
     ("arguments", "reason", "hint"),
     [
         (("--dataset", "empty"), "there are no pictures in empty", None),
-        (("--dataset", "urban10"), "no data set, and no folder, called 'urban10'", "urban100"),
-        (("--dataset", "full", "--scales", "x"), "'x' is no scale", "--scales"),
+        (("--dataset", "urban10"), "no dataset and no folder called 'urban10'", "urban100"),
+        (("--dataset", "full", "--scales", "x"), "invalid scale 'x'", "--scales"),
         (("--dataset", "full", "--metrics", "psnr,simm"), "no metric called 'simm'", "ssim"),
         (("--dataset", "full", "--restored", "nowhere"), "no folder nowhere", None),
         (("--dataset", "full", "--lr-dir", "nowhere"), "no folder nowhere", None),
         (("--dataset", "full", "--data-root", "nowhere"), "no folder nowhere", "--data-root"),
-        (("--dataset", "full", "--restored", "full", "--restored", "./full"), "called full", "NAME=PATH"),
-        (("--dataset", "full", "--restored", "../../up=full"), "cannot be called '../../up'", "NAME=PATH"),
-        (("--dataset", "full", "--restored", "..=full"), "cannot be called '..'", "NAME=PATH"),
-        (("--dataset", "full", "--restored", "=full"), "cannot be called ''", "NAME=PATH"),
+        (("--dataset", "full", "--restored", "full", "--restored", "./full"), "called 'full'", "NAME=PATH"),
+        (("--dataset", "full", "--restored", "../../up=full"), "invalid name '../../up'", "NAME=PATH"),
+        (("--dataset", "full", "--restored", "..=full"), "invalid name '..'", "NAME=PATH"),
+        (("--dataset", "full", "--restored", "=full"), "invalid name ''", "NAME=PATH"),
         (("--dataset", "full", "--csv", "nowhere/x.csv"), "cannot write", None),
         (("--dataset", "full", "--plot", "x.jpg"), "unsupported plot format: x.jpg", ".svg"),
         (("--dataset", "full", "--plot", "x.png", "--metrics", "ssim"), "shows PSNR", "--metrics psnr,ssim"),
     ],
 )
-def test_what_makes_no_sense(
+def test_options_that_make_no_sense_are_refused(
     gsr: Gsr,
     photo: Photo,
     tmp_path: Path,
@@ -507,24 +574,24 @@ def test_what_makes_no_sense(
     assert not hint or hint in result.stderr
 
 
-def test_an_unknown_model_is_told_before_anything_is_scored(gsr: Gsr, originals: Path) -> None:
+def test_an_unknown_model_is_reported_before_anything_is_scored(gsr: Gsr, originals: Path) -> None:
     result = gsr("eval", "--dataset", originals, "--model", "bicubi")
     assert result.exit_code == 1
     assert "no model called 'bicubi'" in result.stderr
 
 
-def test_data_sets_of_one_name(gsr: Gsr, tmp_path: Path) -> None:
+def test_datasets_with_equal_names_are_refused(gsr: Gsr, tmp_path: Path) -> None:
     lay_out(tmp_path, "one/same/a.png", "other/same/HR/a.png")
     result = gsr("eval", "--dataset", tmp_path / "one/same", "--dataset", tmp_path / "other/same", "--model", "bicubic")
     assert result.exit_code == 2
-    assert "2 data sets are called same" in result.stderr
+    assert "2 datasets are called 'same'" in result.stderr
 
 
 # Reports
 
 
 class Tags(HTMLParser):
-    """Counts elements."""
+    """Count elements."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -535,7 +602,7 @@ class Tags(HTMLParser):
         self.counts[tag] = self.counts.get(tag, 0) + 1
 
 
-def test_all_reports_tell_the_same(gsr: Gsr, originals: Path, tiny_path: Path, tmp_path: Path) -> None:
+def test_all_reports_agree(gsr: Gsr, originals: Path, tiny_path: Path, tmp_path: Path) -> None:
     files = {name: tmp_path / f"report.{name}" for name in ("csv", "markdown", "html")}
     options = [argument for name, path in files.items() for argument in (f"--{name}", path)]
     command = (
@@ -563,7 +630,7 @@ def test_all_reports_tell_the_same(gsr: Gsr, originals: Path, tiny_path: Path, t
     assert {row["protocol"] for row in rows} == {"gsasr"}
 
     table = [line.split("|")[1:-1] for line in files["markdown"].read_text().splitlines() if line.startswith("|")]
-    assert [cell.strip() for cell in table[0]] == ["data set", "model", "×2", "×3.4"]
+    assert [cell.strip() for cell in table[0]] == ["dataset", "model", "×2", "×3.4"]
     for cells in table[2:]:
         _, model, *scores = (cell.strip() for cell in cells)
         for scale, score in zip(("2", "3.4"), scores, strict=True):
@@ -589,22 +656,22 @@ def test_all_reports_tell_the_same(gsr: Gsr, originals: Path, tiny_path: Path, t
 def report_of(
     models: Sequence[str], scales: Sequence[float], metrics: Sequence[str] = ("psnr",), psnr: float = 36.5
 ) -> ScoreReport:
-    """Of interpolations, under other names, on all of DIV2K."""
+    """Return a report of interpolations, under other names, on all of DIV2K."""
     steps = tuple((scale, scale) for scale in scales)
     restorers = [Interpolation(name, rounded=True) for name in models]
     evaluation = Evaluation(PROTOCOLS["gsasr"], "matlab", steps, restorers, metrics=metrics)
     paths = tuple(Path(f"{number:04}.png") for number in range(801, 901))
-    collection = Collection("div2k", paths, registry()["div2k"])
+    collection = Collection("div2k", paths, known_datasets()["div2k"])
     report = ScoreReport(evaluation, [collection], {"device": "abacus", "torch": "2.0"}, others=True)
     for path, scale in itertools.product(paths, steps):
         scores = {"psnr": psnr - scale[0], "ssim": 0.9, "lpips": 0.5}
-        told = {name: scores[name] for name in metrics}
-        rows = [Row("div2k", path.stem, model, scale, (9, 9), (18, 18), told, 0.5, 10**6) for model in models]
-        report.add(Outcome(rows))
+        wanted = {name: scores[name] for name in metrics}
+        rows = [Result("div2k", path.stem, model, scale, (9, 9), (18, 18), wanted, 0.5, 10**6) for model in models]
+        report.add(CaseResults(rows))
     return report
 
 
-def test_markdown_tells_what_it_shows(evaluate: Callable[..., dict[str, Any]], tiny_path: Path, tmp_path: Path) -> None:
+def test_markdown_describes_itself(evaluate: Callable[..., dict[str, Any]], tiny_path: Path, tmp_path: Path) -> None:
     text = report_of(["gsasr-edsr-paper", "mine"], [4], ["psnr", "lpips"]).markdown().decode()
     assert "| div2k | gsasr-edsr-paper | **32.50** (published 30.89) / 0.5000 (published 0.2518) |" in text
     assert "| div2k | mine | **32.50** / 0.5000 |" in text
@@ -659,7 +726,7 @@ def test_a_vector_plot(evaluate: Callable[..., dict[str, Any]], tmp_path: Path) 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_equal_pictures(gsr: Gsr, photo: Photo, protocol: str) -> None:
-    """Their PSNR is infinite, for which JSON has no word."""
+    """Their PSNR is infinite, which JSON cannot express."""
     folder = photo("even/a.png", (48, 40)).parent
     command = ("eval", "--dataset", folder, "--restored", folder, "--scales", "2", "--protocol", protocol)
     assert strict(gsr(*command, "--json").stdout)["rows"][0]["scores"] == {"psnr": None, "ssim": 1.0}
@@ -675,7 +742,7 @@ def test_on_a_terminal_the_means_grow_and_failures_stay(originals: Path) -> None
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs, text=True, env=environment)
     os.close(theirs)
     drawn = b""
-    with suppress(OSError):  # as Linux tells the end
+    with suppress(OSError):  # Linux raises at the end
         while block := os.read(ours, 4096):
             drawn += block
     os.close(ours)
@@ -711,7 +778,7 @@ def test_output_that_nobody_reads_costs_no_file(originals: Path, tmp_path: Path)
     assert (tmp_path / "rows.csv").read_text().count("bicubic,") == 3
 
 
-def test_nothing_scored_is_told_in_every_file(gsr: Gsr, originals: Path, tmp_path: Path) -> None:
+def test_every_file_says_that_nothing_was_scored(gsr: Gsr, originals: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     files = [tmp_path / f"report.{suffix}" for suffix in ("html", "csv", "md", "png")]
     options = zip(("--html", "--csv", "--markdown", "--plot"), files, strict=True)
@@ -722,7 +789,7 @@ def test_nothing_scored_is_told_in_every_file(gsr: Gsr, originals: Path, tmp_pat
     assert all(path.stat().st_size for path in files)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="names of files are text elsewhere")
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are text elsewhere")
 def test_names_beyond_any_encoding(gsr: Gsr, photo: Photo, tmp_path: Path) -> None:
     folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9s"))
     folder.mkdir()
@@ -736,7 +803,7 @@ def test_names_beyond_any_encoding(gsr: Gsr, photo: Photo, tmp_path: Path) -> No
     assert files[3].exists()
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="has no such signal")
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signal")
 @pytest.mark.parametrize("as_json", [False, True])
 def test_ctrl_c_leaves_the_means_so_far(photo: Photo, tmp_path: Path, as_json: bool) -> None:
     folder = photo("many/0.png", (50, 43)).parent
@@ -765,14 +832,14 @@ def test_ctrl_c_leaves_the_means_so_far(photo: Photo, tmp_path: Path, as_json: b
         assert note in printed
 
 
-def test_failures_to_save_are_told(evaluate: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+def test_failures_to_save_are_reported(evaluate: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     data = evaluate("--model", "bicubic", "--scales", 2, "--save-images", tmp_path / "file", code=1)
     assert len(data["rows"]) == 3
     assert all("cannot create the folder" in failure["message"] for failure in data["failures"])
 
 
-# Data sets
+# Datasets
 
 
 def lay_out(root: Path, *names: str) -> None:
@@ -796,18 +863,18 @@ def lay_out(root: Path, *names: str) -> None:
         ("general100", "General-100/im_1.bmp", "General-100"),
     ],
 )
-def test_data_sets_are_found_in_the_usual_layouts(tmp_path: Path, name: str, layout: str, place: str) -> None:
+def test_datasets_are_found_in_the_usual_layouts(tmp_path: Path, name: str, layout: str, place: str) -> None:
     lay_out(tmp_path, layout, "Set14/image_SRF_2/b_HR.png", "Set5/LR_bicubic/X2/ax2.png", "Set5/.hidden.png")
     collection = collect(name, tmp_path)
     assert [path.parent for path in collection.paths] == [tmp_path / place]
     assert len(collection.paths) == 1
     assert collection.dataset is not None
-    assert find(registry()["set14"], tmp_path) is None
+    assert find(known_datasets()["set14"], tmp_path) is None
     if not layout.startswith("benchmark"):
         assert collect(name, tmp_path / Path(layout).parts[0]).paths == collection.paths
 
 
-def test_fewer_pictures_than_there_should_be_are_told(gsr: Gsr, tmp_path: Path) -> None:
+def test_missing_pictures_of_a_dataset_are_reported(gsr: Gsr, tmp_path: Path) -> None:
     lay_out(tmp_path, "Set5/a.png")
     result = gsr(
         "eval", "--dataset", "set5", "--data-root", tmp_path, "--model", "bicubic", "--scales", 2, "--published"
@@ -850,7 +917,7 @@ def test_published_means_stand_beside_those_of_the_whole_set(gsr: Gsr, tmp_path:
 def test_photographs_faults_repeat_and_cost_quality(
     evaluate: Callable[..., dict[str, Any]], originals: Path, tmp_path: Path
 ) -> None:
-    """Each picture at each scale has its own, by its name: whether others are scored with it is the same."""
+    """They depend on the picture's name and the scale, not on what else is scored."""
     command = ("--model", "bicubic", "--scales", "2,3")
     data = evaluate(*command, "--degradation", "photo", "--save-images", tmp_path / "saved")
     assert data["protocol"]["degradation"].startswith("as in photographs, with blur, noise, sharpening and JPEG")
@@ -883,7 +950,7 @@ def test_published_means_of_other_pictures_are_not_shown(gsr: Gsr, tmp_path: Pat
             "published means are shown only where LR is made as by MATLAB’s imresize, as in most papers."
             in (data["notes"])
         )
-    assert strict(gsr(*scored, "--metrics", "ssim").stdout)["published"] == []  # papers tell PSNR alone
+    assert strict(gsr(*scored, "--metrics", "ssim").stdout)["published"] == []  # papers report PSNR alone
 
     elsewhere = strict(gsr(*on_set5, "--restored", f"bicubic={tmp_path / 'Set5'}").stdout)
     assert "published" not in elsewhere["means"][0]
@@ -895,25 +962,25 @@ def test_published_means_of_other_pictures_are_not_shown(gsr: Gsr, tmp_path: Pat
     assert "LIIF" not in lsdir.stdout
 
 
-def test_what_is_published_is_what_weights_say() -> None:
-    """Two files list the authors' numbers of released weights."""
+def test_published_scores_are_those_of_the_weights() -> None:
+    """Two files list the authors' scores of released weights."""
     compared = 0
     for name, weights in model_weights().items():
         for dataset, by_scale in weights.scores.psnr.items():
             for scale, psnr in by_scale.items():
                 wanted = (name, dataset.lower(), (scale, scale))
-                told = {e.scores["psnr"] for e in published() if (e.model, e.dataset, e.scale) == wanted}
-                assert told == ({psnr} if "authors" in weights.scores.protocol else set()), wanted
-                compared += len(told)
+                listed = {e.scores["psnr"] for e in published() if (e.model, e.dataset, e.scale) == wanted}
+                assert listed == ({psnr} if "authors" in weights.scores.protocol else set()), wanted
+                compared += len(listed)
     assert compared > 30
-    assert {entry.dataset for entry in published()} <= set(registry())
+    assert {entry.dataset for entry in published()} <= set(known_datasets())
     assert {entry.protocol for entry in published()} <= set(PROTOCOLS)
     known = {*model_weights(), "bicubic", None}
     assert {entry.model for entry in published()} <= known
 
 
 class Release:
-    """An archive of Set5 and Set14 on a server, with what else a test puts in it."""
+    """An archive of Set5 and Set14 on a server, to which a test may add files."""
 
     def __init__(self, server: Server, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.server, self.home, self.monkeypatch = server, home / "datasets", monkeypatch
@@ -943,10 +1010,10 @@ class Release:
     def publish(self, content: bytes, digest: Digest | None = None) -> None:
         archive = Archive("release", (self.server.give("/release", whole(content)),), "some kB", digest)
         for name in ("set5", "set14"):
-            self.monkeypatch.setitem(registry(), name, replace(registry()[name], archive=archive))
+            self.monkeypatch.setitem(known_datasets(), name, replace(known_datasets()[name], archive=archive))
 
     def fetch(self, name: str = "set5") -> Path:
-        return fetch(registry()[name])
+        return fetch(known_datasets()[name])
 
     def kept(self) -> set[str]:
         return {path.name for path in self.home.iterdir() if path.suffix != ".lock"}
@@ -968,7 +1035,7 @@ def release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Release
 
 
 @pytest.mark.parametrize("kind", ["tar", "tar.gz", "zip"])
-def test_a_data_set_is_fetched_once_with_those_beside_it(release: Release, kind: str) -> None:
+def test_a_dataset_is_downloaded_once_with_the_others_in_its_archive(release: Release, kind: str) -> None:
     release.publish({"tar": release.tar, "tar.gz": lambda: release.tar("w:gz"), "zip": release.zip}[kind]())
     assert release.fetch() == release.home / "Set5"
     assert release.kept() == {"Set5", "Set14", "release.json"}
@@ -978,13 +1045,13 @@ def test_a_data_set_is_fetched_once_with_those_beside_it(release: Release, kind:
     assert len(release.server.requests) == 1
 
 
-def test_eval_fetches_and_tells_the_licence(gsr: Gsr, release: Release) -> None:
+def test_eval_downloads_a_dataset_and_shows_its_licence(gsr: Gsr, release: Release) -> None:
     result = gsr("eval", "--dataset", "set5", "--model", "bicubic", "--scales", 2)
     assert result.exit_code == 0, result.stderr
     assert (
-        "Set5 comes from 127.0.0.1, about some kB. Its licence: none stated; by custom, for research" in result.stderr
+        "downloading Set5 from 127.0.0.1, about some kB; licence: none stated; by custom, for research" in result.stderr
     )
-    assert "comes from" not in gsr("eval", "--dataset", "set5", "--model", "bicubic", "--scales", 2).stderr
+    assert "downloading" not in gsr("eval", "--dataset", "set5", "--model", "bicubic", "--scales", 2).stderr
 
 
 @pytest.mark.parametrize("name", ["../evil.png", "/evil.png", "benchmark/Set5/HR/../../../../evil.png", "C:evil.png"])
@@ -1065,16 +1132,16 @@ def test_offline(release: Release, gsr: Gsr, monkeypatch: pytest.MonkeyPatch) ->
     assert release.server.requests == []
 
 
-def test_data_sets_that_are_given_to_those_who_ask(release: Release) -> None:
-    for dataset in registry().values():
+def test_datasets_that_must_be_requested(release: Release) -> None:
+    for dataset in known_datasets().values():
         if dataset.archive is None:
-            with pytest.raises(GsrError, match=f"{dataset.title} is not on this machine.*{dataset.page}"):
+            with pytest.raises(GsrError, match=f"{dataset.title} is not on this machine and must be .*{dataset.page}"):
                 collect(dataset.name, None)
 
 
-def test_the_registry() -> None:
-    assert set(registry()) == {"set5", "set14", "b100", "urban100", "manga109", "general100", "div2k", "lsdir"}
-    names = [name for dataset in registry().values() for name in dataset.names]
+def test_the_known_datasets() -> None:
+    assert set(known_datasets()) == {"set5", "set14", "b100", "urban100", "manga109", "general100", "div2k", "lsdir"}
+    names = [name for dataset in known_datasets().values() for name in dataset.names]
     assert len(names) == len(set(names))
     assert names == [name.lower() for name in names]
     with pytest.raises(ValueError, match="https"):
@@ -1091,10 +1158,10 @@ def test_a_gpu_scores_as_the_cpu_does(gsr: Gsr, originals: Path, tiny_path: Path
     assert all(("memory_bytes" in row) == (row["model"] == "tiny") for row in there["rows"])
 
 
-# The real sets, where they are
+# The real datasets, if they are here
 
 
-@pytest.mark.skipif(BENCHMARK is None, reason="GSRCLI_BENCHMARK is no folder of Set5, Set14 and B100")
+@pytest.mark.skipif(BENCHMARK is None, reason="GSRCLI_BENCHMARK is not a folder of Set5, Set14 and B100")
 @pytest.mark.parametrize(
     ("name", "floor"),
     [("set5", (33.673, 30.403, 28.429)), ("set14", (30.325, 27.631, 26.091)), ("b100", (29.560, 27.209, 25.961))],

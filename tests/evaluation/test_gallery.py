@@ -17,10 +17,9 @@ import pytest
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio
 
+from gsrcli.evaluation.cases import Case, Result
 from gsrcli.evaluation.gallery.archive import Comparison, Gallery
 from gsrcli.evaluation.gallery.page import render
-from gsrcli.evaluation.runner import Row
-from gsrcli.evaluation.versions import Shot
 
 VOID = {"meta", "link", "img", "input", "br", "hr"}
 
@@ -56,7 +55,7 @@ class Element:
 
     @property
     def picture(self) -> np.ndarray:
-        """Of an img with its content inside."""
+        """The pixels of an img with a data URI."""
         source = self.attributes["src"] or ""
         kind, content = source.split(",", 1)
         assert kind == "data:image/webp;base64"
@@ -66,7 +65,7 @@ class Element:
 
 
 class Page(HTMLParser):
-    """Parses a page and insists that every element is closed where it should be."""
+    """Parse a page and insist that every element is closed where it should be."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -95,43 +94,43 @@ def noise(*shape: int, seed: int = 0, least: int = 0, most: int = 256) -> np.nda
 
 
 def smooth(height: int, width: int, seed: int = 0) -> np.ndarray:
-    """A picture that compresses as photographs do: soft shapes and a little noise."""
+    """Return a picture that compresses like a photograph: soft shapes and a little noise."""
     coarse = Image.fromarray(noise(height // 8 + 1, width // 8 + 1, 3, seed=seed))
     soft = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC)).astype(int)
     return np.clip(soft + np.random.default_rng(seed).integers(-4, 5, soft.shape), 0, 255).astype(np.uint8)
 
 
-def shot_of(
+def case_of(
     original: np.ndarray,
     restored: Mapping[str, np.ndarray],
     name: str = "parrot",
     scale: tuple[float, float] = (2.0, 2.0),
-) -> Shot:
+) -> Case:
     size = (round(original.shape[1] / scale[1]), round(original.shape[0] / scale[0]))
     low = np.asarray(Image.fromarray(original).resize(size, Image.Resampling.BICUBIC))
-    return Shot("birds", name, scale, original, low, restored)
+    return Case("birds", name, scale, original, low, restored)
 
 
-def rows_of(shot: Shot, **scores: float) -> list[Row]:
-    size, low = shot.original.shape[:2], shot.low.shape[:2]
+def results_of(case: Case, **scores: float) -> list[Result]:
+    size, low = case.original.shape[:2], case.low.shape[:2]
     return [
-        Row(
-            shot.dataset,
-            shot.picture,
+        Result(
+            case.dataset,
+            case.picture,
             model,
-            shot.scale,
+            case.scale,
             low,
             size,
             {"psnr": 30.0 + n, **scores},
             0.25,
             2**20 * n or None,
         )
-        for n, model in enumerate(shot.restored)
+        for n, model in enumerate(case.restored)
     ]
 
 
-def summary_of(rows: list[Row], **changes: Any) -> dict[str, Any]:
-    """What a report's data holds."""
+def summary_of(rows: list[Result], **changes: Any) -> dict[str, Any]:
+    """Return data like a report's."""
     means = [
         {"dataset": row.dataset, "model": row.model, "scale": list(row.scale), "pictures": 1, "scores": row.scores}
         for row in rows
@@ -153,25 +152,25 @@ def summary_of(rows: list[Row], **changes: Any) -> dict[str, Any]:
     } | changes
 
 
-def page_of(*shots: Shot, budget: int = 60_000_000, **changes: Any) -> str:
+def page_of(*cases: Case, budget: int = 60_000_000, **changes: Any) -> str:
     gallery = Gallery(budget)
-    for shot in shots:
-        gallery.add(shot, rows_of(shot))
-    return render(gallery, summary_of([row for shot in shots for row in rows_of(shot)], **changes))
+    for case in cases:
+        gallery.add(case, results_of(case))
+    return render(gallery, summary_of([row for case in cases for row in results_of(case)], **changes))
 
 
 def parse(page: str) -> Element:
     return Page(page).root
 
 
-def two_models(seed: int = 0, size: tuple[int, int] = (90, 120), name: str = "parrot") -> Shot:
+def two_models(seed: int = 0, size: tuple[int, int] = (90, 120), name: str = "parrot") -> Case:
     original = smooth(*size, seed=seed)
     blurred = np.asarray(Image.fromarray(original).resize((size[1] // 2, size[0] // 2)).resize(size[::-1]))
-    return shot_of(original, {"keen": original // 2 + blurred // 2, "dull": blurred}, name)
+    return case_of(original, {"keen": original // 2 + blurred // 2, "dull": blurred}, name)
 
 
 def windows(article: Element) -> list[tuple[int, int]]:
-    """Left and top of an article's crops."""
+    """Return left and top of an article's crops."""
     found = [re.fullmatch(r"At \((\d+), (\d+)\)", heading.text) for heading in article.all("h4")]
     return [(int(match[1]), int(match[2])) for match in found if match]
 
@@ -198,7 +197,7 @@ def test_well_formed_and_complete() -> None:
     assert page.one("title").text == page.one("h1").text == "keen and dull on birds at ×2"
 
 
-def test_asks_nothing_of_a_network() -> None:
+def test_makes_no_network_requests() -> None:
     text = page_of(two_models())
     page = parse(text)
     for element in page.walk():
@@ -216,7 +215,7 @@ EVIL = """</script><script>alert("1")</script>'&amp;$title"""
 def test_escapes_every_text() -> None:
     harmless = two_models()
     original = harmless.original
-    shot = Shot(
+    case = Case(
         EVIL + "d", EVIL + "p", (2.0, 3.0), original, harmless.low, {EVIL + "m": original, EVIL + "n": original // 2}
     )
     texts = {
@@ -225,7 +224,7 @@ def test_escapes_every_text() -> None:
         "notes": [EVIL],
         "failures": [{"dataset": EVIL, "picture": EVIL, "model": EVIL, "message": EVIL}],
     }
-    page = parse(page_of(shot, **texts))
+    page = parse(page_of(case, **texts))
     assert len(page.all("script")) == 1
     assert EVIL not in page.one("script").text
     notes, failures = page.all("ul", "notes")
@@ -240,11 +239,11 @@ def test_escapes_every_text() -> None:
 
 
 def test_full_pictures_are_exact() -> None:
-    shot = two_models()
-    article = parse(page_of(shot)).one("article")
+    case = two_models()
+    article = parse(page_of(case)).one("article")
     images = article.one("div", "canvas").all("img")
-    bicubic = np.asarray(Image.fromarray(shot.low).resize((120, 90), Image.Resampling.BICUBIC))
-    expected = [shot.low, bicubic, shot.restored["keen"], shot.restored["dull"], shot.original]
+    bicubic = np.asarray(Image.fromarray(case.low).resize((120, 90), Image.Resampling.BICUBIC))
+    expected = [case.low, bicubic, case.restored["keen"], case.restored["dull"], case.original]
     assert len(images) == len(expected)
     for image, picture in zip(images, expected, strict=True):
         np.testing.assert_array_equal(image.picture, picture)
@@ -255,7 +254,7 @@ def test_full_pictures_are_exact() -> None:
 def test_a_bicubic_that_was_scored_is_the_one_shown() -> None:
     original = smooth(64, 64)
     restored = {"keen": original, "bicubic": original // 3}
-    article = parse(page_of(shot_of(original, restored))).one("article")
+    article = parse(page_of(case_of(original, restored))).one("article")
     images = article.one("div", "canvas").all("img")
     assert len(images) == 4
     np.testing.assert_array_equal(images[1].picture, original // 3)
@@ -263,7 +262,7 @@ def test_a_bicubic_that_was_scored_is_the_one_shown() -> None:
 
 def test_bicubic_alone_is_compared_with_the_original() -> None:
     original = smooth(64, 64)
-    article = parse(page_of(shot_of(original, {"bicubic": original // 2 + 7}))).one("article")
+    article = parse(page_of(case_of(original, {"bicubic": original // 2 + 7}))).one("article")
     selected = [option.text for option in article.all("option") if "selected" in option.attributes]
     assert selected == ["bicubic", "original"]
     assert article.one("section", "crop").one("p").text.startswith("bicubic is off by ")
@@ -276,8 +275,8 @@ def test_crops_show_where_two_models_differ_then_where_all_err() -> None:
     keen, dull, odd = same.copy(), same.copy(), same.copy()
     dull[30:60, 180:210] = 255 - dull[30:60, 180:210]  # most of all
     odd[150:170, 130:150] = 255 - odd[150:170, 130:150]
-    shot = shot_of(original, {"keen": keen, "dull": dull, "odd": odd})
-    article = parse(page_of(shot)).one("article")
+    case = case_of(original, {"keen": keen, "dull": dull, "odd": odd})
+    article = parse(page_of(case)).one("article")
     places = windows(article)
     planted = [(180, 30, 30), (130, 150, 20), (20, 120, 30)]
     for (x, y), (left, top, side) in zip(places, planted, strict=True):
@@ -290,7 +289,7 @@ def test_crops_show_where_two_models_differ_then_where_all_err() -> None:
 
     pictures = {"keen": keen, "dull": dull, "odd": odd, "original": original}
     nearest = original.shape[1::-1]
-    pictures["LR, nearest"] = np.asarray(Image.fromarray(shot.low).resize(nearest, Image.Resampling.NEAREST))
+    pictures["LR, nearest"] = np.asarray(Image.fromarray(case.low).resize(nearest, Image.Resampling.NEAREST))
     for (x, y), crop in zip(places, article.all("section", "crop"), strict=True):
         part = np.s_[y : y + 48, x : x + 48]
         figures = crop.all("figure")
@@ -314,20 +313,20 @@ def test_interpolations_do_not_count_beside_two_models() -> None:
     keen = original.copy()
     keen[100:120, 100:120] ^= 64
     far = dict.fromkeys(("bicubic", "lanczos", "nearest"), 255 - original)
-    both = parse(page_of(shot_of(original, {"keen": keen, "dull": original, **far}))).one("article")
+    both = parse(page_of(case_of(original, {"keen": keen, "dull": original, **far}))).one("article")
     assert [crop.one("p").text.split(" differ")[0] for crop in both.all("section", "crop")] == ["keen and dull"]
-    one = parse(page_of(shot_of(original, {"keen": keen, **far}))).one("article")
+    one = parse(page_of(case_of(original, {"keen": keen, **far}))).one("article")
     assert one.all("section", "crop")[0].one("p").text.startswith("bicubic and keen differ")
 
 
 def test_the_first_crop_is_the_highest_window() -> None:
-    """Against every window, summed one by one."""
+    """It is compared with every window, summed one by one."""
     first, second = noise(70, 61, 3, seed=1), noise(70, 61, 3, seed=2)
-    shot = shot_of(noise(70, 61, 3), {"first": first, "second": second})
+    case = case_of(noise(70, 61, 3), {"first": first, "second": second})
     difference = np.abs(first.astype(float) - second)
     means = {(x, y): difference[y : y + 48, x : x + 48].mean() for y in range(70 - 48 + 1) for x in range(61 - 48 + 1)}
     best = max(means, key=lambda place: means[place])
-    article = parse(page_of(shot)).one("article")
+    article = parse(page_of(case)).one("article")
     assert windows(article)[0] == best
     assert f"differ by {means[best]:.1f} of 255" in article.all("section", "crop")[0].text
 
@@ -335,7 +334,7 @@ def test_the_first_crop_is_the_highest_window() -> None:
 def test_crops_do_not_overlap_and_equal_models_have_none_by_difference() -> None:
     original = smooth(150, 150)
     same = original // 2
-    article = parse(page_of(shot_of(original, {"one": same, "two": same}))).one("article")
+    article = parse(page_of(case_of(original, {"one": same, "two": same}))).one("article")
     places = windows(article)
     assert len(places) == 3
     assert all("is off by" in crop.one("p").text for crop in article.all("section", "crop"))
@@ -344,7 +343,7 @@ def test_crops_do_not_overlap_and_equal_models_have_none_by_difference() -> None
 
 def test_perfect_models_leave_nothing_to_show() -> None:
     original = smooth(64, 64)
-    page = parse(page_of(shot_of(original, {"one": original, "two": original.copy()})))
+    page = parse(page_of(case_of(original, {"one": original, "two": original.copy()})))
     assert not page.all("section", "crop")
     assert "All pictures are lossless." in page.text
 
@@ -352,8 +351,8 @@ def test_perfect_models_leave_nothing_to_show() -> None:
 @pytest.mark.parametrize("size", [(1, 1), (7, 30), (30, 500)])
 def test_small_pictures(size: tuple[int, int]) -> None:
     original = noise(*size, 3)
-    shot = Shot("birds", "wren", (3.0, 1.5), original, original[:1, :1], {"one": original // 2, "two": original // 3})
-    article = parse(page_of(shot)).one("article")
+    case = Case("birds", "wren", (3.0, 1.5), original, original[:1, :1], {"one": original // 2, "two": original // 3})
+    article = parse(page_of(case)).one("article")
     crop = article.all("section", "crop")[0].all("img")[-1].picture
     assert crop.shape == (min(48, size[0]), min(48, size[1]), 3)
 
@@ -365,7 +364,7 @@ def test_the_best_is_bold() -> None:
     means = [
         row("a", 2, psnr=30.001, ssim=0.9, lpips=0.2),
         row("a", 3, psnr=math.inf),
-        row("b", 2, psnr=30.004, ssim=0.8, lpips=0.1),  # to be told as equal to a's
+        row("b", 2, psnr=30.004, ssim=0.8, lpips=0.1),  # shown as equal to a's
         row("c", 2, psnr=29.0, ssim=0.7, dists=0.3),
         row("b", 3, psnr=28.0),
         row("a", 4, psnr=20.0),  # has no rival
@@ -374,7 +373,7 @@ def test_the_best_is_bold() -> None:
     table = page.all("table")[0]
     assert [element.text for element in table.all("b")] == ["30.00", "0.9000", "30.00", "0.1000", "0.3000", "∞"]
     headings = [heading.text for heading in table.all("th")]
-    assert headings == ["Data set", "Scale", "Pictures", "Model", "PSNR", "SSIM", "LPIPS", "DISTS"]
+    assert headings == ["Dataset", "Scale", "Pictures", "Model", "PSNR", "SSIM", "LPIPS", "DISTS"]
     cells = [[cell.text for cell in tr.all("td")] for tr in table.all("tr")[1:]]
     assert cells[0] == ["birds", "×2", "3", "a", "30.00", "0.9000", "0.2000", ""]
     assert [line[3] for line in cells] == ["a", "b", "c", "a", "b", "a"]  # groups stay together
@@ -390,15 +389,15 @@ def test_a_page_without_scores() -> None:
 
 
 def test_published_means_and_failures() -> None:
-    shot = two_models()
-    means = summary_of(rows_of(shot))["means"]
+    case = two_models()
+    means = summary_of(results_of(case))["means"]
     means[0]["published"] = {"psnr": 33.333}
     quoted = {"dataset": "birds", "model": "theirs", "scale": (2.0, 2.0), "scores": {"psnr": 32.5}, "source": "a paper"}
     failures = [
         {"dataset": "birds", "picture": "owl", "scale": (2.0, 3.0), "model": "keen", "message": "memory ran out"},
         {"dataset": "birds", "picture": "ostrich", "message": "cannot be read"},
     ]
-    page = parse(page_of(shot, means=means, published=[quoted], failures=failures))
+    page = parse(page_of(case, means=means, published=[quoted], failures=failures))
     table = page.all("table")[0]
     assert [[cell.text for cell in tr.all("td")] for tr in table.all("tr")[1:]] == [
         ["birds", "×2", "1", "keen", "30.00", "33.33"],
@@ -413,20 +412,20 @@ def test_published_means_and_failures() -> None:
 
 
 def test_budget() -> None:
-    shots = [two_models(seed, size=(160, 240), name=f"bird{seed}") for seed in range(3)]
-    everything = embedded(page_of(*shots))
+    cases = [two_models(seed, size=(160, 240), name=f"bird{seed}") for seed in range(3)]
+    everything = embedded(page_of(*cases))
     order = ["lossy", "lossless", "crops", "bare"]
     states: set[str] = set()
     used = []
     for budget in map(int, np.linspace(0, everything, 11)):
-        page = page_of(*shots, budget=budget)
+        page = page_of(*cases, budget=budget)
         used.append(embedded(page))
         assert used[-1] <= budget
         tree = parse(page)
         kept = [state(article) for article in tree.all("article")]
         assert kept == sorted(kept, key=order.index)  # the earliest lose exactness, the latest everything
-        told = [(loss.one("summary").text, loss.one("p").text) for loss in tree.all("details")]
-        assert told == [
+        reported = [(loss.one("summary").text, loss.one("p").text) for loss in tree.all("details")]
+        assert reported == [
             (f"{len(birds)} of 3 {words}", ", ".join(f"birds/bird{n} ×2" for n in birds))
             for words, those in (
                 ("with full pictures as WebP of quality 90, not lossless; judge fine detail by the crops", {"lossy"}),
@@ -435,7 +434,7 @@ def test_budget() -> None:
             )
             if (birds := [n for n in range(3) if kept[n] in those])
         ]
-        assert ("All pictures are lossless." in page) == (not told)
+        assert ("All pictures are lossless." in page) == (not reported)
         states |= set(kept)
     assert states == set(order)
     assert used == sorted(used)
@@ -457,29 +456,29 @@ def state(article: Element) -> str:
 
 
 def test_beyond_the_budget_pictures_are_lossy_and_say_so() -> None:
-    shot = two_models(size=(240, 320))
-    exact = page_of(shot)
-    page = page_of(shot, budget=embedded(exact) - 1)
+    case = two_models(size=(240, 320))
+    exact = page_of(case)
+    page = page_of(case, budget=embedded(exact) - 1)
     article = parse(page).one("article")
     assert article.one("span", "quality").text == "WebP quality 90, not lossless"
     low, *_, original = article.one("div", "canvas").all("img")
-    np.testing.assert_array_equal(low.picture, shot.low)
-    np.testing.assert_array_equal(original.picture, lossy(shot.original))
+    np.testing.assert_array_equal(low.picture, case.low)
+    np.testing.assert_array_equal(original.picture, lossy(case.original))
     for lossless, still in zip(*(parse(text).all("figure") for text in (exact, page)), strict=True):
         np.testing.assert_array_equal(lossless.one("img").picture, still.one("img").picture)
 
 
 def test_pictures_lose_but_once() -> None:
-    shots = [two_models(seed, size=(160, 240), name=f"bird{seed}") for seed in range(6)]
-    tree = parse(page_of(*shots, budget=embedded(page_of(*shots)) // 2))
+    cases = [two_models(seed, size=(160, 240), name=f"bird{seed}") for seed in range(6)]
+    tree = parse(page_of(*cases, budget=embedded(page_of(*cases)) // 2))
     articles = tree.all("article")
     assert [state(article) for article in articles[:2]] == ["lossy", "lossy"]
-    for shot, article in zip(shots[:2], articles, strict=False):
-        np.testing.assert_array_equal(article.one("div", "canvas").all("img")[-1].picture, lossy(shot.original))
+    for case, article in zip(cases[:2], articles, strict=False):
+        np.testing.assert_array_equal(article.one("div", "canvas").all("img")[-1].picture, lossy(case.original))
 
 
 def lossy(picture: np.ndarray) -> np.ndarray:
-    """As WebP of quality 90 has it."""
+    """Return a picture after encoding as WebP of quality 90."""
     file = io.BytesIO()
     Image.fromarray(picture).save(file, "WEBP", quality=90)
     return np.asarray(Image.open(file))
@@ -507,7 +506,7 @@ def test_the_budget_is_kept_at_a_cost_that_grows_with_the_pictures_alone(monkeyp
 
 def test_pictures_longer_than_webp_allows_have_crops_alone() -> None:
     original = noise(4, 16384, 3)
-    page = parse(page_of(shot_of(original, {"half": original // 2})))
+    page = parse(page_of(case_of(original, {"half": original // 2})))
     assert state(page.one("article")) == "crops"
     assert [part.text for part in page.one("details").walk()][1:] == ["1 of 1 without full pictures", "birds/parrot ×2"]
 
@@ -517,17 +516,17 @@ def test_the_same_pictures_make_the_same_page() -> None:
 
 
 def test_sizes_must_agree() -> None:
-    shot = shot_of(smooth(64, 64), {"small": smooth(32, 64)})
-    with pytest.raises(ValueError, match="small made"):
-        Gallery().add(shot, [])
+    case = case_of(smooth(64, 64), {"small": smooth(32, 64)})
+    with pytest.raises(ValueError, match="small restored"):
+        Gallery().add(case, [])
 
 
-def test_rows_of_other_scales_are_passed_over() -> None:
-    shot = two_models()
-    other = Row("birds", "parrot", "keen", (3.0, 3.0), (30, 40), (90, 120), {"psnr": 99.0})
+def test_results_at_other_scales_are_ignored() -> None:
+    case = two_models()
+    other = Result("birds", "parrot", "keen", (3.0, 3.0), (30, 40), (90, 120), {"psnr": 99.0})
     gallery = Gallery()
-    gallery.add(shot, [*rows_of(shot), other])
-    scores = parse(render(gallery, summary_of(rows_of(shot)))).one("article").one("table")
+    gallery.add(case, [*results_of(case), other])
+    scores = parse(render(gallery, summary_of(results_of(case)))).one("article").one("table")
     assert [[cell.text for cell in tr.all("td")] for tr in scores.all("tr")[1:]] == [
         ["keen", "30.00"],
         ["dull", "31.00"],
@@ -547,7 +546,7 @@ class Browser:
         return self.driver.find_element("css selector", selector)
 
     def click(self, selector: str) -> None:
-        """Clear of the navigation at the top."""
+        """Click an element, scrolled clear of the navigation at the top."""
         element = self.find(selector)
         self("arguments[0].scrollIntoView({block: 'center'})", element)
         element.click()
@@ -562,7 +561,7 @@ class Browser:
         Select(self.find(selector)).select_by_visible_text(option)
 
     def shares(self, selector: str) -> tuple[float, float]:
-        """How much of an element's middle line is red, and how much blue."""
+        """Return the fractions of an element's middle line that are red and blue."""
         with Image.open(io.BytesIO(self.find(selector).screenshot_as_png)) as image:
             line = np.asarray(image.convert("RGB"))[image.height * 3 // 4].astype(int)
         red = (line[:, 0] > 200) & (line[:, 2] < 60)
@@ -570,7 +569,7 @@ class Browser:
         return float(red.mean()), float(blue.mean())
 
     def touch(self, *points: tuple[float, float]) -> None:
-        """A finger that goes down at the first point of the viewport, moves along, and goes up."""
+        """Touch the first point of the viewport, move along the others, and lift the finger."""
         kinds = ["touchStart", *["touchMove"] * (len(points) - 1)]
         for kind, (x, y) in zip(kinds, points, strict=True):
             self.driver.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": x, "y": y}]})
@@ -611,8 +610,8 @@ def test_in_a_browser(browser: Browser, tmp_path: Path) -> None:
     red, blue = np.zeros((2, 120, 200, 3), np.uint8)
     red[..., 0] = blue[..., 2] = 255
     red[:20, :20] = 9  # somewhere to look
-    shots = [shot_of(red, {"bicubic": red, "blue": blue, "dark": red // 2}, name) for name in ("robin", "wren")]
-    (tmp_path / "page.html").write_text(page_of(*shots, notes=["a note"]), encoding="utf-8")
+    cases = [case_of(red, {"bicubic": red, "blue": blue, "dark": red // 2}, name) for name in ("robin", "wren")]
+    (tmp_path / "page.html").write_text(page_of(*cases, notes=["a note"]), encoding="utf-8")
     browser.driver.get((tmp_path / "page.html").as_uri())
     stage, handle = "#shot-1 .stage", browser.find("#shot-1 .handle")
 

@@ -1,4 +1,4 @@
-"""How the papers measure, against the same written out in numpy's float64."""
+"""Protocols, against the same computation written out in numpy's float64."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NAMES = pytest.mark.parametrize("name", PROTOCOLS)
 
 
 def pair(height: int, width: int, amount: float = 6.0) -> tuple[torch.Tensor, torch.Tensor]:
-    """A restored picture, float32 and not of 8 bits, and its original, worst at its edges."""
+    """Return a restored picture, float32 and not rounded to 8 bits, and its original; they differ most at the edges."""
     random = torch.Generator().manual_seed(height * 1000 + width)
     original = torch.randint(0, 256, (3, height, width), generator=random, dtype=torch.uint8)
     restored = original + amount * torch.randn(original.shape, generator=random)
@@ -83,7 +83,7 @@ def test_rounding_can_be_left_out() -> None:
 
 @NAMES
 def test_a_picture_restored_exactly(name: str) -> None:
-    """However it lies in memory: what a program writes has its channels last."""
+    """The score does not depend on the memory layout; files have their channels last."""
     _, original = pair(50, 50)
     for restored in (original, original.permute(1, 2, 0).contiguous().permute(2, 0, 1)):
         scores = PROTOCOLS[name].score(restored.double() / 255, original, (4, 4), "set5")
@@ -102,25 +102,25 @@ def test_what_is_compared_is_rgb_without_the_border() -> None:
 
 @NAMES
 @pytest.mark.parametrize("size", [(5, 5), (1, 1), (100, 12), (26, 100)])
-def test_a_picture_too_small_is_told_of(name: str, size: tuple[int, int]) -> None:
+def test_pictures_that_are_too_small_are_refused(name: str, size: tuple[int, int]) -> None:
     restored, original = pair(*size)
-    with pytest.raises(PictureError, match=rf"{size[1]}x{size[0]} pixels is too small .* there must be 11x11"):
+    with pytest.raises(PictureError, match=rf"{size[1]}x{size[0]} pixels is too small .* 11x11 are needed"):
         PROTOCOLS[name].score(restored, original, (8, 8), "set5")
 
 
-def test_both_borders_are_told() -> None:
+def test_the_message_has_both_borders() -> None:
     with pytest.raises(PictureError, match="a border of 3 at the sides and 2 above and below"):
         PROTOCOLS["gsasr"].score(*pair(9, 9), (2, 3), "set5")
 
 
-def test_the_smallest_picture_that_is_not() -> None:
+def test_the_smallest_picture_is_scored() -> None:
     scores = PROTOCOLS["gsasr"].score(*pair(15, 15), (2, 2), "set5")
     assert all(map(math.isfinite, scores.values()))
 
 
-def test_pictures_of_other_sizes_are_told_of() -> None:
+def test_pictures_of_different_sizes_are_refused() -> None:
     restored, original = pair(40, 50)
-    with pytest.raises(PictureError, match="the restored picture is 49x40, its original 50x40"):
+    with pytest.raises(PictureError, match="the restored picture is 49x40, but the original is 50x40"):
         PROTOCOLS["rgb"].score(restored[:, :, 1:], original, (2, 2), "set5")
 
 
@@ -145,17 +145,17 @@ def test_sizes(size: tuple[int, int], scale: tuple[float, float], low: tuple[int
 
 
 @given(size=st.tuples(st.integers(64, 5000), st.integers(64, 5000)), scale=st.floats(1, 32))
-def test_what_is_enlarged_again_is_within_the_original(size: tuple[int, int], scale: float) -> None:
+def test_the_restored_size_is_within_the_original(size: tuple[int, int], scale: float) -> None:
     low = PROTOCOLS["gsasr"].low_size(Size(*size), (scale, scale))
     high = PROTOCOLS["gsasr"].high_size(Size(*low), (scale, scale))
     assert all(side - scale - 0.5 <= restored <= side for restored, side in zip(high, size, strict=True))
     assert high == Target(scale=scale).of(low)  # what gsr upscale --scale makes of it
 
 
-def test_nothing_is_left_of_a_small_picture() -> None:
-    with pytest.raises(PictureError, match="nothing is left of 40x20 pixels, shrunk by ×30"):
+def test_a_picture_smaller_than_the_scale_is_refused() -> None:
+    with pytest.raises(PictureError, match="40x20 pixels is too small to be downscaled by ×30"):
         PROTOCOLS["gsasr"].low_size(Size(20, 40), (30, 30))
-    with pytest.raises(PictureError, match="shrunk by ×2 in width and ×30 in height"):
+    with pytest.raises(PictureError, match="downscaled by ×2 in width and ×30 in height"):
         PROTOCOLS["gsasr"].low_size(Size(20, 40), (30, 2))
 
 
@@ -169,7 +169,7 @@ def test_nothing_is_left_of_a_small_picture() -> None:
         ("rgb", "set5", (2, 3), "RGB, border 3 at the sides and 2 above and below"),
     ],
 )
-def test_what_is_measured_is_told(name: str, dataset: str, scale: tuple[float, float], words: str) -> None:
+def test_the_measure_in_words(name: str, dataset: str, scale: tuple[float, float], words: str) -> None:
     assert PROTOCOLS[name].measured(dataset, scale) == words
 
 

@@ -39,7 +39,7 @@ RELEASED = {"alexnet": "alexnet-owt-7be5be79.pth", "vgg16": "vgg16-397923af.pth"
 
 
 def random_state(name: str) -> State:
-    """A state dict as released, filled at random so that signals neither die nor explode; with a small classifier."""
+    """Return a state dict like the released one, with random weights that keep signals in range."""
     random = np.random.RandomState(len(name))  # whose numbers no version of numpy changes
     state, before = {}, 3
     for index, width, kernel in CONVOLUTIONS[name]:
@@ -61,7 +61,7 @@ def states() -> dict[str, State]:
 
 @pytest.fixture(scope="module")
 def release(tmp_path_factory: pytest.TempPathFactory, states: dict[str, State]) -> dict[str, Path]:
-    """The files, the older of torch's two formats, in which the real ones are, among them."""
+    """Write the files, some in the older of torch's two formats like the real ones."""
     folder = tmp_path_factory.mktemp("backbones")
     for name, state in states.items():
         torch.save(state, folder / RELEASED[name], _use_new_zipfile_serialization=name == "alexnet")
@@ -75,7 +75,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def publish(monkeypatch: pytest.MonkeyPatch, name: str, path: Path, url: str | None = None) -> None:
-    """Let weights.toml have the digest of this file, and its address."""
+    """Make weights.toml list this file's digest and URL."""
     weights = metric_weights()[name]
     file = weights.released[RELEASED[name]]
     file = replace(file, digest=Digest.of(path), urls=(url,) if url else file.urls)
@@ -84,7 +84,7 @@ def publish(monkeypatch: pytest.MonkeyPatch, name: str, path: Path, url: str | N
 
 @pytest.fixture(scope="module")
 def filled_home(tmp_path_factory: pytest.TempPathFactory, release: dict[str, Path]) -> Path:
-    """Where both networks are, brought by hand."""
+    """Return a store into which both networks were imported."""
     folder = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GSRCLI_HOME", str(folder))
@@ -96,7 +96,7 @@ def filled_home(tmp_path_factory: pytest.TempPathFactory, release: dict[str, Pat
 
 @pytest.fixture
 def here(filled_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both networks are on this machine."""
+    """Put both networks on this machine."""
     monkeypatch.setenv("GSRCLI_HOME", str(filled_home))
 
 
@@ -130,7 +130,7 @@ def root_mean_square(planes: Planes) -> Planes:
 
 
 def stages(name: str, state: State, picture: torch.Tensor, pool: Callable[[Planes], Planes]) -> list[Planes]:
-    """The features that are compared: AlexNet's five layers, or the last of each of VGG-16's five blocks."""
+    """Return the features that are compared: AlexNet's five layers, or the last of each of VGG-16's five blocks."""
     mean, deviation = np.array([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])[..., None, None]
     planes = (picture.double().numpy() - mean) / deviation
     found = []
@@ -171,12 +171,12 @@ def dists_in_numpy(state: State, first: torch.Tensor, second: torch.Tensor, alph
 
 
 def learned(metric: str) -> dict[str, Planes]:
-    """What a metric learned, of the file in the package."""
+    """Return a metric's own weights from the file in the package."""
     return {name: tensor.double().numpy() for name, tensor in load_file(Store().entry(metric).path).items()}
 
 
 def assert_scored(metric: str, expected: float) -> None:
-    """In float64 to the last digits, and in float32 nearly so."""
+    """Compare to the last digits in float64, and nearly so in float32."""
     assert expected > 0.001
     first, second = pictures()
     exact = METRICS[metric](None).double()(first.double(), second.double())
@@ -210,7 +210,7 @@ def test_dists_is_as_its_paper_says(here: None, states: dict[str, State]) -> Non
     ],
 )
 def test_scores_are_those_of_torchmetrics(here: None, metric: str, size: tuple[int, int], expected: float) -> None:
-    """As torchmetrics 1.9.0 scored the same pictures, given these networks in place of torchvision's."""
+    """The expected values are from torchmetrics 1.9.0 with these networks in place of torchvision's."""
     first, second = pictures(*size)
     assert load_perceptual([metric])(first, second)[metric] == pytest.approx(expected, rel=1e-4)
 
@@ -240,10 +240,12 @@ def test_pictures_of_float64_are_taken_too(here: None) -> None:
 
 
 @pytest.mark.parametrize(("metric", "smallest"), [("lpips", 31), ("lpips-vgg", 16)])
-def test_a_picture_too_small_is_told_of(here: None, metric: str, smallest: int) -> None:
+def test_a_picture_that_is_too_small_is_refused(here: None, metric: str, smallest: int) -> None:
     compare = load_perceptual([metric])
     assert compare(*pictures(smallest, smallest))[metric] > 0
-    with pytest.raises(PictureError, match=rf"{smallest - 1}x40 pixels are too few for {metric}: it needs {smallest}x"):
+    with pytest.raises(
+        PictureError, match=rf"{smallest - 1}x40 pixels is too small for {metric}, which needs {smallest}x"
+    ):
         compare(*pictures(40, smallest - 1))
 
 
@@ -277,11 +279,11 @@ def test_a_network_is_fetched_once(
 ) -> None:
     url = server.give("/alexnet", whole(release["alexnet"].read_bytes()))
     publish(monkeypatch, "alexnet", release["alexnet"], url)
-    told: list[str] = []
+    reported: list[str] = []
     for _ in range(2):
-        assert load_perceptual(["lpips"], report=lambda name, *_: told.append(name))(*pictures())["lpips"] > 0
+        assert load_perceptual(["lpips"], report=lambda name, *_: reported.append(name))(*pictures())["lpips"] > 0
     assert len(server.asked("/alexnet")) == 1
-    assert set(told) == {f"alexnet/{RELEASED['alexnet']}"}
+    assert set(reported) == {f"alexnet/{RELEASED['alexnet']}"}
     kept = load_file(home / "alexnet.safetensors")
     assert kept.keys() == {f"{i}.{part}" for i, _, _ in CONVOLUTIONS["alexnet"] for part in ("weight", "bias")}
     assert all(torch.equal(tensor, states["alexnet"][f"features.{name}"]) for name, tensor in kept.items())
@@ -298,7 +300,7 @@ def test_another_file_is_refused(
     assert not (home / "alexnet.safetensors").exists()
 
 
-def test_without_a_network_it_is_told_how_to_bring_one(home: Path) -> None:
+def test_offline_the_message_says_how_to_import_the_network(home: Path) -> None:
     with pytest.raises(DownloadError) as raised:
         load_perceptual(["dists"])
     assert "gsr weights" in (raised.value.hint or "")
@@ -358,8 +360,8 @@ def test_the_digest_begins_as_the_name_says(name: str) -> None:
         ("dists", {"alpha": (1475, 0.8760496236), "beta": (1475, 0.1239502105)}),
     ],
 )
-def test_what_metrics_learned_is_what_their_authors_released(metric: str, sums: dict[str, tuple[int, float]]) -> None:
-    """How many weights there are, and their sums, as taken from the authors' files."""
+def test_weights_of_metrics_are_those_of_their_authors(metric: str, sums: dict[str, tuple[int, float]]) -> None:
+    """The number of weights and their sums are those of the authors' files."""
     vectors = learned(metric)
     for prefix, (count, total) in sums.items():
         found = np.concatenate([vector for name, vector in vectors.items() if name.startswith(prefix)])
@@ -371,7 +373,7 @@ def test_what_metrics_learned_is_what_their_authors_released(metric: str, sums: 
     assert "Copyright (c)" in note
 
 
-def test_metrics_that_there_are_not() -> None:
+def test_unknown_metrics_are_refused() -> None:
     with pytest.raises(UsageError, match="no perceptual metric called 'lpisp'") as raised:
         load_perceptual(["dists", "lpisp"])
     assert raised.value.hint == "try lpips or lpips-vgg or dists"

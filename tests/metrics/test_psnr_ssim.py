@@ -74,7 +74,7 @@ def test_psnr_refuses_a_border_that_leaves_nothing(border: int) -> None:
 
 
 def ssim_of_scikit_image(first: torch.Tensor, second: torch.Tensor) -> float:
-    """Of planes ``(C, H, W)``, in windows that lie within them."""
+    """Return the mean over windows within planes ``(C, H, W)``."""
     _, similarity = structural_similarity(
         first.double().numpy(),
         second.double().numpy(),
@@ -101,7 +101,7 @@ def test_ssim(size: tuple[int, int], amount: float, dtype: torch.dtype) -> None:
 
 
 def test_ssim_by_the_formula() -> None:
-    """One window, written out."""
+    """The formula is written out for one window."""
     first, second = noise(1, 11, 11)[0].double().numpy(), noise(1, 11, 11, seed=1)[0].double().numpy()
     window = np.exp(-(np.arange(-5, 6)[:, None] ** 2 + np.arange(-5, 6) ** 2) / 4.5)
     window /= window.sum()

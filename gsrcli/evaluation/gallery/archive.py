@@ -1,4 +1,4 @@
-"""Keep the pictures of an evaluation for its page: compressed, and within a budget of bytes."""
+"""Keep the pictures of an evaluation for its page: encoded, and within a budget of bytes."""
 
 from __future__ import annotations
 
@@ -16,32 +16,31 @@ import numpy as np
 import torch
 from PIL import Image
 
+from gsrcli.evaluation.cases import Case, Result
 from gsrcli.evaluation.gallery.crops import Window, choose_windows
-from gsrcli.evaluation.runner import Row
 from gsrcli.evaluation.scales import Scale, label
-from gsrcli.evaluation.versions import Shot
 from gsrcli.images.picture import Pixels
 from gsrcli.metrics.psnr_ssim import psnr
 
 __all__ = ["LONGEST_SIDE", "QUALITY", "Comparison", "EncodedPicture", "Gallery"]
 
 QUALITY = 90
-"""Of lossy WebP, up to 100."""
+"""Quality of lossy WebP, up to 100."""
 
 LONGEST_SIDE = 16383
-"""Pixels; longer ones do not fit into WebP."""
+"""Largest side of a WebP picture, in pixels."""
 
 _LOW, _BICUBIC, _ORIGINAL = "LR, nearest", "bicubic", "original"
 
 
 class Gallery:
-    """The comparisons of an evaluation, added one by one and reduced where they take too much.
+    """The comparisons of an evaluation, added one by one and reduced to keep within a budget.
 
-    Everything is lossless while it fits into the budget. Beyond that the full pictures of the earliest comparisons
-    become lossy, as many as it takes; when that is not enough the latest lose them, and at last their crops.
+    Everything is lossless while it fits. Beyond that, the full pictures of the earliest comparisons become lossy, as
+    many as it takes. If that is not enough, the latest comparisons lose their full pictures, and finally their crops.
 
     Attributes:
-        budget: bytes that the pictures and crops may take in base64.
+        budget: largest number of bytes of pictures and crops in base64.
         comparisons: in the order in which they were added.
     """
 
@@ -54,24 +53,24 @@ class Gallery:
         self._pictured: list[Comparison] = []
         self._cropped: list[Comparison] = []
 
-    def add(self, shot: Shot, rows: Iterable[Row]) -> None:
-        """Keep a picture at one scale, with the rows that score it; rows of other scales are passed over.
+    def add(self, case: Case, results: Iterable[Result]) -> None:
+        """Keep the pictures of a case with their scores; results at other scales are ignored.
 
         Raises:
             ValueError: a restored picture is not as large as the original.
         """
-        for name, picture in shot.restored.items():
-            if picture.shape != shot.original.shape:
-                raise ValueError(f"{name} made {picture.shape} of what was {shot.original.shape}")
-        scores = [{"model": row.model, "scores": row.scores} for row in rows if row.scale == shot.scale]
-        comparison = Comparison.of(shot, scores, with_pictures=not self._full)
+        for name, picture in case.restored.items():
+            if picture.shape != case.original.shape:
+                raise ValueError(f"{name} restored {picture.shape}, but the original is {case.original.shape}")
+        scores = [{"model": result.model, "scores": result.scores} for result in results if result.scale == case.scale]
+        comparison = Comparison.of(case, scores, with_pictures=not self._full)
         for kept in (self.comparisons, self._lossless, self._pictured, self._cropped):
             kept.append(comparison)
         self._weight += comparison.weight
         self._keep_budget()
 
     def _keep_budget(self) -> None:
-        """Give up first what matters least."""
+        """Reduce comparisons until they fit, giving up first what matters least."""
         while self._lossless and self._weight > self.budget:
             self._reduce(self._lossless.popleft(), Comparison.make_lossy)
         self._full |= self._weight > self.budget
@@ -91,9 +90,9 @@ class EncodedPicture:
     """A picture as WebP.
 
     Attributes:
-        label: what made it.
-        content: the file.
-        psnr: between a crop and the original's, in dB of RGB; None where it is not compared.
+        label: name of the model or interpolation, or "original".
+        content: the WebP file.
+        psnr: RGB PSNR between a crop and the original's, in dB; None for full pictures and originals.
     """
 
     label: str
@@ -113,15 +112,15 @@ class EncodedPicture:
 
 @dataclass
 class Comparison:
-    """One picture at one scale, as the page shows it.
+    """One case, encoded for the page.
 
     Attributes:
-        dataset, picture, scale: which.
+        dataset, picture, scale: the case.
         low_size, size: (height, width) of the LR picture and of the original.
         scores: for each model ``{"model": name, "scores": {metric: score}}``.
-        pictures: LR first, original last; empty where they take too much.
-        crops: the same pictures within each window; None where they take too much.
-        lossless: whether all pictures are.
+        pictures: LR first, original last; empty if they take too much.
+        crops: the same pictures within each window; None if they take too much.
+        lossless: whether all pictures are lossless.
     """
 
     dataset: str
@@ -135,21 +134,21 @@ class Comparison:
     lossless: bool = True
 
     @classmethod
-    def of(cls, shot: Shot, scores: list[dict[str, Any]], with_pictures: bool) -> Comparison:
-        """Compress crops without loss, and the full pictures where they are wanted and fit into WebP."""
-        size = shot.original.shape[:2]
-        models = {_BICUBIC: _enlarged(shot.low, size, Image.Resampling.BICUBIC)} | dict(shot.restored)
-        enlarged = {_LOW: _enlarged(shot.low, size, Image.Resampling.NEAREST)} | models
-        crops = [(window, _cut(window, enlarged, shot.original)) for window in choose_windows(models, shot.original)]
-        shown = [(_LOW, shot.low), *models.items(), (_ORIGINAL, shot.original)]
-        with ThreadPoolExecutor() as pool:  # compression releases the interpreter's lock
+    def of(cls, case: Case, scores: list[dict[str, Any]], with_pictures: bool) -> Comparison:
+        """Encode crops losslessly, and the full pictures too if they are wanted and fit into WebP."""
+        size = case.original.shape[:2]
+        models = {_BICUBIC: _enlarged(case.low, size, Image.Resampling.BICUBIC)} | dict(case.restored)
+        enlarged = {_LOW: _enlarged(case.low, size, Image.Resampling.NEAREST)} | models
+        crops = [(window, _cut(window, enlarged, case.original)) for window in choose_windows(models, case.original)]
+        shown = [(_LOW, case.low), *models.items(), (_ORIGINAL, case.original)]
+        with ThreadPoolExecutor() as pool:  # encoding releases the interpreter's lock
             wanted = shown if with_pictures and max(size) <= LONGEST_SIDE else []
             pictures = list(pool.map(lambda each: EncodedPicture(each[0], _lossless(each[1])), wanted))
-        return cls(shot.dataset, shot.picture, shot.scale, shot.low.shape[:2], size, scores, pictures, crops)
+        return cls(case.dataset, case.picture, case.scale, case.low.shape[:2], size, scores, pictures, crops)
 
     @property
     def name(self) -> str:
-        """The data set, the picture and the scale."""
+        """Name of the dataset, of the picture, and the scale."""
         return f"{self.dataset}/{self.picture} ×{label(self.scale)}"
 
     @property
@@ -159,16 +158,16 @@ class Comparison:
         return sum(picture.weight for picture in itertools.chain(self.pictures, *crops))
 
     def make_lossy(self) -> None:
-        """Encode the pictures with loss, except for the small LR one. Do it once: a second time makes them worse."""
+        """Encode all pictures but LR with loss. Call it once: a second time makes them worse."""
         self.pictures[1:] = [replace(picture, content=_lossy(picture.content)) for picture in self.pictures[1:]]
         self.lossless = False
 
     def drop_pictures(self) -> None:
-        """Keep the crops alone."""
+        """Drop the full pictures and keep the crops."""
         self.pictures.clear()
 
     def drop_crops(self) -> None:
-        """Keep the full pictures alone, if there are any left."""
+        """Drop the crops."""
         self.crops = None
 
 

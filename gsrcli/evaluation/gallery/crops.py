@@ -1,4 +1,4 @@
-"""Choose the details of a picture that are worth a look."""
+"""Choose the parts of a picture that show differences best."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from gsrcli.images.picture import Pixels
 __all__ = ["SIDE", "Window", "choose_windows"]
 
 SIDE = 48
-"""Pixels a side of a window, where the picture has as many."""
+"""Side of a window in pixels, in pictures that are as large."""
 
-_BY_DIFFERENCE, _BY_ERROR = 2, 1  # windows in a picture
+_BY_DIFFERENCE, _BY_ERROR = 2, 1  # number of windows in a picture
 
 _Heights = NDArray[np.float32]
-"""A number for each window of a picture, at the window's top left: ``(H - height + 1, W - width + 1)``."""
+"""A value for each window of a picture, at its top left: ``(H - height + 1, W - width + 1)``."""
 
 
 @dataclass(frozen=True)
 class Window:
-    """A part of a picture, in pixels from its top left, and why it is worth a look."""
+    """A part of a picture, in pixels from its top left, and the reason for choosing it."""
 
     left: int
     top: int
@@ -39,9 +39,9 @@ class Window:
 
 
 def choose_windows(models: Mapping[str, Pixels], original: Pixels) -> list[Window]:
-    """Choose windows that do not overlap: where two models differ most, then where even the best errs most.
+    """Choose windows that do not overlap: where two models differ most, then where the best has the largest error.
 
-    Interpolations do not count beside two other models: every model differs from them at every edge.
+    Interpolations are ignored if there are two other models, because every model differs from them at every edge.
 
     Args:
         models: by name, ``(H, W, 3)`` uint8 as the original.
@@ -65,7 +65,7 @@ def choose_windows(models: Mapping[str, Pixels], original: Pixels) -> list[Windo
 
 
 def _distance(first: Pixels, second: Pixels, size: tuple[int, int]) -> _Heights:
-    """Return the mean absolute difference in every window of a size, by way of an integral image."""
+    """Return the mean absolute difference in every window of a size, from an integral image."""
     difference = np.abs(first.astype(np.int16) - second).sum(2, dtype=np.int32)
     integral = np.zeros((difference.shape[0] + 1, difference.shape[1] + 1), np.int64)
     difference.cumsum(0, out=integral[1:, 1:]).cumsum(1, out=integral[1:, 1:])
@@ -80,7 +80,7 @@ def _distance(first: Pixels, second: Pixels, size: tuple[int, int]) -> _Heights:
 
 
 def _envelope(maps: Iterable[_Heights], beats: np.ufunc) -> tuple[_Heights, NDArray[np.intp]]:
-    """Return at every place the number that beats those of all other maps, and the index of its map."""
+    """Return the best value of all maps at each place, and the index of its map."""
     remaining = iter(maps)
     best = next(remaining)
     which = np.zeros(best.shape, np.intp)
@@ -98,14 +98,14 @@ def _peaks(
     count: int,
     taken: Iterable[Window],
 ) -> list[Window]:
-    """Return the highest windows that overlap neither each other nor those taken; fewer where nothing else stands out.
+    """Return the highest windows that overlap neither each other nor those taken, without windows of height 0.
 
     Args:
-        heights: by top left.
-        which: the index of the reason, by top left.
-        reasons: why a window is chosen; its height is added.
+        heights: by top left of the window.
+        which: index of the reason, by top left of the window.
+        reasons: beginnings of the reasons, to which heights are added.
         size: (height, width) of a window.
-        count: how many windows at most.
+        count: largest number of windows.
         taken: windows chosen before.
     """
     height, width = size

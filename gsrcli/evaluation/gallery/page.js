@@ -3,7 +3,7 @@
   const all = (selector, root = document) => [...root.querySelectorAll(selector)];
   const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 
-  // Tables: a click on a heading sorts by it, a second one the other way round; what is missing stays last.
+  // Tables: a click on a heading sorts by it, a second click reverses the order; missing values stay last.
   const key = (row, column) => {
     const cell = row.cells[column];
     const value = cell.dataset.value ?? cell.textContent;
@@ -76,7 +76,7 @@
 
     static label = (select) => select.selectedOptions[0].textContent;
 
-    // A choice holds for every viewer that has the picture, so that one can read down the page.
+    // A choice applies to every viewer that has the picture, for comparing down the page.
     static choose(labels) {
       for (const viewer of viewers.values()) {
         for (const [side, label] of Object.entries(labels)) {

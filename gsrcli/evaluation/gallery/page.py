@@ -1,7 +1,7 @@
 """Render an evaluation as one HTML page: its tables, its pictures and the places where the models differ.
 
-The page is complete: style, script and pictures are inside. It opens from a disk and asks nothing of any network, which
-its content security policy forbids as well. All markup is in page.html.j2, where every text is escaped.
+The page is self-contained: style, script and pictures are inside. It makes no network requests, which its content
+security policy forbids as well. All markup is in page.html.j2, where every text is escaped.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Record = Mapping[str, Any]  # a row of a table, as a report's data has it
 
 
 def render(gallery: Gallery, summary: Mapping[str, Any]) -> str:
-    """Return the page, which depends on the gallery and the summary alone.
+    """Return the page; equal galleries and summaries give equal pages.
 
     Args:
         gallery: the pictures.
@@ -91,10 +91,10 @@ class _Column:
 
     Attributes:
         title: its heading.
-        text: what a cell shows.
-        value: the number that it stands for; None in columns of words.
-        best: picks the number of a group that is bold, ``max`` or ``min``.
-        link: the anchor that a cell leads to, if there is one.
+        text: returns the text of a cell.
+        value: returns the number of a cell; None in columns of words.
+        best: picks the number of a group to set in bold: ``max`` or ``min``.
+        link: returns the anchor that a cell links to; None for no links.
     """
 
     title: str
@@ -105,16 +105,16 @@ class _Column:
 
     @property
     def order(self) -> str:
-        """How a click on the heading sorts first: the best to the top."""
+        """Order of the first click on the heading, which brings the best to the top."""
         return "descending" if self.best is max else "ascending"
 
     def number(self, record: Record) -> str:
-        """Return the value as JavaScript's ``Number`` reads it; nothing where there is none."""
+        """Return the value as JavaScript's ``Number`` parses it; "" for None."""
         value = self.value(record) if self.value else None
         return "" if value is None else "Infinity" if value == math.inf else repr(float(value))
 
     def is_best(self, record: Record, group: Sequence[Record]) -> bool:
-        """Return whether a cell looks like the best of several."""
+        """Return whether the text of a cell equals that of the best of several."""
         if self.value is None or self.best is None or self.value(record) is None or len(group) == 1:
             return False
         best = self.best([value for value in map(self.value, group) if value is not None])
@@ -122,7 +122,7 @@ class _Column:
 
 
 def _score_columns(records: Iterable[Record]) -> Iterator[_Column]:
-    """Give a column for each metric that was scored, followed by what is published of it."""
+    """Yield a column for each metric that was scored, followed by its published values."""
     for name, metric in METRICS.items():
         for kind, title, best in (
             ("scores", metric.title, max if metric.sign > 0 else min),
@@ -140,7 +140,7 @@ def _score_text(metric: Metric, kind: str, name: str, record: Record) -> str:
     return metric.text(_score(kind, name, record))
 
 
-_DATASET = _Column("Data set", lambda record: record["dataset"])
+_DATASET = _Column("Dataset", lambda record: record["dataset"])
 _MODEL = _Column("Model", lambda record: record["model"])
 _SCALE = _Column("Scale", lambda record: _scale(record["scale"]), lambda record: math.prod(record["scale"]))
 _SIZE = _Column(
@@ -161,7 +161,7 @@ _COSTS = {
         lambda record: record.get("memory_bytes"),
     ),
 }
-_CHOICES = (("Data set", "dataset", _DATASET), ("Scale", "scale", _SCALE), ("Model (rows only)", "model", _MODEL))
+_CHOICES = (("Dataset", "dataset", _DATASET), ("Scale", "scale", _SCALE), ("Model (rows only)", "model", _MODEL))
 
 
 def _cost_columns(records: Sequence[Record]) -> list[_Column]:
@@ -173,13 +173,13 @@ def _mean_columns(means: Sequence[Record]) -> list[_Column]:
 
 
 def _row_columns(rows: Sequence[Record], anchors: Mapping[Hashable, str]) -> list[_Column]:
-    """Give the columns for the scores of each picture; its name leads to the comparison, where there is one."""
+    """Return the columns for the scores of each picture; its name links to the comparison, if there is one."""
     picture = _Column("Picture", lambda record: record["picture"], link=lambda record: anchors.get(_key(record)))
     return [_DATASET, picture, _SCALE, _SIZE, _MODEL, *_score_columns(rows), *_cost_columns(rows)]
 
 
 def _groups(records: Iterable[Record], key: Callable[[Record], Hashable]) -> list[list[Record]]:
-    """Return the records of each key together, in the order of the first ones."""
+    """Group records by key, in the order of the first of each group."""
     groups: dict[Hashable, list[Record]] = {}
     for record in records:
         groups.setdefault(key(record), []).append(record)
@@ -214,7 +214,7 @@ def _facts(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _plain(fact: object) -> str:
-    """Put nested data into words."""
+    """Return nested data as text."""
     if isinstance(fact, Mapping):
         parts = [f"{name}: {_plain(part)}" for name, part in fact.items() if part is not None]
         return ("; " if any(isinstance(part, Mapping) for part in fact.values()) else ", ").join(parts)
@@ -233,7 +233,7 @@ def _failure(failure: Record) -> str:
 
 
 def _losses(comparisons: Sequence[Comparison]) -> list[tuple[str, str]]:
-    """Return what the budget took, and from which comparisons."""
+    """Return what was given up for the budget, and the names of the comparisons concerned."""
     losses = {
         f"with full pictures as WebP of quality {QUALITY}, not lossless; judge fine detail by the crops": [
             each.name for each in comparisons if each.pictures and not each.lossless
