@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
+from inspect import getdoc
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
@@ -195,7 +196,7 @@ def evaluate(
             raise SystemExit(1)
 
 
-evaluate.__doc__ = f"{evaluate.__doc__}\n{EXAMPLES}"
+evaluate.__doc__ = f"{getdoc(evaluate)}\n{EXAMPLES}"
 
 
 def _announce(console: Console, dataset: Dataset) -> None:
