@@ -194,7 +194,9 @@ class Entry:
         released = weights.released
         given = {path.name: path for path in files} if len(released) > 1 else dict(zip(released, files, strict=False))
         if set(given) != set(released) or len(files) != len(released):
-            raise UsageError(f"{self.name} is made from {' and '.join(released)}", hint="give exactly these files")
+            raise UsageError(
+                f"{self.name} is made from {' and '.join(released)}", hint="give exactly these files, under these names"
+            )
         with self._changing():
             for file, path in given.items():
                 self.ledger.require_known(file, path, released[file].digest)

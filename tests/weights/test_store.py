@@ -732,7 +732,7 @@ def test_fetch_verify_path_remove(gsr: Gsr, release: Fixture, home: Path) -> Non
         (["import", "here.pth"], 2, "add --name NAME"),
         (["import", "here.pth", "--name", "gsasr-edsr"], 2, "gsasr-edsr is made from encoder.pth and decoder.pth"),
         (["import", "here.pth", "--name", "gsasr-lite"], 1, "come with gsrcli"),
-        (["import", "here.safetensors"], 1, "no safetensors file"),
+        (["import", "here.safetensors"], 1, "not a safetensors file"),
     ],
 )
 def test_mistakes_get_messages(
