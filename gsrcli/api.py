@@ -59,9 +59,11 @@ def upscale(
         UsageError: the size, device, precision or tile is invalid.
         PictureError: the file cannot be read.
         ModelError: the model is unknown or its weights are damaged.
-        TypeError: the image is of an unsupported type, shape or mode.
+        TypeError: the image is of an unsupported type, shape or mode, or the size is no pair.
         ValueError: an array contains NaN, or has no pixels.
     """
+    if size is not None and len(size) != 2:
+        raise TypeError(f"size is (height, width), not {size!r}")
     target = Target(scale, Size(*size) if size else None, width, height)
     if not isinstance(model, Model):
         model = _cached_model(os.fspath(model), pick_device(device), _stamp(model))
@@ -119,7 +121,7 @@ def _upscale_pil(image: Any, enlarge: Any) -> Image.Image:
     from PIL import Image
 
     if not isinstance(image, Image.Image):
-        raise TypeError(f"cannot upscale a {type(image).__name__}")
+        raise TypeError(f"cannot upscale an object of type {type(image).__name__}")
     if image.mode not in ("L", "LA", "RGB", "RGBA"):
         raise TypeError(f"cannot upscale a PIL image of mode {image.mode}; convert it to RGB or RGBA first")
     pixels = np.asarray(image)

@@ -72,5 +72,5 @@ def is_out_of_memory(error: BaseException) -> bool:
 def nearest(name: str, names: Iterable[str]) -> str:
     """Return the names most similar to a mistyped one, for a hint, or all names if none is similar."""
     names = list(names)
-    close = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     return " or ".join(close) if close else f"one of {', '.join(names)}"

@@ -190,8 +190,14 @@ def test_numbers_beyond_the_unit_range_are_clipped(model: Model) -> None:
 
 @pytest.mark.parametrize("thing", [None, 3, b"bytes", [[1, 2], [3, 4]]])
 def test_other_things_are_refused(model: Model, thing: Any) -> None:
-    with pytest.raises(TypeError, match="cannot upscale a"):
+    with pytest.raises(TypeError, match=f"cannot upscale an object of type {type(thing).__name__}"):
         gsrcli.upscale(thing, 2, model=model)
+
+
+@pytest.mark.parametrize("size", [(20,), "20x30", (20, 30, 3)])
+def test_a_size_is_a_pair(model: Model, size: Any) -> None:
+    with pytest.raises(TypeError, match="height, width"):
+        gsrcli.upscale(noise((7, 5, 3)), size=size, model=model)
 
 
 def test_errors_are_those_of_the_package(model: Model, tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def upscale(
     ] = False,
     debug: Debug = False,
 ) -> None:
-    """Enlarge pictures by any factor."""
+    """Upscale pictures by any factor."""
     console = Console(json)
     again = "run the same command again to resume; pictures already done are skipped"
     with reporting(console, debug, "run the same command without --overwrite to resume" if overwrite else again):

@@ -248,7 +248,7 @@ class ScoreReport:
         return {restorer.name for restorer in self.evaluation.restorers}
 
     @property
-    def _as_papers_shrink(self) -> bool:
+    def _downscaled_as_in_papers(self) -> bool:
         return self.evaluation.lows is None and self.evaluation.degradation == "matlab"
 
     @property
@@ -262,7 +262,7 @@ class ScoreReport:
 
     def _reported(self, collection: Collection, scale: Scale) -> list[Published]:
         """Return the means that papers report of the same pictures, downscaled and scored in the same way."""
-        if not (collection.complete and self._as_papers_shrink):
+        if not (collection.complete and self._downscaled_as_in_papers):
             return []
         wanted = (collection.name, scale, self.evaluation.protocol.name)
         same = (entry for entry in published() if (entry.dataset, entry.scale, entry.protocol) == wanted)
@@ -306,7 +306,7 @@ class ScoreReport:
         return notes
 
     def _limits_of_published(self) -> list[str]:
-        if not self._as_papers_shrink:
+        if not self._downscaled_as_in_papers:
             return ["published means are shown only where LR is made as by MATLAB’s imresize, as in most papers."]
         if folders := [folder.name for folder in self.evaluation.folders]:
             return [f"published: {', '.join(folders)} may have started from another LR than the papers."]

@@ -155,10 +155,14 @@ def _open(path: str | os.PathLike[str], file: BinaryIO, max_pixels: int | None) 
     return image
 
 
+def _amount(pixels: int) -> str:
+    return f"{pixels / 1e6:g} megapixels" if pixels >= 1e5 else f"{pixels} pixels"
+
+
 def _check_pixels(path: str | os.PathLike[str], size: Size, max_pixels: int | None) -> None:
     if max_pixels is not None and size.area > max_pixels:
         raise LimitError(
-            f"cannot read {path}: {size} is more than {max_pixels / 1e6:g} megapixels",
+            f"cannot read {path}: {size} is more than {_amount(max_pixels)}",
             hint=f"if you trust the file, add --max-pixels {size.area}",
         )
 

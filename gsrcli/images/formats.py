@@ -104,7 +104,7 @@ def check_limits(size: Size, path: str | os.PathLike[str], *, bytes_per_pixel: i
         UsageError: the suffix is missing or unknown.
     """
     form = output_format(path)
-    hint = "choose a smaller size, or write a .png file"
+    hint = "choose a smaller size" if form.name == "PNG" else "choose a smaller size, or write a .png file"
     if max(size) > form.max_side:
         reason = f"{form.name} allows at most {form.max_side} pixels per side"
     elif form.max_pixels is not None and size.area > form.max_pixels:

@@ -21,7 +21,6 @@ __all__ = ["encode_png"]
 _COLOUR_TYPES = {(1, False): 0, (3, False): 2, (1, True): 4, (3, True): 6}  # by channels and alpha
 _AVERAGE = 3
 _ADLER = 65521
-_MAX_CHUNK = 2**31 - 1
 
 
 def encode_png(picture: Picture) -> bytes:

@@ -669,8 +669,8 @@ def test_weights_are_listed(gsr: Gsr, release: Fixture, home: Path, tmp_path: Pa
     assert lines["gsasr-lite"].split()[1:6] == ["bundled", "4", "MB", "Apache-2.0", "known"]
     assert "recorded at first fetch" in lines["gsasr-edsr"]
     assert "DIV2K 31.04, LSDIR 26.82, Urban100 27.45 (2)" in lines["gsasr-edsr"]
-    assert "(1) on Y, border = scale, Pillow's bicubic shrinking\n" in notes
-    assert "(2) on Y, border = min(scale, 8), bicubic shrinking; by its authors\n" in notes
+    assert "(1) on Y, border = scale, Pillow's bicubic downscaling\n" in notes
+    assert "(2) on Y, border = min(scale, 8), bicubic downscaling; by its authors\n" in notes
     assert lines["gsasr-edsr"].split()[1:5] == ["—", "≈", "102", "MB"]
     assert lines["vgg16"].split()[1:] == ["—", "≈", "553", "MB", "BSD-3-Clause", "known", "for", "metrics"]
     assert lines["lpips"].split()[1:] == ["bundled", "11", "kB", "BSD-2-Clause", "known", "for", "metrics"]
