@@ -55,7 +55,7 @@ def test_shapes_that_do_not_fit_are_refused(shapes: tuple[tuple[int, ...], ...])
 
 
 def test_a_field_lies_on_one_device() -> None:
-    with pytest.raises(ValueError, match="several devices: cpu, meta"):
+    with pytest.raises(ValueError, match="different devices: cpu, meta"):
         Gaussians(torch.zeros(1, 3, 2, device="meta"), torch.ones(1, 3, 2), torch.zeros(1, 3), torch.zeros(1, 3, 1))
 
 

@@ -337,7 +337,7 @@ def _damaged(kind: str, good: Path, folder: Path) -> Path:
         ("random bytes", "damaged"),
         ("missing keys", "does not fit gsasr-lite"),
         ("other shapes", "does not fit gsasr-lite"),
-        ("not finite", "not finite"),
+        ("not finite", "infinite or NaN weights"),
         ("another program's", "not a checkpoint of gsrcli"),
         ("an unknown architecture", "not a checkpoint of gsrcli"),
         ("a config of nonsense", "does not fit gsasr-lite"),

@@ -227,7 +227,7 @@ while not (ends == "soon" and step == 20):
 @pytest.fixture
 def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], tuple[dict[str, Any], float]]:
     """Run the stage with a trainer that ends ``soon``, ``interrupted`` or ``never``; return its entry and overtime."""
-    values = {"LAST": 4, "SETTLED": 0, "SAVING": 4, "COPY_EVERY": 1, "WORTH": 1}
+    values = {"LAST": 6, "SETTLED": 0, "SAVING": 4, "COPY_EVERY": 1, "WORTH": 1}
     for name, value in values.items():
         monkeypatch.setattr(gpu_sprint, name, value)
     trainer = script(tmp_path / "trainer.py", _TRAINER)
@@ -239,7 +239,7 @@ def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], 
         monkeypatch.setattr(sprint_train, "train_command", command)
         work_folder = tmp_path / "work"
         work_folder.mkdir()
-        work = gpu_sprint.Work(work_folder, "cpu", None, tmp_path / "out", time.monotonic() + 14)
+        work = gpu_sprint.Work(work_folder, "cpu", None, tmp_path / "out", time.monotonic() + 16)
         record = sprint_record.Record(tmp_path / "out")
         gpu_sprint.run_stage("train", work, record, dict(MACHINE))
         return recorded(tmp_path / "out")[0], time.monotonic() - work.ends

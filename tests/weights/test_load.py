@@ -14,6 +14,7 @@ from support.checkpoints import TINY, save_tiny, tiny_model
 
 from gsrcli.errors import GsrError, ModelError
 from gsrcli.models import build, config_of
+from gsrcli.size import Size
 from gsrcli.upscaling.upscaler import Upscaler
 from gsrcli.weights.checkpoint import read_model, read_named_model, save_model
 from gsrcli.weights.load import DEFAULT_MODEL, load_model, load_named_model
@@ -44,7 +45,7 @@ def test_the_default_model_beats_bicubic_on_sharp_edges() -> None:
     sharp = Image.fromarray((shapes * 180 + 40).astype(np.uint8)).convert("RGB").resize((96, 96), Image.Resampling.BOX)
     low = sharp.resize((48, 48), Image.Resampling.BICUBIC)
     bicubic = np.asarray(low.resize((96, 96), Image.Resampling.BICUBIC), float)
-    enlarged = Upscaler(load_model()).enlarge(Picture(np.asarray(low)), (96, 96)).pixels
+    enlarged = Upscaler(load_model()).enlarge(Picture(np.asarray(low)), Size(96, 96)).pixels
     truth = np.asarray(sharp, float)
     assert np.mean((enlarged - truth) ** 2) < 0.8 * np.mean((bicubic - truth) ** 2)
 
