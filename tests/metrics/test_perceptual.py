@@ -376,4 +376,4 @@ def test_weights_of_metrics_are_those_of_their_authors(metric: str, sums: dict[s
 def test_unknown_metrics_are_refused() -> None:
     with pytest.raises(UsageError, match="no perceptual metric called 'lpisp'") as raised:
         load_perceptual(["dists", "lpisp"])
-    assert raised.value.hint == "try lpips or lpips-vgg or dists"
+    assert raised.value.hint == "try lpips or lpips-vgg"
