@@ -313,7 +313,7 @@ def _find_device(findings: _Findings, name: str) -> None:
 def _describe(name: str, facts: Facts) -> None:
     import torch
 
-    from gsrcli.runtime.devices import pick_precision
+    from gsrcli.runtime.devices import pick_precision, precision_name
 
     device = torch.device(name)
     if device.type == "cuda":
@@ -321,7 +321,7 @@ def _describe(name: str, facts: Facts) -> None:
         facts["name"] = properties.name
         facts["compute_capability"] = f"{properties.major}.{properties.minor}"
         facts["free_bytes"], facts["memory_bytes"] = torch.cuda.mem_get_info(device)
-    facts["precision"] = str(pick_precision(device)).removeprefix("torch.")
+    facts["precision"] = precision_name(pick_precision(device))
 
 
 def _draw(name: str, facts: Facts) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from gsrcli.runtime.devices import precision_name
 from gsrcli.runtime.timing import Clock
 
 __all__ = ["Ceilings", "measure_ceilings"]
@@ -41,8 +42,7 @@ def measure_ceilings(device: torch.device, dtype: torch.dtype) -> Ceilings:
     source = torch.zeros(length, dtype=torch.uint8, device=device)
     target = torch.ones_like(source)
     copying = min(clock.samples(lambda: target.copy_(source), _TRIES))
-    precision = str(dtype).removeprefix("torch.")
-    return Ceilings(precision, 2 * side**3 / multiplying, 2 * length / copying, _fp32_rate(device))
+    return Ceilings(precision_name(dtype), 2 * side**3 / multiplying, 2 * length / copying, _fp32_rate(device))
 
 
 def _fp32_rate(device: torch.device) -> float | None:

@@ -15,7 +15,7 @@ from gsrcli.runtime.precision import Precision
 
 Module = TypeVar("Module", bound=nn.Module)
 
-__all__ = ["autocast", "channels_last", "pick_device", "pick_precision", "send"]
+__all__ = ["autocast", "channels_last", "pick_device", "pick_precision", "precision_name", "send"]
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -50,6 +50,11 @@ def pick_precision(
     if precision == "auto":
         return torch.bfloat16 if lowest == torch.bfloat16 and _has_bfloat16(device) else torch.float32
     return {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
+
+
+def precision_name(dtype: torch.dtype) -> str:
+    """Return the name of a precision, such as bfloat16."""
+    return str(dtype).removeprefix("torch.")
 
 
 def _has_bfloat16(device: torch.device) -> bool:

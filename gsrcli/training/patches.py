@@ -39,7 +39,7 @@ class Pairs:
     @property
     def scale(self) -> tuple[float, float]:
         """The factors along y and x by which ``low`` must be upscaled to the size of ``high``."""
-        return self.high.shape[2] / self.low.shape[2], self.high.shape[3] / self.low.shape[3]
+        return Size.of_tensor(self.high).scale_from(Size.of_tensor(self.low))
 
 
 @dataclass(frozen=True)

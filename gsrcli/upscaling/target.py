@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from gsrcli.errors import LimitError, UsageError
 from gsrcli.size import Size
 
-__all__ = ["Target"]
+__all__ = ["Target", "require_enlargement"]
 
 _MAX_SIDE = 1e15  # pixels per side, far above what any format or memory can hold
 
@@ -65,8 +65,7 @@ class Target:
         else:
             assert self.height is not None
             size = Size(self.height, max(1, _nearest(low.width * self.height / low.height)))
-        if not size.holds(low):
-            raise UsageError(f"{size} would shrink a picture of {low} pixels; gsr only enlarges")
+        require_enlargement(low, size)
         return size
 
     @property
@@ -77,6 +76,16 @@ class Target:
         if self.size is not None:
             return str(self.size)
         return f"w{self.width}" if self.width is not None else f"h{self.height}"
+
+
+def require_enlargement(low: Size, size: Size) -> None:
+    """Check that neither side of a picture becomes shorter.
+
+    Raises:
+        UsageError: one does.
+    """
+    if not size.holds(low):
+        raise UsageError(f"{size} would shrink a picture of {low} pixels; gsr only enlarges")
 
 
 def _nearest(length: float) -> int:

@@ -17,7 +17,7 @@ from gsrcli.models.base import Model
 from gsrcli.size import Size
 from gsrcli.upscaling.transfer import upload
 
-__all__ = ["SMALLEST_TILE", "Box", "Grid", "PaddedPicture", "cuts"]
+__all__ = ["SMALLEST_TILE", "Box", "Grid", "PaddedPicture", "cuts", "round_up"]
 
 SMALLEST_TILE = 48
 

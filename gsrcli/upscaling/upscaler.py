@@ -25,12 +25,13 @@ from gsrcli.images import Picture, bleed_alpha
 from gsrcli.images.picture import Pixels
 from gsrcli.models.base import Model
 from gsrcli.resize import bicubic
-from gsrcli.runtime.devices import autocast, pick_device, pick_precision
+from gsrcli.runtime.devices import autocast, pick_device, pick_precision, precision_name
 from gsrcli.runtime.memory import free_memory
 from gsrcli.runtime.precision import Precision
 from gsrcli.runtime.timing import StageTimer
 from gsrcli.size import Size
 from gsrcli.upscaling.budget import SMALLEST_STRIP, attempt, memory_hint, plan, require_memory
+from gsrcli.upscaling.target import require_enlargement
 from gsrcli.upscaling.tiling import Box, Grid, PaddedPicture, cuts, round_up
 from gsrcli.upscaling.transfer import Readback, SideStream, quantize
 from gsrcli.weights.load import DEFAULT_MODEL, load_model
@@ -102,7 +103,7 @@ class Upscaler:
     @property
     def precision(self) -> str:
         """Name of the network's arithmetic, such as bfloat16."""
-        return str(self.dtype).removeprefix("torch.")
+        return precision_name(self.dtype)
 
     def enlarge(
         self,
@@ -124,8 +125,7 @@ class Upscaler:
             LimitError: there is too little memory.
             ModelError: the network's result is not finite even in float32.
         """
-        if not size.holds(picture.size):
-            raise UsageError(f"{size} would shrink a picture of {picture.size} pixels; gsr only enlarges")
+        require_enlargement(picture.size, size)
         require_memory(picture, size)
         seconds = seconds or StageTimer(STAGES)
 

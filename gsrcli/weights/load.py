@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from gsrcli.errors import ModelError, nearest
 from gsrcli.weights.checkpoint import read_named_model
-from gsrcli.weights.store import Store
+from gsrcli.weights.store import Entry, Store
 
 if TYPE_CHECKING:
     import torch
@@ -55,19 +55,26 @@ def require_weights(name: str | os.PathLike[str]) -> None:
     Raises:
         ModelError: they do not exist.
     """
-    known, path = Store().model_names(), Path(name)
-    if name in known or path.is_file():
-        return
-    if path.suffix or len(path.parts) > 1:
-        raise ModelError(f"no such checkpoint: {path}")
-    raise _unknown(str(name), known)
+    _find(name)
 
 
 def _locate(name: str | os.PathLike[str], report: Progress | None) -> Path:
-    """Return the path of the verified checkpoint of a name, or the path itself. Names take precedence over files."""
-    require_weights(name)
-    store = Store()
-    return store.entry(str(name)).locate(report) if name in store.model_names() else Path(name)
+    """Return the path of the verified checkpoint of a name, or the path itself."""
+    found = _find(name)
+    return found if isinstance(found, Path) else found.locate(report)
+
+
+def _find(name: str | os.PathLike[str]) -> Entry | Path:
+    """Return the weights of a name, or the path of a checkpoint. Names take precedence over files."""
+    store, path = Store(), Path(name)
+    known = store.model_names()
+    if name in known:
+        return store.entry(str(name))
+    if path.is_file():
+        return path
+    if path.suffix or len(path.parts) > 1:
+        raise ModelError(f"no such checkpoint: {path}")
+    raise _unknown(str(name), known)
 
 
 def _unknown(name: str, known: list[str]) -> ModelError:

@@ -210,7 +210,7 @@ def test_dists_is_as_its_paper_says(here: None, states: dict[str, State]) -> Non
     ],
 )
 def test_scores_are_those_of_torchmetrics(here: None, metric: str, size: tuple[int, int], expected: float) -> None:
-    """The expected values are from torchmetrics 1.9.0 with these networks in place of torchvision's."""
+    """The expected values are from torchmetrics 1.9.0 with these networks in place of its trained ones."""
     first, second = pictures(*size)
     assert load_perceptual([metric])(first, second)[metric] == pytest.approx(expected, rel=1e-4)
 
