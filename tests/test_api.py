@@ -14,7 +14,7 @@ from typer.testing import Result
 
 import gsrcli
 from gsrcli.errors import ModelError, PictureError, UsageError
-from gsrcli.images import Picture, read_picture, write_picture
+from gsrcli.images import Colour, Metadata, Picture, read_picture, write_picture
 from gsrcli.models import Model
 from gsrcli.size import Size
 
@@ -59,9 +59,10 @@ def test_it_gives_the_result_of_the_command(
 
 
 def test_a_picture_keeps_its_metadata(model: Model) -> None:
-    picture = Picture(noise((6, 5, 3)), icc=b"profile", exif=b"II*\0\x08\0\0\0\0\0\0\0\0\0", dpi=(300.0, 300.0))
+    metadata = Metadata(exif=b"II*\0\x08\0\0\0\0\0\0\0\0\0", dpi=(300.0, 300.0))
+    picture = Picture(noise((6, 5, 3)), colour=Colour(icc=b"profile"), metadata=metadata)
     enlarged = gsrcli.upscale(picture, 2, model=model)
-    assert (enlarged.icc, enlarged.exif, enlarged.dpi) == (picture.icc, picture.exif, picture.dpi)
+    assert (enlarged.colour, enlarged.metadata) == (picture.colour, picture.metadata)
     assert enlarged.size == Size(12, 10)
 
 

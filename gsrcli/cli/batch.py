@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from gsrcli.cli.console import Console
@@ -18,12 +18,15 @@ from gsrcli.cli.jobs import Job
 from gsrcli.errors import PictureError
 from gsrcli.images import (
     DEFAULT_MAX_PIXELS,
+    Fate,
+    Ledger,
     Picture,
     check_output,
-    losses,
+    fit,
     make_folder,
     output_format,
     read_picture,
+    with_fate,
     write_picture,
 )
 from gsrcli.size import Size
@@ -40,7 +43,7 @@ __all__ = ["Batch", "Outcome"]
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result of one job."""
+    """The result of one job, with the lines of the picture's ledger."""
 
     input: str
     output: str
@@ -50,7 +53,13 @@ class Outcome:
     seconds: float | None = None
     error: str | None = None
     hint: str | None = None
-    warnings: list[str] | None = None
+    ledger: Ledger = ()
+
+    def row(self) -> dict[str, Any]:
+        """Return the outcome as plain data, without what there is not; the ledger as lists by fate."""
+        fates = {str(fate): with_fate(fate, self.ledger) or None for fate in Fate}
+        row = {**asdict(self), **fates, "ledger": None}
+        return {key: value for key, value in row.items() if value is not None}
 
 
 @dataclass
@@ -102,7 +111,7 @@ class Batch:
                 waiting = time.perf_counter()
                 try:
                     picture = reading.result()
-                    size, warnings = self._check(job, picture)
+                    picture, size, ledger = self._fitted(job, picture)
                 except Exception as error:
                     outcomes.append(_finished(self._failure(job, error)))
                     bar.update(done + 1 - bar.n)
@@ -114,7 +123,7 @@ class Batch:
                     enlarged = self._enlarge(upscaler, picture, size, bar.update)
                     if outcomes:
                         outcomes[-1].result()  # at most one enlargement waits to be written
-                    outcomes.append(writer.submit(self._write, job, enlarged, began, warnings))
+                    outcomes.append(writer.submit(self._write, job, enlarged, began, ledger))
                 except Exception as error:
                     outcomes.append(_finished(self._failure(job, error)))
                 bar.update(done + 1 - bar.n)
@@ -141,23 +150,31 @@ class Batch:
         self._decoding += time.perf_counter() - began
         return picture.without_metadata() if self.strip_metadata else picture
 
-    def _check(self, job: Job, picture: Picture) -> tuple[Size, list[str]]:
-        """Return the output size and warnings of what its format drops; raise if the output cannot be written."""
+    def _fitted(self, job: Job, picture: Picture) -> tuple[Picture, Size, Ledger]:
+        """Return the picture fitted to the output's format, its new size, and the ledger; raise if it does not fit."""
         size = self.target.of(picture.size)
         _prepare_folder(job)
-        check_output(job.output, size, alpha=not picture.opaque, bytes_per_pixel=picture.bytes_per_pixel)
         form = output_format(job.output)
-        lost = losses(picture, form)
-        warnings = [f"{job.output}: {form.name} does not keep {', '.join(lost)}"] if lost else []
-        for warning in warnings:
+        try:
+            fitted, entries = fit(picture, form)
+        except PictureError as error:
+            raise PictureError(f"cannot write {job.output}: {error}", hint=error.hint) from error
+        check_output(job.output, size, bytes_per_pixel=fitted.bytes_per_pixel)
+        self._announce(job, picture.ledger, entries)
+        return fitted, size, (*picture.ledger, *entries)
+
+    def _announce(self, job: Job, reading: Ledger, writing: Ledger) -> None:
+        """Say what is converted, and warn of what is lost or damaged."""
+        for change in with_fate(Fate.CONVERTED, (*reading, *writing)):
+            self.console.note(f"{job.input}: {change}")
+        for warning in _warnings(job, reading, writing):
             self.console.warn(warning)
-        return size, warnings
 
     def _enlarge(self, upscaler: Upscaler, picture: Picture, size: Size, advance: Callable[[float], object]) -> Picture:
         work = upscaler.work(picture)
         return upscaler.enlarge(picture, size, lambda pixels: advance(pixels / work), self._seconds)
 
-    def _write(self, job: Job, picture: Picture, began: float, warnings: list[str]) -> Outcome:
+    def _write(self, job: Job, picture: Picture, began: float, ledger: Ledger) -> Outcome:
         try:
             writing = time.perf_counter()
             write_picture(picture, job.output, quality=self.quality, overwrite=self.overwrite)
@@ -166,7 +183,7 @@ class Batch:
             return self._failure(job, error)
         height, width = picture.size
         seconds = round(time.perf_counter() - began, 3)
-        return Outcome(str(job.input), str(job.output), "done", width, height, seconds, warnings=warnings or None)
+        return Outcome(str(job.input), str(job.output), "done", width, height, seconds, ledger=ledger)
 
     def _failure(self, job: Job, error: Exception) -> Outcome:
         if self.debug:
@@ -175,6 +192,17 @@ class Batch:
         message = failure.message if str(job.input) in failure.message else f"{job.input}: {failure.message}"
         self.console.error(message, failure.hint)
         return Outcome(str(job.input), str(job.output), "failed", error=message, hint=failure.hint)
+
+
+def _warnings(job: Job, reading: Ledger, writing: Ledger) -> list[str]:
+    """Return the warnings of what is lost or damaged."""
+    form = output_format(job.output).name
+    causes = {
+        f"{job.input}: damaged": with_fate(Fate.DAMAGED, reading),
+        f"{job.input}: lost": with_fate(Fate.LOST, reading),
+        f"{job.output}: {form} does not keep": with_fate(Fate.LOST, writing),
+    }
+    return [f"{cause} {', '.join(parts)}" for cause, parts in causes.items() if parts]
 
 
 def _prepare_folder(job: Job) -> None:

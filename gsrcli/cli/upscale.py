@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -192,8 +191,8 @@ def _finish(
     results: list[dict[str, Any]] = []
     for job in jobs:
         outcome = by_input.get(str(job.input))
-        row = asdict(outcome) if outcome else {"input": str(job.input), "output": str(job.output), "status": "skipped"}
-        results.append({key: value for key, value in row.items() if value is not None})
+        skipped = {"input": str(job.input), "output": str(job.output), "status": "skipped"}
+        results.append(outcome.row() if outcome else skipped)
     counts = Counter(row["status"] for row in results)
     if verbose and facts:
         stages = ", ".join(f"{stage} {spent:.2f} s" for stage, spent in facts["seconds"].items())

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gsrcli.images.decode import DEFAULT_MAX_PIXELS, probe, read_picture
-from gsrcli.images.encode import losses, make_folder, write_picture
+from gsrcli.images.colour import Chromaticities, Cicp, Colour
+from gsrcli.images.fit import Background, fit
 from gsrcli.images.formats import (
     INPUT_SUFFIXES,
     OUTPUT_SUFFIXES,
@@ -13,19 +13,35 @@ from gsrcli.images.formats import (
     output_format,
     output_formats,
 )
-from gsrcli.images.picture import Picture, bleed_alpha, from_unit, to_eight_bits, to_unit
+from gsrcli.images.ledger import Entry, Fate, Feature, Ledger, with_fate
+from gsrcli.images.metadata import Metadata, Text
+from gsrcli.images.picture import Origin, Picture, bleed_alpha, from_unit, to_eight_bits, to_unit, white
+from gsrcli.images.read import DEFAULT_MAX_PIXELS, PictureFile, probe, read_picture
+from gsrcli.images.write import make_folder, write_picture
 
 __all__ = [
     "DEFAULT_MAX_PIXELS",
     "INPUT_SUFFIXES",
     "OUTPUT_SUFFIXES",
+    "Background",
+    "Chromaticities",
+    "Cicp",
+    "Colour",
+    "Entry",
+    "Fate",
+    "Feature",
     "Format",
+    "Ledger",
+    "Metadata",
+    "Origin",
     "Picture",
+    "PictureFile",
+    "Text",
     "bleed_alpha",
     "check_limits",
     "check_output",
+    "fit",
     "from_unit",
-    "losses",
     "make_folder",
     "output_format",
     "output_formats",
@@ -33,5 +49,7 @@ __all__ = [
     "read_picture",
     "to_eight_bits",
     "to_unit",
+    "white",
+    "with_fate",
     "write_picture",
 ]

@@ -9,6 +9,7 @@ from pathlib import Path
 from PIL import features
 
 from gsrcli.errors import LimitError, PictureError, UsageError
+from gsrcli.images.ledger import Feature
 from gsrcli.size import Size
 
 __all__ = [
@@ -32,10 +33,8 @@ class Format:
         max_side: the largest width and height, in pixels.
         max_bytes: the largest picture, in uncompressed bytes, or None.
         max_pixels: the largest picture, in pixels, or None.
-        sixteen_bit: whether 16 bits per channel are kept (otherwise 8).
+        keeps: what it keeps as it is; `gsrcli.images.fit` converts or drops the rest.
         grey: whether grey is kept as one channel (otherwise it becomes RGB).
-        alpha: whether transparency is kept.
-        profile: whether colour profile, EXIF and XMP are kept.
         quality: the default quality of a lossy format, 1 to 100; None for a lossless format.
     """
 
@@ -44,23 +43,33 @@ class Format:
     max_side: int
     max_bytes: int | None = None
     max_pixels: int | None = None
-    sixteen_bit: bool = False
+    keeps: frozenset[Feature] = frozenset()
     grey: bool = True
-    alpha: bool = True
-    profile: bool = True
     quality: int | None = None
 
 
 _FOUR_GIB = 2**32 - 2**24  # minus room for headers, metadata, and the growth of incompressible data
+_BLOCKS = frozenset({Feature.PROFILE, Feature.EXIF, Feature.XMP})
 _FORMATS = (
-    Format("PNG", (".png",), max_side=2**31 - 1, sixteen_bit=True),
+    Format(
+        "PNG",
+        (".png",),
+        max_side=2**31 - 1,
+        keeps=_BLOCKS | {Feature.SIXTEEN_BITS, Feature.TRANSPARENCY, Feature.RESOLUTION},
+    ),
     # The file format allows 65535; libjpeg stops at 65500.
-    Format("JPEG", (".jpg", ".jpeg"), max_side=65500, alpha=False, quality=95),
-    Format("WEBP", (".webp",), max_side=16383, grey=False, quality=95),
-    Format("TIFF", (".tif", ".tiff"), max_side=2**31 - 1, max_bytes=_FOUR_GIB, sixteen_bit=True),
-    Format("BMP", (".bmp",), max_side=2**31 - 1, max_bytes=_FOUR_GIB, alpha=False, profile=False),
+    Format("JPEG", (".jpg", ".jpeg"), max_side=65500, keeps=_BLOCKS | {Feature.RESOLUTION}, quality=95),
+    Format("WEBP", (".webp",), max_side=16383, keeps=_BLOCKS | {Feature.TRANSPARENCY}, grey=False, quality=95),
+    Format(
+        "TIFF",
+        (".tif", ".tiff"),
+        max_side=2**31 - 1,
+        max_bytes=_FOUR_GIB,
+        keeps=_BLOCKS | {Feature.SIXTEEN_BITS, Feature.TRANSPARENCY, Feature.RESOLUTION},
+    ),
+    Format("BMP", (".bmp",), max_side=2**31 - 1, max_bytes=_FOUR_GIB, keeps=frozenset({Feature.RESOLUTION})),
     # libavif writes up to 65536 per side, but by default refuses to read more than these limits.
-    Format("AVIF", (".avif",), max_side=32768, max_pixels=2**28, quality=90),
+    Format("AVIF", (".avif",), max_side=32768, max_pixels=2**28, keeps=_BLOCKS | {Feature.TRANSPARENCY}, quality=90),
 )
 _OPTIONAL = {"WEBP": "webp", "AVIF": "avif"}  # Pillow may have been built without them
 
@@ -116,26 +125,19 @@ def check_limits(size: Size, path: str | os.PathLike[str], *, bytes_per_pixel: i
     raise LimitError(f"cannot write {path}: {size} is too large; {reason}", hint=hint)
 
 
-def check_output(path: str | os.PathLike[str], size: Size, *, alpha: bool = False, bytes_per_pixel: int = 3) -> None:
-    """Check, before anything is computed, the format, size, transparency and folder of an output file.
+def check_output(path: str | os.PathLike[str], size: Size, *, bytes_per_pixel: int = 3) -> None:
+    """Check, before anything is computed, the format, size and folder of an output file.
 
     Args:
         path: the output file.
         size: size of the output.
-        alpha: whether there is transparency to keep (``not picture.opaque``).
         bytes_per_pixel: bytes of the output before compression.
 
     Raises:
         LimitError: the picture is too large for the format.
-        PictureError: the format cannot keep the transparency, or the folder does not exist.
+        PictureError: the folder does not exist.
         UsageError: the suffix is missing or unknown.
     """
     check_limits(size, path, bytes_per_pixel=bytes_per_pixel)
-    form = output_format(path)
-    if alpha and not form.alpha:
-        raise PictureError(
-            f"cannot write {path}: {form.name} cannot keep the transparency of this picture",
-            hint="write a .png or .webp file",
-        )
     if not Path(path).absolute().parent.is_dir():
         raise PictureError(f"cannot write {path}: the folder does not exist")

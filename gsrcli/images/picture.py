@@ -9,27 +9,50 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from gsrcli.images.colour import Colour
+from gsrcli.images.ledger import Feature, Ledger
+from gsrcli.images.metadata import COMMENT, Metadata
 from gsrcli.images.opencv import load_cv2
 from gsrcli.size import Size
 
-__all__ = ["Picture", "Pixels", "bleed_alpha", "from_unit", "to_eight_bits", "to_unit"]
+__all__ = ["Origin", "Picture", "Pixels", "bleed_alpha", "from_unit", "to_eight_bits", "to_unit", "white"]
 
 Pixels = NDArray[Any]
-"""An array of uint8 or uint16."""
+"""An array of uint8, uint16 or float32."""
+
+_UNTAGGED, _SILENT = Colour(), Metadata()
+_TYPES = (np.uint8, np.uint16, np.float32)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """How the file was encoded that a picture was read from.
+
+    Attributes:
+        format: name of the file format, as Pillow calls it.
+        lossless: whether the file holds the pixels exactly.
+        quality: estimated quality of a lossy file, 1 to 100, where it can be told.
+    """
+
+    format: str
+    lossless: bool = True
+    quality: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A decoded picture: upright, with its transparency and metadata.
+    """A decoded picture: upright, with its transparency, colour tags and metadata.
 
     Attributes:
-        pixels: ``(H, W, C)``, uint8 or uint16 over their whole range; C is 1 (grey) or 3 (red, green, blue).
-            Colours are not premultiplied by alpha.
-        alpha: ``(H, W)`` of the same type, 0 for transparent; None for a picture without transparency.
-        icc: colour profile, unchanged, or None, which means sRGB by convention.
-        exif: EXIF block, starting at its byte-order mark, with orientation 1 and without thumbnail.
-        xmp: XMP packet, with orientation 1.
-        dpi: pixels per inch, horizontal and vertical.
+        pixels: ``(H, W, C)``, uint8 or uint16 over their whole range, or finite float32 of any range; C is 1 (grey) or
+            3 (red, green, blue). Colours are not premultiplied by alpha.
+        alpha: ``(H, W)`` of the same type, 0 for transparent, and 1 for opaque in float32; None for a picture without
+            transparency.
+        colour: what the numbers mean.
+        metadata: everything else that the file says.
+        ledger: what reading could not keep as it was.
+        origin: how the file was encoded, or None.
+        duration: how long a frame of an animation is shown, in seconds; None for other pictures.
 
     Raises:
         ValueError: shapes or types are unsupported or do not match.
@@ -37,15 +60,16 @@ class Picture:
 
     pixels: Pixels
     alpha: Pixels | None = None
-    icc: bytes | None = None
-    exif: bytes | None = None
-    xmp: bytes | None = None
-    dpi: tuple[float, float] | None = None
+    colour: Colour = _UNTAGGED
+    metadata: Metadata = _SILENT
+    ledger: Ledger = ()
+    origin: Origin | None = None
+    duration: float | None = None
 
     def __post_init__(self) -> None:
         shape, dtype = self.pixels.shape, self.pixels.dtype
-        if len(shape) != 3 or shape[2] not in (1, 3) or 0 in shape or dtype not in (np.uint8, np.uint16):
-            raise ValueError(f"expected (H, W, 1 or 3) uint8 or uint16, got {shape} {dtype}")
+        if len(shape) != 3 or shape[2] not in (1, 3) or 0 in shape or dtype not in _TYPES:
+            raise ValueError(f"expected (H, W, 1 or 3) uint8, uint16 or float32, got {shape} {dtype}")
         if self.alpha is not None and (self.alpha.shape != shape[:2] or self.alpha.dtype != dtype):
             raise ValueError(f"expected alpha {shape[:2]} {dtype}, got {self.alpha.shape} {self.alpha.dtype}")
 
@@ -65,7 +89,7 @@ class Picture:
 
     @property
     def bits(self) -> int:
-        """Bits per channel: 8 or 16."""
+        """Bits per channel: 8, 16 or 32 (floating point)."""
         return 8 * self.pixels.dtype.itemsize
 
     @property
@@ -76,30 +100,60 @@ class Picture:
     @property
     def opaque(self) -> bool:
         """Whether all pixels are opaque, so that alpha can be dropped."""
-        return self.alpha is None or bool(self.alpha.min() == np.iinfo(self.alpha.dtype).max)
+        return self.alpha is None or bool(self.alpha.min() >= white(self.alpha.dtype))
+
+    def features(self) -> list[Feature]:
+        """Return what the picture carries, in the order of `Feature`."""
+        colour, metadata = self.colour, self.metadata
+        comments = [text for text in metadata.texts if text.keyword == COMMENT]
+        carried = {
+            Feature.SIXTEEN_BITS: self.bits == 16,
+            Feature.FLOAT: self.bits == 32,
+            Feature.TRANSPARENCY: not self.opaque,
+            Feature.PROFILE: colour.icc,
+            Feature.CICP: colour.cicp,
+            Feature.GAMMA: colour.gamma or colour.chromaticities,
+            Feature.HDR: colour.mastering or colour.light,
+            Feature.EXIF: metadata.exif,
+            Feature.XMP: metadata.xmp,
+            Feature.IPTC: metadata.iptc,
+            Feature.TEXT: len(metadata.texts) > len(comments),
+            Feature.COMMENT: comments,
+            Feature.RESOLUTION: metadata.dpi,
+            Feature.ASPECT: metadata.aspect,
+            Feature.GEO: metadata.geo,
+        }
+        return [feature for feature in Feature if carried[feature]]
 
     def save(self, path: str | os.PathLike[str], *, quality: int | None = None) -> None:
         """Write the picture in the format given by the file's suffix; see `gsrcli.images.write_picture`."""
-        from gsrcli.images.encode import write_picture  # which imports this module
+        from gsrcli.images.write import write_picture  # which imports this module
 
         write_picture(self, path, quality=quality)
 
     def without_metadata(self) -> Picture:
-        """Return the picture without EXIF and XMP. The colour profile stays, because it defines the colours."""
-        return replace(self, exif=None, xmp=None)
+        """Return the picture without metadata. The colour tags stay, because they define the colours."""
+        return replace(self, metadata=Metadata())
+
+
+def white(dtype: DTypeLike) -> int:
+    """Return the value of white, or of opaque: the largest of uint8 and uint16, 1 for float32."""
+    return int(np.iinfo(np.dtype(dtype)).max) if np.issubdtype(dtype, np.integer) else 1
 
 
 def to_unit(pixels: Pixels) -> NDArray[np.float32]:
-    """Convert uint8 or uint16 of any shape to float32 in [0, 1]."""
-    return np.divide(pixels, np.iinfo(pixels.dtype).max, dtype=np.float32)
+    """Convert uint8 or uint16 of any shape to float32 in [0, 1]; float32 is returned as it is."""
+    return pixels if pixels.dtype == np.float32 else np.divide(pixels, white(pixels.dtype), dtype=np.float32)
 
 
 def from_unit(values: NDArray[np.floating[Any]], dtype: DTypeLike) -> Pixels:
     """Convert finite values of any shape to uint8 or uint16: clip to [0, 1], scale, and round half to even.
 
-    ``from_unit(to_unit(x), x.dtype)`` is ``x``.
+    ``from_unit(to_unit(x), x.dtype)`` is ``x``, also for float32, which is neither clipped nor rounded.
     """
-    top = np.iinfo(np.dtype(dtype)).max
+    if np.dtype(dtype) == np.float32:
+        return values.astype(np.float32, copy=False)
+    top = white(dtype)
     scaled = np.multiply(values, top, dtype=np.float32)
     np.rint(scaled, out=scaled)
     np.clip(scaled, 0, top, out=scaled)
@@ -108,9 +162,11 @@ def from_unit(values: NDArray[np.floating[Any]], dtype: DTypeLike) -> Pixels:
 
 
 def to_eight_bits(pixels: Pixels) -> Pixels:
-    """Convert uint8 or uint16 of any shape to uint8: 16 bits are scaled and rounded, 8 bits returned as they are."""
+    """Convert pixels of any shape to uint8: scaled, clipped and rounded; 8 bits are returned as they are."""
     if pixels.dtype == np.uint8:
         return pixels
+    if pixels.dtype == np.float32:
+        return from_unit(pixels, np.uint8)
     table = ((np.arange(65536) + 128) // 257).astype(np.uint8)  # 257 = 65535 / 255
     rounded: Pixels = table[pixels]
     return rounded
@@ -123,7 +179,7 @@ def bleed_alpha(pixels: Pixels, alpha: Pixels) -> Pixels:
     dark fringe.
 
     Args:
-        pixels: ``(H, W, C)``, uint8 or uint16.
+        pixels: ``(H, W, C)`` of any type.
         alpha: ``(H, W)``; 0 is transparent.
 
     Returns:

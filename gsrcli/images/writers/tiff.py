@@ -9,9 +9,10 @@ import struct
 import zlib
 from collections.abc import Sequence
 
-from gsrcli.images.blocks import DEFLATE_LEVEL, interleaved, map_blocks, rows_per_block
-from gsrcli.images.metadata import Tags, exif_tags, pack_directory
+from gsrcli.images.exif import Tags, exif_tags, pack_directory
 from gsrcli.images.picture import Picture
+from gsrcli.images.writers.blocks import DEFLATE_LEVEL, interleaved, map_blocks, rows_per_block
+from gsrcli.images.writers.encoding import Encoding
 
 __all__ = ["encode_tiff"]
 
@@ -19,12 +20,13 @@ _DEFLATE, _HORIZONTAL_DIFFERENCE = 8, 2
 _BLACK_IS_ZERO, _RGB, _STRAIGHT_ALPHA, _INCH = 1, 2, 2, 2
 
 
-def encode_tiff(picture: Picture) -> bytes:
+def encode_tiff(picture: Picture, encoding: Encoding) -> bytes:
     """Encode a picture of less than 4 GiB as a TIFF file, with its profile, EXIF, XMP and dpi.
 
     The file is little-endian and has one page, in deflated strips of horizontal differences. 16-bit grey with alpha
     becomes RGB, because few programs read it otherwise.
     """
+    del encoding  # these files are never lossy
     spread = picture.grey and picture.bits == 16 and picture.alpha is not None
     channels = 3 if spread else picture.channels
     samples = channels + (picture.alpha is not None)
@@ -45,7 +47,7 @@ def encode_tiff(picture: Picture) -> bytes:
     end += end % 2  # directories start at even offsets
     height, width = picture.size
     tags: Tags = {
-        **exif_tags(picture.exif or b""),
+        **exif_tags(picture.metadata.exif or b""),
         256: _longs([width]),
         257: _longs([height]),
         258: _shorts([picture.bits] * samples),
@@ -59,13 +61,13 @@ def encode_tiff(picture: Picture) -> bytes:
     }
     if picture.alpha is not None:
         tags[338] = _shorts([_STRAIGHT_ALPHA])
-    if picture.dpi:
-        tags[282], tags[283] = (_rational(dpi) for dpi in picture.dpi)
+    if picture.metadata.dpi:
+        tags[282], tags[283] = (_rational(dpi) for dpi in picture.metadata.dpi)
         tags[296] = _shorts([_INCH])
-    if picture.xmp:
-        tags[700] = (1, len(picture.xmp), picture.xmp)
-    if picture.icc:
-        tags[34675] = (7, len(picture.icc), picture.icc)
+    if picture.metadata.xmp:
+        tags[700] = (1, len(picture.metadata.xmp), picture.metadata.xmp)
+    if picture.colour.icc:
+        tags[34675] = (7, len(picture.colour.icc), picture.colour.icc)
     body = b"".join(strips)
     return struct.pack("<2sHI", b"II", 42, end) + body + b"\0" * (len(body) % 2) + pack_directory(tags, end)
 

@@ -13,8 +13,9 @@ import zlib
 import numpy as np
 from numpy.typing import NDArray
 
-from gsrcli.images.blocks import DEFLATE_LEVEL, interleaved, map_blocks
 from gsrcli.images.picture import Picture
+from gsrcli.images.writers.blocks import DEFLATE_LEVEL, interleaved, map_blocks
+from gsrcli.images.writers.encoding import Encoding
 
 __all__ = ["encode_png"]
 
@@ -23,8 +24,9 @@ _AVERAGE = 3
 _ADLER = 65521
 
 
-def encode_png(picture: Picture) -> bytes:
+def encode_png(picture: Picture, encoding: Encoding) -> bytes:
     """Encode a picture as a PNG file, with its profile, EXIF, XMP and dpi."""
+    del encoding  # PNG is never lossy
     height, width = picture.size
     colour_type = _COLOUR_TYPES[picture.channels, picture.alpha is not None]
     header = struct.pack(">IIBBBBB", width, height, picture.bits, colour_type, 0, 0, 0)
@@ -74,15 +76,15 @@ def _joined_adler32(first: int, second: int, second_size: int) -> int:
 
 def _metadata_chunks(picture: Picture) -> list[bytes]:
     chunks = []
-    if picture.icc:
-        chunks.append(_chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(picture.icc)))
-    if picture.dpi:
-        per_metre = (round(dpi / 0.0254) for dpi in picture.dpi)
+    if picture.colour.icc:
+        chunks.append(_chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(picture.colour.icc)))
+    if picture.metadata.dpi:
+        per_metre = (round(dpi / 0.0254) for dpi in picture.metadata.dpi)
         chunks.append(_chunk(b"pHYs", struct.pack(">IIB", *per_metre, 1)))
-    if picture.exif:
-        chunks.append(_chunk(b"eXIf", picture.exif))
-    if picture.xmp:
-        chunks.append(_chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + picture.xmp))
+    if picture.metadata.exif:
+        chunks.append(_chunk(b"eXIf", picture.metadata.exif))
+    if picture.metadata.xmp:
+        chunks.append(_chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + picture.metadata.xmp))
     return chunks
 
 

@@ -1,4 +1,4 @@
-"""Convert between colour profiles."""
+"""Read, make and convert between colour profiles."""
 
 from __future__ import annotations
 

@@ -1,0 +1,129 @@
+"""Read picture files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from gsrcli.errors import GsrError, LimitError, PictureError
+from gsrcli.images.picture import Picture
+from gsrcli.images.readers import DAMAGED, Limits, Source, open_source, unlimited_pillow
+from gsrcli.size import Size
+
+__all__ = ["DEFAULT_MAX_PIXELS", "PictureFile", "probe", "read_picture"]
+
+DEFAULT_MAX_PIXELS = 500_000_000
+"""Default limit on the size of inputs, because a file of a few bytes can claim any size."""
+
+
+class PictureFile:
+    """An opened picture file, recognized by its content: its pictures, decoded when they are asked for.
+
+    Args:
+        path: the file; its name may contain any characters.
+        max_pixels: largest picture to decode, in pixels; None for no limit.
+
+    Raises:
+        LimitError: a picture has more than ``max_pixels``.
+        PictureError: the file is missing, unreadable, damaged or of an unsupported format.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, max_pixels: int | None = DEFAULT_MAX_PIXELS) -> None:
+        self.path = path
+        with _reading(path):
+            self._source: Source = open_source(Path(path).read_bytes(), Limits(max_pixels))
+
+    @property
+    def format(self) -> str:
+        """Name of the file format, as Pillow calls it."""
+        return self._source.format
+
+    @property
+    def size(self) -> Size:
+        """Size of the first picture, upright."""
+        return self._source.size
+
+    @property
+    def count(self) -> int:
+        """Number of pictures: frames of an animation, or pages."""
+        return self._source.count
+
+    @property
+    def animated(self) -> bool:
+        """Whether the pictures are the frames of an animation."""
+        return self._source.animated
+
+    @property
+    def loops(self) -> int | None:
+        """How often the animation is shown; 0 for ever. None if there is none."""
+        return self._source.loops
+
+    def picture(self, index: int = 0) -> Picture:
+        """Decode one of the pictures, from 0 on.
+
+        The picture is turned upright and converted to grey or RGB: palettes are resolved, and CMYK and Lab are
+        converted to sRGB through their colour profile. 16 bits per channel are kept.
+
+        Raises:
+            LimitError: it is too large.
+            PictureError: it is damaged, of an unsupported kind, or there is none of that index.
+            GsrError: OpenCV, which decodes 16-bit colour, cannot be loaded.
+        """
+        with _reading(self.path):
+            if not 0 <= index < self.count:
+                raise PictureError(f"it has no picture {index + 1}; there are {self.count}")
+            return self._source.picture(index)
+
+
+def read_picture(path: str | os.PathLike[str], *, max_pixels: int | None = DEFAULT_MAX_PIXELS) -> Picture:
+    """Decode the only picture in a file; see :class:`PictureFile`, which reads those with several.
+
+    Args:
+        path: the file.
+        max_pixels: largest picture to decode, in pixels; None for no limit.
+
+    Raises:
+        LimitError: the picture has more than ``max_pixels``.
+        PictureError: the file is missing, unreadable, damaged, of an unsupported kind, animated or has several pages.
+        GsrError: OpenCV, which decodes 16-bit colour, cannot be loaded.
+    """
+    file = PictureFile(path, max_pixels=max_pixels)
+    _refuse_several(file)
+    return file.picture()
+
+
+def probe(path: str | os.PathLike[str], *, max_pixels: int | None = DEFAULT_MAX_PIXELS) -> Size:
+    """Read the size of the only picture, upright, from the header alone. Raises like `read_picture`."""
+    file = PictureFile(path, max_pixels=max_pixels)
+    _refuse_several(file)
+    return file.size
+
+
+def _refuse_several(file: PictureFile) -> None:
+    if file.animated:
+        raise PictureError(f"cannot read {file.path}: it is animated", hint="extract its frames first")
+    if file.count > 1:
+        raise PictureError(
+            f"cannot read {file.path}: it has {file.count} pages", hint="split it into one file per page"
+        )
+
+
+@contextmanager
+def _reading(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn exceptions of the operating system and of decoders into a `PictureError` that names the file."""
+    try:
+        with unlimited_pillow():
+            yield
+    except LimitError as error:
+        raise LimitError(f"cannot read {path}: {error}", hint=error.hint) from error
+    except PictureError as error:
+        raise PictureError(f"cannot read {path}: {error}", hint=error.hint) from error
+    except (GsrError, MemoryError, AttributeError, NameError):  # the last two are bugs in this package
+        raise
+    except OSError as error:
+        reason = error.strerror.lower() if error.strerror else DAMAGED
+        raise PictureError(f"cannot read {path}: {reason}") from error
+    except Exception as error:  # decoders raise nearly anything on malformed files
+        raise PictureError(f"cannot read {path}: {DAMAGED}") from error

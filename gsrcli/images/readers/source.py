@@ -1,0 +1,72 @@
+"""An opened picture file, whatever its format."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+from gsrcli.errors import LimitError
+from gsrcli.images.picture import Picture
+from gsrcli.size import Size
+
+__all__ = ["DAMAGED", "Limits", "Source"]
+
+DAMAGED = "the file is damaged or cut short"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much a file may ask for.
+
+    Attributes:
+        max_pixels: largest picture to decode, in pixels; None for no limit.
+    """
+
+    max_pixels: int | None
+
+    def check(self, size: Size) -> None:
+        """Check the size that a file claims, before memory is allocated for it.
+
+        Raises:
+            LimitError: the picture is too large.
+        """
+        if self.max_pixels is not None and size.area > self.max_pixels:
+            raise LimitError(
+                f"{size} is more than {_amount(self.max_pixels)}",
+                hint=f"if you trust the file, add --max-pixels {size.area}",
+            )
+
+
+def _amount(pixels: int) -> str:
+    return f"{pixels / 1e6:g} megapixels" if pixels >= 1e5 else f"{pixels} pixels"
+
+
+class Source(ABC):
+    """The pictures of one file. Opening reads headers alone.
+
+    Attributes:
+        format: name of the file format, as Pillow calls it.
+        size: size of the first picture, upright.
+        count: number of pictures: frames of an animation, or pages.
+        animated: whether they are the frames of an animation.
+        loops: how often the animation is shown; 0 for ever. None if there is none.
+
+    Raises:
+        LimitError: a picture is too large.
+        PictureError: the file is unsupported or damaged. Messages do not name the file; decoders may raise anything
+            else, which means damage.
+    """
+
+    format: ClassVar[str]
+    size: Size
+    count: int = 1
+    animated: bool = False
+    loops: int | None = None
+
+    @abstractmethod
+    def __init__(self, data: bytes, limits: Limits) -> None: ...
+
+    @abstractmethod
+    def picture(self, index: int = 0) -> Picture:
+        """Decode one of the pictures, from 0 on. A frame of an animation is drawn over those before it."""

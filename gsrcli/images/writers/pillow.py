@@ -1,0 +1,47 @@
+"""What the encoders built on Pillow share."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from PIL import Image
+
+from gsrcli.images.icc import to_srgb
+from gsrcli.images.picture import Picture, to_eight_bits
+
+__all__ = ["encoded", "metadata_options", "pillow_image"]
+
+
+def pillow_image(picture: Picture, *, grey: bool) -> tuple[Image.Image, bytes | None]:
+    """Return a picture in 8 bits as a Pillow image, and its colour profile.
+
+    Args:
+        picture: the picture.
+        grey: whether the format has a single channel of grey. Otherwise, and with alpha, grey becomes RGB, through its
+            profile if that is one for grey.
+    """
+    pixels, icc = to_eight_bits(picture.pixels), picture.colour.icc
+    image = Image.fromarray(pixels[..., 0] if picture.grey else pixels)
+    if picture.grey and (not grey or picture.alpha is not None):
+        if icc and icc[16:20] == b"GRAY":  # a grey profile is invalid for RGB
+            image, icc = to_srgb(image, icc), None
+        else:
+            image = image.convert("RGB")
+    if picture.alpha is not None:
+        image.putalpha(Image.fromarray(to_eight_bits(picture.alpha)))
+    return image, icc
+
+
+def metadata_options(picture: Picture, icc: bytes | None) -> dict[str, bytes]:
+    """Return a picture's profile, EXIF and XMP as Pillow takes them."""
+    exif, xmp = picture.metadata.exif, picture.metadata.xmp
+    options = {"icc_profile": icc, "exif": exif and b"Exif\0\0" + exif, "xmp": xmp}
+    return {name: value for name, value in options.items() if value}
+
+
+def encoded(image: Image.Image, form: str, **options: Any) -> bytes:
+    """Return the content of the file that Pillow writes."""
+    file = io.BytesIO()
+    image.save(file, form, **options)
+    return file.getvalue()
