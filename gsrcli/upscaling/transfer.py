@@ -18,16 +18,21 @@ from torch import Tensor
 
 from gsrcli.images.picture import Pixels
 
-__all__ = ["Readback", "SideStream", "quantize", "upload"]
+__all__ = ["Readback", "SideStream", "quantize", "upload", "upload_integers"]
 
 _MAX_IN_FLIGHT = 2
 
 
-def upload(pixels: Pixels, device: torch.device) -> Tensor:
-    """Copy uint8 or uint16 of any shape to a device as float32 in [0, 1], with the values of `images.to_unit`."""
+def upload_integers(pixels: Pixels, device: torch.device) -> Tensor:
+    """Copy uint8 or uint16 of any shape to a device as they are; uint16 as the same bits in int16."""
     staged = torch.empty(pixels.shape, dtype=_bits_dtype(pixels.dtype), pin_memory=device.type == "cuda")
     staged.numpy()[...] = _bits(pixels)
-    integers = staged.to(device, non_blocking=device.type == "cuda")
+    return staged.to(device, non_blocking=device.type == "cuda")
+
+
+def upload(pixels: Pixels, device: torch.device) -> Tensor:
+    """Copy uint8 or uint16 of any shape to a device as float32 in [0, 1], with the values of `images.to_unit`."""
+    integers = upload_integers(pixels, device)
     if integers.dtype == torch.int16:
         integers = integers.int().bitwise_and_(0xFFFF)
     values = integers.float()

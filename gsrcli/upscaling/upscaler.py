@@ -31,6 +31,7 @@ from gsrcli.runtime.precision import Precision
 from gsrcli.runtime.timing import StageTimer
 from gsrcli.size import Size
 from gsrcli.upscaling.budget import SMALLEST_STRIP, attempt, memory_hint, plan, require_memory
+from gsrcli.upscaling.flat import restore_flat
 from gsrcli.upscaling.target import require_enlargement
 from gsrcli.upscaling.tiling import Box, Grid, PaddedPicture, cuts, round_up
 from gsrcli.upscaling.transfer import Readback, SideStream, quantize
@@ -223,7 +224,7 @@ class _Enlargement:
             del gaussians
 
     def _draw(self, gaussians: Gaussians, rows: tuple[int, int]) -> Tensor:
-        """Draw rows [first, last) as ``(rows, width, 1 or 3)`` integers from :func:`quantize`."""
+        """Draw rows [first, last) as ``(rows, width, 1 or 3)`` integers as from :func:`quantize`."""
         model, low = self._model, self._low
         with self._seconds.of("rasterizer", model.device):
             with autocast(model.device, self._dtype):
@@ -235,7 +236,7 @@ class _Enlargement:
             values = strip[0].permute(1, 2, 0)
             if low.pixels.shape[2] == 1:
                 values = values @ _vector(_LUMA, values)[:, None]
-            return quantize(values, low.pixels.dtype)
+            return restore_flat(quantize(values, low.pixels.dtype), low.pixels, self._size, rows)
 
     def _fewer_rows(self, rows: int) -> int:
         """Return the number of rows to try after memory ran out for a strip of ``rows``."""
