@@ -20,7 +20,6 @@ __all__ = [
     "xmp_alone",
     "xmp_digest",
     "xmp_orientation",
-    "xmp_properties",
     "xmp_resized",
     "xmp_upright",
 ]
@@ -39,6 +38,8 @@ _DIRECTORIES = (
     "http://ns.apple.com/pixeldatainfo/1.0/",
 )
 
+_LIST = f"{_RDF} RDF"
+_MOST_PREFIXES = 256
 _TAG = re.compile(rb"<(?:[^\"'>]|\"[^\"]*\"|'[^']*')*>")
 _ATTRIBUTE = re.compile(rb"\s+([^\s=<>\"']+)\s*=\s*(?:\"[^\"]*\"|'[^']*')")
 _PADDING = re.compile(rb"\s+(?=<\?xpacket end)")
@@ -103,13 +104,13 @@ class _Packet:
     def __post_init__(self) -> None:
         self.text = self.text.rstrip(b"\0")
         self._path: list[str] = []
-        self._scope: dict[str, list[str]] = {"": [""]}
+        self._list_start = 0
         self._open: tuple[str, int] | None = None
+        self._declared: dict[str, list[str]] = {}
+        self._scope: dict[str, str] | None = None
         parser = self._parser = expat.ParserCreate(namespace_separator=" ")
-        parser.StartNamespaceDeclHandler = lambda prefix, uri: self._scope.setdefault(prefix or "", []).append(
-            uri or ""
-        )
-        parser.EndNamespaceDeclHandler = lambda prefix: self._scope[prefix or ""].pop()
+        parser.StartNamespaceDeclHandler = self._declare
+        parser.EndNamespaceDeclHandler = self._undeclare
         parser.StartElementHandler = self._start
         parser.EndElementHandler = self._end
         parser.StartDoctypeDeclHandler = self._refuse
@@ -121,24 +122,41 @@ class _Packet:
     def _refuse(self, *_: object) -> None:
         raise ValueError("a document type, which could expand to anything")
 
-    def _in_nodes(self) -> bool:
-        return bool(self._path) and self._path[-1] == f"{_RDF} RDF"
+    def _declare(self, prefix: str | None, uri: str | None) -> None:
+        self._declared.setdefault(prefix or "", []).append(uri or "")
+        self._scope = None
+        if len(self._declared) > _MOST_PREFIXES:
+            raise ValueError("too many namespaces")
+
+    def _undeclare(self, prefix: str | None) -> None:
+        self._declared[prefix or ""].pop()
+        self._scope = None
+
+    def _namespaces(self) -> dict[str, str]:
+        if self._scope is None:
+            self._scope = {prefix: uris[-1] for prefix, uris in self._declared.items() if uris and uris[-1]}
+        return self._scope
+
+    def _at_node(self) -> bool:
+        return bool(self._path) and self._path[-1] == _LIST
+
+    def _at_property(self) -> bool:
+        return len(self._path) > 1 and self._path[-2] == _LIST
 
     def _start(self, name: str, _: object) -> None:
         at = self._parser.CurrentByteIndex
-        if self._in_nodes():
+        if self._at_node():
             self._start_node(at)
-        elif len(self._path) > 1 and self._path[-2] == f"{_RDF} RDF":
+        elif self._at_property():
             self._open = name, at
+        elif name == _LIST:
+            self._list_start = at
         self._path.append(name)
 
     def _start_node(self, at: int) -> None:
-        tag = _TAG.match(self.text, at)
-        if tag is None:
-            raise ValueError("not UTF-8")
-        namespaces = {prefix: uris[-1] for prefix, uris in self._scope.items() if uris and uris[-1]}
-        self.nodes.append(_Node(at, tag.end(), tag.end(), namespaces))
-        for match in _ATTRIBUTE.finditer(self.text, at, tag.end()):
+        tag_end, namespaces = self._tag_end(at), self._namespaces()
+        self.nodes.append(_Node(at, tag_end, tag_end, namespaces))
+        for match in _ATTRIBUTE.finditer(self.text, at, tag_end):
             prefix, _, name = match[1].decode().rpartition(":")
             uri = namespaces.get(prefix, "")
             if prefix not in ("", "xmlns", "xml") and uri != _RDF:
@@ -147,18 +165,28 @@ class _Packet:
     def _end(self, name: str) -> None:
         self._path.pop()
         at = self._parser.CurrentByteIndex
-        if self._in_nodes():
-            self.nodes[-1].end = self._tag_end(at)
-        elif len(self._path) > 1 and self._path[-2] == f"{_RDF} RDF" and self._open is not None:
+        if self._at_node():
+            self.nodes[-1].end = self._element_end(self.nodes[-1].start, at)
+        elif self._at_property() and self._open is not None:
             uri, _, local = self._open[0].rpartition(" ")
             start, self._open = self._open[1], None
-            self.properties.append(_Property(uri, local, start, self._tag_end(at), False, len(self.nodes) - 1))
-        elif name == f"{_RDF} RDF" and self.text.startswith(b"</", at):
+            end = self._element_end(start, at)
+            self.properties.append(_Property(uri, local, start, end, False, len(self.nodes) - 1))
+        elif name == _LIST and not self._empty(self._list_start):
             self.nodes_end = at
 
     def _tag_end(self, at: int) -> int:
         tag = _TAG.match(self.text, at)
-        return tag.end() if tag else at
+        if tag is None:
+            raise ValueError("not UTF-8")
+        return tag.end()
+
+    def _empty(self, start: int) -> bool:
+        return self.text.endswith(b"/>", start, self._tag_end(start))
+
+    def _element_end(self, start: int, at: int) -> int:
+        """Return the end of an element, given where its end tag is, of which an empty one has none."""
+        return self._tag_end(start) if self._empty(start) else self._tag_end(at)
 
     def without(self, doomed: Iterable[_Property]) -> bytes:
         """Return the text without some properties."""
@@ -166,22 +194,30 @@ class _Packet:
         kept = zip([0, *(end for _, end in spans)], [*(start for start, _ in spans), len(self.text)], strict=True)
         return b"".join(self.text[start:end] for start, end in kept)
 
-    def opening(self, node: _Node, attributes: bytes = b"") -> bytes:
-        """Return a start tag like that of a node, with the namespaces in scope, and with other attributes."""
+    def opening(self, node: _Node, content: bytes, attributes: bytes = b"") -> bytes:
+        """Return a start tag like that of a node, for other attributes and content, with their namespaces."""
         tag = self.text[node.start : node.tag_end]
         name = re.match(rb"<[^\s/>]+", tag)
         assert name is not None
-        about = (m[0] for m in _ATTRIBUTE.finditer(tag) if m[1].rpartition(b":")[2] == b"about")
-        declared = (
-            f" xmlns{':' * bool(p)}{p}={_quoted(uri)}".encode() for p, uri in node.namespaces.items() if p != "xml"
-        )
-        return name[0] + b"".join((*about, *declared, attributes)) + b">"
+        about = b"".join(m[0] for m in _ATTRIBUTE.finditer(tag) if m[1].rpartition(b":")[2] == b"about")
+        declared = _declarations(node.namespaces, name[0] + about + attributes + content)
+        return name[0] + about + declared + attributes + b">"
 
     def closing(self, node: _Node) -> bytes:
         """Return the end tag of a node."""
         name = re.match(rb"<([^\s/>]+)", self.text[node.start : node.tag_end])
         assert name is not None
         return b"</" + name[1] + b">"
+
+
+def _declarations(namespaces: dict[str, str], text: bytes) -> bytes:
+    """Return the declarations of the namespaces that a text uses."""
+    used = (prefix for prefix in namespaces if prefix != "xml" and (not prefix or f"{prefix}:".encode() in text))
+    return b"".join(f" {_declared(prefix)}={_quoted(namespaces[prefix])}".encode() for prefix in used)
+
+
+def _declared(prefix: str) -> str:
+    return f"xmlns:{prefix}" if prefix else "xmlns"
 
 
 def _quoted(uri: str) -> str:
@@ -193,12 +229,6 @@ def _parsed(packet: bytes) -> _Packet | None:
         return _Packet(packet)
     except ValueError:
         return None
-
-
-def xmp_properties(packet: bytes) -> set[tuple[str, str]]:
-    """Return the properties in an XMP packet, as (namespace, name); none of a packet that is not well-formed."""
-    parsed = _parsed(packet)
-    return {(p.namespace, p.name) for p in parsed.properties} if parsed else set()
 
 
 def xmp_alone(packet: bytes) -> bytes:
@@ -238,21 +268,16 @@ def merge_xmp(packet: bytes, extension: bytes) -> bytes | None:
     if main is None or more is None or main.nodes_end is None:
         return None
     nodes = b"".join(_standing_alone(more, node) for node in more.nodes)
-    merged = main.text[: main.nodes_end] + nodes + main.text[main.nodes_end :]
-    return merged if _parsed(merged) else None
+    return main.text[: main.nodes_end] + nodes + main.text[main.nodes_end :]
 
 
 def _standing_alone(packet: _Packet, node: _Node) -> bytes:
     """Return the text of a node, with the namespaces that were declared around it."""
-    tag = packet.text[node.start : node.tag_end]
+    tag, content = packet.text[node.start : node.tag_end], packet.text[node.tag_end : node.end]
     named = {match[1] for match in _ATTRIBUTE.finditer(tag)}
-    missing = b"".join(
-        f" {name}={_quoted(uri)}".encode()
-        for prefix, uri in node.namespaces.items()
-        if prefix != "xml" and (name := f"xmlns:{prefix}" if prefix else "xmlns").encode() not in named
-    )
+    around = {prefix: uri for prefix, uri in node.namespaces.items() if _declared(prefix).encode() not in named}
     end = len(tag) - (2 if tag.endswith(b"/>") else 1)
-    return tag[:end] + missing + tag[end:] + packet.text[node.tag_end : node.end]
+    return tag[:end] + _declarations(around, tag + content) + tag[end:] + content
 
 
 def split_xmp(packet: bytes, most: int) -> tuple[bytes, bytes | None]:
@@ -300,7 +325,7 @@ def _extension(packet: _Packet, moved: list[_Property]) -> bytes:
     nodes = []
     for entry in sorted(moved, key=lambda entry: entry.start):
         node, text = packet.nodes[entry.node], packet.text[entry.start : entry.end]
-        opening = packet.opening(node, text) if entry.attribute else packet.opening(node) + text
+        opening = packet.opening(node, b"", text) if entry.attribute else packet.opening(node, text) + text
         nodes.append(opening + packet.closing(node))
     return _enclosed(b"".join(nodes))
 

@@ -18,6 +18,7 @@ _TABLES = frozenset((0xC4, 0xCC, 0xDB, 0xDD))  # DHT, DAC, DQT, DRI
 _ANCILLARY = frozenset((*range(APP0, 0xF0), COM))
 _FRAMES = frozenset((*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0), _DHP, 0xF7))
 _WITHIN_DATA = _TABLES | _ANCILLARY | {_SOS, _DNL}  # what may follow a scan, besides the end
+_WITH_PARAMETERS = _WITHIN_DATA | _FRAMES
 
 _MARKER = re.compile(rb"\xff[^\x00\xff]", re.DOTALL)
 _MARKER_WITHIN_DATA = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)  # not a stuffed byte or a restart
@@ -128,7 +129,7 @@ def read_codestream(data: bytes, start: int = 0) -> Codestream:
         if marker == _SOI:  # the end is missing, and another picture follows
             at -= 2
             break
-        if marker in _TABLES | _ANCILLARY | _FRAMES | {_SOS, _DNL}:
+        if marker in _WITH_PARAMETERS:
             if (body := _body(data, at)) is None:
                 at = len(data)
                 break

@@ -39,7 +39,6 @@ _INTEGERS, _RATIONAL = {3: "H", 4: "I"}, 5
 
 _GAIN_MAP_SIGNS = (b"hdr-gain-map/1.0", b"HDRGainMap", b"hdrgainmap", _GAIN_MAP)
 _DEPTH_MAP_SIGNS = (b"aux:depth", b"aux:disparity", b"DepthMap", b'Semantic="Depth"')
-_GAIN_MAP_PROPERTY = "http://ns.adobe.com/hdr-gain-map/1.0/"
 
 # Annex K.1 of T.81, in zigzag order, which libjpeg scales.
 _LUMINANCE = np.array(
@@ -85,14 +84,15 @@ def read_said(data: bytes, stream: Codestream, frame: Frame) -> Said:
     dpi, aspect = _density(stream)
     if dpi is None:
         dpi = _exif_density(block or b"") or iptc.photoshop_resolution(resources.get(iptc.RESOLUTION, b""))
-    packet = _xmp(stream, ledger)
-    _name_others(data, stream, packet, ledger)
+    packet = _xmp(stream, ledger) or b""
+    alone = xmp.xmp_alone(packet)
+    _name_others(data, stream, packet if alone != packet else b"", ledger)
     _name_unknown(stream.segments, ledger)
     if stream.misplaced:
         ledger.append(Entry("marker segment", Fate.DAMAGED))
     return Said(
         exif=block,
-        xmp=packet and xmp.xmp_alone(packet),
+        xmp=alone or None,
         iptc=_iptc(resources, ledger),
         icc=icc,
         comments=tuple(_comments(stream.segments)),
@@ -274,13 +274,18 @@ def _text(data: bytes) -> str:
         return data.decode("latin-1")
 
 
-def _name_others(data: bytes, stream: Codestream, packet: bytes | None, ledger: list[Entry]) -> None:
-    """Name what follows the picture: gain and depth maps, previews, other pictures, videos."""
+def _name_others(data: bytes, stream: Codestream, referring: bytes, ledger: list[Entry]) -> None:
+    """Name what follows the picture: gain and depth maps, previews, other pictures, videos.
+
+    Args:
+        data: the file.
+        stream: the picture.
+        referring: XMP packet that refers to other parts of the file.
+        ledger: gets the entries.
+    """
     kinds = _mpf_kinds(stream)
     others = 0
-    gain_map = bool(stream.find(_APP2, _GAIN_MAP)) or any(
-        namespace == _GAIN_MAP_PROPERTY for namespace, _ in xmp.xmp_properties(packet or b"")
-    )
+    gain_map = bool(stream.find(_APP2, _GAIN_MAP)) or any(sign in referring for sign in _GAIN_MAP_SIGNS)
     at = _next_picture(data, stream.end)
     for _ in range(_MOST_PICTURES):
         if not data.startswith(_BEGINS, at):

@@ -15,7 +15,7 @@ from gsrcli.images.icc import to_srgb
 from gsrcli.images.ledger import Entry, Fate
 from gsrcli.images.metadata import Metadata
 from gsrcli.images.picture import Origin, Picture, Pixels
-from gsrcli.images.readers.jpeg.markers import ADOBE, Codestream, Frame, read_codestream
+from gsrcli.images.readers.jpeg.markers import ADOBE, Codestream, Frame, Scan, read_codestream
 from gsrcli.images.readers.jpeg.metadata import estimated_quality, read_said
 from gsrcli.images.readers.pillow import upright
 from gsrcli.images.readers.source import DAMAGED, Limits, Source
@@ -30,6 +30,8 @@ _KINDS = {
 _REWRITE = "if you trust the file, rewrite it first: jpegtran -copy all FILE"
 _CONVERT = "convert it to PNG or TIFF with the program that made it"
 
+_CMYK_BYTES, _PILLOW_BYTES = 14, 20  # per pixel, with all copies
+_ARITHMETIC = 200
 _LEAST_BYTES, _BYTES_PER_BYTE = 1 << 29, 800
 _LEAST_VISITS, _VISITS_PER_BYTE = 500_000_000, 500
 _LEAST_ROWS = 10  # of so many one must be there
@@ -113,18 +115,24 @@ def _check_claims(stream: Codestream, frame: Frame, length: int) -> None:
     if not stream.scans or sum(blocks.values()) * bits > 8 * sum(scan.size for scan in stream.scans):
         raise PictureError(f"it claims {frame.size} pixels, for which {length} bytes are too few: {DAMAGED}")
 
-    memory = frame.size.area * {1: 1, 3: 3, 4: 14}[len(frame.components)]
+    channels = len(frame.components)
+    memory = frame.size.area * (_PILLOW_BYTES if not _turbo_can(stream) else _CMYK_BYTES if channels == 4 else channels)
     if frame.progressive or len(stream.scans) > 1:
         memory += 128 * sum(blocks.values())
     if memory > max(_LEAST_BYTES, _BYTES_PER_BYTE * length):
         raise LimitError(f"{length} bytes claim {frame.size} pixels, which would take {memory / 1e6:.0f} MB of memory")
 
-    visits = sum(
-        (8 + (scan.last - scan.first + 1) * (scan.high > 0)) * sum(blocks.get(name, 0) for name in scan.components)
-        for scan in stream.scans
-    )
-    if frame.progressive and visits > max(_LEAST_VISITS, _VISITS_PER_BYTE * length):
-        raise LimitError(f"its {len(stream.scans)} scans would take too long to decode", hint=_REWRITE)
+    visits = sum(_visits(frame, scan) * sum(blocks.get(name, 0) for name in scan.components) for scan in stream.scans)
+    if visits > max(_LEAST_VISITS, _VISITS_PER_BYTE * length):
+        scans = "a scan" if len(stream.scans) == 1 else f"{len(stream.scans)} scans"
+        raise LimitError(
+            f"{length} bytes claim {frame.size} pixels in {scans}, which would take too long to decode", hint=_REWRITE
+        )
+
+
+def _visits(frame: Frame, scan: Scan) -> int:
+    """Return the work of a scan for each block, as the number of coefficients that would take as long to refine."""
+    return 8 + _ARITHMETIC * frame.arithmetic + (scan.last - scan.first + 1) * (scan.high > 0)
 
 
 def _decoded(stream: Codestream, frame: Frame) -> tuple[Pixels, tuple[Entry, ...]]:
@@ -148,8 +156,10 @@ def _decoded(stream: Codestream, frame: Frame) -> tuple[Pixels, tuple[Entry, ...
 
 def _flat_rows(pixels: Pixels) -> int:
     """Return the number of rows, from the last upwards, that are the same: libjpeg fills what is missing with grey."""
-    differs = (pixels != pixels[-1]).any(axis=(1, 2))
-    return int(differs[::-1].argmax()) or len(pixels)
+    for count, row in enumerate(pixels[::-1]):
+        if not np.array_equal(row, pixels[-1]):
+            return count
+    return len(pixels)
 
 
 def _turbo_can(stream: Codestream) -> bool:
