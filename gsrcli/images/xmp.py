@@ -39,7 +39,7 @@ _DIRECTORIES = (
 )
 
 _LIST = f"{_RDF} RDF"
-_MOST_PREFIXES = 256
+_MOST_PREFIXES, _MOST_PROPERTIES = 256, 10_000
 _TAG = re.compile(rb"<(?:[^\"'>]|\"[^\"]*\"|'[^']*')*>")
 _ATTRIBUTE = re.compile(rb"\s+([^\s=<>\"']+)\s*=\s*(?:\"[^\"]*\"|'[^']*')")
 _PADDING = re.compile(rb"\s+(?=<\?xpacket end)")
@@ -154,6 +154,8 @@ class _Packet:
         self._path.append(name)
 
     def _start_node(self, at: int) -> None:
+        if len(self.nodes) + len(self.properties) > _MOST_PROPERTIES:
+            raise ValueError("too many properties")
         tag_end, namespaces = self._tag_end(at), self._namespaces()
         self.nodes.append(_Node(at, tag_end, tag_end, namespaces))
         for match in _ATTRIBUTE.finditer(self.text, at, tag_end):

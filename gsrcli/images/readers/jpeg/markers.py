@@ -228,7 +228,7 @@ def _read_scan(stream: Codestream, parts: list[bytes], data: bytes, body: bytes,
 
 
 def _ends_scan(data: bytes, at: int) -> bool:
-    """Return whether the marker at an offset can follow the data of a scan: it is followed by another one."""
+    """Return whether the marker at an offset can follow the data of a scan: another one follows it, or the end."""
     marker = data[at + 1]
     if marker in (_EOI, _SOI):
         return True
@@ -237,7 +237,7 @@ def _ends_scan(data: bytes, at: int) -> bool:
         return False
     if marker == _SOS:
         return bool(body) and len(body) == 4 + 2 * body[0]
-    return data[at + 4 + len(body) : at + 5 + len(body)] == b"\xff"
+    return data[at + 4 + len(body) : at + 5 + len(body)] in (b"\xff", b"")
 
 
 def _colour_markers(stream: Codestream) -> list[bytes]:
