@@ -27,6 +27,7 @@ __all__ = [
 _XMP_ORIENTATION = re.compile(rb'(tiff:Orientation(?:="|>))([1-8])')  # as in Pillow, which turns TIFF files by it
 _XMP_WIDTH = re.compile(rb"((?:exif:PixelXDimension|tiff:ImageWidth)(?:\s*=\s*[\"']|>)\s*)\d+")
 _XMP_HEIGHT = re.compile(rb"((?:exif:PixelYDimension|tiff:ImageLength)(?:\s*=\s*[\"']|>)\s*)\d+")
+_PANORAMA = rb"(GPano:%b(?:\s*=\s*[\"']|>)\s*)(\d{1,9})(?![\d.])"
 
 _RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 _NOTE = "http://ns.adobe.com/xmp/note/"
@@ -58,9 +59,19 @@ def xmp_upright(packet: bytes) -> bytes:
 
 
 def xmp_resized(packet: bytes, size: Size) -> bytes:
-    """Return an XMP packet with its picture size, if it has one, changed."""
+    """Return an XMP packet with its picture size, if it has one, changed, and a panorama's measures in proportion."""
     packet = _XMP_WIDTH.sub(rb"\g<1>%d" % size.width, packet)
-    return _XMP_HEIGHT.sub(rb"\g<1>%d" % size.height, packet)
+    packet = _XMP_HEIGHT.sub(rb"\g<1>%d" % size.height, packet)
+    packet = _scaled(packet, size.width, b"CroppedAreaImageWidthPixels", rb"\w*(?:Left|Width)\w*")
+    return _scaled(packet, size.height, b"CroppedAreaImageHeightPixels", rb"\w*(?:Top|Height)\w*")
+
+
+def _scaled(packet: bytes, side: int, stated: bytes, names: bytes) -> bytes:
+    """Scale the properties of a panorama in pixels, among them its width or height, to that of the picture."""
+    before = re.search(_PANORAMA % stated, packet)
+    if before is None or not int(before[2]):
+        return packet
+    return re.sub(_PANORAMA % names, lambda m: m[1] + b"%d" % round(int(m[2]) * side / int(before[2])), packet)
 
 
 @dataclass(frozen=True)

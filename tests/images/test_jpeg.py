@@ -319,6 +319,7 @@ def test_a_bad_segment_costs_itself(tmp_path: Path) -> None:
         (flat_jpeg(marker=0xF7), "JPEG-LS"),
         (flat_jpeg(precision=12, marker=0xC1), "JPEG of 12 bits per channel"),
         (flat_jpeg(factors=[0x11, 0x11]), "JPEG of 2 components"),
+        (flat_jpeg(Size(1, 65501)), "JPEG of more than 65500 pixels per side"),
     ],
 )
 def test_kinds_that_are_not_supported(tmp_path: Path, data: bytes, kind: str) -> None:
@@ -552,6 +553,21 @@ def test_xmp_that_is_padded_or_broken(tmp_path: Path) -> None:
     broken = b"<unclosed>" + b"x" * 70_000
     write_picture(Picture(photo(), metadata=Metadata(xmp=broken)), path)
     assert parts_of(path.read_bytes())[1] == broken
+
+
+def test_the_measures_of_a_panorama_are_scaled() -> None:
+    before = (
+        b"<rdf:Description GPano:FullPanoWidthPixels=\"8000\" GPano:CroppedAreaImageWidthPixels = '4000'"
+        b' GPano:CroppedAreaLeftPixels="1001"><GPano:FullPanoHeightPixels>4000</GPano:FullPanoHeightPixels>'
+        b"<GPano:CroppedAreaImageHeightPixels>1000</GPano:CroppedAreaImageHeightPixels>"
+        b"<GPano:PoseHeadingDegrees>350.0</GPano:PoseHeadingDegrees></rdf:Description>"
+    )
+    after = before
+    for old, new in ((b'"8000"', b'"12000"'), (b"'4000'", b"'6000'"), (b"1001", b"1502"), (b">4000", b">8000")):
+        after = after.replace(old, new)
+    assert xmp.xmp_resized(before, Size(2000, 6000)) == after.replace(b">1000", b">2000")
+    unknown = before.replace(b"CroppedAreaImage", b"Other")
+    assert xmp.xmp_resized(unknown, Size(2000, 6000)) == unknown
 
 
 def test_xmp_without_what_refers_to_the_file() -> None:

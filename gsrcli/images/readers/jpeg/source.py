@@ -34,6 +34,7 @@ _CMYK_BYTES, _PILLOW_BYTES = 14, 20  # per pixel, with all copies
 _ARITHMETIC = 200
 _LEAST_BYTES, _BYTES_PER_BYTE = 1 << 29, 800
 _LEAST_VISITS, _VISITS_PER_BYTE = 500_000_000, 500
+_MOST_SIDE = 65500  # of libjpeg; the file format allows 65535
 _LEAST_ROWS = 10  # of so many one must be there
 _BLOCK = 8  # pixels
 _JUNK = bytes((0x5A, 0xC3, 0x96, 0x3C) * 64)  # neither zeros nor markers
@@ -96,6 +97,8 @@ def _check_kind(frame: Frame) -> None:
         raise PictureError(f"JPEG of {frame.precision} bits per channel is not supported", hint=_CONVERT)
     if len(frame.components) not in (1, 3, 4):
         raise PictureError(f"JPEG of {len(frame.components)} components is not supported", hint=_CONVERT)
+    if max(frame.size) > _MOST_SIDE:
+        raise PictureError(f"JPEG of more than {_MOST_SIDE} pixels per side is not supported", hint=_CONVERT)
     if 0 in frame.size or not all(1 <= f <= 4 for c in frame.components for f in (c.horizontal, c.vertical)):
         raise PictureError(DAMAGED)
 
@@ -111,14 +114,15 @@ def _check_claims(stream: Codestream, frame: Frame, length: int) -> None:
         PictureError: most of the picture is missing.
     """
     blocks = {component.identifier: frame.blocks(component) for component in frame.components}
+    total = sum(frame.blocks(component) for component in frame.components)
     bits = 0 if frame.arithmetic else 1 if frame.progressive else 2
-    if not stream.scans or sum(blocks.values()) * bits > 8 * sum(scan.size for scan in stream.scans):
+    if not stream.scans or total * bits > 8 * sum(scan.size for scan in stream.scans):
         raise PictureError(f"it claims {frame.size} pixels, for which {length} bytes are too few: {DAMAGED}")
 
     channels = len(frame.components)
     memory = frame.size.area * (_PILLOW_BYTES if not _turbo_can(stream) else _CMYK_BYTES if channels == 4 else channels)
     if frame.progressive or len(stream.scans) > 1:
-        memory += 128 * sum(blocks.values())
+        memory += 128 * total  # the coefficients of all
     if memory > max(_LEAST_BYTES, _BYTES_PER_BYTE * length):
         raise LimitError(f"{length} bytes claim {frame.size} pixels, which would take {memory / 1e6:.0f} MB of memory")
 
