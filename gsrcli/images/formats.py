@@ -46,7 +46,7 @@ class Format:
     max_bytes: int | None = None
     max_pixels: int | None = None
     keeps: frozenset[Feature] = frozenset()
-    most: Mapping[Feature, int] = field(default_factory=dict)
+    most: Mapping[Feature, int] = field(default_factory=dict, hash=False)
     grey: bool = True
     quality: int | None = None
 

@@ -254,6 +254,13 @@ def test_a_file_that_is_cut_short_is_read_as_far_as_it_goes(tmp_path: Path, prog
         read(tmp_path, whole[: whole.index(b"\xff\xda") + 120] + ending)
 
 
+def test_filling_before_the_end_is_no_damage(tmp_path: Path) -> None:
+    for data in (jpeg(), jpeg(progressive=True), jpeg(mode="CMYK")):
+        picture = read(tmp_path, data[:-2] + bytes(1000) + data[-2:])
+        assert damaged(picture) == []
+        assert np.array_equal(picture.pixels, read(tmp_path, data).pixels)
+
+
 def test_a_missing_end_is_no_damage(tmp_path: Path) -> None:
     for data in (jpeg(), jpeg(progressive=True)):
         picture = read(tmp_path, data[:-2])
@@ -280,6 +287,13 @@ def test_garbled_data_are_damage(tmp_path: Path, capfd: pytest.CaptureFixture[st
         assert damaged(picture), garbage
         assert picture.size == Size(160, 120)
     assert capfd.readouterr().err == ""
+
+
+def test_a_file_that_ends_before_its_data_is_damaged(tmp_path: Path) -> None:
+    whole = jpeg()
+    for end in (3, 30, whole.index(b"\xff\xc0") + 5, whole.index(b"\xff\xda"), whole.index(b"\xff\xda") + 3):
+        with pytest.raises(PictureError, match="the file is damaged or cut short"):
+            read(tmp_path, whole[:end])
 
 
 def test_data_cut_short_are_found_where_pillow_decodes(tmp_path: Path) -> None:

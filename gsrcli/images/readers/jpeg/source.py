@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from contextlib import suppress
 
 import numpy as np
 import simplejpeg
@@ -116,7 +117,9 @@ def _check_claims(stream: Codestream, frame: Frame, length: int) -> None:
     blocks = {component.identifier: frame.blocks(component) for component in frame.components}
     total = sum(frame.blocks(component) for component in frame.components)
     bits = 0 if frame.arithmetic else 1 if frame.progressive else 2
-    if not stream.scans or total * bits > 8 * sum(scan.size for scan in stream.scans):
+    if not stream.scans:
+        raise PictureError(DAMAGED)
+    if total * bits > 8 * sum(scan.size for scan in stream.scans):
         raise PictureError(f"it claims {frame.size} pixels, for which {length} bytes are too few: {DAMAGED}")
 
     channels = len(frame.components)
@@ -177,14 +180,19 @@ def _turbo_can(stream: Codestream) -> bool:
 
 def _decoded_by_turbo(stream: Codestream, frame: Frame) -> tuple[Pixels, bool]:
     space = {1: "GRAY", 3: "RGB", 4: "CMYK"}[len(frame.components)]
-    try:
-        return simplejpeg.decode_jpeg(stream.decodable, space), True
-    except ValueError:
-        pass
+    for data in dict.fromkeys((stream.decodable, _without_filling(stream.decodable))):
+        with suppress(ValueError):
+            return simplejpeg.decode_jpeg(data, space), True
     try:
         return simplejpeg.decode_jpeg(stream.decodable, space, strict=False), False
     except ValueError:
         raise PictureError(DAMAGED) from None
+
+
+def _without_filling(data: bytes) -> bytes:
+    """Return a picture without zeros before its end, with which some cameras fill up their files."""
+    body = data[:-2].rstrip(b"\0")
+    return body + b"\0" * body.endswith(b"\xff") + data[-2:]  # one of them was stuffing
 
 
 def _decoded_by_pillow(stream: Codestream, frame: Frame) -> tuple[Pixels, bool]:
