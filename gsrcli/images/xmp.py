@@ -41,10 +41,9 @@ _DIRECTORIES = (
 
 _LIST = f"{_RDF} RDF"
 _MOST_PREFIXES, _MOST_PROPERTIES = 256, 10_000
-_TAG = re.compile(rb"<(?:[^\"'>]|\"[^\"]*\"|'[^']*')*>")
-_ATTRIBUTE = re.compile(rb"\s+([^\s=<>\"']+)\s*=\s*(?:\"[^\"]*\"|'[^']*')")
-_PADDING = re.compile(rb"\s+(?=<\?xpacket end)")
-_WRAPPER = re.compile(rb"<\?xpacket[^>]*\?>")
+# Possessive quantifiers, which never go back, so that nothing that they meet takes them long.
+_TAG = re.compile(rb"<(?:[^\"'>]++|\"[^\"]*+\"|'[^']*+')*+>")
+_ATTRIBUTE = re.compile(rb"(?<!\s)\s++([^\s=<>\"']++)\s*+=\s*+(?:\"[^\"]*+\"|'[^']*+')")
 
 
 def xmp_orientation(packet: bytes) -> int | None:
@@ -62,8 +61,8 @@ def xmp_resized(packet: bytes, size: Size) -> bytes:
     """Return an XMP packet with its picture size, if it has one, changed, and a panorama's measures in proportion."""
     packet = _XMP_WIDTH.sub(rb"\g<1>%d" % size.width, packet)
     packet = _XMP_HEIGHT.sub(rb"\g<1>%d" % size.height, packet)
-    packet = _scaled(packet, size.width, b"CroppedAreaImageWidthPixels", rb"\w*(?:Left|Width)\w*")
-    return _scaled(packet, size.height, b"CroppedAreaImageHeightPixels", rb"\w*(?:Top|Height)\w*")
+    packet = _scaled(packet, size.width, b"CroppedAreaImageWidthPixels", rb"\w{0,40}(?:Left|Width)\w{0,40}")
+    return _scaled(packet, size.height, b"CroppedAreaImageHeightPixels", rb"\w{0,40}(?:Top|Height)\w{0,40}")
 
 
 def _scaled(packet: bytes, side: int, stated: bytes, names: bytes) -> bytes:
@@ -115,7 +114,7 @@ class _Packet:
     def __post_init__(self) -> None:
         self.text = self.text.rstrip(b"\0")
         self._path: list[str] = []
-        self._list_start = 0
+        self._list_start: int | None = None
         self._open: tuple[str, int] | None = None
         self._declared: dict[str, list[str]] = {}
         self._scope: dict[str, str] | None = None
@@ -161,6 +160,8 @@ class _Packet:
         elif self._at_property():
             self._open = name, at
         elif name == _LIST:
+            if self._list_start is not None:
+                raise ValueError("more than one list of nodes")
             self._list_start = at
         self._path.append(name)
 
@@ -185,7 +186,7 @@ class _Packet:
             start, self._open = self._open[1], None
             end = self._element_end(start, at)
             self.properties.append(_Property(uri, local, start, end, False, len(self.nodes) - 1))
-        elif name == _LIST and not self._empty(self._list_start):
+        elif name == _LIST and self._list_start is not None and not self._empty(self._list_start):
             self.nodes_end = at
 
     def _tag_end(self, at: int) -> int:
@@ -252,7 +253,7 @@ def xmp_alone(packet: bytes) -> bytes:
     well-formed is returned as it is.
     """
     parsed = _parsed(packet)
-    doomed = [p for p in parsed.properties if _refers(p)] if parsed else []
+    doomed = [entry for entry in parsed.properties if _refers(entry)] if parsed else []
     return parsed.without(doomed) if parsed and doomed else packet
 
 
@@ -305,7 +306,7 @@ def split_xmp(packet: bytes, most: int) -> tuple[bytes, bytes | None]:
         divided goes into the extension as a whole. None in place of an extension that is not needed.
     """
     if len(packet) > most:
-        packet = _PADDING.sub(b"", packet)
+        packet = _without_padding(packet)
     if len(packet) <= most:
         return packet, None
     parsed = _parsed(packet)
@@ -321,8 +322,13 @@ def split_xmp(packet: bytes, most: int) -> tuple[bytes, bytes | None]:
             rest = _Packet(parsed.without(moved))
             assert rest.nodes_end is not None
             return rest.text[: rest.nodes_end] + _reference(extension) + rest.text[rest.nodes_end :], extension
-    extension = _WRAPPER.sub(b"", packet)
-    return _enclosed(_reference(extension)), extension
+    return _enclosed(_reference(packet)), packet
+
+
+def _without_padding(packet: bytes) -> bytes:
+    """Return a packet without the white space before its end, which is room for editing it in place."""
+    end = packet.rfind(b"<?xpacket end")
+    return packet[:end].rstrip() + packet[end:] if end > 0 else packet
 
 
 def _reference(extension: bytes) -> bytes:
@@ -344,7 +350,5 @@ def _extension(packet: _Packet, moved: list[_Property]) -> bytes:
 
 
 def _enclosed(nodes: bytes) -> bytes:
-    return b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="%b">%b</rdf:RDF></x:xmpmeta>' % (
-        _RDF.encode(),
-        nodes,
-    )
+    start = f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="{_RDF}">'
+    return start.encode() + nodes + b"</rdf:RDF></x:xmpmeta>"

@@ -373,6 +373,20 @@ def test_many_small_parts_take_little_time(tmp_path: Path) -> None:
         read(tmp_path, with_segments(data, *extended(packet(node(b"xmpNote:HasExtendedXMP='%s'")), content)))
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        packet(node(b"", b" " * 500_000 + b'xmlns:a="u"' + b"\n" * 500_000)),
+        packet(node(b"<?xpacket" * 50_000 + b" ?>")),
+        packet(b" " * 900_000),
+        packet(node(b"GPano:CroppedAreaImageWidthPixels>8<" + b"GPano:" + b"Left" * 200_000)),
+    ],
+)
+def test_no_xmp_takes_long(text: bytes) -> None:
+    assert len(xmp.split_xmp(xmp.xmp_alone(text), 65_502)[0]) <= 65_502
+    assert xmp.xmp_resized(text, Size(1, 8)) == text
+
+
 # Metadata
 
 

@@ -18,6 +18,7 @@ __all__ = ["encode_jpeg"]
 
 _QUALITY = 95
 _SEGMENT = 65533  # bytes
+_MOST_PARTS = 255  # of a profile
 _APP0, _APP1, _APP2, _APP13, _COM = 0xE0, 0xE1, 0xE2, 0xED, 0xFE
 _MOST_XMP = 65502  # XMP specification, part 3, 1.1.3
 _INCH = 2.54  # cm
@@ -54,6 +55,8 @@ def _segments(metadata: Metadata, icc: bytes | None) -> Iterator[bytes]:
         yield from (_segment(_APP13, part) for part in _parts(b"Photoshop 3.0\0", iptc_resources(metadata.iptc)))
     if icc:
         parts = list(_parts(b"ICC_PROFILE\0??", icc))
+        if len(parts) > _MOST_PARTS:
+            raise ValueError(f"a colour profile of {len(icc)} bytes is too long for JPEG")
         for number, part in enumerate(parts, 1):
             yield _segment(_APP2, b"ICC_PROFILE\0" + bytes((number, len(parts))) + part[14:])
     for text in metadata.texts:
@@ -63,7 +66,7 @@ def _segments(metadata: Metadata, icc: bytes | None) -> Iterator[bytes]:
 
 def _segment(marker: int, body: bytes) -> bytes:
     if len(body) > _SEGMENT:
-        raise ValueError(f"a segment of {len(body)} bytes")
+        raise ValueError(f"{len(body)} bytes are too long for a segment of JPEG")
     return struct.pack(">BBH", 0xFF, marker, len(body) + 2) + body
 
 
