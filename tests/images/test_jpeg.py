@@ -349,6 +349,9 @@ def test_a_size_is_believed_as_far_as_the_file_could_hold_it(tmp_path: Path) -> 
     for marker in (0xC0, 0xC2):
         with pytest.raises(PictureError, match=r"it claims 22000x22000 pixels, for which \d+ bytes are too few"):
             read(tmp_path, flat_jpeg(Size(22000, 22000), marker=marker, scans=scan([1]) + bytes(300)))
+    large, grey_alone = Size(9600, 9600), scan([1]) + bytes(560_000)  # the others may follow
+    with pytest.raises(LimitError, match="MB of memory"):
+        read(tmp_path, flat_jpeg(large, [0x22, 0x11, 0x11], scans=grey_alone))
     with pytest.raises(LimitError, match="MB of memory"):
         read(tmp_path, flat_jpeg(Size(22000, 22000), [0x11] * 3, marker=0xC9, scans=scan([1, 2, 3]) + bytes(300)))
 
@@ -357,8 +360,9 @@ def test_scans_are_counted(tmp_path: Path) -> None:
     size = Size(1000, 1000)
     start = scan([1], 0, 0, 1) + bytes(blocks(size, [0x11]) // 8 + 1)
     refinements = (scan([1], 1, 63, 0x21) + b"\0") * 1000
-    with pytest.raises(LimitError, match="1000x1000 pixels in 1001 scans, which would take too long") as failure:
-        read(tmp_path, flat_jpeg(size, marker=0xC2, scans=start + refinements))
+    backwards = scan([1], 255, 0, 0x21) * 1000  # which is no work less
+    with pytest.raises(LimitError, match="1000x1000 pixels in 2001 scans, which would take too long") as failure:
+        read(tmp_path, flat_jpeg(size, marker=0xC2, scans=start + refinements + backwards))
     assert "jpegtran" in (failure.value.hint or "")
 
 

@@ -124,10 +124,11 @@ def _check_claims(stream: Codestream, frame: Frame, length: int) -> None:
 
     channels = len(frame.components)
     memory = frame.size.area * (_PILLOW_BYTES if not _turbo_can(stream) else _CMYK_BYTES if channels == 4 else channels)
-    if frame.progressive or len(stream.scans) > 1:
+    if frame.progressive or len(stream.scans) > 1 or len(stream.scans[0].components) < channels:
         memory += 128 * total  # the coefficients of all
     if memory > max(_LEAST_BYTES, _BYTES_PER_BYTE * length):
-        raise LimitError(f"{length} bytes claim {frame.size} pixels, which would take {memory / 1e6:.0f} MB of memory")
+        taken = f"{memory / 1e6:.0f} MB of memory"
+        raise LimitError(f"{length} bytes claim {frame.size} pixels, which would take {taken}", hint=_CONVERT)
 
     visits = sum(_visits(frame, scan) * sum(blocks.get(name, 0) for name in scan.components) for scan in stream.scans)
     if visits > max(_LEAST_VISITS, _VISITS_PER_BYTE * length):
@@ -139,7 +140,8 @@ def _check_claims(stream: Codestream, frame: Frame, length: int) -> None:
 
 def _visits(frame: Frame, scan: Scan) -> int:
     """Return the work of a scan for each block, as the number of coefficients that would take as long to refine."""
-    return 8 + _ARITHMETIC * frame.arithmetic + (scan.last - scan.first + 1) * (scan.high > 0)
+    refined = max(scan.last - scan.first + 1, 0) if scan.high else 0
+    return 8 + _ARITHMETIC * frame.arithmetic + refined
 
 
 def _decoded(stream: Codestream, frame: Frame) -> tuple[Pixels, tuple[Entry, ...]]:
