@@ -356,6 +356,16 @@ def test_a_size_is_believed_as_far_as_the_file_could_hold_it(tmp_path: Path) -> 
         read(tmp_path, flat_jpeg(Size(22000, 22000), [0x11] * 3, marker=0xC9, scans=scan([1, 2, 3]) + bytes(300)))
 
 
+def test_turning_takes_memory_too(tmp_path: Path) -> None:
+    data = flat_jpeg(Size(10_000, 10_000), [0x22, 0x11, 0x11])
+    path = tmp_path / "in.jpg"
+    path.write_bytes(data)
+    assert probe(path) == Size(10_000, 10_000)
+    path.write_bytes(with_segments(data, exif(orientation=6)))
+    with pytest.raises(LimitError, match="600 MB of memory"):
+        probe(path)
+
+
 def test_scans_are_counted(tmp_path: Path) -> None:
     size = Size(1000, 1000)
     start = scan([1], 0, 0, 1) + bytes(blocks(size, [0x11]) // 8 + 1)

@@ -53,11 +53,11 @@ class JpegSource(Source):
         self._frame = self._stream.frame
         _check_kind(self._frame)
         limits.check(self._frame.size)
-        _check_claims(self._stream, self._frame, len(data))
         self._said = read_said(data, self._stream, self._frame)
         self._orientation = (
             exif.exif_orientation(self._said.exif or b"") or xmp.xmp_orientation(self._said.xmp or b"") or 1
         )
+        _check_claims(self._stream, self._frame, len(data), copies=1 if self._orientation == 1 else 2)
         self.size = self._frame.size.transposed if self._orientation > 4 else self._frame.size
 
     def picture(self, index: int = 0) -> Picture:
@@ -104,11 +104,17 @@ def _check_kind(frame: Frame) -> None:
         raise PictureError(DAMAGED)
 
 
-def _check_claims(stream: Codestream, frame: Frame, length: int) -> None:
+def _check_claims(stream: Codestream, frame: Frame, length: int, copies: int) -> None:
     """Check that the data can hold the size that the frame claims, and are not made to be endless work.
 
     A block takes at least a bit for its first coefficient and another for the end of the block, which progressive
     files leave out; arithmetic coding spends less than any number of bits on it.
+
+    Args:
+        stream: the picture.
+        frame: its frame.
+        length: bytes of the file.
+        copies: how many copies of the pixels there are at a time.
 
     Raises:
         LimitError: decoding would take memory or time out of proportion to the file.
@@ -123,7 +129,8 @@ def _check_claims(stream: Codestream, frame: Frame, length: int) -> None:
         raise PictureError(f"it claims {frame.size} pixels, for which {length} bytes are too few: {DAMAGED}")
 
     channels = len(frame.components)
-    memory = frame.size.area * (_PILLOW_BYTES if not _turbo_can(stream) else _CMYK_BYTES if channels == 4 else channels)
+    per_pixel = _PILLOW_BYTES if not _turbo_can(stream) else _CMYK_BYTES if channels == 4 else copies * channels
+    memory = frame.size.area * per_pixel
     if frame.progressive or len(stream.scans) > 1 or len(stream.scans[0].components) < channels:
         memory += 128 * total  # the coefficients of all
     if memory > max(_LEAST_BYTES, _BYTES_PER_BYTE * length):
