@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -35,7 +36,7 @@ def fit(picture: Picture, form: Format, background: Background | None = None) ->
     """
     ledger = []
     for feature in picture.features():
-        if feature in form.keeps:
+        if feature in form.keeps and _length(picture, feature) <= form.most.get(feature, math.inf):
             ledger.append(Entry(feature, Fate.KEPT))
         else:
             picture, entry = _without(picture, feature, form, background)
@@ -46,7 +47,7 @@ def fit(picture: Picture, form: Format, background: Background | None = None) ->
 def _without(picture: Picture, feature: Feature, form: Format, background: Background | None) -> tuple[Picture, Entry]:
     """Convert or drop a feature that a format does not keep."""
     colour, metadata = picture.colour, picture.metadata
-    entry = Entry(feature, Fate.LOST)
+    entry = Entry(feature, Fate.LOST, f"of {_length(picture, feature)} bytes" if feature in form.most else "")
     match feature:
         case Feature.SIXTEEN_BITS:
             entry = Entry(feature, Fate.LOST, "(8 are written)")
@@ -84,6 +85,12 @@ def _without(picture: Picture, feature: Feature, form: Format, background: Backg
         case Feature.GEO:
             metadata = replace(metadata, geo=None)
     return replace(picture, colour=colour, metadata=metadata), entry
+
+
+def _length(picture: Picture, feature: Feature) -> int:
+    """Return the number of bytes of a feature, where it is a block of them."""
+    blocks = {Feature.PROFILE: picture.colour.icc, Feature.EXIF: picture.metadata.exif}
+    return len(blocks.get(feature) or b"")
 
 
 def _rounded(picture: Picture) -> tuple[Picture, Entry]:

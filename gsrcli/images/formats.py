@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from PIL import features
@@ -34,6 +35,7 @@ class Format:
         max_bytes: the largest picture, in uncompressed bytes, or None.
         max_pixels: the largest picture, in pixels, or None.
         keeps: what it keeps as it is; `gsrcli.images.fit` converts or drops the rest.
+        most: how many bytes it holds of a feature, where that is limited.
         grey: whether grey is kept as one channel (otherwise it becomes RGB).
         quality: the default quality of a lossy format, 1 to 100; None for a lossless format.
     """
@@ -44,6 +46,7 @@ class Format:
     max_bytes: int | None = None
     max_pixels: int | None = None
     keeps: frozenset[Feature] = frozenset()
+    most: Mapping[Feature, int] = field(default_factory=dict, hash=False)
     grey: bool = True
     quality: int | None = None
 
@@ -58,7 +61,15 @@ _FORMATS = (
         keeps=_BLOCKS | {Feature.SIXTEEN_BITS, Feature.TRANSPARENCY, Feature.RESOLUTION},
     ),
     # The file format allows 65535; libjpeg stops at 65500.
-    Format("JPEG", (".jpg", ".jpeg"), max_side=65500, keeps=_BLOCKS | {Feature.RESOLUTION}, quality=95),
+    Format(
+        "JPEG",
+        (".jpg", ".jpeg"),
+        max_side=65500,
+        keeps=_BLOCKS | {Feature.IPTC, Feature.COMMENT, Feature.RESOLUTION, Feature.ASPECT},
+        # A segment holds 65533 bytes, with the name of what it holds, and a profile is at most 255 segments.
+        most={Feature.EXIF: 65533 - 6, Feature.PROFILE: 255 * (65533 - 14)},
+        quality=95,
+    ),
     Format("WEBP", (".webp",), max_side=16383, keeps=_BLOCKS | {Feature.TRANSPARENCY}, grey=False, quality=95),
     Format(
         "TIFF",

@@ -1,0 +1,376 @@
+"""What the segments of a JPEG file say about its picture, and what follows the picture."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from gsrcli.images import exif, iptc, xmp
+from gsrcli.images.ledger import Entry, Fate, Feature
+from gsrcli.images.metadata import COMMENT, Text
+from gsrcli.images.readers.jpeg.markers import ADOBE, APP0, COM, JFIF, Codestream, Frame, Segment, read_codestream
+
+__all__ = ["Said", "estimated_quality", "read_said"]
+
+_APP1, _APP2, _APP11, _APP12, _APP13, _APP14 = 0xE1, 0xE2, 0xEB, 0xEC, 0xED, 0xEE
+_EXIF = b"Exif\0"
+_XMP, _EXTENSION = b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp/extension/\0"
+_ICC, _MPF, _GAIN_MAP = b"ICC_PROFILE\0", b"MPF\0", b"urn:iso:std:iso:ts:21496:-1\0"
+_PHOTOSHOP, _JUMBF = b"Photoshop 3.0\0", b"JP"
+
+# What tells of the file, not of the picture: smaller copies, the encoder's settings.
+_SILENT = ((APP0, JFIF), (APP0, b"JFXX\0"), (APP0, b"AVI1"), (_APP12, b"Ducky"), (_APP13, b"Adobe_CM"), (_APP14, ADOBE))
+_READ = ((_APP1, _EXIF), (_APP1, _XMP), (_APP1, _EXTENSION), (_APP2, _ICC), (_APP2, _MPF), (_APP2, _GAIN_MAP))
+_MOST_UNKNOWN = 4
+
+_MPF_ENTRIES, _MPF_PREVIEW = 0xB002, 1
+_MOST_PICTURES = 1000
+_BEGINS, _FILLING = b"\xff\xd8\xff", b"\0\xff\r\n\t "
+_HEAD, _LEAST_DATA = 1 << 17, 16  # bytes
+
+_PATHS, _GUIDES = range(2000, 2999), 0x0408
+_INCH = 2.54  # cm
+
+_X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 0x011A, 0x011B, 0x0128
+_INTEGERS, _RATIONAL = {3: "H", 4: "I"}, 5
+
+_GAIN_MAP_SIGNS = (b"hdr-gain-map/1.0", b"HDRGainMap", b"hdrgainmap", _GAIN_MAP)
+_DEPTH_MAP_SIGNS = (b"aux:depth", b"aux:disparity", b"DepthMap", b'Semantic="Depth"')
+
+# Annex K.1 of T.81, in zigzag order, which libjpeg scales.
+_LUMINANCE = np.array(
+    (
+        *(16, 11, 12, 14, 12, 10, 16, 14, 13, 14, 18, 17, 16, 19, 24, 40, 26, 24, 22, 22, 24, 49, 35, 37, 29, 40, 58),
+        *(51, 61, 60, 57, 51, 56, 55, 64, 72, 92, 78, 64, 68, 87, 69, 55, 56, 80, 109, 81, 87, 95, 98, 103, 104, 103),
+        *(62, 77, 113, 121, 112, 100, 120, 92, 101, 103, 99),
+    )
+)
+
+
+@dataclass(frozen=True)
+class Said:
+    """What the segments say, as stored: nothing is turned upright.
+
+    Attributes:
+        exif: EXIF block.
+        xmp: XMP packet, with its extension, and without what refers to other parts of the file.
+        iptc: IPTC datasets.
+        icc: colour profile.
+        comments: comments.
+        dpi: pixels per inch, horizontal and vertical.
+        aspect: width of a pixel divided by its height, where there is no resolution.
+        ledger: what is lost or damaged.
+    """
+
+    exif: bytes | None
+    xmp: bytes | None
+    iptc: bytes | None
+    icc: bytes | None
+    comments: tuple[Text, ...]
+    dpi: tuple[float, float] | None
+    aspect: float | None
+    ledger: tuple[Entry, ...]
+
+
+def read_said(data: bytes, stream: Codestream, frame: Frame) -> Said:
+    """Read the segments of a picture, which starts a file, and look at what follows it."""
+    ledger: list[Entry] = []
+    block = _exif(stream, ledger)
+    icc = _profile(stream, len(frame.components), ledger)
+    resources = _resources(stream, ledger)
+    dpi, aspect = _density(stream)
+    if dpi is None:
+        dpi = _exif_density(block or b"") or iptc.photoshop_resolution(resources.get(iptc.RESOLUTION, b""))
+    packet = _xmp(stream, ledger) or b""
+    alone = xmp.xmp_alone(packet)
+    _name_others(data, stream, packet if alone != packet else b"", ledger)
+    _name_unknown(stream.segments, ledger)
+    if stream.misplaced:
+        ledger.append(Entry("marker segment", Fate.DAMAGED))
+    return Said(
+        exif=block,
+        xmp=alone or None,
+        iptc=_iptc(resources, ledger),
+        icc=icc,
+        comments=tuple(_comments(stream.segments)),
+        dpi=dpi,
+        aspect=None if dpi else aspect,
+        ledger=tuple(dict.fromkeys(ledger)),
+    )
+
+
+def estimated_quality(stream: Codestream, frame: Frame) -> int | None:
+    """Return the quality, 1 to 100, at which libjpeg would quantize brightness about like this picture."""
+    table = stream.tables.get(frame.components[0].table)
+    if table is None:
+        return None
+    quality = np.arange(1, 101)[:, None]
+    scale = np.where(quality < 50, 5000 // quality, 200 - 2 * quality)
+    tables = np.clip((_LUMINANCE * scale + 50) // 100, 1, 255)
+    return 1 + int(np.abs(tables - np.array(table)).sum(axis=1).argmin())
+
+
+def _exif(stream: Codestream, ledger: list[Entry]) -> bytes | None:
+    """Return the EXIF block. One longer than a segment goes on in the next, as ExifTool writes it."""
+    bodies = [body[1:] for body in stream.find(_APP1, _EXIF)]
+    if not bodies:
+        return None
+    block, *others = bodies
+    for other in others:
+        if other.startswith((b"II*\0", b"MM\0*")):
+            ledger.append(Entry("second EXIF block", Fate.LOST))
+            break
+        block += other
+    if exif.exif_upright(block) is None:
+        ledger.append(Entry(Feature.EXIF, Fate.DAMAGED))
+        return None
+    return block
+
+
+def _xmp(stream: Codestream, ledger: list[Entry]) -> bytes | None:
+    """Return the XMP packet with its extension (XMP specification, part 3, 1.1.3.1)."""
+    packets = stream.find(_APP1, _XMP)
+    parts = stream.find(_APP1, _EXTENSION)
+    if not packets:
+        if parts:
+            ledger.append(Entry("extended XMP", Fate.DAMAGED))
+        return None
+    packet, digest = packets[0], xmp.extension_digest(packets[0])
+    if digest is None and not parts:
+        return packet
+    extension = _extension([part for part in parts if part[:32].decode("latin-1").upper() == digest])
+    merged = xmp.merge_xmp(packet, extension) if extension and xmp.xmp_digest(extension) == digest else None
+    if merged is None:
+        ledger.append(Entry("extended XMP", Fate.DAMAGED))
+    return merged or packet
+
+
+def _extension(parts: list[bytes]) -> bytes | None:
+    """Put an extension together: each part starts with digest, whole length and offset; None if anything is missing."""
+    if not parts or any(len(part) < 40 for part in parts):
+        return None
+    pieces = sorted({(*struct.unpack(">II", part[32:40]), part[40:]) for part in parts}, key=lambda piece: piece[1])
+    extension = b"".join(text for _, _, text in pieces)
+    at = 0
+    for length, offset, text in pieces:
+        if length != len(extension) or offset != at:
+            return None
+        at += len(text)
+    return extension
+
+
+def _profile(stream: Codestream, components: int, ledger: list[Entry]) -> bytes | None:
+    """Return the colour profile, whose parts are numbered from 1 on (ICC.1, annex B.4)."""
+    parts = stream.find(_APP2, _ICC)
+    if not parts:
+        return None
+    numbered = {part[0]: part[2:] for part in parts if len(part) > 2}
+    counts = {part[1] for part in parts if len(part) > 2}
+    whole = len(parts) == 1 or (len(counts) == 1 and sorted(numbered) == list(range(1, counts.pop() + 1)))
+    icc = b"".join(numbered[number] for number in sorted(numbered))
+    if whole and len(icc) >= 132 and icc[36:40] == b"acsp" and int.from_bytes(icc[:4], "big") <= len(icc):
+        spaces = {1: (b"GRAY", b"RGB "), 3: (b"RGB ",), 4: (b"CMYK",)}[components]
+        if icc[16:20] in spaces:
+            return icc
+        space = icc[16:20].decode("latin-1").strip()
+        if space.isalnum():
+            ledger.append(Entry(Feature.PROFILE, Fate.LOST, f"({space}, which the picture is not)"))
+            return None
+    ledger.append(Entry(Feature.PROFILE, Fate.DAMAGED))
+    return None
+
+
+def _resources(stream: Codestream, ledger: list[Entry]) -> dict[int, bytes]:
+    """Return the Photoshop image resources by identifier, and name those that are lost."""
+    resources: dict[int, bytes] = {}
+    try:
+        for identifier, data in iptc.photoshop_resources(b"".join(stream.find(_APP13, _PHOTOSHOP))):
+            resources.setdefault(identifier, data)
+    except ValueError:
+        ledger.append(Entry("Photoshop image resources", Fate.DAMAGED))
+    if any(identifier in _PATHS for identifier in resources):
+        ledger.append(Entry("clipping path", Fate.LOST))
+    if any(resources.get(_GUIDES, b"")[12:16]):  # their number
+        ledger.append(Entry("guides", Fate.LOST))
+    return resources
+
+
+def _iptc(resources: Mapping[int, bytes], ledger: list[Entry]) -> bytes | None:
+    datasets = resources.get(iptc.IPTC, b"")
+    sound = iptc.sound_iptc(datasets)
+    if datasets[len(sound) :].strip(b"\0"):
+        ledger.append(Entry(Feature.IPTC, Fate.DAMAGED))
+    return sound or None
+
+
+def _density(stream: Codestream) -> tuple[tuple[float, float] | None, float | None]:
+    """Return pixels per inch, and the aspect of a pixel, as JFIF has them (ITU-T T.871)."""
+    for body in stream.find(APP0, JFIF):
+        if len(body) >= 7:
+            unit, x, y = struct.unpack(">BHH", body[2:7])
+            if x and y and unit in (1, 2):
+                factor = _INCH if unit == 2 else 1
+                return (x * factor, y * factor), None
+            return None, y / x if x and y and x != y and unit == 0 else None
+    return None, None
+
+
+def _exif_density(block: bytes) -> tuple[float, float] | None:
+    """Return the pixels per inch that EXIF gives."""
+    unit = _number(block, _RESOLUTION_UNIT)
+    x, y = (_number(block, tag) * (_INCH if unit == 3 else 1) for tag in (_X_RESOLUTION, _Y_RESOLUTION))
+    return (x, y) if 0 < x < 65536 and 0 < y < 65536 and unit != 1 else None
+
+
+def _number(block: bytes, tag: int) -> float:
+    """Return the first number of a tag in the first directory of a TIFF structure; 0 if there is none."""
+    order = _order(block)
+    kind, at = _tags(block).get(tag, (0, 0))
+    try:
+        if kind in _INTEGERS:
+            return float(struct.unpack_from(order + _INTEGERS[kind], block, at)[0])
+        if kind == _RATIONAL:
+            (at,) = struct.unpack_from(f"{order}I", block, at)
+            numerator, denominator = struct.unpack_from(f"{order}II", block, at)
+            return numerator / denominator
+    except (struct.error, ZeroDivisionError):
+        pass
+    return 0.0
+
+
+def _order(block: bytes) -> str:
+    return "<" if block.startswith(b"II") else ">"
+
+
+def _tags(block: bytes) -> dict[int, tuple[int, int]]:
+    """Return the tags of the first directory of a TIFF structure, with their kind, and where value or offset stands."""
+    tags: dict[int, tuple[int, int]] = {}
+    order = _order(block)
+    try:
+        (at,) = struct.unpack_from(f"{order}I", block, 4)
+        (count,) = struct.unpack_from(f"{order}H", block, at)
+        for start in range(at + 2, at + 2 + 12 * count, 12):
+            tag, kind = struct.unpack_from(f"{order}HH", block, start)
+            tags[tag] = kind, start + 8
+    except struct.error:
+        pass  # it is cut short
+    return tags
+
+
+def _comments(segments: Iterable[Segment]) -> Iterator[Text]:
+    for marker, body, _ in segments:
+        if marker == COM and (text := _text(body.rstrip(b"\0"))).strip():
+            yield Text(COMMENT, text)
+
+
+def _text(data: bytes) -> str:
+    """Decode text, which is UTF-8 unless it cannot be."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
+
+
+def _name_others(data: bytes, stream: Codestream, referring: bytes, ledger: list[Entry]) -> None:
+    """Name what follows the picture: gain and depth maps, previews, other pictures, videos.
+
+    Args:
+        data: the file.
+        stream: the picture.
+        referring: XMP packet that refers to other parts of the file.
+        ledger: gets the entries.
+    """
+    kinds = _mpf_kinds(stream)
+    others = 0
+    gain_map = bool(stream.find(_APP2, _GAIN_MAP)) or any(sign in referring for sign in _GAIN_MAP_SIGNS)
+    at = _next_picture(data, stream.end)
+    for _ in range(_MOST_PICTURES):
+        if not data.startswith(_BEGINS, at):
+            break
+        end = read_codestream(data, at).end
+        head = data[at : min(end, at + _HEAD)]
+        if any(sign in head for sign in _GAIN_MAP_SIGNS):
+            gain_map = True
+        elif any(sign in head for sign in _DEPTH_MAP_SIGNS):
+            ledger.append(Entry("depth map", Fate.LOST))
+        elif kinds.get(at, 0) >> 16 == _MPF_PREVIEW:
+            ledger.append(Entry("preview", Fate.LOST))
+        else:
+            others += 1
+        at = _next_picture(data, end)
+    if gain_map:
+        ledger.append(Entry("gain map", Fate.LOST))
+    if others:
+        ledger.append(Entry(f"{others} other picture{'s' * (others > 1)}", Fate.LOST))
+    rest = data[at:].strip(_FILLING)
+    if b"ftyp" in rest[:_HEAD] or b"MotionPhoto_Data" in rest:
+        ledger.append(Entry("video of the motion photo", Fate.LOST))
+    elif len(rest) > _LEAST_DATA:
+        ledger.append(Entry("data after the picture", Fate.LOST))
+
+
+def _next_picture(data: bytes, end: int) -> int:
+    """Return where the picture after the end of one begins, behind filling; the end if none does."""
+    start = data.find(_BEGINS, end, end + _HEAD)
+    return start if start >= 0 and not data[end:start].strip(_FILLING) else end
+
+
+def _mpf_kinds(stream: Codestream) -> dict[int, int]:
+    """Return the kinds of the pictures in a multi-picture file, by offset in the file (CIPA DC-007, 5.2.3)."""
+    kinds: dict[int, int] = {}
+    for segment in stream.segments:
+        if segment.marker == _APP2 and segment.body.startswith(_MPF):
+            index = segment.body[len(_MPF) :]
+            for attribute, _, offset, _ in struct.iter_unpack(f"{_order(index)}IIII", _mpf_entries(index)):
+                kinds[segment.at + len(_MPF) + offset] = attribute & 0xFFFFFF
+    return kinds
+
+
+def _mpf_entries(index: bytes) -> bytes:
+    """Return the list of pictures, 16 bytes each, in a multi-picture index."""
+    _, at = _tags(index).get(_MPF_ENTRIES, (0, 0))
+    if not at or at + 4 > len(index):
+        return b""
+    size, start = struct.unpack_from(f"{_order(index)}II", index, at - 4)
+    entries = index[start : start + size]
+    return entries[: len(entries) - len(entries) % 16]
+
+
+def _name_unknown(segments: Iterable[Segment], ledger: list[Entry]) -> None:
+    """Name what the other segments hold."""
+    unknown: dict[str, None] = {}
+    boxes: list[bytes] = []
+    for marker, body, _ in segments:
+        if marker == COM or any(marker == m and body.startswith(begin) for m, begin in (*_SILENT, *_READ)):
+            continue
+        if marker == _APP13 and body.startswith(_PHOTOSHOP):
+            continue
+        if marker == _APP11 and body.startswith(_JUMBF):
+            boxes.append(body)
+        elif marker == _APP1 and body.startswith(b"FLIR\0"):
+            ledger.append(Entry("thermal data (FLIR)", Fate.LOST))
+        elif body.strip(b"\0"):
+            unknown[_label(marker, body)] = None
+    if boxes:
+        ledger.append(Entry(_held(boxes), Fate.LOST))
+    labels = list(unknown)
+    if labels:
+        more = f" and {len(labels) - _MOST_UNKNOWN} more" if len(labels) > _MOST_UNKNOWN else ""
+        ledger.append(Entry(", ".join(labels[:_MOST_UNKNOWN]) + more, Fate.LOST))
+
+
+def _held(boxes: list[bytes]) -> str:
+    """Return what the boxes in APP11 segments hold. Their types come after identifier, instance, number and length."""
+    if any(b"c2pa" in box for box in boxes):
+        return "content credentials (C2PA)"
+    return "JUMBF metadata" if any(box[12:16] == b"jumb" for box in boxes) else "JPEG XT extension"
+
+
+def _label(marker: int, body: bytes) -> str:
+    """Return the name of an unknown segment, with the identifier at its start if there is one."""
+    identifier = body[:16].partition(b"\0")[0]
+    readable = identifier.isascii() and identifier.decode("latin-1").isprintable() and len(identifier) > 2
+    return f"APP{marker - APP0} segment" + (f" ({identifier.decode()})" if readable else "")
