@@ -8,6 +8,8 @@ from typing import TypeAlias
 import numpy as np
 
 from gsrcli.errors import PictureError
+from gsrcli.images.captions import Property, iptc_properties, text_properties, with_properties
+from gsrcli.images.fit_colour import fit_colour
 from gsrcli.images.formats import Format
 from gsrcli.images.ledger import Entry, Fate, Feature, Ledger
 from gsrcli.images.metadata import COMMENT
@@ -17,6 +19,9 @@ __all__ = ["Background", "fit"]
 
 Background: TypeAlias = tuple[int, int, int]
 """Red, green and blue, 0 to 255."""
+
+_COLOURS = (Feature.PROFILE, Feature.CICP, Feature.GAMMA, Feature.HDR)
+_CAPTIONS = (Feature.IPTC, Feature.TEXT, Feature.COMMENT)
 
 
 def fit(picture: Picture, form: Format, background: Background | None = None) -> tuple[Picture, Ledger]:
@@ -33,20 +38,24 @@ def fit(picture: Picture, form: Format, background: Background | None = None) ->
     Raises:
         PictureError: the format cannot keep the transparency, and there is no background.
     """
-    ledger = []
+    ledger = list[Entry]()
     for feature in picture.features():
+        if feature in (*_COLOURS, *_CAPTIONS):
+            continue
         if feature in form.keeps:
             ledger.append(Entry(feature, Fate.KEPT))
         else:
             picture, entry = _without(picture, feature, form, background)
             ledger.append(entry)
+    for step in (fit_colour, _fit_captions):
+        picture, entries = step(picture, form)
+        ledger += entries
     return picture, tuple(ledger)
 
 
 def _without(picture: Picture, feature: Feature, form: Format, background: Background | None) -> tuple[Picture, Entry]:
     """Convert or drop a feature that a format does not keep."""
-    colour, metadata = picture.colour, picture.metadata
-    entry = Entry(feature, Fate.LOST)
+    metadata, entry = picture.metadata, Entry(feature, Fate.LOST)
     match feature:
         case Feature.SIXTEEN_BITS:
             entry = Entry(feature, Fate.LOST, "(8 are written)")
@@ -59,31 +68,50 @@ def _without(picture: Picture, feature: Feature, form: Format, background: Backg
                     hint="write a .png or .webp file, or add --background white",
                 )
             picture, entry = _flattened(picture, background), Entry(feature, Fate.CONVERTED, "to the background")
-        case Feature.PROFILE:
-            colour = replace(colour, icc=None)
-        case Feature.CICP:
-            colour = replace(colour, cicp=None)
-        case Feature.GAMMA:
-            colour = replace(colour, gamma=None, chromaticities=None)
-        case Feature.HDR:
-            colour = replace(colour, mastering=None, light=None)
         case Feature.EXIF:
             metadata = replace(metadata, exif=None)
         case Feature.XMP:
             metadata = replace(metadata, xmp=None)
-        case Feature.IPTC:
-            metadata = replace(metadata, iptc=None)
-        case Feature.TEXT:
-            metadata = replace(metadata, texts=tuple(text for text in metadata.texts if text.keyword == COMMENT))
-        case Feature.COMMENT:
-            metadata = replace(metadata, texts=tuple(text for text in metadata.texts if text.keyword != COMMENT))
         case Feature.RESOLUTION:
             metadata = replace(metadata, dpi=None)
         case Feature.ASPECT:
             metadata = replace(metadata, aspect=None)
         case Feature.GEO:
             metadata = replace(metadata, geo=None)
-    return replace(picture, colour=colour, metadata=metadata), entry
+    return replace(picture, metadata=metadata), entry
+
+
+def _fit_captions(picture: Picture, form: Format) -> tuple[Picture, list[Entry]]:
+    """Put texts, comments and IPTC that a format does not keep into XMP if it keeps that."""
+    carried = [feature for feature in _CAPTIONS if feature in picture.features()]
+    entries = [Entry(feature, Fate.KEPT) for feature in carried if feature in form.keeps]
+    metadata, properties = picture.metadata, list[tuple[Feature, Property]]()
+    for feature in carried:
+        if feature in form.keeps:
+            continue
+        if feature == Feature.IPTC:
+            found, unknown = iptc_properties(metadata.iptc or b"")
+            metadata = replace(metadata, iptc=None)
+            if unknown and Feature.XMP in form.keeps:
+                entries.append(Entry(feature, Fate.LOST, f"({unknown} of its datasets)"))
+        else:
+            comment = feature == Feature.COMMENT
+            found = text_properties(text for text in metadata.texts if (text.keyword == COMMENT) == comment)
+            texts = tuple(text for text in metadata.texts if (text.keyword == COMMENT) != comment)
+            metadata = replace(metadata, texts=texts)
+        properties += [(feature, new) for new in found]
+        entries += [] if Feature.XMP in form.keeps else [Entry(feature, Fate.LOST)]
+    if Feature.XMP in form.keeps and properties:
+        packet, lost = with_properties(metadata.xmp, [new for _, new in properties])
+        metadata = replace(metadata, xmp=packet)
+        for feature in dict.fromkeys(feature for feature, _ in properties):
+            keywords = dict.fromkeys(new.keyword for kind, new in properties if kind == feature)
+            missing = [keyword for keyword in keywords if keyword in lost]
+            if missing:
+                entries.append(Entry(feature, Fate.LOST, f"({', '.join(missing)})"))
+            if len(missing) < len(keywords):
+                entries.append(Entry(feature, Fate.CONVERTED, "to XMP"))
+    return replace(picture, metadata=metadata), entries
 
 
 def _rounded(picture: Picture) -> tuple[Picture, Entry]:
@@ -91,7 +119,7 @@ def _rounded(picture: Picture) -> tuple[Picture, Entry]:
     low, high = float(picture.pixels.min()), float(picture.pixels.max())
     unit, detail = picture.pixels, "to 16 bits"
     if low < 0 or high > 1:
-        unit = (unit - low) / ((high - low) or 1.0)
+        unit = (unit / 2 - low / 2) / ((high / 2 - low / 2) or 1.0)  # halves, because the range may overflow
         detail += f", {low:g} to {high:g} as black to white"
     alpha = None if picture.alpha is None else from_unit(picture.alpha, np.uint16)
     rounded = replace(picture, pixels=from_unit(unit, np.uint16), alpha=alpha)

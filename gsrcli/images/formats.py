@@ -36,6 +36,7 @@ class Format:
         keeps: what it keeps as it is; `gsrcli.images.fit` converts or drops the rest.
         grey: whether grey is kept as one channel (otherwise it becomes RGB).
         quality: the default quality of a lossy format, 1 to 100; None for a lossless format.
+        cicp_rules: whether CICP colour tags rule over a profile that is there too.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Format:
     keeps: frozenset[Feature] = frozenset()
     grey: bool = True
     quality: int | None = None
+    cicp_rules: bool = False
 
 
 _FOUR_GIB = 2**32 - 2**24  # minus room for headers, metadata, and the growth of incompressible data
@@ -56,6 +58,7 @@ _FORMATS = (
         (".png",),
         max_side=2**31 - 1,
         keeps=_BLOCKS | {Feature.SIXTEEN_BITS, Feature.TRANSPARENCY, Feature.RESOLUTION},
+        cicp_rules=True,
     ),
     # The file format allows 65535; libjpeg stops at 65500.
     Format("JPEG", (".jpg", ".jpeg"), max_side=65500, keeps=_BLOCKS | {Feature.RESOLUTION}, quality=95),

@@ -649,16 +649,6 @@ def test_jpeg_keeps_full_colour_resolution(tmp_path: Path) -> None:
     assert all(component[1:3] == (1, 1) for component in Image.open(tmp_path / "out.jpg").layer)
 
 
-def test_grey_with_a_grey_profile_becomes_srgb_where_it_must_be_rgb(tmp_path: Path) -> None:
-    picture = Picture(np.full((16, 16, 1), 128, np.uint8), colour=Colour(icc=grey_profile(gamma=1)))
-    write_picture(picture, tmp_path / "out.png")
-    assert read_picture(tmp_path / "out.png").colour.icc == picture.colour.icc
-    write_picture(picture, tmp_path / "out.webp")
-    again = read_picture(tmp_path / "out.webp")
-    assert again.colour.icc is None
-    assert np.abs(again.pixels.astype(int) - 188).max() <= 2  # half the light is 188 in sRGB
-
-
 def test_losses() -> None:
     colour, metadata = Colour(icc=SRGB), Metadata(exif=b"II")
     deep = Picture(noise(5, 7, 3, dtype=np.uint16), noise(5, 7, dtype=np.uint16), colour, metadata)
