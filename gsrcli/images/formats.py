@@ -70,7 +70,13 @@ _FORMATS = (
         max_bytes=_FOUR_GIB,
         keeps=_BLOCKS | {Feature.SIXTEEN_BITS, Feature.TRANSPARENCY, Feature.RESOLUTION},
     ),
-    Format("BMP", (".bmp",), max_side=2**31 - 1, max_bytes=_FOUR_GIB, keeps=frozenset({Feature.RESOLUTION})),
+    Format(
+        "BMP",
+        (".bmp",),
+        max_side=2**31 - 1,
+        max_bytes=_FOUR_GIB,
+        keeps=frozenset({Feature.TRANSPARENCY, Feature.PROFILE, Feature.RESOLUTION}),
+    ),
     # libavif writes up to 65536 per side, but by default refuses to read more than these limits.
     Format("AVIF", (".avif",), max_side=32768, max_pixels=2**28, keeps=_BLOCKS | {Feature.TRANSPARENCY}, quality=90),
 )
