@@ -91,7 +91,11 @@ def output_formats() -> tuple[Format, ...]:
 OUTPUT_SUFFIXES: tuple[str, ...] = tuple(suffix for f in output_formats() for suffix in f.suffixes)
 """File name suffixes that can be written, in lower case, with the dot."""
 
-INPUT_SUFFIXES: tuple[str, ...] = (*OUTPUT_SUFFIXES, ".jpe", ".jfif", ".gif")
+INPUT_SUFFIXES: tuple[str, ...] = (
+    *(*OUTPUT_SUFFIXES, ".jpe", ".jfif", ".gif"),
+    *(".dib", ".tga", ".ico", ".cur", ".pbm", ".pgm", ".ppm", ".pnm", ".pam", ".pfm"),
+    *(".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"),
+)
 """Suffixes to look for in a folder, in lower case, with the dot. Formats are recognized by content, not by name."""
 
 

@@ -52,13 +52,14 @@ class Dib:
     Args:
         data: bytes that start at the header.
         pixels_at: where the pixels start, or None if they follow the palette.
+        alpha: whether the fourth byte of 32 bits is alpha, as in icons, even without bit fields.
 
     Raises:
         PictureError: it is damaged or of an unsupported kind.
     """
 
-    def __init__(self, data: bytes, pixels_at: int | None = None) -> None:
-        self.data, self.header = data, _header(data)
+    def __init__(self, data: bytes, pixels_at: int | None = None, *, alpha: bool = False) -> None:
+        self.data, self.header, self._alpha = data, _header(data), alpha
         header = self.header
         if header.width <= 0 or header.height == 0:
             raise PictureError(DAMAGED)
@@ -82,6 +83,12 @@ class Dib:
         """Pixels per inch, horizontal and vertical."""
         x, y = (value * _METRE for value in self.header.per_metre)
         return (x, y) if 0 < x < 65536 and 0 < y < 65536 else None
+
+    @property
+    def pixels_end(self) -> int:
+        """Where uncompressed pixels end."""
+        stride = (self.size.width * self.header.bits + 31) // 32 * 4
+        return self._pixels_at + self.size.height * stride
 
     def decode(self) -> tuple[Pixels, Pixels | None, list[Entry]]:
         """Return pixels ``(H, W, 1 or 3)`` and alpha ``(H, W)``, top first, and what is damaged."""
@@ -156,14 +163,14 @@ class Dib:
         """Return the masks of red, green, blue and alpha."""
         header = self.header
         if not given:
-            return _DEFAULT_MASKS[header.bits]
-        alpha = header.size >= _V3 or header.compression == _ALPHA_BITFIELDS
-        masks = [int.from_bytes(self.data[at : at + 4], "little") for at in range(40, 56 if alpha else 52, 4)]
-        masks += [0] * (4 - len(masks))
+            masks = _DEFAULT_MASKS[header.bits]
+            return (*masks[:3], 0xFF000000) if self._alpha and header.bits == 32 else masks
+        has_alpha = header.size >= _V3 or header.compression == _ALPHA_BITFIELDS
+        stated = [int.from_bytes(self.data[at : at + 4], "little") for at in range(40, 56 if has_alpha else 52, 4)]
         limit = 1 << header.bits
-        if any(mask >= limit or not _contiguous(mask) for mask in masks) or not any(masks[:3]):
+        if any(mask >= limit or not _contiguous(mask) for mask in stated) or not any(stated[:3]):
             raise PictureError(DAMAGED)
-        return tuple(masks)
+        return tuple(stated if has_alpha else (*stated, 0))
 
 
 class BmpSource(Source):
