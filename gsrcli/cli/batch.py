@@ -198,7 +198,7 @@ def _warnings(job: Job, reading: Ledger, writing: Ledger) -> list[str]:
     """Return the warnings of what is lost or damaged."""
     form = output_format(job.output).name
     causes = {
-        f"{job.input}: damaged": with_fate(Fate.DAMAGED, (*reading, *writing)),
+        f"{job.input}: damaged": with_fate(Fate.DAMAGED, reading),
         f"{job.input}: lost": with_fate(Fate.LOST, reading),
         f"{job.output}: {form} does not keep": with_fate(Fate.LOST, writing),
     }

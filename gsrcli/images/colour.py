@@ -76,7 +76,7 @@ class Cicp(NamedTuple):
 
 @dataclass(frozen=True)
 class Colour:
-    """Colour tags. Without any, values are sRGB by convention. CICP rules over the profile, and that over gamma.
+    """Colour tags. Without any, values are sRGB. CICP rules over the profile, that over sRGB, and that over gamma.
 
     Attributes:
         icc: ICC profile, unchanged.
@@ -85,6 +85,7 @@ class Colour:
         chromaticities: white point and primaries (PNG, cHRM).
         mastering: mastering display's colour volume, as the 24 bytes of PNG's mDCV.
         light: maximum content and frame-average light level, in units of 0.0001 cd/m² (PNG, cLLI).
+        intent: rendering intent, 0 to 3, of a file that states that its values are sRGB (PNG, sRGB).
     """
 
     icc: bytes | None = None
@@ -93,6 +94,7 @@ class Colour:
     chromaticities: Chromaticities | None = None
     mastering: bytes | None = None
     light: tuple[int, int] | None = None
+    intent: int | None = None
 
     @property
     def peak(self) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -42,7 +43,7 @@ def fit(picture: Picture, form: Format, background: Background | None = None) ->
     for feature in picture.features():
         if feature in (*_COLOURS, *_CAPTIONS):
             continue
-        if feature in form.keeps:
+        if feature in form.keeps and _length(picture, feature) <= form.most.get(feature, math.inf):
             ledger.append(Entry(feature, Fate.KEPT))
         else:
             picture, entry = _without(picture, feature, form, background)
@@ -55,7 +56,8 @@ def fit(picture: Picture, form: Format, background: Background | None = None) ->
 
 def _without(picture: Picture, feature: Feature, form: Format, background: Background | None) -> tuple[Picture, Entry]:
     """Convert or drop a feature that a format does not keep."""
-    metadata, entry = picture.metadata, Entry(feature, Fate.LOST)
+    metadata, too_long = picture.metadata, feature in form.most
+    entry = Entry(feature, Fate.LOST, f"of {_length(picture, feature)} bytes" if too_long else "")
     match feature:
         case Feature.SIXTEEN_BITS:
             entry = Entry(feature, Fate.LOST, "(8 are written)")
@@ -79,6 +81,11 @@ def _without(picture: Picture, feature: Feature, form: Format, background: Backg
         case Feature.GEO:
             metadata = replace(metadata, geo=None)
     return replace(picture, metadata=metadata), entry
+
+
+def _length(picture: Picture, feature: Feature) -> int:
+    """Return the number of bytes of a feature, where it is a block of them."""
+    return len(picture.metadata.exif or b"") if feature == Feature.EXIF else 0
 
 
 def _fit_captions(picture: Picture, form: Format) -> tuple[Picture, list[Entry]]:

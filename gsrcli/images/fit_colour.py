@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -57,6 +58,8 @@ def _profile(colour: Colour, form: Format, grey: bool, bits: int) -> _Step:
         return colour, []
     if profile_space(colour.icc) not in ("RGB", "GRAY"):  # a CMYK profile says nothing of RGB
         return replace(colour, icc=None), [(Fate.DAMAGED, "")]
+    if len(colour.icc) > form.most.get(Feature.PROFILE, math.inf):
+        return replace(colour, icc=None), [(Fate.LOST, f"of {len(colour.icc)} bytes")]
     if colour.cicp and colour.cicp.known and not (Feature.CICP in form.keeps and form.cicp_rules):
         return replace(colour, icc=None), [(Fate.CONVERTED, "left out, because CICP colour tags rule over it")]
     icc = profile_for(colour.icc, grey=grey) or colour.icc
@@ -88,7 +91,7 @@ def _gamma(colour: Colour, form: Format, grey: bool, bits: int) -> _Step:
         return without, [(Fate.DAMAGED, "")]
     if Feature.GAMMA in form.keeps:
         return colour, [(Fate.KEPT, "")]
-    if colour.icc or colour.cicp:
+    if colour.icc or colour.cicp or colour.intent is not None:
         return without, []  # they do not rule, so that nothing is lost
     return replace(without, icc=icc), [(Fate.CONVERTED, _TO_PROFILE)]
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from PIL import features
@@ -34,6 +35,7 @@ class Format:
         max_bytes: the largest picture, in uncompressed bytes, or None.
         max_pixels: the largest picture, in pixels, or None.
         keeps: what it keeps as it is; `gsrcli.images.fit` converts or drops the rest.
+        most: how many bytes it holds of a feature, where that is limited.
         grey: whether grey is kept as one channel (otherwise it becomes RGB).
         quality: the default quality of a lossy format, 1 to 100; None for a lossless format.
         cicp_rules: whether CICP colour tags rule over a profile that is there too.
@@ -45,6 +47,7 @@ class Format:
     max_bytes: int | None = None
     max_pixels: int | None = None
     keeps: frozenset[Feature] = frozenset()
+    most: Mapping[Feature, int] = field(default_factory=dict)
     grey: bool = True
     quality: int | None = None
     cicp_rules: bool = False

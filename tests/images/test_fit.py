@@ -133,6 +133,22 @@ def test_gamma_becomes_a_profile_and_goes_below_one_without_a_word() -> None:
     assert ledger == (Entry(Feature.PROFILE, Fate.KEPT),)
 
 
+def test_blocks_too_long_for_a_format_are_lost() -> None:
+    small = replace(EVERYTHING, most={Feature.EXIF: 9, Feature.PROFILE: 99})
+    result, ledger = fitted(Picture(ramp(), colour=Colour(SRGB), metadata=Metadata(exif=bytes(10))), small)
+    assert (result.colour, result.metadata) == (Colour(), Metadata())
+    assert lines(Fate.LOST, ledger) == ["EXIF of 10 bytes", f"colour profile of {len(SRGB)} bytes"]
+    kept, _ = fitted(Picture(ramp(), metadata=Metadata(exif=bytes(9))), small)
+    assert kept.metadata.exif
+
+
+def test_a_file_that_states_srgb_is_srgb() -> None:
+    colour = Colour(gamma=0.45455, chromaticities=P3, intent=0)
+    result, ledger = fitted(Picture(ramp(), colour=colour, metadata=Metadata(exif=exif_of_camera(2, None))), BLOCKS)
+    assert (result.colour.icc, result.colour.gamma) == (None, None)
+    assert ledger == (Entry(Feature.EXIF, Fate.KEPT),)
+
+
 @pytest.mark.parametrize("form", [EVERYTHING, BLOCKS, NOTHING])
 def test_damaged_colour_tags(form: Format) -> None:
     broken = Colour(b"not a profile", gamma=0.45, chromaticities=Chromaticities((0, 0), (0, 0), (0, 0), (0, 0)))

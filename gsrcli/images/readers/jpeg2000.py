@@ -31,7 +31,7 @@ _EXIF = b"JpgTiffExif->JP2"
 _MULTIPLIED = 2  # type of a channel
 _METRE = 0.0254  # per inch
 _TILE_BYTES = 14  # the least, of its two markers
-_BLANK, _PER_BYTE = 1 << 24, 40  # pixels: of a blank picture, and of every byte
+_BLANK, _PER_BYTE = 10_000_000, 32  # pixels: of a blank picture, and of every byte
 
 
 class _Siz(NamedTuple):
@@ -69,6 +69,8 @@ class Jpeg2000Source(PillowSource):
         limits.check(self._siz.size)
         _check_plausible(self._siz, len(data))
         super().__init__(data, limits)
+        if Size.from_pillow(self.image.size) != self._siz.size:  # the boxes may contradict the codestream
+            raise PictureError(DAMAGED)
 
     def frames(self) -> tuple[int, bool]:
         return 1, False
@@ -101,6 +103,8 @@ class Jpeg2000Source(PillowSource):
             entries.append(Entry("GeoJP2 tags", Fate.LOST))
         if siz.channels > 4:
             raise PictureError(f"JPEG 2000 of {siz.channels} channels is not supported", hint="save it as RGB")
+        if siz.bits > 16:
+            raise PictureError(f"JPEG 2000 of {siz.bits} bits per channel is not supported", hint="save it with 16")
         if siz.bits > 8 and siz.channels > 2:
             values = _scaled(decode_sixteen_bits(self.data), siz.depths, shifted=False)
             pixels, alpha = values[..., :3], values[..., 3] if siz.channels == 4 else None
@@ -188,7 +192,8 @@ def _siz(data: bytes, at: int) -> _Siz:
         raise PictureError(DAMAGED)
     right, bottom, left, top, width, height, tiles_left, tiles_top, channels = struct.unpack_from(">8IH", data, at + 8)
     depths = data[at + 42 : at + 42 + 3 * channels : 3]
-    if right <= left or bottom <= top or not (width and height and channels) or len(depths) < channels:
+    sound = tiles_left <= left < right and tiles_top <= top < bottom and width and height
+    if not sound or not 0 < channels == len(depths):
         raise PictureError(DAMAGED)
     tiles = -(-(right - tiles_left) // width) * -(-(bottom - tiles_top) // height)
     return _Siz(Size(bottom - top, right - left), tiles, tuple((depth & 127) + 1 for depth in depths))
