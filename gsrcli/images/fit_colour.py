@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from gsrcli.images.colour import Colour
-from gsrcli.images.exif import exif_tags
+from gsrcli.images.exif import exif_as_srgb, exif_tags
 from gsrcli.images.formats import Format
 from gsrcli.images.icc import adobe_rgb_profile, cicp_profile, gamma_profile, profile_for, profile_space, to_srgb
 from gsrcli.images.ledger import Entry, Fate, Feature
@@ -17,6 +17,7 @@ from gsrcli.images.picture import Picture, to_eight_bits
 
 __all__ = ["fit_colour"]
 
+_RELATIVE_COLORIMETRIC = 1
 _TO_PROFILE = "to a colour profile"
 _EXIF, _COLOUR_SPACE, _INTEROPERABILITY, _INDEX = 0x8769, 0xA001, 0xA005, 1
 _ADOBE_RGB, _UNCALIBRATED = 2, 0xFFFF
@@ -30,7 +31,8 @@ def fit_colour(picture: Picture, form: Format) -> tuple[Picture, list[Entry]]:
     """
     colour, entries = picture.colour, list[Entry]()
     grey = picture.grey and form.grey
-    if colour == Colour() and _says_adobe_rgb(picture.metadata.exif):
+    converted = any(entry.fate == Fate.CONVERTED and "sRGB" in entry.detail for entry in picture.ledger)
+    if colour == Colour() and not converted and _says_adobe_rgb(picture.metadata.exif):
         colour = Colour(icc=adobe_rgb_profile(grey=grey))
         entries.append(Entry("Adobe RGB of EXIF", Fate.CONVERTED, _TO_PROFILE))
     for feature, step in (
@@ -42,7 +44,7 @@ def fit_colour(picture: Picture, form: Format) -> tuple[Picture, list[Entry]]:
         colour, found = step(colour, form, grey, picture.bits)
         entries += [Entry(feature, fate, detail) for fate, detail in found]
     if colour.icc and (Feature.PROFILE not in form.keeps or not _fits(colour.icc, grey)):
-        picture, colour = _in_srgb(picture, colour.icc), replace(colour, icc=None)
+        picture, colour = _in_srgb(picture, colour.icc), Colour(intent=_RELATIVE_COLORIMETRIC)
         entries = [e for e in entries if e != Entry(Feature.PROFILE, Fate.KEPT)]
         entries.append(Entry("colours", Fate.CONVERTED, "to sRGB"))
     return replace(picture, colour=colour), entries
@@ -116,7 +118,9 @@ def _in_srgb(picture: Picture, icc: bytes) -> Picture:
     if picture.grey and not _fits(icc, grey=True):
         image = image.convert("RGB")
     alpha = None if picture.alpha is None else to_eight_bits(picture.alpha)
-    return replace(picture, pixels=np.array(to_srgb(image, icc)), alpha=alpha)
+    exif = picture.metadata.exif and exif_as_srgb(picture.metadata.exif)
+    metadata = replace(picture.metadata, exif=exif)
+    return replace(picture, pixels=np.array(to_srgb(image, icc)), alpha=alpha, metadata=metadata)
 
 
 def _says_adobe_rgb(exif: bytes | None) -> bool:

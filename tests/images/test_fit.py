@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from PIL import ExifTags, Image, ImageCms, TiffImagePlugin
 
 from gsrcli.errors import PictureError
 from gsrcli.images import (
@@ -27,12 +27,14 @@ from gsrcli.images import (
     Metadata,
     Picture,
     Text,
+    exif,
     fit,
     icc,
     read_picture,
     with_fate,
     write_picture,
 )
+from gsrcli.size import Size
 
 EVERYTHING = Format("ALL", (".all",), 1 << 20, keeps=frozenset(Feature), cicp_rules=True)
 BLOCKS = replace(EVERYTHING, keeps=frozenset({Feature.PROFILE, Feature.EXIF, Feature.XMP}))
@@ -188,7 +190,7 @@ def test_a_format_without_profiles_gets_srgb() -> None:
     )
     for colour in (Colour(profile), Colour(cicp=Cicp(12, 13)), Colour(chromaticities=P3)):
         result, ledger = fitted(Picture(pixels, colour=colour), NOTHING)
-        assert result.colour == Colour()
+        assert result.colour == Colour(intent=1)
         assert np.abs(result.pixels.astype(int) - np.asarray(expected)).max() <= 1
         assert "colours to sRGB" in lines(Fate.CONVERTED, ledger)
 
@@ -222,6 +224,33 @@ def test_adobe_rgb_of_cameras(space: int, index: bytes | None, adobe: bool) -> N
     assert ("Adobe RGB of EXIF to a colour profile" in lines(Fate.CONVERTED, ledger)) == adobe
     tagged, _ = fitted(Picture(ramp(), colour=Colour(SRGB), metadata=metadata), BLOCKS)
     assert tagged.colour == Colour(SRGB)
+
+
+def test_adobe_rgb_is_not_said_of_srgb() -> None:
+    metadata = Metadata(exif=exif_of_camera(2, b"R03"))
+    form = replace(NOTHING, keeps=frozenset({Feature.EXIF}))
+    result, ledger = fitted(Picture(ramp(), metadata=metadata), form)
+    assert lines(Fate.CONVERTED, ledger) == ["Adobe RGB of EXIF to a colour profile", "colours to sRGB"]
+    assert result.metadata.exif == exif_of_camera(1, b"R98")
+    assert np.abs(result.pixels.astype(int) - ramp()).max() > 3
+    inks = Picture(ramp(), metadata=metadata, ledger=(Entry("CMYK", Fate.CONVERTED, "to sRGB"),))
+    assert fitted(inks, BLOCKS)[0].colour == Colour()
+
+
+def test_pixels_per_unit_on_the_sensor_are_scaled() -> None:
+    """As Pillow reads it: 4000 pixels on 36 mm."""
+    camera = Image.Exif()
+    directory = camera.get_ifd(ExifTags.IFD.Exif)
+    directory[ExifTags.Base.ExifImageWidth], directory[ExifTags.Base.ExifImageHeight] = 4000, 3000
+    directory[ExifTags.Base.FocalPlaneXResolution] = TiffImagePlugin.IFDRational(1000, 9)
+    directory[ExifTags.Base.FocalPlaneYResolution] = TiffImagePlugin.IFDRational(0, 1)
+    block = camera.tobytes().removeprefix(b"Exif\0\0")
+    for size in (Size(7500, 10000), Size(10000, 7500)):
+        resized = exif.exif_resized(block, size)
+        assert exif.exif_resized(resized, size) == resized
+        again = Image.Exif()
+        again.load(b"Exif\0\0" + resized)
+        assert again.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.FocalPlaneXResolution] == pytest.approx(10000 / 36)
 
 
 # Captions
