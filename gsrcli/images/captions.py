@@ -61,6 +61,7 @@ _ARRAYS = {"dc:creator": "Seq", "dc:subject": "Bag"}
 _TRANSLATED = ("dc:title", "dc:description", "dc:rights", "xmpRights:UsageTerms", _COMMENT_PROPERTY)
 _DATES = ("xmp:CreateDate", "photoshop:DateCreated")
 
+_LONGEST_DATE = 99  # characters
 _LONGEST = 65_000  # bytes of a packet in one segment of a JPEG file
 _UTF8 = b"\x1b%G"
 _FORBIDDEN = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")  # in XML
@@ -182,7 +183,7 @@ def _value(name: str, values: list[Property]) -> str:
 
 def _iso_date(text: str) -> str | None:
     """Return a date and time as XMP has it; None if it is in no usual format."""
-    text = text.strip()
+    text = text.strip()[:_LONGEST_DATE]
     for parse in (datetime.fromisoformat, parsedate_to_datetime, lambda t: datetime.strptime(t, "%Y:%m:%d %H:%M:%S")):
         try:
             return parse(text).isoformat()

@@ -70,6 +70,9 @@ _CURVES = {
     17: _Curve(2.6, (52.37 / 48) ** (1 / 2.6)),  # SMPTE ST 428-1, whose white is 48 of 52.37 cd/m²
 }
 _LOGARITHMIC = {9: 2.0, 10: 2.5}  # decades
+_NAMES_OF_PRIMARIES = {1: "BT.709", 9: "BT.2020", 10: "XYZ", 11: "DCI-P3", 12: "P3 D65"}
+_NAMES_OF_TRANSFERS = {4: "gamma 2.2", 5: "gamma 2.8", 8: "linear", SRGB_TRANSFER: "sRGB", PQ: "PQ", HLG: "HLG"}
+_NAMES_OF_TRANSFERS |= dict.fromkeys((1, 6, 14, 15), "BT.709")
 
 
 def cicp_profile(cicp: Cicp, *, grey: bool, bits: int = 8, peak: float | None = None) -> bytes:
@@ -85,7 +88,8 @@ def cicp_profile(cicp: Cicp, *, grey: bool, bits: int = 8, peak: float | None = 
         peak: the brightest light of a PQ picture, in cd/m².
     """
     tags = {} if grey else {b"cicp": b"cicp\0\0\0\0" + bytes((cicp.primaries, cicp.transfer, 0, cicp.full_range))}
-    name = f"CICP {cicp.primaries}/{cicp.transfer}"
+    primaries = _NAMES_OF_PRIMARIES.get(cicp.primaries, f"CICP {cicp.primaries}")
+    name = f"{primaries}, {_NAMES_OF_TRANSFERS.get(cicp.transfer, f'CICP {cicp.transfer}')} curve"
     parametric = _CURVES.get(cicp.transfer)
     if parametric and cicp.full_range:
         return _display_profile(name, PRIMARIES[cicp.primaries], _parametric(parametric), tags, grey=grey)

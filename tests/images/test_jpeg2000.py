@@ -61,6 +61,8 @@ def read(tmp_path: Path, data: bytes) -> Picture:
     path.write_bytes(data)
     picture = read_picture(path)
     assert probe(path) == picture.size
+    assert picture.pixels.flags.c_contiguous
+    assert picture.pixels.flags.writeable
     return picture
 
 

@@ -16,6 +16,8 @@ def read(tmp_path: Path, data: bytes) -> Picture:
     path.write_bytes(data)
     picture = read_picture(path)
     assert probe(path) == picture.size
+    assert picture.pixels.flags.c_contiguous
+    assert picture.pixels.flags.writeable
     return picture
 
 
@@ -69,6 +71,8 @@ def test_floating_point(tmp_path: Path, kind: str, order: str) -> None:
     picture = read(tmp_path, header + values[::-1].astype(f"{order}f4").tobytes())
     np.testing.assert_array_equal(picture.pixels, values)
     assert picture.pixels.dtype == np.float32
+    one_row = read(tmp_path, f"{kind}\n24 1\n{scale}\n".encode() + values.astype(f"{order}f4").tobytes())
+    np.testing.assert_array_equal(one_row.pixels.ravel(), values.ravel())
     values[0, 0], values[1, 1] = np.nan, np.inf
     picture = read(tmp_path, header + values[::-1].astype(f"{order}f4").tobytes())
     assert said(picture) == ["lost values that are not finite (0 is written)"]

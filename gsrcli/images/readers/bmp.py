@@ -135,7 +135,8 @@ class Dib:
 
     def _lengths(self) -> tuple[Bytes, bool]:
         stream = self.data[self._pixels_at :]
-        if self.size.area > _MOST_PER_BYTE * len(stream) + _SLACK:
+        most = _MOST_PER_BYTE // (2 if self.header.bits == 24 else 1) * len(stream)
+        if self.size.area > most + _SLACK:
             raise PictureError(DAMAGED)
         rows, inside = _decoded_lengths(stream, self.size, self.header.bits)
         return rows if self.header.height < 0 else rows[::-1], inside
@@ -299,7 +300,7 @@ def _decoded_lengths(stream: bytes, size: Size, bits: int) -> tuple[Bytes, bool]
         start, room = (y * width + x) * step, max(width - x, 0) * step
         out[start : start + min(room, len(run))] = run[:room]
         x += count
-    rows = np.frombuffer(bytes(out), np.uint8)
+    rows = np.frombuffer(out, np.uint8)
     return rows.reshape(height, width, 3) if step == 3 else rows.reshape(height, width), inside
 
 

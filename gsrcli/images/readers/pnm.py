@@ -112,7 +112,7 @@ class PnmSource(Source):
         at = self._header.pixels_at
         end = at + self.size.area * self._header.channels * 4
         values = self._shaped(_array(self._data[at:end], dtype))[::-1]
-        return np.ascontiguousarray(values, np.float32), end
+        return np.array(values, np.float32), end
 
     def _shaped(self, values: Pixels) -> Pixels:
         count = self.size.area * self._header.channels

@@ -25,7 +25,7 @@ _FROM_RIGHT, _FROM_TOP = 0x10, 0x20
 _FOOTER = b"TRUEVISION-XFILE.\0"
 _EXTENSION = 495  # bytes
 _PREMULTIPLIED, _ALPHA_KINDS = 4, (3, 4)
-_MOST_PER_BYTE = 128  # pixels of run lengths
+_LONGEST_RUN = 128  # pixels
 
 Bytes = NDArray[np.uint8]
 
@@ -131,7 +131,7 @@ class TgaSource(Source):
         """Return the bytes of the pixels ``(H, W, bytes)`` in the order they are stored."""
         header, step = self._header, self._header.pixel_bytes
         if header.kind & _RUN_LENGTHS:
-            if self.size.area > _MOST_PER_BYTE * max(len(self._data) - at, 0):
+            if self.size.area > _LONGEST_RUN * max(len(self._data) - at, 0) // (1 + step):
                 raise PictureError(DAMAGED)
             return np.frombuffer(_decoded_lengths(self._data, at, self.size.area, step), np.uint8).reshape(
                 *self.size, step
@@ -149,7 +149,7 @@ class TgaSource(Source):
         return np.array(values, order="C")
 
 
-def _decoded_lengths(data: bytes, at: int, count: int, step: int) -> bytes:
+def _decoded_lengths(data: bytes, at: int, count: int, step: int) -> bytearray:
     """Decode packets of run lengths to ``count`` pixels of ``step`` bytes.
 
     Raises:
@@ -166,7 +166,7 @@ def _decoded_lengths(data: bytes, at: int, count: int, step: int) -> bytes:
             raise PictureError(DAMAGED)
         out += packet * length if data[at] & 128 else packet
         at += 1 + size
-    return bytes(out[:needed])
+    return out[:needed]
 
 
 def _colours(values: Bytes, depth: int, has_alpha: bool) -> tuple[Bytes, Bytes | None]:
