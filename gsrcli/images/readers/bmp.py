@@ -267,51 +267,50 @@ def _decoded_lengths(stream: bytes, size: Size, bits: int) -> tuple[Bytes, bool]
     """
     height, width = size
     step = 3 if bits == 24 else 1
-    out = bytearray(height * width * step)
+    out, runs = bytearray(height * width * step), _runs(bits)
     x = y = at = 0
     inside = True
     while y < height and not (y == height - 1 and x >= width):
-        command = stream[at : at + 2]
-        if len(command) < 2:
+        if at + 2 > len(stream):
             raise PictureError(DAMAGED)
-        count, value = command
+        count, value = stream[at], stream[at + 1]
         at += 2
-        if count == 0 and value == 0:
+        if count and runs:
+            run = runs[value]
+        elif count:
+            run = stream[at - 1 : at + 2] * count
+            at += 2
+        elif value == 0:  # the end of a line
             x, y = 0, y + 1
             continue
-        if count == 0 and value == 1:
+        elif value == 1:  # the end of the picture
             break
-        if count == 0 and value == 2:
-            move = stream[at : at + 2]
-            if len(move) < 2:
+        elif value == 2:  # a move
+            if at + 2 > len(stream):
                 raise PictureError(DAMAGED)
-            x, y, at = x + move[0], y + move[1], at + 2
+            x, y, at = x + stream[at], y + stream[at + 1], at + 2
             continue
-        if count:
-            run, used = _run(stream, at - 1, count, bits)
-            at += used
         else:
             run, used = _literal(stream, at, value, bits)
-            at += used
-            count = value
+            at, count = at + used, value
         if len(run) < count * step:
             raise PictureError(DAMAGED)
-        inside &= x + count <= width + (bits == 4 and count % 2)  # some encoders pair the last pixel with none
-        start, room = (y * width + x) * step, max(width - x, 0) * step
-        out[start : start + min(room, len(run))] = run[:room]
-        x += count
+        end = x + count
+        if end > width:
+            inside &= end == width + 1 and bits == 4 and count % 2 == 1  # some encoders pair the last pixel with none
+            count = max(width - x, 0)
+        start = (y * width + x) * step
+        out[start : start + count * step] = run[: count * step]
+        x = end
     rows = np.frombuffer(out, np.uint8)
     return rows.reshape(height, width, 3) if step == 3 else rows.reshape(height, width), inside
 
 
-def _run(stream: bytes, at: int, count: int, bits: int) -> tuple[bytes, int]:
-    """Return ``count`` pixels of the value at ``at``, and the number of bytes used after the first."""
+def _runs(bits: int) -> list[bytes]:
+    """Return the longest run of every value, which has one index of 8 bits, or two of 4 in turn; none for colours."""
     if bits == 24:
-        return stream[at : at + 3] * count, 2
-    value = stream[at]
-    if bits == 8:
-        return bytes((value,)) * count, 0
-    return (bytes((value >> 4, value & 15)) * ((count + 1) // 2))[:count], 0
+        return []
+    return [(bytes((value,)) if bits == 8 else bytes((value >> 4, value & 15))) * 255 for value in range(256)]
 
 
 def _literal(stream: bytes, at: int, count: int, bits: int) -> tuple[bytes, int]:
