@@ -91,22 +91,21 @@ def text_properties(texts: Iterable[Text]) -> list[Property]:
     return found
 
 
-def iptc_properties(iptc: bytes) -> tuple[list[Property], int]:
-    """Return the XMP properties of IPTC-IIM datasets, and the number of datasets that have none."""
+def iptc_properties(iptc: bytes) -> list[Property]:
+    """Return the XMP properties of IPTC-IIM datasets; those of datasets that have none have no name."""
     datasets = _datasets(iptc)
     encoding = "utf-8" if (1, 90, _UTF8) in datasets else "latin-1"
     time = next((value for record, number, value in datasets if (record, number) == (2, _TIME)), b"")
-    found, unknown = [], 0
+    found = []
     for record, number, raw in datasets:
         if record != 2 or number in _STRUCTURAL:
             continue
         name, value = _OF_DATASET.get(number, ""), raw.decode(encoding, "replace").strip("\0 ")
         if number == _DATE:
             value = _iptc_date(value, time.decode("latin-1"))
-        if name and value:
-            found.append(Property(name, value, name.partition(":")[2]))
-        unknown += not name
-    return found, unknown
+        if value:
+            found.append(Property(name, value, name.partition(":")[2] or f"dataset {record}:{number}"))
+    return found
 
 
 def with_properties(packet: bytes | None, properties: Iterable[Property]) -> tuple[bytes | None, list[str]]:
@@ -124,7 +123,10 @@ def with_properties(packet: bytes | None, properties: Iterable[Property]) -> tup
     if packet and _END not in old:
         return packet, _keywords(properties)
     placed, homeless = dict[str, list[Property]](), list[Property]()
+    nameless = [new for new in properties if not new.name]
     for new in properties:
+        if not new.name:
+            continue
         if not _names(old, new.name):
             placed.setdefault(new.name, []).append(new)
         elif escape(new.value) not in old:
@@ -134,9 +136,9 @@ def with_properties(packet: bytes | None, properties: Iterable[Property]) -> tup
         comments += [p._replace(name=_COMMENT_PROPERTY, value=f"{p.keyword}: {p.value}") for p in homeless]
         homeless = []
     if not placed:
-        return packet, _keywords(homeless)
+        return packet, _keywords([*homeless, *nameless])
     written = _written(old, placed).encode()
-    return (written, _keywords(homeless)) if len(written) <= _LONGEST else (packet, _keywords(properties))
+    return (written, _keywords([*homeless, *nameless])) if len(written) <= _LONGEST else (packet, _keywords(properties))
 
 
 def _keywords(properties: Iterable[Property]) -> list[str]:

@@ -10,10 +10,10 @@ import numpy as np
 
 from gsrcli.errors import PictureError
 from gsrcli.images.captions import Property, iptc_properties, text_properties, with_properties
-from gsrcli.images.fit_colour import fit_colour
+from gsrcli.images.fit_colour import fit_colour, with_stated_colour
 from gsrcli.images.formats import Format
 from gsrcli.images.ledger import Entry, Fate, Feature, Ledger
-from gsrcli.images.metadata import COMMENT
+from gsrcli.images.metadata import COMMENT, Metadata
 from gsrcli.images.picture import Picture, from_unit, to_unit
 
 __all__ = ["Background", "fit"]
@@ -39,7 +39,7 @@ def fit(picture: Picture, form: Format, background: Background | None = None) ->
     Raises:
         PictureError: the format cannot keep the transparency, and there is no background.
     """
-    ledger = list[Entry]()
+    picture, ledger = with_stated_colour(picture)
     for feature in picture.features():
         if feature in (*_COLOURS, *_CAPTIONS):
             continue
@@ -90,35 +90,42 @@ def _length(picture: Picture, feature: Feature) -> int:
 
 def _fit_captions(picture: Picture, form: Format) -> tuple[Picture, list[Entry]]:
     """Put texts, comments and IPTC that a format does not keep into XMP if it keeps that."""
-    carried = [feature for feature in _CAPTIONS if feature in picture.features()]
+    carried = [feature for feature in picture.features() if feature in _CAPTIONS]
     entries = [Entry(feature, Fate.KEPT) for feature in carried if feature in form.keeps]
-    metadata, properties = picture.metadata, list[tuple[Feature, Property]]()
-    for feature in carried:
-        if feature in form.keeps:
-            continue
-        if feature == Feature.IPTC:
-            found, unknown = iptc_properties(metadata.iptc or b"")
-            metadata = replace(metadata, iptc=None)
-            if unknown and Feature.XMP in form.keeps:
-                entries.append(Entry(feature, Fate.LOST, f"({unknown} of its datasets)"))
-        else:
-            comment = feature == Feature.COMMENT
-            found = text_properties(text for text in metadata.texts if (text.keyword == COMMENT) == comment)
-            texts = tuple(text for text in metadata.texts if (text.keyword == COMMENT) != comment)
-            metadata = replace(metadata, texts=texts)
-        properties += [(feature, new) for new in found]
-        entries += [] if Feature.XMP in form.keeps else [Entry(feature, Fate.LOST)]
-    if Feature.XMP in form.keeps and properties:
-        packet, lost = with_properties(metadata.xmp, [new for _, new in properties])
+    dropped = [feature for feature in carried if feature not in form.keeps]
+    properties = {feature: _properties(picture.metadata, feature) for feature in dropped}
+    metadata = _without_captions(picture.metadata, dropped)
+    if Feature.XMP in form.keeps:
+        packet, lost = with_properties(metadata.xmp, [new for found in properties.values() for new in found])
         metadata = replace(metadata, xmp=packet)
-        for feature in dict.fromkeys(feature for feature, _ in properties):
-            keywords = dict.fromkeys(new.keyword for kind, new in properties if kind == feature)
-            missing = [keyword for keyword in keywords if keyword in lost]
-            if missing:
-                entries.append(Entry(feature, Fate.LOST, f"({', '.join(missing)})"))
-            if len(missing) < len(keywords):
-                entries.append(Entry(feature, Fate.CONVERTED, "to XMP"))
+        entries += [entry for feature, found in properties.items() for entry in _in_xmp(feature, found, lost)]
+    else:
+        entries += [Entry(feature, Fate.LOST) for feature in dropped]
     return replace(picture, metadata=metadata), entries
+
+
+def _properties(metadata: Metadata, feature: Feature) -> list[Property]:
+    """Return texts, comments or IPTC as properties of XMP."""
+    if feature == Feature.IPTC:
+        return iptc_properties(metadata.iptc or b"")
+    comments = feature == Feature.COMMENT
+    return text_properties(text for text in metadata.texts if (text.keyword == COMMENT) == comments)
+
+
+def _without_captions(metadata: Metadata, dropped: list[Feature]) -> Metadata:
+    kinds = {True: Feature.COMMENT, False: Feature.TEXT}
+    texts = tuple(text for text in metadata.texts if kinds[text.keyword == COMMENT] not in dropped)
+    return replace(metadata, texts=texts, iptc=None if Feature.IPTC in dropped else metadata.iptc)
+
+
+def _in_xmp(feature: Feature, properties: list[Property], lost: list[str]) -> list[Entry]:
+    """Return what became of properties, given the keywords of those that found no place in XMP."""
+    keywords = dict.fromkeys(new.keyword for new in properties)
+    missing = [keyword for keyword in keywords if keyword in lost]
+    entries = [Entry(feature, Fate.CONVERTED, "to XMP")] if len(missing) < len(keywords) else []
+    if missing or not keywords:
+        entries.append(Entry(feature, Fate.LOST, f"({', '.join(missing)})" if missing else ""))
+    return entries
 
 
 def _rounded(picture: Picture) -> tuple[Picture, Entry]:

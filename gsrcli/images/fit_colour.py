@@ -15,7 +15,7 @@ from gsrcli.images.icc import adobe_rgb_profile, cicp_profile, gamma_profile, pr
 from gsrcli.images.ledger import Entry, Fate, Feature
 from gsrcli.images.picture import Picture, to_eight_bits
 
-__all__ = ["fit_colour"]
+__all__ = ["fit_colour", "with_stated_colour"]
 
 _RELATIVE_COLORIMETRIC = 1
 _TO_PROFILE = "to a colour profile"
@@ -31,10 +31,6 @@ def fit_colour(picture: Picture, form: Format) -> tuple[Picture, list[Entry]]:
     """
     colour, entries = picture.colour, list[Entry]()
     grey = picture.grey and form.grey
-    converted = any(entry.fate == Fate.CONVERTED and "sRGB" in entry.detail for entry in picture.ledger)
-    if colour == Colour() and not converted and _says_adobe_rgb(picture.metadata.exif):
-        colour = Colour(icc=adobe_rgb_profile(grey=grey))
-        entries.append(Entry("Adobe RGB of EXIF", Fate.CONVERTED, _TO_PROFILE))
     for feature, step in (
         (Feature.PROFILE, _profile),
         (Feature.CICP, _cicp),
@@ -48,6 +44,15 @@ def fit_colour(picture: Picture, form: Format) -> tuple[Picture, list[Entry]]:
         entries = [e for e in entries if e != Entry(Feature.PROFILE, Fate.KEPT)]
         entries.append(Entry("colours", Fate.CONVERTED, "to sRGB"))
     return replace(picture, colour=colour), entries
+
+
+def with_stated_colour(picture: Picture) -> tuple[Picture, list[Entry]]:
+    """Return a picture with a profile for the Adobe RGB that its EXIF alone states, and the entry that says so."""
+    converted = any(entry.fate == Fate.CONVERTED and "sRGB" in entry.detail for entry in picture.ledger)
+    if picture.colour != Colour() or converted or not _says_adobe_rgb(picture.metadata.exif):
+        return picture, []
+    colour = Colour(icc=adobe_rgb_profile(grey=picture.grey))
+    return replace(picture, colour=colour), [Entry("Adobe RGB of EXIF", Fate.CONVERTED, _TO_PROFILE)]
 
 
 _Step = tuple[Colour, list[tuple[Fate, str]]]

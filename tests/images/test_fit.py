@@ -222,6 +222,8 @@ def test_adobe_rgb_of_cameras(space: int, index: bytes | None, adobe: bool) -> N
     result, ledger = fitted(Picture(ramp(), metadata=metadata), BLOCKS)
     assert result.colour == Colour(icc.adobe_rgb_profile(grey=False) if adobe else None)
     assert ("Adobe RGB of EXIF to a colour profile" in lines(Fate.CONVERTED, ledger)) == adobe
+    profiles_alone = replace(NOTHING, keeps=frozenset({Feature.PROFILE}))
+    assert fitted(Picture(ramp(), metadata=metadata), profiles_alone)[0].colour == result.colour
     tagged, _ = fitted(Picture(ramp(), colour=Colour(SRGB), metadata=metadata), BLOCKS)
     assert tagged.colour == Colour(SRGB)
 
@@ -354,7 +356,7 @@ def test_iptc_becomes_xmp(tmp_path: Path) -> None:
     result, ledger = fitted(Picture(ramp(), metadata=Metadata(iptc=iptc + b"\x1c\2")), BLOCKS)
     assert result.metadata.iptc is None
     assert lines(Fate.CONVERTED, ledger) == ["IPTC to XMP"]
-    assert lines(Fate.LOST, ledger) == ["IPTC (1 of its datasets)"]
+    assert lines(Fate.LOST, ledger) == ["IPTC (dataset 2:10)"]
     found = described(result.metadata.xmp, tmp_path / "out.xmp")
     assert found.pop("Validate") == "OK"
     assert found == {

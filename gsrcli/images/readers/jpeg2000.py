@@ -172,7 +172,7 @@ def _header_boxes(data: bytes) -> dict[bytes, bytes]:
         if name != b"jp2h":
             continue
         for inner, inner_start, inner_end in _boxes(data, start, end):
-            if inner == b"colr" and data[inner_start] in (2, 3):
+            if inner == b"colr" and data[inner_start : inner_start + 1] in (b"\2", b"\3"):
                 keep(b"icc", inner_start + 3, inner_end)
             elif inner == b"cdef":
                 keep(inner, inner_start, inner_end)
