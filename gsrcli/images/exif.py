@@ -7,8 +7,10 @@ notes, whose offsets count from the start of the block, and would fail on the ma
 
 from __future__ import annotations
 
+import math
 import struct
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import TypeAlias, Union
 
 import numpy as np
@@ -17,6 +19,7 @@ from gsrcli.size import Size
 
 __all__ = [
     "Tags",
+    "exif_as_srgb",
     "exif_from_tiff",
     "exif_orientation",
     "exif_resized",
@@ -35,6 +38,8 @@ _THUMBNAIL_OFFSET, _THUMBNAIL_BYTES = 0x0201, 0x0202
 _EXIF_DIRECTORY, _GPS_DIRECTORY, _INTEROPERABILITY_DIRECTORY = 0x8769, 0x8825, 0xA005
 _DIRECTORIES = (_EXIF_DIRECTORY, _GPS_DIRECTORY, _INTEROPERABILITY_DIRECTORY)
 _PIXEL_WIDTH, _PIXEL_HEIGHT = 0xA002, 0xA003
+_FOCAL_PLANE_RESOLUTIONS = (0xA20E, 0xA20F)  # pixels per unit on the sensor
+_COLOUR_SPACE, _INTEROPERABILITY_INDEX = 0xA001, 1
 
 # The tags in a TIFF file's directory that describe the picture, not the layout of the file.
 _DESCRIPTIVE = frozenset(
@@ -171,7 +176,8 @@ def _thumbnail_start(tiff: _Tiff, link_at: int) -> int:
 
 
 def exif_resized(block: bytes, size: Size) -> bytes:
-    """Return an EXIF block with its picture size, if it has one, changed."""
+    """Return an EXIF block with its picture size, if it has one, changed, and what is measured in its pixels scaled."""
+    exif = dict[int, _Entry]()
     try:
         tiff = _Tiff(block)
         entries, _ = tiff.directory(tiff.first)
@@ -181,12 +187,47 @@ def exif_resized(block: bytes, size: Size) -> bytes:
     except _MalformedError:
         return block
     patched = bytearray(block)
+    _scale_focal_plane(tiff, patched, exif, size)
     for tag in (_IMAGE_WIDTH, _PIXEL_WIDTH):
         if tag in entries:
             tiff.put_number(patched, entries[tag], LONG, size.width)
     for tag in (_IMAGE_HEIGHT, _PIXEL_HEIGHT):
         if tag in entries:
             tiff.put_number(patched, entries[tag], LONG, size.height)
+    return bytes(patched)
+
+
+def _scale_focal_plane(tiff: _Tiff, patched: bytearray, exif: dict[int, _Entry], size: Size) -> None:
+    """Scale the pixels per unit on the sensor with the size that the EXIF directory states, whichever side is up."""
+    try:
+        area = tiff.first_number(exif.get(_PIXEL_WIDTH)) * tiff.first_number(exif.get(_PIXEL_HEIGHT))
+        for entry in (exif[tag] for tag in _FOCAL_PLANE_RESOLUTIONS if tag in exif):
+            parts = tiff.number("I", entry.values_at), tiff.number("I", entry.values_at + 4)
+            if entry.kind != _RATIONALS[0] or entry.count != 1 or not all(parts) or area in (0, size.area):
+                continue
+            scaled = Fraction(*parts) * Fraction(math.sqrt(size.area / area)).limit_denominator(10_000)
+            scaled = scaled.limit_denominator(1_000_000)
+            if scaled and max(scaled.as_integer_ratio()) < 1 << 32:
+                struct.pack_into(f"{tiff.order}II", patched, entry.values_at, *scaled.as_integer_ratio())
+    except _MalformedError:
+        pass
+
+
+def exif_as_srgb(block: bytes) -> bytes:
+    """Return an EXIF block whose colour space, if it states one, is sRGB."""
+    patched = bytearray(block)
+    try:
+        tiff = _Tiff(block)
+        entries, _ = tiff.directory(tiff.first)
+        exif, _ = tiff.directory(tiff.first_number(entries.get(_EXIF_DIRECTORY)))
+        if _COLOUR_SPACE in exif:
+            tiff.put_number(patched, exif[_COLOUR_SPACE], SHORT, 1)
+        directory, _ = tiff.directory(tiff.first_number(exif.get(_INTEROPERABILITY_DIRECTORY)))
+        index = directory.get(_INTEROPERABILITY_INDEX)
+        if index and index.count == 4:
+            patched[index.values_at : index.values_at + 4] = b"R98\0"
+    except _MalformedError:
+        pass
     return bytes(patched)
 
 

@@ -9,15 +9,20 @@ from typing import TypeAlias
 import numpy as np
 
 from gsrcli.errors import PictureError
+from gsrcli.images.captions import Property, iptc_properties, text_properties, with_properties
+from gsrcli.images.fit_colour import fit_colour, with_stated_colour
 from gsrcli.images.formats import Format
 from gsrcli.images.ledger import Entry, Fate, Feature, Ledger
-from gsrcli.images.metadata import COMMENT
+from gsrcli.images.metadata import COMMENT, Metadata
 from gsrcli.images.picture import Picture, from_unit, to_unit
 
 __all__ = ["Background", "fit"]
 
 Background: TypeAlias = tuple[int, int, int]
 """Red, green and blue, 0 to 255."""
+
+_COLOURS = (Feature.PROFILE, Feature.CICP, Feature.GAMMA, Feature.HDR)
+_CAPTIONS = (Feature.IPTC, Feature.TEXT, Feature.COMMENT)
 
 
 def fit(picture: Picture, form: Format, background: Background | None = None) -> tuple[Picture, Ledger]:
@@ -34,20 +39,25 @@ def fit(picture: Picture, form: Format, background: Background | None = None) ->
     Raises:
         PictureError: the format cannot keep the transparency, and there is no background.
     """
-    ledger = []
+    picture, ledger = with_stated_colour(picture)
     for feature in picture.features():
+        if feature in (*_COLOURS, *_CAPTIONS):
+            continue
         if feature in form.keeps and _length(picture, feature) <= form.most.get(feature, math.inf):
             ledger.append(Entry(feature, Fate.KEPT))
         else:
             picture, entry = _without(picture, feature, form, background)
             ledger.append(entry)
+    for step in (fit_colour, _fit_captions):
+        picture, entries = step(picture, form)
+        ledger += entries
     return picture, tuple(ledger)
 
 
 def _without(picture: Picture, feature: Feature, form: Format, background: Background | None) -> tuple[Picture, Entry]:
     """Convert or drop a feature that a format does not keep."""
-    colour, metadata = picture.colour, picture.metadata
-    entry = Entry(feature, Fate.LOST, f"of {_length(picture, feature)} bytes" if feature in form.most else "")
+    metadata, too_long = picture.metadata, feature in form.most
+    entry = Entry(feature, Fate.LOST, f"of {_length(picture, feature)} bytes" if too_long else "")
     match feature:
         case Feature.SIXTEEN_BITS:
             entry = Entry(feature, Fate.LOST, "(8 are written)")
@@ -60,37 +70,62 @@ def _without(picture: Picture, feature: Feature, form: Format, background: Backg
                     hint="write a .png or .webp file, or add --background white",
                 )
             picture, entry = _flattened(picture, background), Entry(feature, Fate.CONVERTED, "to the background")
-        case Feature.PROFILE:
-            colour = replace(colour, icc=None)
-        case Feature.CICP:
-            colour = replace(colour, cicp=None)
-        case Feature.GAMMA:
-            colour = replace(colour, gamma=None, chromaticities=None)
-        case Feature.HDR:
-            colour = replace(colour, mastering=None, light=None)
         case Feature.EXIF:
             metadata = replace(metadata, exif=None)
         case Feature.XMP:
             metadata = replace(metadata, xmp=None)
-        case Feature.IPTC:
-            metadata = replace(metadata, iptc=None)
-        case Feature.TEXT:
-            metadata = replace(metadata, texts=tuple(text for text in metadata.texts if text.keyword == COMMENT))
-        case Feature.COMMENT:
-            metadata = replace(metadata, texts=tuple(text for text in metadata.texts if text.keyword != COMMENT))
         case Feature.RESOLUTION:
             metadata = replace(metadata, dpi=None)
         case Feature.ASPECT:
             metadata = replace(metadata, aspect=None)
         case Feature.GEO:
             metadata = replace(metadata, geo=None)
-    return replace(picture, colour=colour, metadata=metadata), entry
+    return replace(picture, metadata=metadata), entry
 
 
 def _length(picture: Picture, feature: Feature) -> int:
     """Return the number of bytes of a feature, where it is a block of them."""
-    blocks = {Feature.PROFILE: picture.colour.icc, Feature.EXIF: picture.metadata.exif}
-    return len(blocks.get(feature) or b"")
+    return len(picture.metadata.exif or b"") if feature == Feature.EXIF else 0
+
+
+def _fit_captions(picture: Picture, form: Format) -> tuple[Picture, list[Entry]]:
+    """Put texts, comments and IPTC that a format does not keep into XMP if it keeps that."""
+    carried = [feature for feature in picture.features() if feature in _CAPTIONS]
+    entries = [Entry(feature, Fate.KEPT) for feature in carried if feature in form.keeps]
+    dropped = [feature for feature in carried if feature not in form.keeps]
+    properties = {feature: _properties(picture.metadata, feature) for feature in dropped}
+    metadata = _without_captions(picture.metadata, dropped)
+    if Feature.XMP in form.keeps:
+        packet, lost = with_properties(metadata.xmp, [new for found in properties.values() for new in found])
+        metadata = replace(metadata, xmp=packet)
+        entries += [entry for feature, found in properties.items() for entry in _in_xmp(feature, found, lost)]
+    else:
+        entries += [Entry(feature, Fate.LOST) for feature in dropped]
+    return replace(picture, metadata=metadata), entries
+
+
+def _properties(metadata: Metadata, feature: Feature) -> list[Property]:
+    """Return texts, comments or IPTC as properties of XMP."""
+    if feature == Feature.IPTC:
+        return iptc_properties(metadata.iptc or b"")
+    comments = feature == Feature.COMMENT
+    return text_properties(text for text in metadata.texts if (text.keyword == COMMENT) == comments)
+
+
+def _without_captions(metadata: Metadata, dropped: list[Feature]) -> Metadata:
+    kinds = {True: Feature.COMMENT, False: Feature.TEXT}
+    texts = tuple(text for text in metadata.texts if kinds[text.keyword == COMMENT] not in dropped)
+    return replace(metadata, texts=texts, iptc=None if Feature.IPTC in dropped else metadata.iptc)
+
+
+def _in_xmp(feature: Feature, properties: list[Property], lost: list[str]) -> list[Entry]:
+    """Return what became of properties, given the keywords of those that found no place in XMP."""
+    keywords = dict.fromkeys(new.keyword for new in properties)
+    missing = [keyword for keyword in keywords if keyword in lost]
+    entries = [Entry(feature, Fate.CONVERTED, "to XMP")] if len(missing) < len(keywords) else []
+    if missing or not keywords:
+        entries.append(Entry(feature, Fate.LOST, f"({', '.join(missing)})" if missing else ""))
+    return entries
 
 
 def _rounded(picture: Picture) -> tuple[Picture, Entry]:
@@ -98,7 +133,7 @@ def _rounded(picture: Picture) -> tuple[Picture, Entry]:
     low, high = float(picture.pixels.min()), float(picture.pixels.max())
     unit, detail = picture.pixels, "to 16 bits"
     if low < 0 or high > 1:
-        unit = (unit - low) / ((high - low) or 1.0)
+        unit = (unit / 2 - low / 2) / ((high / 2 - low / 2) or 1.0)  # halves, because the range may overflow
         detail += f", {low:g} to {high:g} as black to white"
     alpha = None if picture.alpha is None else from_unit(picture.alpha, np.uint16)
     rounded = replace(picture, pixels=from_unit(unit, np.uint16), alpha=alpha)

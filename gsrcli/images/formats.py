@@ -38,6 +38,7 @@ class Format:
         most: how many bytes it holds of a feature, where that is limited.
         grey: whether grey is kept as one channel (otherwise it becomes RGB).
         quality: the default quality of a lossy format, 1 to 100; None for a lossless format.
+        cicp_rules: whether CICP colour tags rule over a profile that is there too.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Format:
     most: Mapping[Feature, int] = field(default_factory=dict, hash=False)
     grey: bool = True
     quality: int | None = None
+    cicp_rules: bool = False
 
 
 _FOUR_GIB = 2**32 - 2**24  # minus room for headers, metadata, and the growth of incompressible data
@@ -59,6 +61,7 @@ _FORMATS = (
         (".png",),
         max_side=2**31 - 1,
         keeps=_BLOCKS | {Feature.SIXTEEN_BITS, Feature.TRANSPARENCY, Feature.RESOLUTION},
+        cicp_rules=True,
     ),
     # The file format allows 65535; libjpeg stops at 65500.
     Format(
@@ -78,7 +81,13 @@ _FORMATS = (
         max_bytes=_FOUR_GIB,
         keeps=_BLOCKS | {Feature.SIXTEEN_BITS, Feature.TRANSPARENCY, Feature.RESOLUTION},
     ),
-    Format("BMP", (".bmp",), max_side=2**31 - 1, max_bytes=_FOUR_GIB, keeps=frozenset({Feature.RESOLUTION})),
+    Format(
+        "BMP",
+        (".bmp",),
+        max_side=2**31 - 1,
+        max_bytes=_FOUR_GIB,
+        keeps=frozenset({Feature.TRANSPARENCY, Feature.PROFILE, Feature.RESOLUTION}),
+    ),
     # libavif writes up to 65536 per side, but by default refuses to read more than these limits.
     Format("AVIF", (".avif",), max_side=32768, max_pixels=2**28, keeps=_BLOCKS | {Feature.TRANSPARENCY}, quality=90),
 )
@@ -93,7 +102,11 @@ def output_formats() -> tuple[Format, ...]:
 OUTPUT_SUFFIXES: tuple[str, ...] = tuple(suffix for f in output_formats() for suffix in f.suffixes)
 """File name suffixes that can be written, in lower case, with the dot."""
 
-INPUT_SUFFIXES: tuple[str, ...] = (*OUTPUT_SUFFIXES, ".jpe", ".jfif", ".gif")
+INPUT_SUFFIXES: tuple[str, ...] = (
+    *(*OUTPUT_SUFFIXES, ".jpe", ".jfif", ".gif"),
+    *(".dib", ".tga", ".ico", ".cur", ".pbm", ".pgm", ".ppm", ".pnm", ".pam", ".pfm"),
+    *(".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"),
+)
 """Suffixes to look for in a folder, in lower case, with the dot. Formats are recognized by content, not by name."""
 
 

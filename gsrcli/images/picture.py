@@ -120,7 +120,7 @@ class Picture:
             Feature.TEXT: len(metadata.texts) > len(comments),
             Feature.COMMENT: comments,
             Feature.RESOLUTION: metadata.dpi,
-            Feature.ASPECT: metadata.aspect,
+            Feature.ASPECT: metadata.aspect not in (None, 1),
             Feature.GEO: metadata.geo,
         }
         return [feature for feature in Feature if carried[feature]]

@@ -254,7 +254,7 @@ def test_huge_numbers_are_not_reported_as_a_bug(
         ("RGB", 700, "large.webp", "16800x12600 is too large; WEBP allows at most 16383 pixels per side"),
         ("RGB", 3000, "large.jpg", "JPEG allows at most 65500 pixels per side"),
         ("RGBA", 2, "large.jpg", "JPEG cannot keep the transparency"),
-        ("LA", 2, "large.bmp", "BMP cannot keep the transparency"),
+        ("LA", 2, "large.jpg", "JPEG cannot keep the transparency"),
     ],
 )
 def test_what_a_format_cannot_hold_is_refused_before_computing(

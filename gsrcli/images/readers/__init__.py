@@ -10,10 +10,14 @@ from gsrcli.errors import PictureError
 from gsrcli.images.readers.avif import AvifSource
 from gsrcli.images.readers.bmp import BmpSource
 from gsrcli.images.readers.gif import GifSource
+from gsrcli.images.readers.ico import IcoSource, begins_like_ico
 from gsrcli.images.readers.jpeg import JpegSource
+from gsrcli.images.readers.jpeg2000 import Jpeg2000Source, begins_like_jpeg2000
 from gsrcli.images.readers.pillow import unlimited_pillow
 from gsrcli.images.readers.png import PngSource
+from gsrcli.images.readers.pnm import PnmSource, begins_like_pnm
 from gsrcli.images.readers.source import DAMAGED, Limits, Source
+from gsrcli.images.readers.tga import TgaSource, begins_like_tga
 from gsrcli.images.readers.tiff import TiffSource
 from gsrcli.images.readers.webp import WebpSource
 
@@ -30,8 +34,12 @@ _READERS: tuple[tuple[type[Source], Callable[[bytes], bool]], ...] = (
     (GifSource, lambda data: data.startswith(b"GIF8")),
     (WebpSource, lambda data: data.startswith(b"RIFF") and data[8:12] == b"WEBP"),
     (AvifSource, lambda data: data[4:8] == b"ftyp" and data[8:12] in _AVIF),
+    (PnmSource, begins_like_pnm),
+    (IcoSource, begins_like_ico),
+    (Jpeg2000Source, begins_like_jpeg2000),
+    (TgaSource, begins_like_tga),  # last, as it has no signature
 )
-_NEEDS = {"WEBP": "webp", "AVIF": "avif"}  # Pillow may have been built without them
+_NEEDS = {"WEBP": "webp", "AVIF": "avif", "JPEG2000": "jpg_2000"}  # Pillow may have been built without them
 
 
 def open_source(data: bytes, limits: Limits) -> Source:

@@ -7,7 +7,7 @@ from typing import Any
 
 from PIL import Image
 
-from gsrcli.images.icc import to_srgb
+from gsrcli.images.icc import profile_for, to_srgb
 from gsrcli.images.picture import Picture, to_eight_bits
 
 __all__ = ["encoded", "metadata_options", "pillow_image"]
@@ -18,16 +18,15 @@ def pillow_image(picture: Picture, *, grey: bool) -> tuple[Image.Image, bytes | 
 
     Args:
         picture: the picture.
-        grey: whether the format has a single channel of grey. Otherwise, and with alpha, grey becomes RGB, through its
-            profile if that is one for grey.
+        grey: whether the format has a single channel of grey. Otherwise, and with alpha, grey becomes RGB, and its
+            profile one for RGB.
     """
     pixels, icc = to_eight_bits(picture.pixels), picture.colour.icc
     image = Image.fromarray(pixels[..., 0] if picture.grey else pixels)
     if picture.grey and (not grey or picture.alpha is not None):
-        if icc and icc[16:20] == b"GRAY":  # a grey profile is invalid for RGB
-            image, icc = to_srgb(image, icc), None
-        else:
-            image = image.convert("RGB")
+        for_rgb = icc and profile_for(icc, grey=False)
+        image = image.convert("RGB") if for_rgb or not icc else to_srgb(image, icc)
+        icc = for_rgb
     if picture.alpha is not None:
         image.putalpha(Image.fromarray(to_eight_bits(picture.alpha)))
     return image, icc

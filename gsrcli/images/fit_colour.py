@@ -1,0 +1,142 @@
+"""Fit the colour tags of a picture to a file format, so that its numbers go on meaning the same colours."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+from PIL import Image
+
+from gsrcli.images.colour import Colour
+from gsrcli.images.exif import exif_as_srgb, exif_tags
+from gsrcli.images.formats import Format
+from gsrcli.images.icc import adobe_rgb_profile, cicp_profile, gamma_profile, profile_for, profile_space, to_srgb
+from gsrcli.images.ledger import Entry, Fate, Feature
+from gsrcli.images.picture import Picture, to_eight_bits
+
+__all__ = ["fit_colour", "with_stated_colour"]
+
+_RELATIVE_COLORIMETRIC = 1
+_TO_PROFILE = "to a colour profile"
+_EXIF, _COLOUR_SPACE, _INTEROPERABILITY, _INDEX = 0x8769, 0xA001, 0xA005, 1
+_ADOBE_RGB, _UNCALIBRATED = 2, 0xFFFF
+
+
+def fit_colour(picture: Picture, form: Format) -> tuple[Picture, list[Entry]]:
+    """Return a picture with only the colour tags that a format keeps, and what became of the others.
+
+    A tag that rules and that the format does not keep becomes a profile. Pixels are converted, to 8 bits of sRGB, only
+    where the format keeps no profile.
+    """
+    colour, entries = picture.colour, list[Entry]()
+    grey = picture.grey and form.grey
+    for feature, step in (
+        (Feature.PROFILE, _profile),
+        (Feature.CICP, _cicp),
+        (Feature.GAMMA, _gamma),
+        (Feature.HDR, _mastering),
+    ):
+        colour, found = step(colour, form, grey, picture.bits)
+        entries += [Entry(feature, fate, detail) for fate, detail in found]
+    if colour.icc and (Feature.PROFILE not in form.keeps or not _fits(colour.icc, grey)):
+        picture, colour = _in_srgb(picture, colour.icc), Colour(intent=_RELATIVE_COLORIMETRIC)
+        entries = [e for e in entries if e != Entry(Feature.PROFILE, Fate.KEPT)]
+        entries.append(Entry("colours", Fate.CONVERTED, "to sRGB"))
+    return replace(picture, colour=colour), entries
+
+
+def with_stated_colour(picture: Picture) -> tuple[Picture, list[Entry]]:
+    """Return a picture with a profile for the Adobe RGB that its EXIF alone states, and the entry that says so."""
+    converted = any(entry.fate == Fate.CONVERTED and "sRGB" in entry.detail for entry in picture.ledger)
+    if picture.colour != Colour() or converted or not _says_adobe_rgb(picture.metadata.exif):
+        return picture, []
+    colour = Colour(icc=adobe_rgb_profile(grey=picture.grey))
+    return replace(picture, colour=colour), [Entry("Adobe RGB of EXIF", Fate.CONVERTED, _TO_PROFILE)]
+
+
+_Step = tuple[Colour, list[tuple[Fate, str]]]
+
+
+def _profile(colour: Colour, form: Format, grey: bool, bits: int) -> _Step:
+    """Check the profile, and make it one for grey or for RGB, as the format has the pixels."""
+    del bits
+    if not colour.icc:
+        return colour, []
+    if profile_space(colour.icc) not in ("RGB", "GRAY"):  # a CMYK profile says nothing of RGB
+        return replace(colour, icc=None), [(Fate.DAMAGED, "")]
+    if len(colour.icc) > form.most.get(Feature.PROFILE, math.inf):
+        return replace(colour, icc=None), [(Fate.LOST, f"of {len(colour.icc)} bytes")]
+    if colour.cicp and colour.cicp.known and not (Feature.CICP in form.keeps and form.cicp_rules):
+        return replace(colour, icc=None), [(Fate.CONVERTED, "left out, because CICP colour tags rule over it")]
+    icc = profile_for(colour.icc, grey=grey) or colour.icc
+    return replace(colour, icc=icc), [(Fate.KEPT, "")]
+
+
+def _cicp(colour: Colour, form: Format, grey: bool, bits: int) -> _Step:
+    codes = colour.cicp and colour.cicp.known
+    if not codes:
+        return replace(colour, cicp=None), []
+    if Feature.CICP in form.keeps:
+        return colour, [(Fate.KEPT, "")]
+    without = replace(colour, cicp=None, gamma=None, chromaticities=None)
+    if codes.srgb:
+        return without, [(Fate.KEPT, "")]  # as what values mean without tags
+    hdr = ", which few programs show as HDR" if codes.hdr else ""
+    icc = cicp_profile(codes, grey=grey, bits=bits, peak=colour.peak)
+    return replace(without, icc=icc), [(Fate.CONVERTED, _TO_PROFILE + hdr)]
+
+
+def _gamma(colour: Colour, form: Format, grey: bool, bits: int) -> _Step:
+    del bits
+    if not (colour.gamma or colour.chromaticities):
+        return colour, []
+    without = replace(colour, gamma=None, chromaticities=None)
+    try:
+        icc = gamma_profile(colour.gamma, colour.chromaticities, grey=grey)
+    except ValueError:
+        return without, [(Fate.DAMAGED, "")]
+    if Feature.GAMMA in form.keeps:
+        return colour, [(Fate.KEPT, "")]
+    if colour.icc or colour.cicp or colour.intent is not None:
+        return without, []  # they do not rule, so that nothing is lost
+    return replace(without, icc=icc), [(Fate.CONVERTED, _TO_PROFILE)]
+
+
+def _mastering(colour: Colour, form: Format, grey: bool, bits: int) -> _Step:
+    del grey, bits
+    if not (colour.mastering or colour.light):
+        return colour, []
+    if Feature.HDR in form.keeps:
+        return colour, [(Fate.KEPT, "")]
+    return replace(colour, mastering=None, light=None), [(Fate.LOST, "")]
+
+
+def _fits(icc: bytes, grey: bool) -> bool:
+    return icc[16:20] == (b"GRAY" if grey else b"RGB ")
+
+
+def _in_srgb(picture: Picture, icc: bytes) -> Picture:
+    """Convert the pixels to 8 bits of sRGB."""
+    values = to_eight_bits(picture.pixels)
+    image = Image.fromarray(values[..., 0] if picture.grey else values)
+    if picture.grey and not _fits(icc, grey=True):
+        image = image.convert("RGB")
+    alpha = None if picture.alpha is None else to_eight_bits(picture.alpha)
+    exif = picture.metadata.exif and exif_as_srgb(picture.metadata.exif)
+    metadata = replace(picture.metadata, exif=exif)
+    return replace(picture, pixels=np.array(to_srgb(image, icc)), alpha=alpha, metadata=metadata)
+
+
+def _says_adobe_rgb(exif: bytes | None) -> bool:
+    """Return whether EXIF says Adobe RGB, as cameras tag it (DCF 2.0)."""
+    directory = exif_tags(exif).get(_EXIF) if exif else None
+    if not isinstance(directory, dict):
+        return False
+    space, interoperability = directory.get(_COLOUR_SPACE), directory.get(_INTEROPERABILITY)
+    if not isinstance(space, tuple):
+        return False
+    code = int.from_bytes(space[2][:2], "little")
+    index = interoperability.get(_INDEX) if isinstance(interoperability, dict) else None
+    adobe = isinstance(index, tuple) and index[2].startswith(b"R03")
+    return code == _ADOBE_RGB or (code == _UNCALIBRATED and adobe)

@@ -1,0 +1,90 @@
+"""Read ICO and CUR files: icons and cursors of Windows, in several sizes."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import replace
+
+import numpy as np
+
+from gsrcli.errors import PictureError
+from gsrcli.images.ledger import Entry, Fate
+from gsrcli.images.picture import Origin, Picture, Pixels
+from gsrcli.images.readers.bmp import Dib
+from gsrcli.images.readers.png import PngSource
+from gsrcli.images.readers.source import DAMAGED, Limits, Source
+
+__all__ = ["IcoSource", "begins_like_ico"]
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_HEADER = 40  # bytes of the header of a bitmap
+_ENTRY = struct.Struct("<BBBBHHII")
+
+
+def begins_like_ico(data: bytes) -> bool:
+    """Return whether a file begins like an icon or a cursor, with at least one picture behind the list of them."""
+    if len(data) < 22 or data[:3] not in (b"\0\0\1", b"\0\0\2") or data[3]:
+        return False
+    count, (_, _, _, reserved, _, _, _, at) = int.from_bytes(data[4:6], "little"), _ENTRY.unpack_from(data, 6)
+    return count > 0 and reserved == 0 and at >= 6 + _ENTRY.size * count
+
+
+class IcoSource(Source):
+    """An ICO or CUR file: the largest of its pictures, and of those the one with most bits."""
+
+    format = "ICO"
+
+    def __init__(self, data: bytes, limits: Limits) -> None:
+        count = int.from_bytes(data[4:6], "little")
+        if len(data) < 6 + _ENTRY.size * count:
+            raise PictureError(DAMAGED)
+        starts = [_ENTRY.unpack_from(data, 6 + _ENTRY.size * number)[-1] for number in range(count)]
+        areas = [_area_and_bits(data[at : at + _HEADER]) for at in starts]
+        self._others = count - 1
+        picture = data[starts[areas.index(max(areas))] :]  # many files state wrong sizes in their list
+        self._png = PngSource(picture, limits) if picture.startswith(_PNG) else None
+        self._dib = None if self._png else Dib(_halved(picture), alpha=True)
+        self.size = self._png.size if self._png else Dib(_halved(picture)).size
+        limits.check(self.size)
+
+    def picture(self, index: int = 0) -> Picture:
+        smaller = "a smaller picture" if self._others == 1 else f"{self._others} smaller pictures"
+        lost = (Entry(smaller, Fate.LOST),) if self._others else ()
+        if self._png:
+            picture = self._png.picture()
+            return replace(picture, ledger=(*picture.ledger, *lost), origin=Origin(self.format))
+        assert self._dib is not None
+        pixels, alpha, entries = self._dib.decode()
+        if alpha is None:
+            alpha = self._mask(self._dib)
+        return Picture(pixels, alpha, ledger=(*entries, *lost), origin=Origin(self.format))
+
+    @staticmethod
+    def _mask(dib: Dib) -> Pixels | None:
+        """Return alpha of the mask of one bit that follows the pixels; None if there is none, or it hides nothing."""
+        height, width = dib.size
+        stride = (width + 31) // 32 * 4
+        stored = np.frombuffer(dib.data[dib.pixels_end : dib.pixels_end + height * stride], np.uint8)
+        if stored.size < height * stride:
+            return None
+        hidden = np.unpackbits(stored.reshape(height, stride)[::-1], axis=1, count=width)
+        return (1 - hidden) * np.uint8(255) if hidden.any() else None
+
+
+def _area_and_bits(picture: bytes) -> tuple[int, int]:
+    """Return the number of pixels and of bits per pixel that the header of an icon's picture states."""
+    if picture.startswith(_PNG) and len(picture) == _HEADER:
+        width, height = struct.unpack_from(">II", picture, 16)
+        return width * height, picture[24] * 4
+    if len(picture) == _HEADER:
+        width, height, _, bits = struct.unpack_from("<iiHH", picture, 4)
+        return abs(width * (height // 2)), bits
+    return 0, 0
+
+
+def _halved(picture: bytes) -> bytes:
+    """Return a bitmap with half the height in its header: that counts the mask too."""
+    if len(picture) < _HEADER:
+        raise PictureError(DAMAGED)
+    (height,) = struct.unpack_from("<i", picture, 8)
+    return picture[:8] + struct.pack("<i", int(height / 2)) + picture[12:]

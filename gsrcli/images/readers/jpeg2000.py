@@ -1,0 +1,237 @@
+"""Read JPEG 2000: JP2 files, which are boxes around a codestream, and codestreams alone (ISO/IEC 15444-1)."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from gsrcli.errors import PictureError
+from gsrcli.images import exif, xmp
+from gsrcli.images.colour import Colour
+from gsrcli.images.ledger import Entry, Fate
+from gsrcli.images.metadata import Metadata
+from gsrcli.images.picture import Origin, Pixels, white
+from gsrcli.images.readers.opencv import decode_sixteen_bits
+from gsrcli.images.readers.pillow import PillowSource, colour_and_alpha
+from gsrcli.images.readers.source import DAMAGED, Limits
+from gsrcli.size import Size
+
+__all__ = ["Jpeg2000Source", "begins_like_jpeg2000"]
+
+_SIGNATURE, _CODESTREAM = b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51"
+_MAX_BOXES = 10_000
+_MAX_METADATA = 1 << 24  # bytes
+_XMP = bytes.fromhex("BE7ACFCB97A942E89C71999491E3AFAC")
+_IPTC = bytes.fromhex("33C7A4D2B81D4723A0BAF1A3E097AD38")
+_GEO = bytes.fromhex("B14BF8BD083D4B43A5AE8CD7D5A6CE03")
+_EXIF = b"JpgTiffExif->JP2"
+_MULTIPLIED = 2  # type of a channel
+_METRE = 0.0254  # per inch
+_TILE_BYTES = 14  # the least, of its two markers
+_BLANK, _PER_BYTE = 10_000_000, 32  # pixels: of a blank picture, and of every byte
+
+
+class _Siz(NamedTuple):
+    """What the SIZ marker of a codestream says."""
+
+    size: Size
+    tiles: int
+    depths: tuple[int, ...]
+
+    @property
+    def bits(self) -> int:
+        return max(self.depths)
+
+    @property
+    def channels(self) -> int:
+        return len(self.depths)
+
+
+def begins_like_jpeg2000(data: bytes) -> bool:
+    """Return whether a file begins like a JP2 file or a codestream."""
+    return data.startswith((_SIGNATURE, _CODESTREAM))
+
+
+class Jpeg2000Source(PillowSource):
+    """A JPEG 2000 file."""
+
+    format = "JPEG2000"
+    formats = ("JPEG2000",)
+
+    def __init__(self, data: bytes, limits: Limits) -> None:
+        self._boxes = _header_boxes(data) if data.startswith(_SIGNATURE) else {}
+        places = (start for name, start, _ in _boxes(data, 0, len(data)) if name == b"jp2c")
+        codestream_at = next(places, len(data)) if data.startswith(_SIGNATURE) else 0
+        self._siz = _siz(data, codestream_at)
+        limits.check(self._siz.size)
+        _check_plausible(self._siz, len(data))
+        super().__init__(data, limits)
+        if Size.from_pillow(self.image.size) != self._siz.size:  # the boxes may contradict the codestream
+            raise PictureError(DAMAGED)
+
+    def frames(self) -> tuple[int, bool]:
+        return 1, False
+
+    def stored_size(self) -> Size:
+        return self._siz.size
+
+    def orientation(self) -> int:
+        return exif.exif_orientation(self._boxes.get(_EXIF, b"")) or 1
+
+    def colour(self) -> Colour:
+        return Colour(icc=self._boxes.get(b"icc"))
+
+    def metadata(self) -> Metadata:
+        block, packet = self._boxes.get(_EXIF), self._boxes.get(_XMP)
+        dpi = self._dpi()
+        return Metadata(
+            exif=block and exif.exif_upright(block),
+            xmp=packet and xmp.xmp_upright(packet),
+            iptc=self._boxes.get(_IPTC),
+            dpi=dpi if dpi is None or self.orientation() <= 4 else dpi[::-1],
+        )
+
+    def origin(self) -> Origin:
+        return Origin(self.format, lossless=False)
+
+    def decode(self) -> tuple[Pixels, Pixels | None, list[Entry]]:
+        siz, entries = self._siz, list[Entry]()
+        if _GEO in self._boxes:
+            entries.append(Entry("GeoJP2 tags", Fate.LOST))
+        if siz.channels > 4:
+            raise PictureError(f"JPEG 2000 of {siz.channels} channels is not supported", hint="save it as RGB")
+        if siz.bits > 16:
+            raise PictureError(f"JPEG 2000 of {siz.bits} bits per channel is not supported", hint="save it with 16")
+        if siz.bits > 8 and siz.channels > 2:
+            values = _scaled(decode_sixteen_bits(self.data), siz.depths, shifted=False)
+            pixels, alpha = values[..., :3], values[..., 3] if siz.channels == 4 else None
+        elif siz.bits > 8 and siz.channels == 1:
+            self.image.load()
+            pixels = _scaled(np.asarray(self.image).astype(np.uint16)[..., None], siz.depths, shifted=True)
+            alpha = None
+        elif self.image.mode == "CMYK":
+            return super().decode()
+        else:
+            self.image.load()
+            pixels, alpha = colour_and_alpha(self.image)
+            if siz.bits > 8:
+                entries.append(Entry(f"{siz.bits} bits per channel", Fate.LOST, "(8 are read)"))
+            elif len(self.image.getbands()) == siz.channels and self.image.mode != "P":
+                pixels = _scaled(pixels, siz.depths, shifted=True)
+                alpha = None if alpha is None else _scaled(alpha[..., None], siz.depths[-1:], shifted=True)[..., 0]
+        if alpha is not None and self._multiplied():
+            pixels = _unmultiplied(pixels, alpha)
+        return pixels, alpha, entries
+
+    def _multiplied(self) -> bool:
+        """Return whether colours are multiplied by alpha."""
+        definitions = self._boxes.get(b"cdef", b"")[2:]
+        whole = definitions[: len(definitions) // 6 * 6]
+        return any(kind == _MULTIPLIED for _, kind, _ in struct.iter_unpack(">3H", whole))
+
+    def _dpi(self) -> tuple[float, float] | None:
+        box = self._boxes.get(b"resc") or self._boxes.get(b"resd") or b""
+        if len(box) < 10:
+            return None
+        down, below, across, under, power, power_across = struct.unpack_from(">4H2b", box)
+        if not (below and under):
+            return None
+        x, y = across / under * 10.0**power_across * _METRE, down / below * 10.0**power * _METRE
+        return (x, y) if 0 < x < 65536 and 0 < y < 65536 else None
+
+
+def _boxes(data: bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """Yield the name of each box, and where its content starts and ends, up to the first that is malformed."""
+    for _ in range(_MAX_BOXES):
+        if at + 8 > end:
+            return
+        size, name, start = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8], at + 8
+        if size == 1:
+            size, start = int.from_bytes(data[at + 8 : at + 16], "big"), at + 16
+        stop = at + size if size else end
+        if not start <= stop <= end:
+            stop = end  # cut short
+        yield name, start, stop
+        at = stop
+
+
+def _header_boxes(data: bytes) -> dict[bytes, bytes]:
+    """Return the content of the boxes that describe the picture: by name, by UUID, and a profile as "icc"."""
+    found = dict[bytes, bytes]()
+
+    def keep(name: bytes, start: int, end: int) -> None:
+        if end - start <= _MAX_METADATA:
+            found.setdefault(name, data[start:end])
+
+    for name, start, end in _boxes(data, 0, len(data)):
+        if name == b"uuid":
+            keep(data[start : start + 16], start + 16, end)
+        if name != b"jp2h":
+            continue
+        for inner, inner_start, inner_end in _boxes(data, start, end):
+            if inner == b"colr" and data[inner_start : inner_start + 1] in (b"\2", b"\3"):
+                keep(b"icc", inner_start + 3, inner_end)
+            elif inner == b"cdef":
+                keep(inner, inner_start, inner_end)
+            elif inner == b"res ":
+                for box in _boxes(data, inner_start, inner_end):
+                    keep(*box)
+    return found
+
+
+def _siz(data: bytes, at: int) -> _Siz:
+    """Read the SIZ marker of the codestream at an offset.
+
+    Raises:
+        PictureError: there is none, or it makes no sense.
+    """
+    if data[at : at + 4] != _CODESTREAM or len(data) < at + 42:
+        raise PictureError(DAMAGED)
+    right, bottom, left, top, width, height, tiles_left, tiles_top, channels = struct.unpack_from(">8IH", data, at + 8)
+    depths = data[at + 42 : at + 42 + 3 * channels : 3]
+    sound = tiles_left <= left < right and tiles_top <= top < bottom and width and height
+    if not sound or not 0 < channels == len(depths):
+        raise PictureError(DAMAGED)
+    tiles = -(-(right - tiles_left) // width) * -(-(bottom - tiles_top) // height)
+    return _Siz(Size(bottom - top, right - left), tiles, tuple((depth & 127) + 1 for depth in depths))
+
+
+def _check_plausible(siz: _Siz, file_bytes: int) -> None:
+    """Refuse what no file of this length holds, before a decoder allocates memory for it."""
+    if siz.tiles > file_bytes / _TILE_BYTES:
+        raise PictureError(DAMAGED)
+    if siz.size.area > _BLANK + _PER_BYTE * file_bytes:
+        raise PictureError(f"{siz.size} is far more than a file of {file_bytes} bytes holds")
+
+
+def _scaled(values: Pixels, depths: tuple[int, ...], *, shifted: bool) -> Pixels:
+    """Scale ``(H, W, C)`` of so many bits to all of their type, rounded.
+
+    Args:
+        values: integers as the decoder returns them.
+        depths: bits of each channel.
+        shifted: whether the decoder has shifted them to the highest bits.
+    """
+    whole = 8 * values.itemsize
+    if all(depth == whole for depth in depths):
+        return values
+    scaled = values.copy()
+    for channel in range(values.shape[2]):
+        depth = min(depths[channel], whole)
+        levels = (np.arange(1 << depth, dtype=np.uint64) * white(values.dtype) * 2 + (1 << depth) - 1) // (
+            2 * ((1 << depth) - 1)
+        )
+        raw = values[..., channel] >> (whole - depth if shifted else 0)
+        scaled[..., channel] = levels.astype(values.dtype)[np.minimum(raw, (1 << depth) - 1)]
+    return scaled
+
+
+def _unmultiplied(pixels: Pixels, alpha: Pixels) -> Pixels:
+    """Divide colours by alpha, rounded; they are 0 where alpha is 0."""
+    top, divisor = white(pixels.dtype), np.maximum(alpha, 1)[..., None].astype(np.uint32)
+    straight = (pixels.astype(np.uint32) * top + divisor // 2) // divisor
+    clipped: Pixels = np.minimum(straight, top).astype(pixels.dtype)
+    return clipped

@@ -1,0 +1,188 @@
+"""Read the formats of Netpbm: PBM, PGM, PPM, PAM and PFM."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gsrcli.errors import PictureError
+from gsrcli.images.ledger import Entry, Fate
+from gsrcli.images.metadata import COMMENT, Metadata, Text
+from gsrcli.images.picture import Origin, Picture, Pixels, white
+from gsrcli.images.readers.source import DAMAGED, Limits, Source
+from gsrcli.size import Size
+
+__all__ = ["PnmSource", "begins_like_pnm"]
+
+_BEGINS = re.compile(rb"P[1-6Ff](?:\s|#)|P7\s")
+_FIELD = re.compile(rb"(?:\s|#[^\n\r]*[\n\r])*([^\s#]+)")
+_LINE = re.compile(rb"[^\n]*\n")
+_COMMENTS = re.compile(rb"#([^\n\r]*)")
+_MAX_HEADER = 1 << 16  # bytes
+_PLAIN_BITS, _PLAIN_GREY, _PLAIN_RGB, _BITS, _GREY, _RGB = (b"P%d" % number for number in range(1, 7))
+_PAM, _FLOAT_GREY, _FLOAT_RGB = b"P7", b"Pf", b"PF"
+_CHANNELS = {_PLAIN_RGB: 3, _RGB: 3, _FLOAT_RGB: 3}
+_TUPLES = {"BLACKANDWHITE": 1, "GRAYSCALE": 1, "RGB": 3}
+_ALPHA = "_ALPHA"
+
+Samples = NDArray[Any]
+
+
+class _Header(NamedTuple):
+    kind: bytes
+    size: Size
+    channels: int
+    most: float  # the value of white; the scale of PFM
+    pixels_at: int
+
+
+def begins_like_pnm(data: bytes) -> bool:
+    """Return whether a file begins like one of these formats."""
+    return _BEGINS.match(data) is not None
+
+
+class PnmSource(Source):
+    """A file of Netpbm. A stream of several pictures gives its first."""
+
+    format = "PPM"
+
+    def __init__(self, data: bytes, limits: Limits) -> None:
+        self._data, self._header = data, _pam_header(data) if data.startswith(_PAM) else _header(data)
+        self.size = self._header.size
+        if 0 in self.size:
+            raise PictureError(DAMAGED)
+        limits.check(self.size)
+
+    def picture(self, index: int = 0) -> Picture:
+        header, entries = self._header, list[Entry]()
+        if header.kind in (_FLOAT_GREY, _FLOAT_RGB):
+            values, end = self._floats()
+            if not np.isfinite(values).all():
+                values = np.nan_to_num(values, nan=0, posinf=0, neginf=0)
+                entries.append(Entry("values that are not finite", Fate.LOST, "(0 is written)"))
+        else:
+            samples, end = self._samples()
+            if samples.max() > header.most:
+                entries.append(Entry("pixels", Fate.DAMAGED, "(some are brighter than white)"))
+            values = _scaled(samples, int(header.most))
+        if begins_like_pnm(self._data[end : end + 3]):
+            entries.append(Entry("pictures after the first", Fate.LOST))
+        has_alpha = header.channels in (2, 4)
+        return Picture(
+            np.ascontiguousarray(values[..., : header.channels - has_alpha]),
+            np.ascontiguousarray(values[..., -1]) if has_alpha else None,
+            metadata=Metadata(texts=_comments(self._data[: header.pixels_at])),
+            ledger=tuple(entries),
+            origin=Origin(self.format),
+        )
+
+    def _samples(self) -> tuple[Samples, int]:
+        """Return integers ``(H, W, C)``, and where they end."""
+        (height, width), channels, at = self.size, self._header.channels, self._header.pixels_at
+        kind = self._header.kind
+        if kind == _PLAIN_BITS:
+            digits = np.frombuffer(b"".join(_COMMENTS.sub(b"", self._data[at:]).split()), np.uint8) - ord("0")
+            bits = self._shaped(digits)
+            if bits.max() > 1:
+                raise PictureError(DAMAGED)
+            return 1 - bits, len(self._data)
+        if kind in (_PLAIN_GREY, _PLAIN_RGB):
+            fields = _COMMENTS.sub(b"", self._data[at:]).split(None, height * width * channels)
+            numbers = np.array([int(field) for field in fields[: height * width * channels]], np.int64)
+            if numbers.size and numbers.min() < 0:
+                raise PictureError(DAMAGED)
+            return self._shaped(numbers), len(self._data)
+        if kind == _BITS:
+            stride = (width + 7) // 8
+            packed = np.frombuffer(self._data, np.uint8)[at : at + height * stride]
+            if packed.size < height * stride:
+                raise PictureError(DAMAGED)
+            unpacked = np.unpackbits(packed.reshape(height, stride), axis=1, count=width)
+            return 1 - unpacked[..., None], at + packed.size
+        dtype = np.dtype("u1" if self._header.most < 256 else ">u2")
+        end = at + height * width * channels * dtype.itemsize
+        return self._shaped(_array(self._data[at:end], dtype)), end
+
+    def _floats(self) -> tuple[Pixels, int]:
+        """Return float32 ``(H, W, C)``, and where they end. They are stored bottom first."""
+        dtype = np.dtype("<f4" if self._header.most < 0 else ">f4")
+        at = self._header.pixels_at
+        end = at + self.size.area * self._header.channels * 4
+        values = self._shaped(_array(self._data[at:end], dtype))[::-1]
+        return np.array(values, np.float32), end
+
+    def _shaped(self, values: Pixels) -> Pixels:
+        count = self.size.area * self._header.channels
+        if values.size < count:
+            raise PictureError(DAMAGED)
+        return values[:count].reshape(*self.size, self._header.channels)
+
+
+def _header(data: bytes) -> _Header:
+    """Read the header of all formats but PAM: numbers between spaces and comments, and one space."""
+    kind, at, head = data[:2], 2, data[:_MAX_HEADER]
+    numbers = []
+    for _ in range(2 if kind in (_PLAIN_BITS, _BITS) else 3):
+        match = _FIELD.match(head, at)
+        if match is None:
+            raise PictureError(DAMAGED)
+        numbers.append(float(match[1]) if kind in (_FLOAT_GREY, _FLOAT_RGB) else int(match[1]))
+        at = match.end()
+    width, height, most = (*numbers, 1)[:3]
+    sound = most != 0 if kind in (_FLOAT_GREY, _FLOAT_RGB) else 0 < most < 65536
+    if width < 0 or height < 0 or not sound:
+        raise PictureError(DAMAGED)
+    at += 2 if data[at : at + 2] == b"\r\n" and kind in (_FLOAT_GREY, _FLOAT_RGB) else 1
+    return _Header(kind, Size(int(height), int(width)), _CHANNELS.get(kind, 1), most, at)
+
+
+def _pam_header(data: bytes) -> _Header:
+    """Read the header of PAM: lines of a name and a value.
+
+    Raises:
+        PictureError: it is damaged, or the channels are neither grey nor RGB, with or without alpha.
+    """
+    fields, kinds, at = dict[bytes, int](), list[str](), 0
+    while True:
+        line = _LINE.match(data, at)
+        if line is None or at > _MAX_HEADER:
+            raise PictureError(DAMAGED)
+        at = line.end()
+        name, _, value = line[0].partition(b"#")[0].strip().partition(b" ")
+        if name == b"ENDHDR":
+            break
+        if name == b"TUPLTYPE":
+            kinds.append(value.strip().decode("latin-1"))
+        elif name in (b"WIDTH", b"HEIGHT", b"DEPTH", b"MAXVAL"):
+            fields[name] = int(value)
+    kind, channels = " ".join(kinds), fields[b"DEPTH"]
+    expected = _TUPLES.get(kind.removesuffix(_ALPHA), 0) + kind.endswith(_ALPHA) if kind else channels
+    if channels not in (1, 2, 3, 4) or channels != expected:
+        raise PictureError(f"PAM of {channels} channels of type {kind or 'unknown'} is not supported")
+    size, most = Size(fields[b"HEIGHT"], fields[b"WIDTH"]), fields[b"MAXVAL"]
+    if min(size) < 0 or not 0 < most < 65536:
+        raise PictureError(DAMAGED)
+    return _Header(_PAM, size, channels, most, at)
+
+
+def _array(data: bytes, dtype: np.dtype[Any]) -> Pixels:
+    return np.frombuffer(data[: len(data) // dtype.itemsize * dtype.itemsize], dtype)
+
+
+def _scaled(samples: Samples, most: int) -> Pixels:
+    """Scale integers from 0 to ``most`` to all of 8 or 16 bits, rounded."""
+    dtype = np.uint8 if most < 256 else np.uint16
+    if most == white(dtype):
+        return np.minimum(samples, most).astype(dtype)
+    levels = (np.arange(most + 1, dtype=np.uint64) * white(dtype) + most // 2) // most
+    scaled: Pixels = levels.astype(dtype)[np.minimum(samples, most)]
+    return scaled
+
+
+def _comments(header: bytes) -> tuple[Text, ...]:
+    lines = (line.decode("utf-8", "replace").strip() for line in _COMMENTS.findall(header))
+    text = "\n".join(line for line in lines if line)
+    return (Text(COMMENT, text),) if text else ()

@@ -1,0 +1,161 @@
+"""JPEG 2000, encoded by Pillow and OpenCV, with boxes built byte by byte."""
+
+from __future__ import annotations
+
+import io
+import struct
+import time
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image, features
+
+from gsrcli.errors import LimitError, PictureError
+from gsrcli.images import Picture, icc, probe, read_picture
+
+pytestmark = pytest.mark.skipif(not features.check("jpg_2000"), reason="Pillow has no JPEG 2000")
+
+XMP_UUID = bytes.fromhex("BE7ACFCB97A942E89C71999491E3AFAC")
+IPTC_UUID = bytes.fromhex("33C7A4D2B81D4723A0BAF1A3E097AD38")
+GEO_UUID = bytes.fromhex("B14BF8BD083D4B43A5AE8CD7D5A6CE03")
+
+
+def noise(*shape: int, dtype: Any = np.uint8, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, np.iinfo(dtype).max + 1, shape, dtype=dtype)
+
+
+def encoded(image: Image.Image, **options: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "JPEG2000", **options)
+    return file.getvalue()
+
+
+def deep(values: np.ndarray) -> bytes:
+    """Encode 16-bit colour with OpenCV, without loss."""
+    order = [2, 1, 0, 3][: values.shape[2]]
+    options = [cv2.IMWRITE_JPEG2000_COMPRESSION_X1000, 1000]
+    return cv2.imencode(".jp2", np.ascontiguousarray(values[..., order]), options)[1].tobytes()
+
+
+def box(name: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", 8 + len(body)) + name + body
+
+
+def with_boxes(data: bytes, *boxes: bytes, inside: bytes = b"", colour: bytes | None = None) -> bytes:
+    """Add boxes before the codestream, and others inside the header box, or another colour there."""
+    at = data.index(b"jp2h") - 4
+    size = int.from_bytes(data[at : at + 4], "big")
+    header = data[at + 8 : at + size]
+    if colour is not None:
+        start = header.index(b"colr") - 4
+        header = header[:start] + header[start + int.from_bytes(header[start : start + 4], "big") :]
+        header += box(b"colr", colour)
+    return data[:at] + box(b"jp2h", header + inside) + b"".join(boxes) + data[at + size :]
+
+
+def read(tmp_path: Path, data: bytes) -> Picture:
+    path = tmp_path / "picture.jp2"
+    path.write_bytes(data)
+    picture = read_picture(path)
+    assert probe(path) == picture.size
+    assert picture.pixels.flags.c_contiguous
+    assert picture.pixels.flags.writeable
+    return picture
+
+
+@pytest.mark.parametrize("no_jp2", [False, True])
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
+def test_eight_bits(tmp_path: Path, mode: str, no_jp2: bool) -> None:
+    channels = len(mode) if mode != "L" else 1
+    values = noise(40, 50, channels)
+    image = Image.fromarray(values[..., 0] if channels == 1 else values, mode)
+    picture = read(tmp_path, encoded(image, no_jp2=no_jp2))
+    np.testing.assert_array_equal(picture.pixels, values[..., : 1 if channels < 3 else 3])
+    assert (picture.alpha is not None) == mode.endswith("A")
+    if picture.alpha is not None:
+        np.testing.assert_array_equal(picture.alpha, values[..., -1])
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_sixteen_bits(tmp_path: Path, channels: int) -> None:
+    values = noise(40, 50, channels, dtype=np.uint16)
+    data = encoded(Image.fromarray(values[..., 0])) if channels == 1 else deep(values)
+    picture = read(tmp_path, data)
+    np.testing.assert_array_equal(picture.pixels, values[..., :3])
+    if channels == 4:
+        np.testing.assert_array_equal(picture.alpha, values[..., 3])
+
+
+def test_profile_and_metadata(tmp_path: Path) -> None:
+    profile = icc.adobe_rgb_profile(grey=False)
+    data = encoded(Image.fromarray(noise(8, 9, 3)))
+    exif = b"MM\0*\0\0\0\x08\0\1" + struct.pack(">HHIHHI", 0x0112, 3, 1, 6, 0, 0)
+    packet = b"<x:xmpmeta tiff:Orientation='1'/>"
+    resolution = box(b"res ", box(b"resc", struct.pack(">4H2b", 5906, 1, 11811, 1, 0, 0)))
+    tagged = with_boxes(
+        data,
+        box(b"uuid", XMP_UUID + packet),
+        box(b"uuid", b"JpgTiffExif->JP2" + exif),
+        box(b"uuid", IPTC_UUID + b"\x1c\2\5\0\1x"),
+        box(b"uuid", GEO_UUID + b"II*\0"),
+        inside=resolution,
+        colour=b"\2\0\0" + profile,
+    )
+    picture, plain = read(tmp_path, tagged), read(tmp_path, data)
+    np.testing.assert_array_equal(picture.pixels, np.rot90(plain.pixels, -1))
+    assert picture.colour.icc == profile
+    assert picture.metadata.xmp == packet
+    assert picture.metadata.iptc == b"\x1c\2\5\0\1x"
+    assert picture.metadata.exif == exif.replace(b"\0\1\0\6", b"\0\1\0\1")
+    assert picture.metadata.dpi == pytest.approx((150, 300), abs=0.02)
+    assert [str(entry) for entry in picture.ledger] == ["GeoJP2 tags"]
+
+
+def test_multiplied_alpha(tmp_path: Path) -> None:
+    values = np.full((8, 8, 4), (60, 30, 15, 128), np.uint8)
+    data = encoded(Image.fromarray(values, "RGBA"))
+    at = data.index(b"cdef") + 4
+    definitions = bytearray(data[at : at + 26])
+    definitions[2 + 6 * 3 + 3] = 2
+    multiplied = data[:at] + bytes(definitions) + data[at + 26 :]
+    picture = read(tmp_path, multiplied)
+    assert picture.pixels[0, 0].tolist() == [120, 60, 30]
+
+
+def test_claims_are_not_believed(tmp_path: Path) -> None:
+    data = encoded(Image.fromarray(noise(8, 9, 3)), no_jp2=True)
+    at = data.index(b"\xff\x51") + 6
+
+    def claiming(width: int, height: int, tile: int) -> bytes:
+        sizes = struct.pack(">8I", width, height, 0, 0, tile, tile, 0, 0)
+        return data[:at] + sizes + data[at + 32 :]
+
+    began = time.perf_counter()
+    with pytest.raises(PictureError, match="20000x20000 is far more than a file of"):
+        read(tmp_path, claiming(20_000, 20_000, 20_000))
+    with pytest.raises(PictureError, match="damaged"):
+        read(tmp_path, claiming(4000, 4000, 1))
+    with pytest.raises(LimitError):
+        read(tmp_path, claiming(2**31, 2**31, 2**31))
+    with pytest.raises(PictureError, match="damaged"):
+        read(tmp_path, claiming(0, 5, 5))
+    assert time.perf_counter() - began < 2
+
+
+def test_cut_files(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for data in (encoded(Image.fromarray(noise(64, 64, 3))), deep(noise(64, 64, 3, dtype=np.uint16))):
+        for share in (0.01, 0.1, 0.5, 0.95):
+            with pytest.raises(PictureError, match="damaged or cut short"):
+                read(tmp_path, data[: int(share * len(data))])
+    assert capfd.readouterr().err == ""
+
+
+def test_many_channels_are_refused(tmp_path: Path) -> None:
+    data = encoded(Image.fromarray(noise(8, 9, 3)), no_jp2=True)
+    at = data.index(b"\xff\x51")
+    siz = struct.pack(">HH", 38 + 15, 0) + data[at + 6 : at + 38] + struct.pack(">H", 5) + b"\7\1\1" * 5
+    with pytest.raises(PictureError, match=r"5 channels|damaged"):
+        read(tmp_path, data[: at + 2] + siz + data[at + 2 + 47 :])
