@@ -275,7 +275,7 @@ def _text(data: bytes) -> str:
 
 
 def _name_others(data: bytes, stream: Codestream, referring: bytes, ledger: list[Entry]) -> None:
-    """Name what follows the picture: gain and depth maps, previews, other pictures, videos.
+    """Name what follows the picture: gain and depth maps, other pictures, videos.
 
     Args:
         data: the file.
@@ -296,9 +296,7 @@ def _name_others(data: bytes, stream: Codestream, referring: bytes, ledger: list
             gain_map = True
         elif any(sign in head for sign in _DEPTH_MAP_SIGNS):
             ledger.append(Entry("depth map", Fate.LOST))
-        elif kinds.get(at, 0) >> 16 == _MPF_PREVIEW:
-            ledger.append(Entry("preview", Fate.LOST))
-        else:
+        elif kinds.get(at, 0) >> 16 != _MPF_PREVIEW:  # previews show nothing that the picture does not
             others += 1
         at = _next_picture(data, end)
     if gain_map:
