@@ -10,9 +10,14 @@ from gsrcli.errors import LimitError
 from gsrcli.images.picture import Picture
 from gsrcli.size import Size
 
-__all__ = ["DAMAGED", "Limits", "Source"]
+__all__ = ["DAMAGED", "MAX_METADATA", "Limits", "Source"]
 
 DAMAGED = "the file is damaged or cut short"
+
+MAX_METADATA = 1 << 24
+"""The longest block of metadata to keep, in bytes."""
+
+_BELIEVED_PIXELS, _PIXELS_PER_BYTE = 1 << 26, 256
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,21 @@ class Limits:
             raise LimitError(
                 f"{size} is more than {_amount(self.max_pixels)}",
                 hint=f"if you trust the file, add --max-pixels {size.area}",
+            )
+
+    def check_compressed(self, size: Size, compressed: int) -> None:
+        """Check the size that a compressed picture claims against its number of bytes, where a few can mean any size.
+
+        Photographs have well below 100 pixels a byte. Blank pictures may have millions.
+
+        Raises:
+            LimitError: the picture is too large, by itself or for its bytes.
+        """
+        self.check(size)
+        if self.max_pixels is not None and size.area > max(_BELIEVED_PIXELS, _PIXELS_PER_BYTE * compressed):
+            raise LimitError(
+                f"{size} is too large to be believed of {compressed} bytes",
+                hint="if the picture is really that blank, convert it to PNG with another program",
             )
 
 
