@@ -49,7 +49,10 @@ def _without(picture: Picture, feature: Feature, form: Format, background: Backg
     entry = Entry(feature, Fate.LOST)
     match feature:
         case Feature.SIXTEEN_BITS:
-            entry = Entry(feature, Fate.LOST, "(8 are written)")
+            if form.deep:
+                entry = Entry(feature, Fate.CONVERTED, form.deep)
+            else:
+                entry = Entry(feature, Fate.LOST, "(8 are written)")
         case Feature.FLOAT:
             picture, entry = _rounded(picture)
         case Feature.TRANSPARENCY:

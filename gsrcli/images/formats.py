@@ -36,6 +36,7 @@ class Format:
         keeps: what it keeps as it is; `gsrcli.images.fit` converts or drops the rest.
         grey: whether grey is kept as one channel (otherwise it becomes RGB).
         quality: the default quality of a lossy format, 1 to 100; None for a lossless format.
+        deep: what 16 bits per channel become where they are not kept, if it is more than 8; a phrase.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Format:
     keeps: frozenset[Feature] = frozenset()
     grey: bool = True
     quality: int | None = None
+    deep: str = ""
 
 
 _FOUR_GIB = 2**32 - 2**24  # minus room for headers, metadata, and the growth of incompressible data
@@ -69,7 +71,15 @@ _FORMATS = (
     ),
     Format("BMP", (".bmp",), max_side=2**31 - 1, max_bytes=_FOUR_GIB, keeps=frozenset({Feature.RESOLUTION})),
     # libavif writes up to 65536 per side, but by default refuses to read more than these limits.
-    Format("AVIF", (".avif",), max_side=32768, max_pixels=2**28, keeps=_BLOCKS | {Feature.TRANSPARENCY}, quality=90),
+    Format(
+        "AVIF",
+        (".avif",),
+        max_side=32768,
+        max_pixels=2**28,
+        keeps=_BLOCKS | {Feature.TRANSPARENCY, Feature.CICP, Feature.HDR, Feature.RESOLUTION, Feature.ASPECT},
+        quality=90,
+        deep="to 10 (colour at half resolution, unless lossless)",
+    ),
 )
 _OPTIONAL = {"WEBP": "webp", "AVIF": "avif"}  # Pillow may have been built without them
 

@@ -17,6 +17,7 @@ __all__ = [
     "Item",
     "Property",
     "boxes",
+    "children",
     "find_box",
     "pack_box",
     "pack_full_box",
@@ -96,7 +97,7 @@ class Heif:
         return Heif(items, self.primary)
 
 
-def boxes(data: bytes, start: int = 0, stop: int | None = None) -> Iterator[Box]:
+def boxes(data: bytes | bytearray, start: int = 0, stop: int | None = None) -> Iterator[Box]:
     """Yield the boxes between two offsets; a cut last box ends where the data end.
 
     Raises:
@@ -116,18 +117,18 @@ def boxes(data: bytes, start: int = 0, stop: int | None = None) -> Iterator[Box]
         start += size
 
 
-def find_box(data: bytes, *path: bytes) -> Box | None:
+def find_box(data: bytes | bytearray, *path: bytes) -> Box | None:
     """Return the first box at a path of kinds, such as ``moov, trak, mdia``."""
     found: Box | None = Box(b"", 0, len(data))
     for kind in path:
         assert found is not None
-        found = next((box for box in boxes(data, _children(found), found.stop) if box.kind == kind), None)
+        found = next((box for box in boxes(data, children(found), found.stop) if box.kind == kind), None)
         if found is None:
             return None
     return found
 
 
-def _children(box: Box) -> int:
+def children(box: Box) -> int:
     """Return where the boxes inside a box start."""
     if box.kind in (b"meta", b"iref"):
         return box.start + 4  # version and flags

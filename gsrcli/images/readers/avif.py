@@ -15,7 +15,7 @@ from gsrcli.images.colour import Colour
 from gsrcli.images.isobmff import Heif, Item, find_box, pack_heif, parse_heif
 from gsrcli.images.ledger import Entry, Fate, Feature
 from gsrcli.images.metadata import Metadata
-from gsrcli.images.opencv import load_cv2
+from gsrcli.images.opencv import load_cv2, opencv_has_avif, quiet_opencv
 from gsrcli.images.picture import Origin, Picture, Pixels
 from gsrcli.images.readers.heif import HeifPicture, item_size, nclx_colour
 from gsrcli.images.readers.pillow import colour_and_alpha
@@ -63,7 +63,7 @@ class _Still:
         whole = self._whole
         metadata, entries = whole.metadata()
         deep, cut = self._bits > 8, Entry(Feature.SIXTEEN_BITS, Fate.LOST, "(this OpenCV reads no AVIF)")
-        if deep and not _opencv_reads_avif():
+        if deep and not opencv_has_avif():
             deep, entries = False, [*entries, cut]
         pixels, alpha = self._decode_deep() if deep else _decode(self._packed(self._parts))
         return Picture(
@@ -288,19 +288,11 @@ def _decode(data: bytes) -> tuple[Pixels, Pixels | None]:
     return colour_and_alpha(image)
 
 
-def _opencv_reads_avif() -> bool:
-    information = load_cv2().getBuildInformation()
-    return any(line.strip().startswith("AVIF:") and " NO" not in line for line in information.splitlines())
-
-
 def _decode_with_opencv(data: bytes, bits: int) -> Pixels:
     """Decode 10 or 12 bits as ``(H, W, 1, 3 or 4)`` in 16, so that white stays white."""
     cv2 = load_cv2()
-    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    try:
+    with quiet_opencv():
         decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    finally:
-        cv2.utils.logging.setLogLevel(level)
     if decoded is None or decoded.dtype != np.uint16:
         raise PictureError(DAMAGED)
     decoded = decoded.reshape(*decoded.shape[:2], -1)
