@@ -10,16 +10,15 @@ import numpy as np
 from PIL import Image
 
 from gsrcli.errors import LimitError, PictureError
-from gsrcli.images import exif, xmp
 from gsrcli.images.colour import Colour
 from gsrcli.images.isobmff import Heif, Item, find_box, pack_heif, parse_heif
 from gsrcli.images.ledger import Entry, Fate, Feature
-from gsrcli.images.metadata import Metadata
 from gsrcli.images.opencv import load_cv2, opencv_has_avif, quiet_opencv
 from gsrcli.images.picture import Origin, Picture, Pixels
+from gsrcli.images.readers.blocks import checked_metadata, checked_profile
 from gsrcli.images.readers.heif import HeifPicture, item_size, nclx_colour
 from gsrcli.images.readers.pillow import colour_and_alpha
-from gsrcli.images.readers.source import DAMAGED, MAX_METADATA, Limits, Source
+from gsrcli.images.readers.source import DAMAGED, Limits, Source, shown_for
 from gsrcli.size import Size
 
 __all__ = ["AvifSource"]
@@ -61,7 +60,9 @@ class _Still:
     def picture(self, index: int = 0) -> Picture:
         del index
         whole = self._whole
-        metadata, entries = whole.metadata()
+        colour, of_colour = whole.colour()
+        metadata, of_metadata = whole.metadata()
+        entries = [*of_colour, *of_metadata]
         deep, cut = self._bits > 8, Entry(Feature.SIXTEEN_BITS, Fate.LOST, "(this OpenCV reads no AVIF)")
         if deep and not opencv_has_avif():
             deep, entries = False, [*entries, cut]
@@ -69,7 +70,7 @@ class _Still:
         return Picture(
             pixels=_whole_array(whole.upright(pixels)),
             alpha=None if alpha is None else _whole_array(whole.upright(alpha)),
-            colour=whole.colour(),
+            colour=colour,
             metadata=metadata,
             ledger=(*entries, *whole.left_out()),
             origin=Origin(AvifSource.format, lossless=False),
@@ -139,25 +140,20 @@ class _Sequence:
         self._image.load()
         pixels, alpha = colour_and_alpha(self._image)
         info = self._image.info
-        block, packet = info.get("exif"), info.get("xmp")
-        block = exif.exif_upright(block.removeprefix(b"Exif\0\0")) if block and len(block) <= MAX_METADATA else None
-        entries = (Entry(Feature.SIXTEEN_BITS, Fate.LOST, "(frames are read in 8)"),) if self._deep else ()
+        icc, of_profile = checked_profile(info.get("icc_profile"))
+        metadata, of_metadata = checked_metadata(info.get("exif"), info.get("xmp"))
+        of_depth = [Entry(Feature.SIXTEEN_BITS, Fate.LOST, "(frames are read in 8)")] if self._deep else []
         return Picture(
             pixels=_whole_array(pixels),
             alpha=None if alpha is None else _whole_array(alpha),
-            colour=self._colour(),
-            metadata=Metadata(
-                exif=block,
-                xmp=xmp.xmp_upright(packet) if packet and len(packet) <= MAX_METADATA else None,
-                dpi=exif.exif_resolution(block or b""),
-            ),
-            ledger=entries,
+            colour=self._colour(icc),
+            metadata=metadata,
+            ledger=(*of_profile, *of_metadata, *of_depth),
             origin=Origin(AvifSource.format, lossless=False),
-            duration=info["duration"] / 1000,
+            duration=shown_for(info["duration"] / 1000),
         )
 
-    def _colour(self) -> Colour:
-        icc = self._image.info.get("icc_profile") or None
+    def _colour(self, icc: bytes | None) -> Colour:
         colr = find_box(self._data, b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd", _CODED, b"colr")
         body = self._data[colr.start : colr.stop] if colr else b""
         return nclx_colour(body, icc) if body[:4] == b"nclx" else Colour(icc=icc)

@@ -11,14 +11,13 @@ from functools import cached_property
 import numpy as np
 
 from gsrcli.errors import PictureError
-from gsrcli.images import exif, xmp
 from gsrcli.images.colour import Cicp, Colour
-from gsrcli.images.exif import exif_resolution
 from gsrcli.images.isobmff import Heif, Item
-from gsrcli.images.ledger import Entry, Fate, Feature
+from gsrcli.images.ledger import Entry, Fate
 from gsrcli.images.metadata import Metadata
 from gsrcli.images.picture import Pixels
-from gsrcli.images.readers.source import DAMAGED, MAX_METADATA
+from gsrcli.images.readers.blocks import checked_metadata, checked_profile
+from gsrcli.images.readers.source import DAMAGED
 from gsrcli.size import Size
 
 __all__ = ["HeifPicture", "nclx_colour"]
@@ -93,38 +92,31 @@ class HeifPicture:
         """Whether width and height change places."""
         return sum(p.body[0] for p in self.item.properties if p.kind == b"irot" and p.body) % 2 == 1
 
-    def colour(self) -> Colour:
-        """Return the colour tags, of the first tile if a grid has none."""
+    def colour(self) -> tuple[Colour, list[Entry]]:
+        """Return the colour tags, of the first tile if a grid has none, and entries for what could not be kept."""
         source = self.item
         if source.kind == b"grid" and source.property(b"colr") is None and source.references.get(b"dimg"):
             source = self.file.items.get(source.references[b"dimg"][0], source)
         profiles = [p.body for p in source.properties if p.kind == b"colr"]
-        icc = next((body[4:] for body in profiles if body[:4] in (b"prof", b"rICC") and len(body) > 4), None)
+        icc = next((body[4:] for body in profiles if body[:4] in (b"prof", b"rICC")), None)
+        icc, entries = checked_profile(icc)
         colour = next((nclx_colour(body, icc) for body in profiles if body[:4] == b"nclx"), Colour(icc=icc))
         light = source.property(b"clli")
         mastering = source.property(b"mdcv")
-        return replace(
+        colour = replace(
             colour,
             light=_light(light) if light and len(light) >= 4 else None,
             mastering=_mastering(mastering) if mastering and len(mastering) >= 24 else None,
         )
+        return colour, entries
 
     def metadata(self) -> tuple[Metadata, list[Entry]]:
-        """Return the metadata, with orientation 1, and what of them is damaged."""
-        entries: list[Entry] = []
-        block = packet = None
-        for item in self._descriptions():
-            if len(item.content) > MAX_METADATA:
-                entries.append(Entry("metadata", Fate.LOST, f"of {len(item.content)} bytes"))
-            elif item.kind == b"Exif" and block is None:
-                block = exif.exif_upright(_exif_content(item.content))
-                if block is None:
-                    entries.append(Entry(Feature.EXIF, Fate.DAMAGED))
-            elif item.kind == b"mime" and packet is None:
-                packet = xmp.xmp_upright(item.content.rstrip(b"\0"))
-        dpi = exif_resolution(block or b"")
-        aspect = self._aspect()
-        return Metadata(exif=block, xmp=packet, dpi=dpi, aspect=aspect), entries
+        """Return the metadata, with orientation 1, and entries for what of them could not be kept."""
+        found = {item.kind: item.content for item in reversed(list(self._descriptions()))}
+        block = _exif_content(found[b"Exif"]) if b"Exif" in found else None
+        packet = found[b"mime"].rstrip(b"\0") if b"mime" in found else None
+        metadata, entries = checked_metadata(block, packet)
+        return replace(metadata, aspect=self._aspect()), entries
 
     def _descriptions(self) -> Iterator[Item]:
         """Yield the items of EXIF and XMP that describe the picture."""

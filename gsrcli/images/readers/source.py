@@ -10,7 +10,7 @@ from gsrcli.errors import LimitError
 from gsrcli.images.picture import Picture
 from gsrcli.size import Size
 
-__all__ = ["DAMAGED", "MAX_METADATA", "Limits", "Source"]
+__all__ = ["DAMAGED", "MAX_METADATA", "Limits", "Source", "shown_for"]
 
 DAMAGED = "the file is damaged or cut short"
 
@@ -60,6 +60,11 @@ class Limits:
 
 def _amount(pixels: int) -> str:
     return f"{pixels / 1e6:g} megapixels" if pixels >= 1e5 else f"{pixels} pixels"
+
+
+def shown_for(duration: float) -> float:
+    """Return how long browsers show a frame of a stated duration, in seconds: up to 10 ms mean 100."""
+    return 0.1 if duration <= 0.01 else duration
 
 
 class Source(ABC):
