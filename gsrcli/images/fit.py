@@ -40,7 +40,19 @@ def fit(picture: Picture, form: Format, background: Background | None = None) ->
         else:
             picture, entry = _without(picture, feature, form, background)
             ledger.append(entry)
+    if form.palette:
+        ledger += _beyond_a_palette(picture)
     return picture, tuple(ledger)
+
+
+def _beyond_a_palette(picture: Picture) -> list[Entry]:
+    """Return what a palette does not keep of a picture, once it is upscaled; encoders reduce it themselves."""
+    entries = []
+    if not picture.grey:
+        entries.append(Entry("more than 256 colours", Fate.LOST))
+    if not picture.opaque:
+        entries.append(Entry("partial transparency", Fate.LOST))
+    return entries
 
 
 def _without(picture: Picture, feature: Feature, form: Format, background: Background | None) -> tuple[Picture, Entry]:

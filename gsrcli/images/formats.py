@@ -36,6 +36,7 @@ class Format:
         keeps: what it keeps as it is; `gsrcli.images.fit` converts or drops the rest.
         grey: whether grey is kept as one channel (otherwise it becomes RGB).
         quality: the default quality of a lossy format, 1 to 100; None for a lossless format.
+        palette: whether it has at most 256 colours, and pixels that are opaque or transparent, but nothing between.
         deep: what 16 bits per channel become where they are not kept, if it is more than 8; a phrase.
     """
 
@@ -48,6 +49,7 @@ class Format:
     grey: bool = True
     quality: int | None = None
     deep: str = ""
+    palette: bool = False
 
 
 _FOUR_GIB = 2**32 - 2**24  # minus room for headers, metadata, and the growth of incompressible data
@@ -61,7 +63,14 @@ _FORMATS = (
     ),
     # The file format allows 65535; libjpeg stops at 65500.
     Format("JPEG", (".jpg", ".jpeg"), max_side=65500, keeps=_BLOCKS | {Feature.RESOLUTION}, quality=95),
-    Format("WEBP", (".webp",), max_side=16383, keeps=_BLOCKS | {Feature.TRANSPARENCY}, grey=False, quality=95),
+    Format(
+        "WEBP",
+        (".webp",),
+        max_side=16383,
+        keeps=_BLOCKS | {Feature.TRANSPARENCY, Feature.RESOLUTION},
+        grey=False,
+        quality=95,
+    ),
     Format(
         "TIFF",
         (".tif", ".tiff"),
@@ -80,6 +89,13 @@ _FORMATS = (
         quality=90,
         deep="to 10 (colour at half resolution, unless lossless)",
     ),
+    Format(
+        "GIF",
+        (".gif",),
+        max_side=65535,
+        keeps=frozenset({Feature.TRANSPARENCY, Feature.XMP, Feature.COMMENT}),
+        palette=True,
+    ),
 )
 _OPTIONAL = {"WEBP": "webp", "AVIF": "avif"}  # Pillow may have been built without them
 
@@ -92,7 +108,7 @@ def output_formats() -> tuple[Format, ...]:
 OUTPUT_SUFFIXES: tuple[str, ...] = tuple(suffix for f in output_formats() for suffix in f.suffixes)
 """File name suffixes that can be written, in lower case, with the dot."""
 
-INPUT_SUFFIXES: tuple[str, ...] = (*OUTPUT_SUFFIXES, ".jpe", ".jfif", ".gif")
+INPUT_SUFFIXES: tuple[str, ...] = (*OUTPUT_SUFFIXES, ".jpe", ".jfif")
 """Suffixes to look for in a folder, in lower case, with the dot. Formats are recognized by content, not by name."""
 
 

@@ -8,6 +8,7 @@ from gsrcli.images.picture import Picture
 from gsrcli.images.writers.avif import encode_avif
 from gsrcli.images.writers.bmp import encode_bmp
 from gsrcli.images.writers.encoding import Encoding
+from gsrcli.images.writers.gif import encode_gif
 from gsrcli.images.writers.jpeg import encode_jpeg
 from gsrcli.images.writers.png import encode_png
 from gsrcli.images.writers.tiff import encode_tiff
@@ -22,5 +23,6 @@ ENCODERS: Mapping[str, Callable[[Picture, Encoding], bytes]] = {
     "TIFF": encode_tiff,
     "BMP": encode_bmp,
     "AVIF": encode_avif,
+    "GIF": encode_gif,
 }
 """From a picture fitted to the format to its file's content. They raise `PictureError` without the file's name."""
