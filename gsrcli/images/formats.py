@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import features
 
 from gsrcli.errors import LimitError, PictureError, UsageError
+from gsrcli.images.extras import has_extra
 from gsrcli.images.ledger import Feature
 from gsrcli.size import Size
 
 __all__ = [
     "INPUT_SUFFIXES",
+    "OPTIONAL_SUFFIXES",
     "OUTPUT_SUFFIXES",
     "Format",
     "check_limits",
@@ -96,19 +99,53 @@ _FORMATS = (
         keeps=frozenset({Feature.TRANSPARENCY, Feature.XMP, Feature.COMMENT}),
         palette=True,
     ),
+    Format(
+        "HEIF",
+        (".heic", ".heif"),
+        max_side=16384,
+        max_pixels=2**27,  # what x265 encodes in 8 GB
+        keeps=_BLOCKS | {Feature.TRANSPARENCY, Feature.CICP, Feature.HDR, Feature.RESOLUTION, Feature.ASPECT},
+        quality=90,
+        deep="to 10",
+    ),
+    Format(
+        "JXL",
+        (".jxl",),
+        max_side=2**20,
+        max_pixels=2**28,
+        keeps=frozenset({Feature.EXIF, Feature.XMP, Feature.TRANSPARENCY, Feature.RESOLUTION}),
+        quality=90,
+    ),
 )
 _OPTIONAL = {"WEBP": "webp", "AVIF": "avif"}  # Pillow may have been built without them
+_EXTRAS = {"HEIF": "pillow_heif", "JXL": "pillow_jxl"}
 
 
 def output_formats() -> tuple[Format, ...]:
     """Return the formats that can be written on this machine."""
-    return tuple(f for f in _FORMATS if f.name not in _OPTIONAL or features.check(_OPTIONAL[f.name]))
+    return tuple(form for form in _FORMATS if _available(form.name))
+
+
+def _available(name: str) -> bool:
+    if name in _EXTRAS:
+        return has_extra(_EXTRAS[name])
+    return name not in _OPTIONAL or bool(features.check(_OPTIONAL[name]))
 
 
 OUTPUT_SUFFIXES: tuple[str, ...] = tuple(suffix for f in output_formats() for suffix in f.suffixes)
 """File name suffixes that can be written, in lower case, with the dot."""
 
-INPUT_SUFFIXES: tuple[str, ...] = (*OUTPUT_SUFFIXES, ".jpe", ".jfif")
+OPTIONAL_SUFFIXES: Mapping[str, str] = {
+    ".heic": "gsrcli[heic]",
+    ".heif": "gsrcli[heic]",
+    ".hif": "gsrcli[heic]",
+    ".jxl": "gsrcli[jxl]",
+}
+"""What to install for the formats of file name suffixes in lower case, with the dot, that need more."""
+
+INPUT_SUFFIXES: tuple[str, ...] = tuple(
+    dict.fromkeys((*OUTPUT_SUFFIXES, ".jpe", ".jfif", ".avifs", *OPTIONAL_SUFFIXES))
+)
 """Suffixes to look for in a folder, in lower case, with the dot. Formats are recognized by content, not by name."""
 
 

@@ -16,7 +16,7 @@ from gsrcli.images.ledger import Entry, Fate, Feature
 from gsrcli.images.opencv import load_cv2, opencv_has_avif, quiet_opencv
 from gsrcli.images.picture import Origin, Picture, Pixels
 from gsrcli.images.readers.blocks import checked_metadata, checked_profile
-from gsrcli.images.readers.heif import HeifPicture, item_size, nclx_colour
+from gsrcli.images.readers.heif import HeifPicture, item_size, nclx_colour, unmultiplied
 from gsrcli.images.readers.pillow import colour_and_alpha
 from gsrcli.images.readers.source import DAMAGED, Limits, Source, shown_for
 from gsrcli.size import Size
@@ -89,7 +89,7 @@ class _Still:
         """Return pixels and alpha in 16 bits."""
         alpha_number = self._whole.alpha
         item = self._parts.items[self._parts.primary]
-        grey = all(_monochrome(tile) for tile in _coded(self._parts, self._parts.primary))
+        grey = all(_monochrome(item) for item in self._whole.coded())
         if alpha_number is None or not grey:
             decoded = _decode_with_opencv(self._packed(self._parts), self._bits)
             return (decoded[..., :3], decoded[..., 3]) if decoded.shape[2] == 4 else (decoded, None)
@@ -97,7 +97,7 @@ class _Still:
         alone = [self._alone(number) for number in (self._parts.primary, alpha_number)]
         pixels, alpha = (_decode_with_opencv(self._packed(file), self._bits) for file in alone)
         if alpha_number in item.references.get(b"prem", ()):
-            pixels = _unmultiplied(pixels, alpha)
+            pixels = unmultiplied(pixels, alpha[..., 0])
         return pixels, alpha[..., 0]
 
     def _alone(self, number: int) -> Heif:
@@ -268,12 +268,6 @@ def _skip_operating_points(bits: _Bits) -> None:
             bits(4)
 
 
-def _coded(file: Heif, number: int) -> list[Item]:
-    """Return the coded picture of an item: itself or its tiles."""
-    item = file.items[number]
-    return [file.items[n] for n in item.references.get(b"dimg", ())] if item.kind == _GRID else [item]
-
-
 def _monochrome(item: Item) -> bool:
     return bool((item.property(b"av1C") or bytes(3))[2] & 0x10)
 
@@ -296,13 +290,6 @@ def _decode_with_opencv(data: bytes, bits: int) -> Pixels:
         decoded = decoded[..., [2, 1, 0, 3][: decoded.shape[2]]]
     spread: Pixels = decoded << (16 - bits) | decoded >> (2 * bits - 16)
     return spread
-
-
-def _unmultiplied(pixels: Pixels, alpha: Pixels) -> Pixels:
-    """Divide 16-bit colours by alpha, rounded."""
-    divisor = np.maximum(alpha, 1).astype(np.uint32)
-    straight: Pixels = np.minimum((pixels.astype(np.uint32) * 65535 + divisor // 2) // divisor, 65535).astype(np.uint16)
-    return straight
 
 
 def _whole_array(array: Pixels) -> Pixels:

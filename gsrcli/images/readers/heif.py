@@ -15,12 +15,12 @@ from gsrcli.images.colour import Cicp, Colour
 from gsrcli.images.isobmff import Heif, Item
 from gsrcli.images.ledger import Entry, Fate
 from gsrcli.images.metadata import Metadata
-from gsrcli.images.picture import Pixels
+from gsrcli.images.picture import Pixels, white
 from gsrcli.images.readers.blocks import checked_metadata, checked_profile
 from gsrcli.images.readers.source import DAMAGED
 from gsrcli.size import Size
 
-__all__ = ["HeifPicture", "nclx_colour"]
+__all__ = ["HeifPicture", "item_size", "nclx_colour", "unmultiplied"]
 
 _XMP_TYPE = b"application/rdf+xml"
 _ALPHA = (b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha", b"urn:mpeg:hevc:2015:auxid:1")
@@ -75,6 +75,11 @@ class HeifPicture:
         """The item with the alpha of the whole picture."""
         others = self.file.referring(b"auxl", self.file.primary)
         return next((n for n in others if _auxiliary_type(self.file.items[n]) in _ALPHA), None)
+
+    def coded(self, number: int | None = None) -> list[Item]:
+        """Return the coded pictures of the picture, or of another item: itself or its tiles."""
+        number = self.file.primary if number is None else number
+        return [item for n in _with_tiles(self.file, number) if b"dimg" not in (item := self.file.items[n]).references]
 
     def upright(self, array: Pixels) -> Pixels:
         """Crop and turn ``(H, W, ...)`` as the file says, which neither EXIF nor XMP can."""
@@ -244,3 +249,11 @@ def _clean_aperture(body: bytes, size: Size) -> tuple[slice, slice] | None:
             return None
         slices.append(slice(start, start + kept))
     return slices[0], slices[1]
+
+
+def unmultiplied(pixels: Pixels, alpha: Pixels) -> Pixels:
+    """Divide colours ``(H, W, C)`` of 8 or 16 bits by alpha, rounded."""
+    top = white(pixels.dtype)
+    divisor = np.maximum(alpha, 1).astype(np.uint32)[..., None]
+    straight: Pixels = np.minimum((pixels.astype(np.uint32) * top + divisor // 2) // divisor, top).astype(pixels.dtype)
+    return straight

@@ -14,14 +14,13 @@ from gsrcli.images.isobmff import Box, Item, boxes, children, find_box, pack_hei
 from gsrcli.images.opencv import load_cv2, quiet_opencv
 from gsrcli.images.picture import Picture, Pixels
 from gsrcli.images.writers.encoding import Encoding
-from gsrcli.images.writers.heif import code_points, described
+from gsrcli.images.writers.heif import code_points, described, to_ten_bits
 from gsrcli.images.writers.pillow import encoded, metadata_options, pillow_image, with_resolution_in_exif
 
 __all__ = ["encode_avif", "encode_avif_animation"]
 
 _QUALITY, _LOSSLESS = 90, 100
 _SPEED = 8  # of 10: half the time of the default, 6, and files a sixth larger
-_DEEP_BITS = 10  # 12 are read by few programs
 
 
 def encode_avif(picture: Picture, encoding: Encoding) -> bytes:
@@ -149,8 +148,7 @@ def _encoded_with_opencv(values: Pixels, quality: int) -> bytes:
     cv2 = load_cv2()
     bits = 8
     if values.dtype == np.uint16:
-        bits, top = _DEEP_BITS, (1 << _DEEP_BITS) - 1
-        values = ((values.astype(np.uint32) * top + 32767) // 65535).astype(np.uint16)
+        bits, values = 10, to_ten_bits(values)  # 12 are read by few programs
     if values.ndim == 3:
         values = np.ascontiguousarray(values[..., ::-1])
     options = [cv2.IMWRITE_AVIF_DEPTH, bits, cv2.IMWRITE_AVIF_QUALITY, quality, cv2.IMWRITE_AVIF_SPEED, _SPEED]

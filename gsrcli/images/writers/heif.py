@@ -6,12 +6,15 @@ import struct
 from dataclasses import replace
 from fractions import Fraction
 
+import numpy as np
+
 from gsrcli.images.colour import Colour
 from gsrcli.images.exif import exif_with_resolution
 from gsrcli.images.isobmff import Heif, Item, Property
 from gsrcli.images.metadata import Metadata
+from gsrcli.images.picture import Pixels
 
-__all__ = ["code_points", "described", "tagged"]
+__all__ = ["code_points", "described", "tagged", "to_ten_bits"]
 
 _UNSPECIFIED, _BT709, _SRGB = 2, 1, 13
 _ALPHA = b"\0\0\0\0urn:mpeg:mpegB:cicp:systems:auxiliary:alpha\0"
@@ -71,3 +74,9 @@ def code_points(colour: Colour) -> bytes:
 def _nits(level: int) -> int:
     """Return a light level in cd/m²."""
     return min(round(level / 10_000), _MAX_SIXTEEN_BITS)
+
+
+def to_ten_bits(values: Pixels) -> Pixels:
+    """Scale 16 bits to 10, rounded, from 0 to 1023."""
+    scaled: Pixels = ((values.astype(np.uint32) * 1023 + 32767) // 65535).astype(np.uint16)
+    return scaled
