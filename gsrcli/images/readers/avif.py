@@ -67,6 +67,8 @@ class _Still:
         if deep and not opencv_has_avif():
             deep, entries = False, [*entries, cut]
         pixels, alpha = self._decode_deep() if deep else _decode(self._packed(self._parts))
+        if self._grey:
+            pixels = pixels[..., :1]  # libavif spreads grey with alpha over four channels
         return Picture(
             pixels=_whole_array(whole.upright(pixels)),
             alpha=None if alpha is None else _whole_array(whole.upright(alpha)),
@@ -82,6 +84,10 @@ class _Still:
         flags = (item.property(b"av1C") or bytes(3))[2]
         return 8 if not flags & 0x40 else 12 if flags & 0x20 else 10
 
+    @property
+    def _grey(self) -> bool:
+        return all(_monochrome(item) for item in self._whole.coded())
+
     def _packed(self, parts: Heif) -> bytes:
         return pack_heif(parts, *_BRANDS)
 
@@ -89,8 +95,7 @@ class _Still:
         """Return pixels and alpha in 16 bits."""
         alpha_number = self._whole.alpha
         item = self._parts.items[self._parts.primary]
-        grey = all(_monochrome(item) for item in self._whole.coded())
-        if alpha_number is None or not grey:
+        if alpha_number is None or not self._grey:
             decoded = _decode_with_opencv(self._packed(self._parts), self._bits)
             return (decoded[..., :3], decoded[..., 3]) if decoded.shape[2] == 4 else (decoded, None)
         # OpenCV does not read grey with alpha, but each alone.
