@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from gsrcli.size import Size
 
@@ -17,8 +18,7 @@ _XMP, _PROFILE = b"XMP DataXMP", b"ICCRGBG1012"
 _XMP_TRAILER = 258  # bytes by which readers of blocks find the end
 
 
-@dataclass(frozen=True)
-class GifFrame:
+class GifFrame(NamedTuple):
     """A frame as stored.
 
     Attributes:

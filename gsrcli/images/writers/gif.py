@@ -108,20 +108,27 @@ def _compressed(colours: NDArray[np.uint8], visible: NDArray[np.bool_] | None) -
 def _paletted(colours: NDArray[np.uint8], visible: NDArray[np.bool_] | None) -> tuple[Image.Image, int | None]:
     """Return colours as a Pillow image with a palette, and the index of its transparent pixels, if it may have any."""
     most = 256 if visible is None else 255
-    seen = colours if visible is None or not visible.any() else colours[visible][None]
-    image = Image.fromarray(np.ascontiguousarray(colours))
-    exact = Image.fromarray(np.ascontiguousarray(seen)).getcolors(most)
-    if exact is not None:
-        palette = Image.new("P", (1, 1))
-        palette.putpalette([value for _, colour in exact for value in colour])  # type: ignore[union-attr]
-        indexed = image.quantize(palette=palette, dither=Image.Dither.NONE)
+    seen = colours.reshape(1, -1, 3)
+    if visible is not None:
+        seen = colours[visible][None] if visible.any() else np.zeros((1, 1, 3), np.uint8)
+        colours = np.where(visible[..., None], colours, seen[0, 0])  # those of hidden pixels take no place
+    image = Image.fromarray(np.ascontiguousarray(seen))
+    if image.getcolors(most) is not None:
+        indices, table = _exact(colours)
     else:
-        palette = Image.fromarray(np.ascontiguousarray(seen)).quantize(most, Image.Quantize.MEDIANCUT)
-        indexed = image.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)
-    if visible is None:
-        return indexed, None
-    indices = np.where(visible, np.asarray(indexed), most).astype(np.uint8)
-    result = Image.fromarray(indices, "P")
-    table = (indexed.getpalette() or [])[: 3 * most]
-    result.putpalette(table + [0] * (3 * 256 - len(table)))
-    return result, most
+        palette = image.quantize(most, Image.Quantize.MEDIANCUT)
+        dithered = Image.fromarray(np.ascontiguousarray(colours)).quantize(palette=palette)
+        indices, table = np.asarray(dithered), dithered.getpalette() or []
+    if visible is not None:
+        indices = np.where(visible, indices, most).astype(np.uint8)
+    result = Image.fromarray(indices)
+    result.putpalette((table[: 3 * most] + [0] * 768)[:768] if visible is not None else table)
+    return result, None if visible is None else most
+
+
+def _exact(colours: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], list[int]]:
+    """Return indices of few colours, and the palette."""
+    packed = colours.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
+    found, inverse = np.unique(packed, return_inverse=True)
+    table = [int(colour) >> shift & 255 for colour in found for shift in (16, 8, 0)]
+    return inverse.reshape(packed.shape).astype(np.uint8), table
