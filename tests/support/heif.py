@@ -59,8 +59,10 @@ def coded_items(data: bytes, configuration: bytes = b"av1C") -> list[HeifItem]:
     at = 8
     for _ in range(int.from_bytes(table[6:8], "big")):
         at += 4 if not wide else 6  # item, (method,) file
-        at += (table[5] >> 4) + 2  # base, number of extents
+        base = int.from_bytes(table[at : at + (table[5] >> 4)], "big")
+        at += (table[5] >> 4) + 2  # and the number of extents, 1
         offset, length = struct.unpack_from(">II", table, at)
+        offset += base
         at += 8
         if len(items) < len(configurations):
             body = configurations[len(items)]
