@@ -290,11 +290,13 @@ def _decode_with_opencv(data: bytes, bits: int) -> Pixels:
         decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if decoded is None or decoded.dtype != np.uint16:
         raise PictureError(DAMAGED)
-    decoded = decoded.reshape(*decoded.shape[:2], -1)
-    if decoded.shape[2] >= 3:
-        decoded = decoded[..., [2, 1, 0, 3][: decoded.shape[2]]]
-    spread: Pixels = decoded << (16 - bits) | decoded >> (2 * bits - 16)
-    return spread
+    if decoded.ndim == 3:
+        code = cv2.COLOR_BGRA2RGBA if decoded.shape[2] == 4 else cv2.COLOR_BGR2RGB
+        cv2.cvtColor(decoded, code, decoded)
+    for row in decoded:  # one by one, to need no second picture
+        row[:] = row << (16 - bits) | row >> (2 * bits - 16)
+    whole: Pixels = decoded.reshape(*decoded.shape[:2], -1)
+    return whole
 
 
 def _whole_array(array: Pixels) -> Pixels:

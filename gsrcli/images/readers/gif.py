@@ -52,7 +52,7 @@ class GifSource(Source):
         self._restart()
 
     def _restart(self) -> None:
-        self._canvas = np.zeros((*self.size, 4), np.uint8)  # transparent
+        self._canvas = np.zeros(self.size, np.uint32)  # red, green, blue and alpha in a word; transparent
         self._below = self._canvas  # what is there when the next frame is drawn
         self._drawn = 0
 
@@ -67,9 +67,10 @@ class GifSource(Source):
         metadata, of_metadata = checked_metadata(None, gif.xmp)
         comments = tuple(Text(COMMENT, _decoded(comment)) for comment in gif.comments[:_MAX_COMMENTS])
         of_end = [Entry("end of the file", Fate.DAMAGED)] if gif.cut else []
+        canvas = self._canvas.view(np.uint8).reshape(*self.size, 4)
         return Picture(
-            pixels=self._canvas[..., : 1 if self._grey else 3].copy(),
-            alpha=self._canvas[..., 3].copy() if self._transparent else None,
+            pixels=canvas[..., : 1 if self._grey else 3].copy(),
+            alpha=canvas[..., 3].copy() if self._transparent else None,
             colour=Colour(icc=icc),
             metadata=replace(metadata, texts=comments, aspect=gif.aspect),
             ledger=(*of_profile, *of_metadata, *of_end),
@@ -79,18 +80,17 @@ class GifSource(Source):
 
     def _draw(self, frame: GifFrame) -> None:
         """Draw a frame over what the one before it left."""
-        self._canvas = self._below.copy()
+        last = self._drawn == self.count - 1
+        self._canvas = self._below if last or not self._drawn else self._below.copy()
         rows = slice(frame.top, min(frame.top + frame.size.height, self.size.height))
         columns = slice(frame.left, min(frame.left + frame.size.width, self.size.width))
         area = self._canvas[rows, columns]
         if frame.size.area and area.size:
             indices = _indices(frame)[: area.shape[0], : area.shape[1]]
-            palette = np.zeros((256, 4), np.uint8)
-            colours = np.frombuffer(frame.palette, np.uint8).reshape(-1, 3) if frame.palette else _ramp()
-            palette[: len(colours), :3] = colours
-            palette[:, 3] = 255
-            visible = np.ones(indices.shape, bool) if frame.transparent is None else indices != frame.transparent
-            area[visible] = palette[indices[visible]]
+            visible = True if frame.transparent is None else indices != frame.transparent
+            np.copyto(area, _words(frame.palette)[indices], where=visible)
+        if last:
+            return
         if frame.disposal == _CLEAR:
             self._below = self._canvas.copy()
             self._below[rows, columns] = 0
@@ -107,6 +107,14 @@ def _indices(frame: GifFrame) -> NDArray[np.uint8]:
     image = Image.open(io.BytesIO(data), formats=("GIF",))
     image.load()
     return np.asarray(image)
+
+
+def _words(palette: bytes) -> NDArray[np.uint32]:
+    """Return the 256 opaque colours of a palette as words; those that it lacks are black, and a grey ramp for none."""
+    colours = np.zeros((256, 4), np.uint8)
+    found = np.frombuffer(palette, np.uint8).reshape(-1, 3) if palette else _ramp()
+    colours[: len(found), :3], colours[:, 3] = found, 255
+    return colours.view(np.uint32)[:, 0]
 
 
 def _ramp() -> NDArray[np.uint8]:

@@ -17,7 +17,7 @@ DAMAGED = "the file is damaged or cut short"
 MAX_METADATA = 1 << 24
 """The longest block of metadata to keep, in bytes."""
 
-_BELIEVED_PIXELS, _PIXELS_PER_BYTE = 1 << 26, 256
+_BELIEVED_PIXELS, _PIXELS_PER_BYTE = 1 << 25, 256
 
 
 @dataclass(frozen=True)
