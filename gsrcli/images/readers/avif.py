@@ -80,9 +80,7 @@ class _Still:
 
     @property
     def _bits(self) -> int:
-        item = next(item for item in self._parts.items.values() if item.kind == _CODED)
-        flags = (item.property(b"av1C") or bytes(3))[2]
-        return 8 if not flags & 0x40 else 12 if flags & 0x20 else 10
+        return _bits(next(item for item in self._parts.items.values() if item.kind == _CODED))
 
     @property
     def _grey(self) -> bool:
@@ -172,6 +170,7 @@ def _check_sizes(file: Heif, limits: Limits) -> None:
         PictureError: one is larger than what is coded in it, or of an unsupported kind.
     """
     total = sum(len(item.content) for item in file.items.values())
+    depth = 2 if any(_bits(item) > 8 for item in file.items.values()) else 1
     for item in file.items.values():
         size = item_size(item)
         limits.check(size)
@@ -183,13 +182,13 @@ def _check_sizes(file: Heif, limits: Limits) -> None:
             _check_sequence_header(item.content, size)
         elif item.kind == _GRID:
             tiles = [item_size(file.items[n]) for n in item.references.get(b"dimg", ()) if n in file.items]
-            limits.check_compressed(Size(sum(tile.area for tile in tiles), 1), total)
+            limits.check_compressed(Size(sum(tile.area for tile in tiles), 1), total, bytes_per_channel=depth)
             if size.area > sum(tile.area for tile in tiles):
                 raise PictureError(DAMAGED)
         else:
             kind = item.kind.decode("latin-1")
             raise PictureError(f"an AVIF file with a picture of kind {kind} is not supported")
-        limits.check_compressed(size, total)
+        limits.check_compressed(size, total, bytes_per_channel=depth)
 
 
 def _check_sequence_header(units: bytes, size: Size) -> None:
@@ -273,8 +272,18 @@ def _skip_operating_points(bits: _Bits) -> None:
             bits(4)
 
 
+def _configuration(item: Item) -> int:
+    """Return the flags of depth and colour of a coded picture."""
+    return (item.property(b"av1C") or b"")[2:3].ljust(1, b"\0")[0]
+
+
+def _bits(item: Item) -> int:
+    flags = _configuration(item)
+    return 8 if not flags & 0x40 else 12 if flags & 0x20 else 10
+
+
 def _monochrome(item: Item) -> bool:
-    return bool((item.property(b"av1C") or bytes(3))[2] & 0x10)
+    return bool(_configuration(item) & 0x10)
 
 
 def _decode(data: bytes) -> tuple[Pixels, Pixels | None]:

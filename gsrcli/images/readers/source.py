@@ -42,7 +42,7 @@ class Limits:
                 hint=f"if you trust the file, add --max-pixels {size.area}",
             )
 
-    def check_compressed(self, size: Size, compressed: int) -> None:
+    def check_compressed(self, size: Size, compressed: int, *, bytes_per_channel: int = 1) -> None:
         """Check the size that a compressed picture claims against its number of bytes, where a few can mean any size.
 
         Photographs have well below 100 pixels a byte. Blank pictures may have millions.
@@ -51,7 +51,8 @@ class Limits:
             LimitError: the picture is too large, by itself or for its bytes.
         """
         self.check(size)
-        if self.max_pixels is not None and size.area > max(_BELIEVED_PIXELS, _PIXELS_PER_BYTE * compressed):
+        believed = max(_BELIEVED_PIXELS, _PIXELS_PER_BYTE * compressed)
+        if self.max_pixels is not None and size.area * bytes_per_channel > believed:
             raise LimitError(
                 f"{size} is too large to be believed of {compressed} bytes",
                 hint="if the picture is really that blank, convert it to PNG with another program",
