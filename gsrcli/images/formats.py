@@ -103,7 +103,7 @@ _FORMATS = (
         "HEIF",
         (".heic", ".heif"),
         max_side=16384,
-        max_pixels=2**27,  # what x265 encodes in 8 GB
+        max_pixels=142_606_336,  # of HEVC's level 7.2
         keeps=_BLOCKS | {Feature.TRANSPARENCY, Feature.CICP, Feature.HDR, Feature.RESOLUTION, Feature.ASPECT},
         quality=90,
         deep="to 10",
@@ -111,7 +111,7 @@ _FORMATS = (
     Format(
         "JXL",
         (".jxl",),
-        max_side=2**20,
+        max_side=2**18,  # of level 5, which all decoders read
         max_pixels=2**28,
         keeps=frozenset({Feature.EXIF, Feature.XMP, Feature.TRANSPARENCY, Feature.RESOLUTION}),
         quality=90,

@@ -117,14 +117,14 @@ def boxes(data: bytes | bytearray, start: int = 0, stop: int | None = None) -> I
         start += size
 
 
-def find_box(data: bytes | bytearray, *path: bytes) -> Box | None:
-    """Return the first box at a path of kinds, such as ``moov, trak, mdia``."""
-    found: Box | None = Box(b"", 0, len(data))
+def find_box(data: bytes | bytearray, *path: bytes, inside: Box | None = None) -> Box | None:
+    """Return the first box at a path of kinds, such as ``moov, trak, mdia``, in the file or inside a box."""
+    found = inside or Box(b"", 0, len(data))
     for kind in path:
-        assert found is not None
-        found = next((box for box in boxes(data, children(found), found.stop) if box.kind == kind), None)
-        if found is None:
+        child = next((box for box in boxes(data, children(found), found.stop) if box.kind == kind), None)
+        if child is None:
             return None
+        found = child
     return found
 
 

@@ -11,10 +11,11 @@ from PIL import Image
 
 from gsrcli.errors import LimitError, PictureError
 from gsrcli.images.colour import Colour
-from gsrcli.images.isobmff import Heif, Item, find_box, pack_heif, parse_heif
+from gsrcli.images.isobmff import Box, Heif, Item, boxes, find_box, pack_heif, parse_heif
 from gsrcli.images.ledger import Entry, Fate, Feature
 from gsrcli.images.opencv import load_cv2, opencv_has_avif, quiet_opencv
 from gsrcli.images.picture import Origin, Picture, Pixels
+from gsrcli.images.readers.av1 import coded_size
 from gsrcli.images.readers.blocks import checked_metadata, checked_profile
 from gsrcli.images.readers.heif import HeifPicture, item_size, nclx_colour, unmultiplied
 from gsrcli.images.readers.pillow import colour_and_alpha
@@ -26,7 +27,8 @@ __all__ = ["AvifSource"]
 _BRANDS = (b"avif", b"mif1", b"miaf")
 _MAX_SIDE, _MAX_PIXELS = 32768, 2**28  # libavif's
 _CODED, _GRID = b"av01", b"grid"
-_SEQUENCE_HEADER = 1
+_SAMPLES = (b"mdia", b"minf", b"stbl")
+_DESCRIPTION = (*_SAMPLES, b"stsd", _CODED)
 
 
 class AvifSource(Source):
@@ -63,9 +65,10 @@ class _Still:
         colour, of_colour = whole.colour()
         metadata, of_metadata = whole.metadata()
         entries = [*of_colour, *of_metadata]
-        deep, cut = self._bits > 8, Entry(Feature.SIXTEEN_BITS, Fate.LOST, "(this OpenCV reads no AVIF)")
+        deep = self._bits > 8
         if deep and not opencv_has_avif():
-            deep, entries = False, [*entries, cut]
+            deep = False
+            entries.append(Entry(Feature.SIXTEEN_BITS, Fate.LOST, "(this OpenCV reads no AVIF)"))
         pixels, alpha = self._decode_deep() if deep else _decode(self._packed(self._parts))
         if self._grey:
             pixels = pixels[..., :1]  # libavif spreads grey with alpha over four channels
@@ -118,25 +121,19 @@ def _derivation(item: Item) -> dict[bytes, tuple[int, ...]]:
 class _Sequence:
     """The frames of an animated AVIF file, in 8 bits."""
 
-    animated = True
-
     def __init__(self, data: bytes, limits: Limits) -> None:
-        entry = find_box(data, b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd", _CODED)
-        if entry is None:
+        tracks = [track for track in _tracks(data) if find_box(data, *_DESCRIPTION, inside=track)]
+        if not tracks:
             raise PictureError("an AVIF sequence of this kind is not supported")
-        height_at = entry.start + 24
-        width, height = struct.unpack_from(">HH", data, height_at)
-        size = Size(height, width)
-        limits.check_compressed(size, len(data))
-        offsets = find_box(data, b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stco")
-        if offsets is not None and offsets.stop - offsets.start >= 12:
-            (first,) = struct.unpack_from(">I", data, offsets.start + 8)
-            _check_sequence_header(data[first : first + 4096], size)
+        for track in tracks:
+            _check_track(data, track, limits)
+        self._data, self._track = data, tracks[0]
         self._image = Image.open(io.BytesIO(data), formats=("AVIF",))
-        limits.check(Size.from_pillow(self._image.size))
-        self._data, self.size = data, Size.from_pillow(self._image.size)
-        self.count, self.loops = int(getattr(self._image, "n_frames", 1)), _loops(data)
-        self._deep = _deep(data)
+        self.size = Size.from_pillow(self._image.size)
+        limits.check(self.size)
+        self.count = int(getattr(self._image, "n_frames", 1))
+        self.animated = self.count > 1
+        self.loops = _loops(data, self._track) if self.animated else None
 
     def picture(self, index: int = 0) -> Picture:
         self._image.seek(index)
@@ -153,11 +150,16 @@ class _Sequence:
             metadata=metadata,
             ledger=(*of_profile, *of_metadata, *of_depth),
             origin=Origin(AvifSource.format, lossless=False),
-            duration=shown_for(info["duration"] / 1000),
+            duration=shown_for(info["duration"] / 1000) if self.animated else None,
         )
 
+    @property
+    def _deep(self) -> bool:
+        box = find_box(self._data, *_DESCRIPTION, b"av1C", inside=self._track)
+        return box is not None and box.stop - box.start > 2 and bool(self._data[box.start + 2] & 0x40)
+
     def _colour(self, icc: bytes | None) -> Colour:
-        colr = find_box(self._data, b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd", _CODED, b"colr")
+        colr = find_box(self._data, *_DESCRIPTION, b"colr", inside=self._track)
         body = self._data[colr.start : colr.stop] if colr else b""
         return nclx_colour(body, icc) if body[:4] == b"nclx" else Colour(icc=icc)
 
@@ -191,85 +193,34 @@ def _check_sizes(file: Heif, limits: Limits) -> None:
         limits.check_compressed(size, total, bytes_per_channel=depth)
 
 
+def _tracks(data: bytes) -> list[Box]:
+    movie = find_box(data, b"moov")
+    return [box for box in boxes(data, movie.start, movie.stop) if box.kind == b"trak"] if movie else []
+
+
+def _check_track(data: bytes, track: Box, limits: Limits) -> None:
+    """Check the size that a track of AV1 claims, against that in its first frame.
+
+    Raises:
+        LimitError: it is too large.
+        PictureError: it is larger than what is coded.
+    """
+    description = find_box(data, *_DESCRIPTION, inside=track)
+    assert description is not None
+    width, height = struct.unpack_from(">HH", data, description.start + 24)
+    limits.check_compressed(Size(height, width), len(data))
+    for kind, code in ((b"stco", ">I"), (b"co64", ">Q")):
+        offsets = find_box(data, *_SAMPLES, kind, inside=track)
+        if offsets is not None:
+            (first,) = struct.unpack_from(code, data, offsets.start + 8)
+            _check_sequence_header(data[first : first + 4096], Size(height, width))
+
+
 def _check_sequence_header(units: bytes, size: Size) -> None:
     """Check that a claimed size is not larger than that in the sequence header of AV1 data."""
-    coded = _coded_size(units)
+    coded = coded_size(units)
     if coded is None or size.width > coded.width or size.height > coded.height:
         raise PictureError(DAMAGED)
-
-
-def _coded_size(units: bytes) -> Size | None:
-    """Return the size in the first sequence header of AV1 data (AV1 specification, 5.5.1); None if there is none."""
-    at = 0
-    while at < len(units):
-        header = units[at]
-        at += 2 if header & 4 else 1
-        length = len(units) - at
-        if header & 2:
-            length, at = _leb128(units, at)
-        if header >> 3 & 15 == _SEQUENCE_HEADER:
-            return _size_in_sequence_header(_Bits(units[at : at + length]))
-        at += length
-    return None
-
-
-def _leb128(data: bytes, at: int) -> tuple[int, int]:
-    """Return the little-endian base-128 number at an offset, and the offset after it."""
-    value = 0
-    for i, byte in enumerate(data[at : at + 8]):
-        value |= (byte & 127) << 7 * i
-        if not byte & 128:
-            return value, at + i + 1
-    raise ValueError("a number without an end")
-
-
-class _Bits:
-    """Reads bits, the most significant first."""
-
-    def __init__(self, data: bytes) -> None:
-        self._value, self._left = int.from_bytes(data[:256], "big"), 8 * len(data[:256])
-
-    def __call__(self, count: int) -> int:
-        self._left -= count
-        if self._left < 0:
-            raise ValueError("the header is cut short")
-        return self._value >> self._left & (1 << count) - 1
-
-
-def _size_in_sequence_header(bits: _Bits) -> Size:
-    bits(4)  # profile, still picture
-    reduced = bits(1)
-    if reduced:
-        bits(5)  # level
-    else:
-        _skip_operating_points(bits)
-    width_bits, height_bits = bits(4) + 1, bits(4) + 1
-    width, height = bits(width_bits) + 1, bits(height_bits) + 1
-    return Size(height, width)
-
-
-def _skip_operating_points(bits: _Bits) -> None:
-    """Skip timing and operating points."""
-    delay_bits = 0
-    if bits(1):  # timing
-        bits(64)
-        if bits(1):
-            zeros = 0
-            while not bits(1):
-                zeros += 1
-            bits(zeros)
-        if bits(1):  # decoder model
-            delay_bits = bits(5) + 1
-            bits(42)
-    initial_delay = bits(1)
-    for _ in range(bits(5) + 1):
-        bits(12)
-        if bits(5) > 7:
-            bits(1)
-        if delay_bits and bits(1):
-            bits(2 * delay_bits + 1)
-        if initial_delay and bits(1):
-            bits(4)
 
 
 def _configuration(item: Item) -> int:
@@ -313,15 +264,9 @@ def _whole_array(array: Pixels) -> Pixels:
     return np.require(array, requirements=["C", "W"])
 
 
-def _deep(data: bytes) -> bool:
-    """Return whether the frames of a sequence have more than 8 bits."""
-    box = find_box(data, b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd", _CODED, b"av1C")
-    return box is not None and box.stop - box.start > 2 and bool(data[box.start + 2] & 0x40)
-
-
-def _loops(data: bytes) -> int:
+def _loops(data: bytes, track: Box) -> int:
     """Return how often a sequence is shown, 0 for ever: the duration of its track over that of its edit."""
-    header, edits = find_box(data, b"moov", b"trak", b"tkhd"), find_box(data, b"moov", b"trak", b"edts", b"elst")
+    header, edits = find_box(data, b"tkhd", inside=track), find_box(data, b"edts", b"elst", inside=track)
     if header is None or edits is None or not data[edits.start + 3] & 1:  # the flag that it repeats
         return 1
     wide = data[header.start] == 1

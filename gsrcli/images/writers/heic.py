@@ -13,6 +13,7 @@ from gsrcli.images.writers.heif import described, to_ten_bits
 __all__ = ["encode_heic"]
 
 _QUALITY, _LOSSLESS = 90, -1
+_PRESET = "medium"  # half the time of pillow-heif's default, slow, and files a fortieth larger
 _IDENTITY, _BT601 = 0, 6  # matrices
 
 
@@ -48,6 +49,7 @@ def _coded(values: Pixels, encoding: Encoding) -> Item:
         color_primaries=1,
         transfer_characteristics=13,
         full_range_flag=1,
+        enc_params={"preset": _PRESET},
     )
     heif = parse_heif(file.getvalue())
     return heif.items[heif.primary]
