@@ -430,6 +430,13 @@ def test_sixteen_bits_become_ten(tmp_path: Path) -> None:
     assert with_fate(Fate.LOST, ledger) == []
 
 
+def test_no_opencv_to_write_ten_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gsrcli.images.writers.avif.opencv_has_avif", lambda: False)
+    write_picture(Picture(ramp()), tmp_path / "out.avif")
+    with pytest.raises(PictureError, match="writes no AVIF"):
+        write_picture(Picture(ramp(top=65535)), tmp_path / "out.avif")
+
+
 @pytest.mark.skipif(not shutil.which("avifdec"), reason="avifdec is not installed")
 @pytest.mark.parametrize("deep", [False, True])
 def test_avifdec_reads_what_is_written(tmp_path: Path, deep: bool) -> None:

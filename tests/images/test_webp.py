@@ -15,6 +15,7 @@ from PIL import ExifTags, Image, ImageCms
 
 from gsrcli.errors import LimitError, PictureError
 from gsrcli.images import Fate, Metadata, Origin, Picture, PictureFile, probe, read_picture, with_fate, write_picture
+from gsrcli.images.exif import exif_resolution, exif_with_resolution
 from gsrcli.images.writers import Encoding
 from gsrcli.images.writers.webp import encode_webp_animation
 from gsrcli.size import Size
@@ -201,6 +202,29 @@ def test_resolution_is_kept_in_exif(tmp_path: Path) -> None:
         assert tags[ExifTags.Base.ResolutionUnit] == 2
         assert tags.get(ExifTags.Base.Make) == ("Maker" if block else None)
         assert read_picture(path).metadata.dpi == (300, 150.5)
+
+
+@pytest.mark.parametrize("endian", ["<", ">"])
+@pytest.mark.parametrize("has_resolution", [False, True])
+def test_resolution_moves_nothing_else(endian: str, has_resolution: bool) -> None:
+    tags = Image.Exif()
+    tags.endian = endian
+    tags[ExifTags.Base.Make] = "Maker of cameras"
+    if has_resolution:
+        tags[ExifTags.Base.XResolution] = 72
+    tags.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.MakerNote] = b"notes of the maker" * 4
+    block = tags.tobytes().removeprefix(b"Exif\0\0")
+    changed = exif_with_resolution(block, (300, 72.5))
+    assert changed is not None
+    assert exif_resolution(changed) == (300, 72.5)
+    assert changed.index(b"notes of the maker") == block.index(b"notes of the maker")  # whose offsets count from there
+    again = Image.Exif()
+    again.load(b"Exif\0\0" + changed)
+    assert again[ExifTags.Base.Make] == "Maker of cameras"
+    assert again.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.MakerNote] == b"notes of the maker" * 4
+    assert exif_with_resolution(changed, (300, 72.5)) is changed
+    assert exif_with_resolution(b"broken", (300, 300)) == b"broken"
+    assert exif_with_resolution(None, None) is None
 
 
 def test_what_came_lossless_stays_lossless(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from gsrcli.errors import PictureError
 from gsrcli.images.isobmff import Box, Item, boxes, children, find_box, pack_heif, parse_heif
-from gsrcli.images.opencv import load_cv2, quiet_opencv
+from gsrcli.images.opencv import load_cv2, opencv_has_avif, quiet_opencv
 from gsrcli.images.picture import Picture, Pixels
 from gsrcli.images.writers.encoding import Encoding
 from gsrcli.images.writers.heif import code_points, described, to_ten_bits
@@ -152,9 +152,12 @@ def _encoded_with_opencv(values: Pixels, quality: int) -> bytes:
     if values.ndim == 3:
         values = np.ascontiguousarray(values[..., ::-1])
     options = [cv2.IMWRITE_AVIF_DEPTH, bits, cv2.IMWRITE_AVIF_QUALITY, quality, cv2.IMWRITE_AVIF_SPEED, _SPEED]
-    with quiet_opencv():
-        done, data = cv2.imencode(".avif", values, options)
-    if not done:
-        raise PictureError("the encoder failed")
+    if not opencv_has_avif():
+        raise PictureError("this OpenCV writes no AVIF", hint="pip install --upgrade opencv-python-headless")
+    try:
+        with quiet_opencv():
+            _, data = cv2.imencode(".avif", values, options)
+    except cv2.error as error:
+        raise PictureError(f"OpenCV cannot encode it: {error.err}") from error
     file: bytes = data.tobytes()
     return file
