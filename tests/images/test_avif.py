@@ -245,6 +245,8 @@ def test_what_is_no_part_of_the_picture_is_named(tmp_path: Path) -> None:
     thumbnail.references = [(b"thmb", [1])]
     gain = HeifItem(b"tmap", b"\0", [ispe(48, 40)], [(b"dimg", [1, 2])])
     note = HeifItem(b"mime", b"{}", references=[(b"cdsc", [1])], media_type=b"application/json")
+    thumbnail_alpha = wrapped(data, (b"auxC", ALPHA), colour=False)
+    thumbnail_alpha.references = [(b"auxl", [7])]
     items = [
         wrapped(data),
         wrapped(data),
@@ -255,6 +257,7 @@ def test_what_is_no_part_of_the_picture_is_named(tmp_path: Path) -> None:
         thumbnail,
         wrapped(data),
         note,
+        thumbnail_alpha,
     ]
     picture = read(tmp_path, heif_file(*items))
     assert with_fate(Fate.LOST, picture.ledger) == [

@@ -188,6 +188,9 @@ def test_unsupported_kinds_are_named(tmp_path: Path) -> None:
     path.write_bytes(b"\0\0\0\x18ftypmsf1\0\0\0\0msf1hevc" + b"\0\0\0\x08moov")
     with pytest.raises(PictureError, match="sequence without a still picture"):
         read_picture(path)
+    path.write_bytes(b"\0\0\0\x10ftypmif3heic" + b"\0\0\0\x10mini\0\0\0\0\0\0\0\0")
+    with pytest.raises(PictureError, match="mif3"):
+        read_picture(path)
 
 
 def test_cut_files(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

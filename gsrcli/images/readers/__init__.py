@@ -23,7 +23,8 @@ __all__ = ["DAMAGED", "Limits", "Source", "open_source", "unlimited_pillow"]
 
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _AVIF = (b"avif", b"avis")
-_HEIF = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1", b"mif2")
+_HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs")
+_HEIF = (*_HEIC, b"mif1", b"msf1", b"mif2", b"mif3")
 _JXL = (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")
 
 
@@ -37,7 +38,7 @@ def _brands(data: bytes) -> list[bytes]:
 
 def _is_avif(data: bytes) -> bool:
     brands = _brands(data)
-    return any(brand in _AVIF for brand in (brands[:1] if brands[:1] and brands[0] in _HEIF[:-3] else brands))
+    return bool(brands) and brands[0] not in _HEIC and any(brand in _AVIF for brand in brands)
 
 
 def _is_heif(data: bytes) -> bool:

@@ -25,6 +25,8 @@ class HeicSource(Source):
 
     def __init__(self, data: bytes, limits: Limits) -> None:
         self._heif = load_extra("pillow_heif")
+        if data[8:12] == b"mif3":
+            raise PictureError("the compact kind of HEIF (mif3) is not supported")
         if find_box(data, b"meta") is None and find_box(data, b"moov"):
             raise PictureError("a HEIF sequence without a still picture is not supported")
         self._whole = HeifPicture(parse_heif(data))

@@ -23,7 +23,7 @@ from gsrcli.size import Size
 __all__ = ["HeifPicture", "item_size", "nclx_colour", "unmultiplied"]
 
 _XMP_TYPE = b"application/rdf+xml"
-_ALPHA = (b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha", b"urn:mpeg:hevc:2015:auxid:1")
+_ALPHA = (b"urn:mpeg:mpegb:cicp:systems:auxiliary:alpha", b"urn:mpeg:hevc:2015:auxid:1")  # in lower case
 _TRANSFORMS = (b"clap", b"irot", b"imir")
 _SRGB = 13
 _UNSPECIFIED, _BT709 = 2, 1
@@ -192,7 +192,7 @@ def _with_tiles(file: Heif, number: int) -> dict[int, None]:
 
 def _auxiliary_type(item: Item) -> bytes:
     auxc = item.property(b"auxC")
-    return auxc[4:].split(b"\0")[0] if auxc else b""
+    return auxc[4:].split(b"\0")[0].lower() if auxc else b""
 
 
 def _name(item: Item) -> str | None:
@@ -204,7 +204,9 @@ def _name(item: Item) -> str | None:
     if item.kind in (b"Exif", b"mime", b"uri ") or b"thmb" in item.references:
         return None
     if b"auxl" in item.references:
-        kind = _auxiliary_type(item).lower()
+        kind = _auxiliary_type(item)
+        if kind in _ALPHA:  # of a thumbnail
+            return None
         names = {b"depth": "depth map", b"auxid:2": "depth map", b"gainmap": "gain map", b"matte": "matte"}
         return next((name for part, name in names.items() if part in kind), "auxiliary picture")
     return "further picture"
