@@ -333,6 +333,17 @@ def test_unsupported_kinds_are_named(tmp_path: Path) -> None:
         read_picture(path)
 
 
+def test_what_the_decoder_does_not_implement_is_no_damage(tmp_path: Path) -> None:
+    tile = wrapped(pillow_avif(np.zeros((64, 64, 3), np.uint8)))
+    cells = struct.pack(">BBBBHH", 0, 0, 0, 1, 128, 64)
+    grid = HeifItem(b"grid", cells, [ispe(128, 64)], [(b"dimg", [3, 4])])
+    alpha = HeifItem(b"grid", cells, [ispe(128, 64), (b"auxC", ALPHA)], [(b"dimg", [3, 4]), (b"auxl", [1])])
+    path = tmp_path / "shared.avif"
+    path.write_bytes(heif_file(grid, alpha, tile, tile))  # colour and alpha share their tiles
+    with pytest.raises(PictureError, match="of this kind is not supported"):
+        read_picture(path)
+
+
 def test_no_opencv_for_ten_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = deep_avif(ramp(top=1023))
     monkeypatch.setattr("gsrcli.images.readers.avif.opencv_has_avif", lambda: False)

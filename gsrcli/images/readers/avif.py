@@ -238,8 +238,13 @@ def _monochrome(item: Item) -> bool:
 
 
 def _decode(data: bytes) -> tuple[Pixels, Pixels | None]:
-    image = Image.open(io.BytesIO(data), formats=("AVIF",))
-    image.load()
+    try:
+        image = Image.open(io.BytesIO(data), formats=("AVIF",))
+        image.load()
+    except RuntimeError as error:
+        if "Not implemented" in str(error):
+            raise PictureError("an AVIF file of this kind is not supported") from error
+        raise
     return colour_and_alpha(image)
 
 
