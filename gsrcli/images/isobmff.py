@@ -26,6 +26,7 @@ __all__ = [
 ]
 
 _MAX_ITEMS = 4096
+_MAX_LINKS = 1 << 16  # references between items, and properties of items
 _VISUAL_SAMPLE_ENTRY = 78  # bytes before its boxes
 
 
@@ -253,14 +254,15 @@ def _parse_references(data: bytes, box: Box) -> dict[int, dict[bytes, tuple[int,
     fields = _Fields(data, box)
     version, _ = fields.version()
     size = 4 if version else 2
-    references: dict[int, dict[bytes, tuple[int, ...]]] = {}
+    references: dict[int, dict[bytes, list[int]]] = {}
+    links = 0
     for entry in boxes(data, fields.at, box.stop):
         reference = _Fields(data, entry)
         source, count = reference.number(size), reference.number(2)
-        targets = tuple(reference.number(size) for _ in range(count))
-        kinds = references.setdefault(source, {})
-        kinds[entry.kind] = kinds.get(entry.kind, ()) + targets
-    return references
+        links = _bounded(links + count)
+        targets = references.setdefault(source, {}).setdefault(entry.kind, [])
+        targets += [reference.number(size) for _ in range(count)]
+    return {source: {kind: tuple(found) for kind, found in kinds.items()} for source, kinds in references.items()}
 
 
 def _parse_properties(data: bytes, box: Box) -> dict[int, list[Property]]:
@@ -269,6 +271,7 @@ def _parse_properties(data: bytes, box: Box) -> dict[int, list[Property]]:
     container = next(part for part in parts if part.kind == b"ipco")
     known = [(p.kind, data[p.start : p.stop]) for p in boxes(data, container.start, container.stop)]
     properties: dict[int, list[Property]] = {}
+    links = 0
     for part in parts:
         if part.kind != b"ipma":
             continue
@@ -277,13 +280,20 @@ def _parse_properties(data: bytes, box: Box) -> dict[int, list[Property]]:
         bits = 15 if flags & 1 else 7
         for _ in range(min(fields.number(4), _MAX_ITEMS)):
             number = fields.number(4 if version else 2)
-            found = properties.setdefault(number, [])
-            for _ in range(fields.number(1)):
+            found, count = properties.setdefault(number, []), fields.number(1)
+            links = _bounded(links + count)
+            for _ in range(count):
                 value = fields.number((bits + 1) // 8)
                 index = (value & (1 << bits) - 1) - 1
                 if 0 <= index < len(known):  # 0 means no property
                     found.append(Property(*known[index], bool(value >> bits)))
     return properties
+
+
+def _bounded(links: int) -> int:
+    if links > _MAX_LINKS:
+        raise ValueError("items have too many references or properties")
+    return links
 
 
 def pack_box(kind: bytes, *parts: bytes) -> bytes:

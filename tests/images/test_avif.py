@@ -6,6 +6,7 @@ import io
 import shutil
 import struct
 import subprocess
+import time
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
@@ -324,6 +325,17 @@ def test_a_blank_picture_of_few_bytes_is_not_believed(tmp_path: Path) -> None:
     path.write_bytes(heif_file(grid, tile))
     with pytest.raises(LimitError, match="too large to be believed"):
         read_picture(path)
+
+
+def test_many_references_take_no_time(tmp_path: Path) -> None:
+    item = wrapped(pillow_avif(ramp()))
+    item.references = [(b"dimg", [1, 1])] * 60_000
+    path = tmp_path / "many.avif"
+    path.write_bytes(heif_file(item))
+    start = time.process_time()
+    with pytest.raises(PictureError, match="damaged"):
+        read_picture(path)
+    assert time.process_time() - start < 5
 
 
 def test_unsupported_kinds_are_named(tmp_path: Path) -> None:
