@@ -6,6 +6,7 @@ from gsrcli.images.colour import Chromaticities, Cicp, Colour
 from gsrcli.images.fit import Background, fit
 from gsrcli.images.formats import (
     INPUT_SUFFIXES,
+    OPTIONAL_SUFFIXES,
     OUTPUT_SUFFIXES,
     Format,
     check_limits,
@@ -22,6 +23,7 @@ from gsrcli.images.write import make_folder, write_picture
 __all__ = [
     "DEFAULT_MAX_PIXELS",
     "INPUT_SUFFIXES",
+    "OPTIONAL_SUFFIXES",
     "OUTPUT_SUFFIXES",
     "Background",
     "Chromaticities",

@@ -23,8 +23,10 @@ __all__ = [
     "exif_from_tiff",
     "exif_orientation",
     "exif_resized",
+    "exif_resolution",
     "exif_tags",
     "exif_upright",
+    "exif_with_resolution",
     "pack_directory",
     "tiff_tag",
 ]
@@ -40,6 +42,8 @@ _DIRECTORIES = (_EXIF_DIRECTORY, _GPS_DIRECTORY, _INTEROPERABILITY_DIRECTORY)
 _PIXEL_WIDTH, _PIXEL_HEIGHT = 0xA002, 0xA003
 _FOCAL_PLANE_RESOLUTIONS = (0xA20E, 0xA20F)  # pixels per unit on the sensor
 _COLOUR_SPACE, _INTEROPERABILITY_INDEX = 0xA001, 1
+_X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 0x011A, 0x011B, 0x0128
+_INCH, _CENTIMETRE = 2, 3
 
 # The tags in a TIFF file's directory that describe the picture, not the layout of the file.
 _DESCRIPTIVE = frozenset(
@@ -112,6 +116,15 @@ class _Tiff:
         """Return the first value of an integer entry."""
         code = {1: "B", SHORT: "H", LONG: "I", 13: "I", 16: "Q"}.get(entry.kind) if entry else None
         return self.number(code, entry.values_at) if code and entry and entry.count else default
+
+    def first_ratio(self, entry: _Entry) -> float:
+        """Return the first value of an entry of unsigned fractions."""
+        if entry.kind != 5 or not entry.count:
+            raise _MalformedError("not a fraction")
+        bottom = self.number("I", entry.values_at + 4)
+        if not bottom:
+            raise _MalformedError("division by zero")
+        return self.number("I", entry.values_at) / bottom
 
     def little_endian(self, entry: _Entry) -> bytes:
         """Return the values of an entry as little-endian bytes."""
@@ -229,6 +242,56 @@ def exif_as_srgb(block: bytes) -> bytes:
     except _MalformedError:
         pass
     return bytes(patched)
+
+
+def exif_resolution(block: bytes) -> tuple[float, float] | None:
+    """Return the pixels per inch in an EXIF block, horizontal and vertical; None if it has none."""
+    try:
+        tiff = _Tiff(block)
+        entries, _ = tiff.directory(tiff.first)
+        unit = tiff.first_number(entries.get(_RESOLUTION_UNIT), _INCH)
+        x, y = (tiff.first_ratio(entries[tag]) for tag in (_X_RESOLUTION, _Y_RESOLUTION))
+    except (_MalformedError, KeyError):
+        return None
+    scale = {_INCH: 1.0, _CENTIMETRE: 2.54}.get(unit, 0.0)  # 1 means that only the aspect is known
+    dpi = x * scale, y * scale
+    return dpi if 0 < dpi[0] < 65536 and 0 < dpi[1] < 65536 else None
+
+
+def exif_with_resolution(block: bytes | None, dpi: tuple[float, float] | None) -> bytes | None:
+    """Return an EXIF block that says the pixels per inch, for formats that have no other place for them.
+
+    The first directory is written anew after everything else, so that all that offsets point to stays where it is.
+    """
+    if dpi is None or (block is not None and exif_resolution(block) == dpi):
+        return block
+    block = block or b"II*\0\x08\0\0\0\0\0\0\0\0\0"
+    try:
+        tiff = _Tiff(block)
+        entries, link_at = tiff.directory(tiff.first)
+        link = tiff.number(tiff.word, link_at)
+    except _MalformedError:
+        return block
+    if tiff.word != "I":
+        return block
+    at = len(block) + len(block) % 2
+    values = struct.pack(tiff.order + "4I", *(part for value in dpi for part in _ratio(value)))
+    packed = {tag: block[entry.at : entry.at + 12] for tag, entry in entries.items()}
+    for tag, kind, value in (
+        (_X_RESOLUTION, 5, struct.pack(tiff.order + "I", at)),
+        (_Y_RESOLUTION, 5, struct.pack(tiff.order + "I", at + 8)),
+        (_RESOLUTION_UNIT, SHORT, struct.pack(tiff.order + "HH", _INCH, 0)),
+    ):
+        packed[tag] = struct.pack(tiff.order + "HHI4s", tag, kind, 1, value)
+    directory = struct.pack(tiff.order + "H", len(packed)) + b"".join(packed[tag] for tag in sorted(packed))
+    directory += struct.pack(tiff.order + "I", link)
+    moved = block.ljust(at, b"\0") + values + directory
+    return moved[:4] + struct.pack(tiff.order + "I", at + len(values)) + moved[8:]
+
+
+def _ratio(value: float) -> tuple[int, int]:
+    """Return a positive number below 65536 as a fraction: whole, or in ten-thousandths."""
+    return (round(value), 1) if value == round(value) else (round(value * 10_000), 10_000)
 
 
 def exif_tags(block: bytes) -> Tags:

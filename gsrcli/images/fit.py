@@ -51,7 +51,19 @@ def fit(picture: Picture, form: Format, background: Background | None = None) ->
     for step in (fit_colour, _fit_captions):
         picture, entries = step(picture, form)
         ledger += entries
+    if form.palette:
+        ledger += _beyond_a_palette(picture)
     return picture, tuple(ledger)
+
+
+def _beyond_a_palette(picture: Picture) -> list[Entry]:
+    """Return what a palette does not keep of a picture, once it is upscaled; encoders reduce it themselves."""
+    entries = []
+    if not picture.grey:
+        entries.append(Entry("more than 256 colours", Fate.LOST))
+    if not picture.opaque:
+        entries.append(Entry("partial transparency", Fate.LOST))
+    return entries
 
 
 def _without(picture: Picture, feature: Feature, form: Format, background: Background | None) -> tuple[Picture, Entry]:
@@ -60,7 +72,10 @@ def _without(picture: Picture, feature: Feature, form: Format, background: Backg
     entry = Entry(feature, Fate.LOST, f"of {_length(picture, feature)} bytes" if too_long else "")
     match feature:
         case Feature.SIXTEEN_BITS:
-            entry = Entry(feature, Fate.LOST, "(8 are written)")
+            if form.deep:
+                entry = Entry(feature, Fate.CONVERTED, form.deep)
+            else:
+                entry = Entry(feature, Fate.LOST, "(8 are written)")
         case Feature.FLOAT:
             picture, entry = _rounded(picture)
         case Feature.TRANSPARENCY:

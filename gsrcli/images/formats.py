@@ -10,11 +10,13 @@ from pathlib import Path
 from PIL import features
 
 from gsrcli.errors import LimitError, PictureError, UsageError
+from gsrcli.images.extras import has_extra
 from gsrcli.images.ledger import Feature
 from gsrcli.size import Size
 
 __all__ = [
     "INPUT_SUFFIXES",
+    "OPTIONAL_SUFFIXES",
     "OUTPUT_SUFFIXES",
     "Format",
     "check_limits",
@@ -39,6 +41,8 @@ class Format:
         grey: whether grey is kept as one channel (otherwise it becomes RGB).
         quality: the default quality of a lossy format, 1 to 100; None for a lossless format.
         cicp_rules: whether CICP colour tags rule over a profile that is there too.
+        palette: whether it has at most 256 colours, and pixels that are opaque or transparent, but nothing between.
+        deep: what 16 bits per channel become where they are not kept, if it is more than 8; a phrase.
     """
 
     name: str
@@ -51,6 +55,8 @@ class Format:
     grey: bool = True
     quality: int | None = None
     cicp_rules: bool = False
+    deep: str = ""
+    palette: bool = False
 
 
 _FOUR_GIB = 2**32 - 2**24  # minus room for headers, metadata, and the growth of incompressible data
@@ -73,7 +79,14 @@ _FORMATS = (
         most={Feature.EXIF: 65533 - 6, Feature.PROFILE: 255 * (65533 - 14)},
         quality=95,
     ),
-    Format("WEBP", (".webp",), max_side=16383, keeps=_BLOCKS | {Feature.TRANSPARENCY}, grey=False, quality=95),
+    Format(
+        "WEBP",
+        (".webp",),
+        max_side=16383,
+        keeps=_BLOCKS | {Feature.TRANSPARENCY, Feature.RESOLUTION},
+        grey=False,
+        quality=95,
+    ),
     Format(
         "TIFF",
         (".tif", ".tiff"),
@@ -89,23 +102,74 @@ _FORMATS = (
         keeps=frozenset({Feature.TRANSPARENCY, Feature.PROFILE, Feature.RESOLUTION}),
     ),
     # libavif writes up to 65536 per side, but by default refuses to read more than these limits.
-    Format("AVIF", (".avif",), max_side=32768, max_pixels=2**28, keeps=_BLOCKS | {Feature.TRANSPARENCY}, quality=90),
+    Format(
+        "AVIF",
+        (".avif",),
+        max_side=32768,
+        max_pixels=2**28,
+        keeps=_BLOCKS | {Feature.TRANSPARENCY, Feature.CICP, Feature.HDR, Feature.RESOLUTION, Feature.ASPECT},
+        quality=90,
+        deep="to 10 (colour at half resolution, unless lossless)",
+    ),
+    Format(
+        "GIF",
+        (".gif",),
+        max_side=65535,
+        keeps=frozenset({Feature.TRANSPARENCY, Feature.XMP, Feature.COMMENT}),
+        palette=True,
+    ),
+    Format(
+        "HEIF",
+        (".heic", ".heif"),
+        max_side=16384,
+        max_pixels=142_606_336,  # of HEVC's level 7.2
+        keeps=_BLOCKS | {Feature.TRANSPARENCY, Feature.CICP, Feature.HDR, Feature.RESOLUTION, Feature.ASPECT},
+        quality=90,
+        deep="to 10",
+    ),
+    Format(
+        "JXL",
+        (".jxl",),
+        max_side=2**18,  # of level 5, which all decoders read
+        max_pixels=2**28,
+        keeps=frozenset({Feature.EXIF, Feature.XMP, Feature.TRANSPARENCY, Feature.RESOLUTION}),
+        quality=90,
+    ),
 )
 _OPTIONAL = {"WEBP": "webp", "AVIF": "avif"}  # Pillow may have been built without them
+_EXTRAS = {"HEIF": "pillow_heif", "JXL": "pillow_jxl"}
 
 
 def output_formats() -> tuple[Format, ...]:
     """Return the formats that can be written on this machine."""
-    return tuple(f for f in _FORMATS if f.name not in _OPTIONAL or features.check(_OPTIONAL[f.name]))
+    return tuple(form for form in _FORMATS if _available(form.name))
+
+
+def _available(name: str) -> bool:
+    if name in _EXTRAS:
+        return has_extra(_EXTRAS[name])
+    return name not in _OPTIONAL or bool(features.check(_OPTIONAL[name]))
 
 
 OUTPUT_SUFFIXES: tuple[str, ...] = tuple(suffix for f in output_formats() for suffix in f.suffixes)
 """File name suffixes that can be written, in lower case, with the dot."""
 
-INPUT_SUFFIXES: tuple[str, ...] = (
-    *(*OUTPUT_SUFFIXES, ".jpe", ".jfif", ".gif"),
-    *(".dib", ".tga", ".ico", ".cur", ".pbm", ".pgm", ".ppm", ".pnm", ".pam", ".pfm"),
-    *(".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"),
+OPTIONAL_SUFFIXES: Mapping[str, str] = {
+    ".heic": "gsrcli[heic]",
+    ".heif": "gsrcli[heic]",
+    ".hif": "gsrcli[heic]",
+    ".jxl": "gsrcli[jxl]",
+}
+"""What to install for the formats of file name suffixes in lower case, with the dot, that need more."""
+
+INPUT_SUFFIXES: tuple[str, ...] = tuple(
+    dict.fromkeys(
+        (
+            *(*OUTPUT_SUFFIXES, ".jpe", ".jfif", ".avifs", *OPTIONAL_SUFFIXES),
+            *(".dib", ".tga", ".ico", ".cur", ".pbm", ".pgm", ".ppm", ".pnm", ".pam", ".pfm"),
+            *(".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"),
+        )
+    )
 )
 """Suffixes to look for in a folder, in lower case, with the dot. Formats are recognized by content, not by name."""
 

@@ -1,12 +1,14 @@
-"""Import OpenCV only when it is needed."""
+"""Import OpenCV only when it is needed, and keep it quiet."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 
 from gsrcli.errors import GsrError
 
-__all__ = ["load_cv2"]
+__all__ = ["load_cv2", "opencv_has_avif", "quiet_opencv"]
 
 
 def load_cv2() -> ModuleType:
@@ -23,3 +25,20 @@ def load_cv2() -> ModuleType:
             hint="pip install opencv-python-headless",
         ) from error
     return cv2
+
+
+@contextmanager
+def quiet_opencv() -> Iterator[None]:
+    """Keep OpenCV's own messages off the terminal."""
+    logging = load_cv2().utils.logging
+    level = logging.setLogLevel(logging.LOG_LEVEL_SILENT)
+    try:
+        yield
+    finally:
+        logging.setLogLevel(level)
+
+
+def opencv_has_avif() -> bool:
+    """Return whether this build of OpenCV reads and writes AVIF."""
+    lines = load_cv2().getBuildInformation().splitlines()
+    return any(line.strip().startswith("AVIF:") and " NO" not in line for line in lines)

@@ -51,8 +51,8 @@ def pairs(jobs: Iterable[Job]) -> list[tuple[str, str]]:
         ("PHOTO.JPG", "PHOTO_x2.jpg"),
         ("a.b.jpeg", "a.b_x2.jpeg"),
         ("scan.tif", "scan_x2.tif"),
-        ("fun.gif", "fun_x2.png"),  # not written, so .png
-        ("camera.jfif", "camera_x2.png"),
+        ("fun.gif", "fun_x2.gif"),
+        ("camera.jfif", "camera_x2.png"),  # not written, so .png
         ("no_suffix", "no_suffix_x2.png"),
         ("größe 写真 №1.png", "größe 写真 №1_x2.png"),
         ("sub/photo.png", "sub/photo_x2.png"),
@@ -211,7 +211,7 @@ def test_a_folder_and_a_part_of_it(touch: Touch, more: str, output: str | None) 
     [
         (("one/a.png", "two/a.png"), "out", None),
         (("a.png", "a.jpg"), None, ".png"),
-        (("a.png", "a.gif"), None, None),
+        (("a.png", "a.jfif"), None, None),
         (("a.png", "a.PNG"), None, None),
     ],
 )

@@ -420,13 +420,11 @@ def turned_deep_tiff(values: np.ndarray, orientation: int) -> bytes:
 def test_orientation_of_photos(tmp_path: Path, orientation: int) -> None:
     values = np.zeros((48, 64, 3), np.uint8)
     values[:24, :32], values[:24, 32:], values[24:, :32] = (250, 0, 0), (0, 250, 0), (0, 0, 250)
-    forms = ["JPEG"] + (["AVIF"] if features.check("avif") else [])
-    for form in forms:
-        data = pillow_file(Image.fromarray(values), form, quality=95, exif=b"Exif\0\0" + exif_block(orientation))
-        picture = read(tmp_path, data)
-        expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))))
-        np.testing.assert_array_equal(picture.pixels, expected)
-        assert exif.exif_orientation(picture.metadata.exif or b"") == 1
+    data = pillow_file(Image.fromarray(values), "JPEG", quality=95, exif=b"Exif\0\0" + exif_block(orientation))
+    picture = read(tmp_path, data)
+    expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))))
+    np.testing.assert_array_equal(picture.pixels, expected)
+    assert exif.exif_orientation(picture.metadata.exif or b"") == 1
 
 
 def test_orientation_of_xmp_alone(tmp_path: Path) -> None:
@@ -782,9 +780,6 @@ def test_a_tiny_file_that_claims_to_be_huge(tmp_path: Path) -> None:
             function(path)
         assert "--max-pixels 3600000000" in (failure.value.hint or "")
     assert probe(path, max_pixels=None) == (60_000, 60_000)
-    path.write_bytes(b"RIFF\x1e\0\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0" + b"\xff\xff\xff" * 2 + b"VP8 \0\0\0\0")
-    with pytest.raises(LimitError, match="16777216x16777216"):
-        read_picture(path)
 
 
 def test_only_our_limit_applies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -848,7 +843,7 @@ def test_the_longest_side_that_is_allowed_can_be_written(tmp_path: Path) -> None
 
 
 def test_outputs_are_checked_beforehand(tmp_path: Path) -> None:
-    for name in ("a", "a.xyz", "a.gif"):
+    for name in ("a", "a.xyz"):
         with pytest.raises(UsageError) as failure:
             images.check_output(tmp_path / name, Size(1, 1))
         assert ".png" in (failure.value.hint or "")

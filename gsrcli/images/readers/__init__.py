@@ -10,9 +10,11 @@ from gsrcli.errors import PictureError
 from gsrcli.images.readers.avif import AvifSource
 from gsrcli.images.readers.bmp import BmpSource
 from gsrcli.images.readers.gif import GifSource
+from gsrcli.images.readers.heic import HeicSource
 from gsrcli.images.readers.ico import IcoSource, begins_like_ico
 from gsrcli.images.readers.jpeg import JpegSource
 from gsrcli.images.readers.jpeg2000 import Jpeg2000Source, begins_like_jpeg2000
+from gsrcli.images.readers.jxl import JxlSource
 from gsrcli.images.readers.pillow import unlimited_pillow
 from gsrcli.images.readers.png import PngSource
 from gsrcli.images.readers.pnm import PnmSource, begins_like_pnm
@@ -24,7 +26,28 @@ from gsrcli.images.readers.webp import WebpSource
 __all__ = ["DAMAGED", "Limits", "Source", "open_source", "unlimited_pillow"]
 
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_AVIF = (b"avif", b"avis", b"mif1", b"msf1")
+_AVIF = (b"avif", b"avis")
+_HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs")
+_HEIF = (*_HEIC, b"mif1", b"msf1", b"mif2", b"mif3")
+_JXL = (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")
+
+
+def _brands(data: bytes) -> list[bytes]:
+    """Return the brands of an ISO base media file, the major one first."""
+    if data[4:8] != b"ftyp":
+        return []
+    stop = min(int.from_bytes(data[:4], "big"), len(data), 512)
+    return [data[8:12], *(data[at : at + 4] for at in range(16, stop, 4))]
+
+
+def _is_avif(data: bytes) -> bool:
+    brands = _brands(data)
+    return bool(brands) and brands[0] not in _HEIC and any(brand in _AVIF for brand in brands)
+
+
+def _is_heif(data: bytes) -> bool:
+    return any(brand in _HEIF for brand in _brands(data))
+
 
 _READERS: tuple[tuple[type[Source], Callable[[bytes], bool]], ...] = (
     (PngSource, lambda data: data.startswith(b"\x89PNG\r\n\x1a\n")),
@@ -33,7 +56,9 @@ _READERS: tuple[tuple[type[Source], Callable[[bytes], bool]], ...] = (
     (BmpSource, lambda data: data.startswith(b"BM")),
     (GifSource, lambda data: data.startswith(b"GIF8")),
     (WebpSource, lambda data: data.startswith(b"RIFF") and data[8:12] == b"WEBP"),
-    (AvifSource, lambda data: data[4:8] == b"ftyp" and data[8:12] in _AVIF),
+    (AvifSource, _is_avif),
+    (HeicSource, _is_heif),
+    (JxlSource, lambda data: data.startswith(_JXL)),
     (PnmSource, begins_like_pnm),
     (IcoSource, begins_like_ico),
     (Jpeg2000Source, begins_like_jpeg2000),

@@ -1,18 +1,282 @@
-"""Read AVIF files."""
+"""Read AVIF files: 8 bits with Pillow, 10 and 12 with OpenCV, which both use libavif."""
 
 from __future__ import annotations
 
-from gsrcli.images.picture import Origin
-from gsrcli.images.readers.pillow import PillowSource
+import io
+import struct
+from dataclasses import replace
+
+import numpy as np
+from PIL import Image
+
+from gsrcli.errors import LimitError, PictureError
+from gsrcli.images.colour import Colour
+from gsrcli.images.isobmff import Box, Heif, Item, boxes, find_box, pack_heif, parse_heif
+from gsrcli.images.ledger import Entry, Fate, Feature
+from gsrcli.images.opencv import load_cv2, opencv_has_avif, quiet_opencv
+from gsrcli.images.picture import Origin, Picture, Pixels
+from gsrcli.images.readers.av1 import coded_size
+from gsrcli.images.readers.blocks import checked_metadata, checked_profile
+from gsrcli.images.readers.heif import HeifPicture, item_size, nclx_colour, unmultiplied
+from gsrcli.images.readers.pillow import colour_and_alpha
+from gsrcli.images.readers.source import DAMAGED, Limits, Source, shown_for
+from gsrcli.size import Size
 
 __all__ = ["AvifSource"]
 
+_BRANDS = (b"avif", b"mif1", b"miaf")
+_MAX_SIDE, _MAX_PIXELS = 32768, 2**28  # libavif's
+_CODED, _GRID = b"av01", b"grid"
+_SAMPLES = (b"mdia", b"minf", b"stbl")
+_DESCRIPTION = (*_SAMPLES, b"stsd", _CODED)
 
-class AvifSource(PillowSource):
+
+class AvifSource(Source):
     """An AVIF file."""
 
     format = "AVIF"
-    formats = ("AVIF",)
 
-    def origin(self) -> Origin:
-        return Origin(self.format, lossless=False)
+    def __init__(self, data: bytes, limits: Limits) -> None:
+        if find_box(data, b"moov") and data[8:12] == b"avis":
+            self._reader: _Still | _Sequence = _Sequence(data, limits)
+        else:
+            self._reader = _Still(data, limits)
+        self.size, self.count = self._reader.size, self._reader.count
+        self.animated, self.loops = self._reader.animated, self._reader.loops
+
+    def picture(self, index: int = 0) -> Picture:
+        return self._reader.picture(index)
+
+
+class _Still:
+    """The picture of an AVIF file, among its items."""
+
+    count, animated, loops = 1, False, None
+
+    def __init__(self, data: bytes, limits: Limits) -> None:
+        self._whole = HeifPicture(parse_heif(data))
+        self.size = self._whole.size
+        self._parts = self._whole.parts
+        _check_sizes(self._parts, limits)
+
+    def picture(self, index: int = 0) -> Picture:
+        del index
+        whole = self._whole
+        colour, of_colour = whole.colour()
+        metadata, of_metadata = whole.metadata()
+        entries = [*of_colour, *of_metadata]
+        deep = self._bits > 8
+        if deep and not opencv_has_avif():
+            deep = False
+            entries.append(Entry(Feature.SIXTEEN_BITS, Fate.LOST, "(this OpenCV reads no AVIF)"))
+        pixels, alpha = self._decode_deep() if deep else _decode(self._packed(self._parts))
+        if self._grey:
+            pixels = pixels[..., :1]  # libavif spreads grey with alpha over four channels
+        return Picture(
+            pixels=_whole_array(whole.upright(pixels)),
+            alpha=None if alpha is None else _whole_array(whole.upright(alpha)),
+            colour=colour,
+            metadata=metadata,
+            ledger=(*entries, *whole.left_out()),
+            origin=Origin(AvifSource.format, lossless=False),
+        )
+
+    @property
+    def _bits(self) -> int:
+        return _bits(next(item for item in self._parts.items.values() if item.kind == _CODED))
+
+    @property
+    def _grey(self) -> bool:
+        return all(_monochrome(item) for item in self._whole.coded())
+
+    def _packed(self, parts: Heif) -> bytes:
+        return pack_heif(parts, *_BRANDS)
+
+    def _decode_deep(self) -> tuple[Pixels, Pixels | None]:
+        """Return pixels and alpha in 16 bits."""
+        alpha_number = self._whole.alpha
+        item = self._parts.items[self._parts.primary]
+        if alpha_number is None or not self._grey:
+            decoded = _decode_with_opencv(self._packed(self._parts), self._bits)
+            return (decoded[..., :3], decoded[..., 3]) if decoded.shape[2] == 4 else (decoded, None)
+        # OpenCV does not read grey with alpha, but each alone.
+        alone = [self._alone(number) for number in (self._parts.primary, alpha_number)]
+        pixels, alpha = (_decode_with_opencv(self._packed(file), self._bits) for file in alone)
+        if alpha_number in item.references.get(b"prem", ()):
+            pixels = unmultiplied(pixels, alpha[..., 0])
+        return pixels, alpha[..., 0]
+
+    def _alone(self, number: int) -> Heif:
+        """Return the file with one picture and its tiles alone."""
+        tiles = self._parts.items[number].references.get(b"dimg", ())
+        file = self._parts.only([number, *tiles])
+        plain = {n: replace(item, references=_derivation(item)) for n, item in file.items.items()}
+        return Heif(plain, number)
+
+
+def _derivation(item: Item) -> dict[bytes, tuple[int, ...]]:
+    return {kind: targets for kind, targets in item.references.items() if kind == b"dimg"}
+
+
+class _Sequence:
+    """The frames of an animated AVIF file, in 8 bits."""
+
+    def __init__(self, data: bytes, limits: Limits) -> None:
+        tracks = [track for track in _tracks(data) if find_box(data, *_DESCRIPTION, inside=track)]
+        if not tracks:
+            raise PictureError("an AVIF sequence of this kind is not supported")
+        for track in tracks:
+            _check_track(data, track, limits)
+        self._data, self._track = data, tracks[0]
+        self._image = Image.open(io.BytesIO(data), formats=("AVIF",))
+        self.size = Size.from_pillow(self._image.size)
+        limits.check(self.size)
+        self.count = int(getattr(self._image, "n_frames", 1))
+        self.animated = self.count > 1
+        self.loops = _loops(data, self._track) if self.animated else None
+
+    def picture(self, index: int = 0) -> Picture:
+        self._image.seek(index)
+        self._image.load()
+        pixels, alpha = colour_and_alpha(self._image)
+        info = self._image.info
+        icc, of_profile = checked_profile(info.get("icc_profile"))
+        metadata, of_metadata = checked_metadata(info.get("exif"), info.get("xmp"))
+        of_depth = [Entry(Feature.SIXTEEN_BITS, Fate.LOST, "(frames are read in 8)")] if self._deep else []
+        return Picture(
+            pixels=_whole_array(pixels),
+            alpha=None if alpha is None else _whole_array(alpha),
+            colour=self._colour(icc),
+            metadata=metadata,
+            ledger=(*of_profile, *of_metadata, *of_depth),
+            origin=Origin(AvifSource.format, lossless=False),
+            duration=shown_for(info["duration"] / 1000) if self.animated else None,
+        )
+
+    @property
+    def _deep(self) -> bool:
+        box = find_box(self._data, *_DESCRIPTION, b"av1C", inside=self._track)
+        return box is not None and box.stop - box.start > 2 and bool(self._data[box.start + 2] & 0x40)
+
+    def _colour(self, icc: bytes | None) -> Colour:
+        colr = find_box(self._data, *_DESCRIPTION, b"colr", inside=self._track)
+        body = self._data[colr.start : colr.stop] if colr else b""
+        return nclx_colour(body, icc) if body[:4] == b"nclx" else Colour(icc=icc)
+
+
+def _check_sizes(file: Heif, limits: Limits) -> None:
+    """Check the sizes that coded pictures and grids claim, before anything is decoded.
+
+    Raises:
+        LimitError: one is too large.
+        PictureError: one is larger than what is coded in it, or of an unsupported kind.
+    """
+    total = sum(len(item.content) for item in file.items.values())
+    depth = 2 if any(_bits(item) > 8 for item in file.items.values()) else 1
+    for item in file.items.values():
+        size = item_size(item)
+        limits.check(size)
+        if max(size) > _MAX_SIDE or size.area > _MAX_PIXELS:
+            raise LimitError(
+                f"{size} is too large: AVIF is decoded up to {_MAX_SIDE} pixels per side and 268 megapixels"
+            )
+        if item.kind == _CODED:
+            _check_sequence_header(item.content, size)
+        elif item.kind == _GRID:
+            tiles = [item_size(file.items[n]) for n in item.references.get(b"dimg", ()) if n in file.items]
+            limits.check_compressed(Size(sum(tile.area for tile in tiles), 1), total, bytes_per_channel=depth)
+            if size.area > sum(tile.area for tile in tiles):
+                raise PictureError(DAMAGED)
+        else:
+            kind = item.kind.decode("latin-1")
+            raise PictureError(f"an AVIF file with a picture of kind {kind} is not supported")
+        limits.check_compressed(size, total, bytes_per_channel=depth)
+
+
+def _tracks(data: bytes) -> list[Box]:
+    movie = find_box(data, b"moov")
+    return [box for box in boxes(data, movie.start, movie.stop) if box.kind == b"trak"] if movie else []
+
+
+def _check_track(data: bytes, track: Box, limits: Limits) -> None:
+    """Check the size that a track of AV1 claims, against that in its first frame.
+
+    Raises:
+        LimitError: it is too large.
+        PictureError: it is larger than what is coded.
+    """
+    description = find_box(data, *_DESCRIPTION, inside=track)
+    assert description is not None
+    width, height = struct.unpack_from(">HH", data, description.start + 24)
+    limits.check_compressed(Size(height, width), len(data))
+    for kind, code in ((b"stco", ">I"), (b"co64", ">Q")):
+        offsets = find_box(data, *_SAMPLES, kind, inside=track)
+        if offsets is not None:
+            (first,) = struct.unpack_from(code, data, offsets.start + 8)
+            _check_sequence_header(data[first : first + 4096], Size(height, width))
+
+
+def _check_sequence_header(units: bytes, size: Size) -> None:
+    """Check that a claimed size is not larger than that in the sequence header of AV1 data."""
+    coded = coded_size(units)
+    if coded is None or size.width > coded.width or size.height > coded.height:
+        raise PictureError(DAMAGED)
+
+
+def _configuration(item: Item) -> int:
+    """Return the flags of depth and colour of a coded picture."""
+    return (item.property(b"av1C") or b"")[2:3].ljust(1, b"\0")[0]
+
+
+def _bits(item: Item) -> int:
+    flags = _configuration(item)
+    return 8 if not flags & 0x40 else 12 if flags & 0x20 else 10
+
+
+def _monochrome(item: Item) -> bool:
+    return bool(_configuration(item) & 0x10)
+
+
+def _decode(data: bytes) -> tuple[Pixels, Pixels | None]:
+    try:
+        image = Image.open(io.BytesIO(data), formats=("AVIF",))
+        image.load()
+    except RuntimeError as error:
+        if "Not implemented" in str(error):
+            raise PictureError("an AVIF file of this kind is not supported") from error
+        raise
+    return colour_and_alpha(image)
+
+
+def _decode_with_opencv(data: bytes, bits: int) -> Pixels:
+    """Decode 10 or 12 bits as ``(H, W, 1, 3 or 4)`` in 16, so that white stays white."""
+    cv2 = load_cv2()
+    with quiet_opencv():
+        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if decoded is None or decoded.dtype != np.uint16:
+        raise PictureError(DAMAGED)
+    if decoded.ndim == 3:
+        code = cv2.COLOR_BGRA2RGBA if decoded.shape[2] == 4 else cv2.COLOR_BGR2RGB
+        cv2.cvtColor(decoded, code, decoded)
+    for row in decoded:  # one by one, to need no second picture
+        row[:] = row << (16 - bits) | row >> (2 * bits - 16)
+    whole: Pixels = decoded.reshape(*decoded.shape[:2], -1)
+    return whole
+
+
+def _whole_array(array: Pixels) -> Pixels:
+    """Return an array contiguous and writable."""
+    return np.require(array, requirements=["C", "W"])
+
+
+def _loops(data: bytes, track: Box) -> int:
+    """Return how often a sequence is shown, 0 for ever: the duration of its track over that of its edit."""
+    header, edits = find_box(data, b"tkhd", inside=track), find_box(data, b"edts", b"elst", inside=track)
+    if header is None or edits is None or not data[edits.start + 3] & 1:  # the flag that it repeats
+        return 1
+    wide = data[header.start] == 1
+    code, at = (">Q", header.start + 28) if wide else (">I", header.start + 20)
+    (total,) = struct.unpack_from(code, data, at)
+    (once,) = struct.unpack_from(">Q" if data[edits.start] == 1 else ">I", data, edits.start + 8)
+    endless = total == (2**64 - 1 if wide else 2**32 - 1)
+    return 0 if endless or not once else max(1, -(-total // once))

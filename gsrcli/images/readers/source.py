@@ -10,9 +10,14 @@ from gsrcli.errors import LimitError
 from gsrcli.images.picture import Picture
 from gsrcli.size import Size
 
-__all__ = ["DAMAGED", "Limits", "Source"]
+__all__ = ["DAMAGED", "MAX_METADATA", "Limits", "Source", "shown_for"]
 
 DAMAGED = "the file is damaged or cut short"
+
+MAX_METADATA = 1 << 24
+"""The longest block of metadata to keep, in bytes."""
+
+_BELIEVED_PIXELS, _PIXELS_PER_BYTE = 1 << 25, 256
 
 
 @dataclass(frozen=True)
@@ -37,9 +42,30 @@ class Limits:
                 hint=f"if you trust the file, add --max-pixels {size.area}",
             )
 
+    def check_compressed(self, size: Size, compressed: int, *, bytes_per_channel: int = 1) -> None:
+        """Check the size that a compressed picture claims against its number of bytes, where a few can mean any size.
+
+        Photographs have well below 100 pixels a byte. Blank pictures may have millions.
+
+        Raises:
+            LimitError: the picture is too large, by itself or for its bytes.
+        """
+        self.check(size)
+        believed = max(_BELIEVED_PIXELS, _PIXELS_PER_BYTE * compressed)
+        if self.max_pixels is not None and size.area * bytes_per_channel > believed:
+            raise LimitError(
+                f"{size} is too large to be believed of {compressed} bytes",
+                hint="if the picture is really that blank, convert it to PNG with another program",
+            )
+
 
 def _amount(pixels: int) -> str:
     return f"{pixels / 1e6:g} megapixels" if pixels >= 1e5 else f"{pixels} pixels"
+
+
+def shown_for(duration: float) -> float:
+    """Return how long browsers show a frame of a stated duration, in seconds: up to 10 ms mean 100."""
+    return 0.1 if duration <= 0.01 else duration
 
 
 class Source(ABC):

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from gsrcli.images.picture import Picture
-from gsrcli.images.writers.avif import encode_avif
+from gsrcli.images.writers.avif import encode_avif, encode_avif_animation
 from gsrcli.images.writers.bmp import encode_bmp
 from gsrcli.images.writers.encoding import Encoding
+from gsrcli.images.writers.gif import encode_gif, encode_gif_animation
+from gsrcli.images.writers.heic import encode_heic
 from gsrcli.images.writers.jpeg import encode_jpeg
+from gsrcli.images.writers.jxl import encode_jxl
 from gsrcli.images.writers.png import encode_png
 from gsrcli.images.writers.tiff import encode_tiff
-from gsrcli.images.writers.webp import encode_webp
+from gsrcli.images.writers.webp import encode_webp, encode_webp_animation
 
-__all__ = ["ENCODERS", "Encoding"]
+__all__ = ["ANIMATION_ENCODERS", "ENCODERS", "Encoding"]
 
 ENCODERS: Mapping[str, Callable[[Picture, Encoding], bytes]] = {
     "PNG": encode_png,
@@ -22,5 +25,15 @@ ENCODERS: Mapping[str, Callable[[Picture, Encoding], bytes]] = {
     "TIFF": encode_tiff,
     "BMP": encode_bmp,
     "AVIF": encode_avif,
+    "GIF": encode_gif,
+    "HEIF": encode_heic,
+    "JXL": encode_jxl,
 }
 """From a picture fitted to the format to its file's content. They raise `PictureError` without the file's name."""
+
+ANIMATION_ENCODERS: Mapping[str, Callable[[Iterable[Picture], int, Encoding], bytes]] = {
+    "WEBP": encode_webp_animation,
+    "AVIF": encode_avif_animation,
+    "GIF": encode_gif_animation,
+}
+"""From the frames of an animation, and how often it is shown (0 for ever), to its file's content."""

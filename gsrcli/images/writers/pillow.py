@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from typing import Any
 
 from PIL import Image
 
+from gsrcli.images.exif import exif_with_resolution
 from gsrcli.images.icc import profile_for, to_srgb
 from gsrcli.images.picture import Picture, to_eight_bits
 
-__all__ = ["encoded", "metadata_options", "pillow_image"]
+__all__ = ["encoded", "metadata_options", "pillow_image", "with_resolution_in_exif"]
 
 
 def pillow_image(picture: Picture, *, grey: bool) -> tuple[Image.Image, bytes | None]:
@@ -37,6 +39,12 @@ def metadata_options(picture: Picture, icc: bytes | None) -> dict[str, bytes]:
     exif, xmp = picture.metadata.exif, picture.metadata.xmp
     options = {"icc_profile": icc, "exif": exif and b"Exif\0\0" + exif, "xmp": xmp}
     return {name: value for name, value in options.items() if value}
+
+
+def with_resolution_in_exif(picture: Picture) -> Picture:
+    """Return a picture whose EXIF says its pixels per inch."""
+    metadata = picture.metadata
+    return replace(picture, metadata=replace(metadata, exif=exif_with_resolution(metadata.exif, metadata.dpi)))
 
 
 def encoded(image: Image.Image, form: str, **options: Any) -> bytes:

@@ -1,0 +1,261 @@
+"""What AVIF and HEIC files share: items that make up the picture, its colour, metadata and turning."""
+
+from __future__ import annotations
+
+import struct
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from gsrcli.errors import PictureError
+from gsrcli.images.colour import Cicp, Colour
+from gsrcli.images.isobmff import Heif, Item
+from gsrcli.images.ledger import Entry, Fate
+from gsrcli.images.metadata import Metadata
+from gsrcli.images.picture import Pixels, white
+from gsrcli.images.readers.blocks import checked_metadata, checked_profile
+from gsrcli.images.readers.source import DAMAGED
+from gsrcli.size import Size
+
+__all__ = ["HeifPicture", "item_size", "nclx_colour", "unmultiplied"]
+
+_XMP_TYPE = b"application/rdf+xml"
+_ALPHA = (b"urn:mpeg:mpegb:cicp:systems:auxiliary:alpha", b"urn:mpeg:hevc:2015:auxid:1")  # in lower case
+_TRANSFORMS = (b"clap", b"irot", b"imir")
+_SRGB = 13
+_UNSPECIFIED, _BT709 = 2, 1
+_PQ, _HLG = 16, 18
+
+
+@dataclass(frozen=True)
+class HeifPicture:
+    """The picture in a HEIF file, among its other items."""
+
+    file: Heif
+
+    @property
+    def item(self) -> Item:
+        return self.file.items[self.file.primary]
+
+    @property
+    def stored_size(self) -> Size:
+        """Size before cropping and turning."""
+        return item_size(self.item)
+
+    @property
+    def size(self) -> Size:
+        """Size of the upright picture."""
+        return Size.of(self.upright(np.broadcast_to(np.uint8(0), self.stored_size)))
+
+    @cached_property
+    def numbers(self) -> list[int]:
+        """The items that the picture is decoded from: itself or its tiles, and their alpha."""
+        found = _with_tiles(self.file, self.file.primary)
+        for number in list(found):
+            for other in self.file.referring(b"auxl", number):
+                if _auxiliary_type(self.file.items[other]) in _ALPHA:
+                    found.update(dict.fromkeys(_with_tiles(self.file, other)))
+        return list(found)
+
+    @cached_property
+    def parts(self) -> Heif:
+        """The items that the picture is decoded from, without what crops and turns it, which `upright` does."""
+        file = self.file.only(self.numbers)
+        plain = {
+            number: replace(item, properties=tuple(p for p in item.properties if p.kind not in _TRANSFORMS))
+            for number, item in file.items.items()
+        }
+        return Heif(plain, file.primary)
+
+    @property
+    def alpha(self) -> int | None:
+        """The item with the alpha of the whole picture."""
+        others = self.file.referring(b"auxl", self.file.primary)
+        return next((n for n in others if _auxiliary_type(self.file.items[n]) in _ALPHA), None)
+
+    def coded(self, number: int | None = None) -> list[Item]:
+        """Return the coded pictures of the picture, or of another item: itself or its tiles."""
+        number = self.file.primary if number is None else number
+        return [item for n in _with_tiles(self.file, number) if b"dimg" not in (item := self.file.items[n]).references]
+
+    def upright(self, array: Pixels) -> Pixels:
+        """Crop and turn ``(H, W, ...)`` as the file says, which neither EXIF nor XMP can."""
+        for kind, body, _ in ((p.kind, p.body, p.essential) for p in self.item.properties):
+            if kind == b"clap" and (crop := _clean_aperture(body, Size.of(array))):
+                array = array[crop]
+            elif kind == b"irot" and body:
+                array = np.rot90(array, body[0] & 3)
+            elif kind == b"imir" and body:
+                array = np.flip(array, body[0] & 1)
+        return array
+
+    @property
+    def turned(self) -> bool:
+        """Whether width and height change places."""
+        return sum(p.body[0] for p in self.item.properties if p.kind == b"irot" and p.body) % 2 == 1
+
+    def colour(self) -> tuple[Colour, list[Entry]]:
+        """Return the colour tags, of the first tile if a grid has none, and entries for what could not be kept."""
+        source = self.item
+        if source.kind == b"grid" and source.property(b"colr") is None and source.references.get(b"dimg"):
+            source = self.file.items.get(source.references[b"dimg"][0], source)
+        profiles = [p.body for p in source.properties if p.kind == b"colr"]
+        icc = next((body[4:] for body in profiles if body[:4] in (b"prof", b"rICC")), None)
+        icc, entries = checked_profile(icc)
+        colour = next((nclx_colour(body, icc) for body in profiles if body[:4] == b"nclx"), Colour(icc=icc))
+        light = source.property(b"clli")
+        mastering = source.property(b"mdcv")
+        colour = replace(
+            colour,
+            light=_light(light) if light and len(light) >= 4 else None,
+            mastering=_mastering(mastering) if mastering and len(mastering) >= 24 else None,
+        )
+        return colour, entries
+
+    def metadata(self) -> tuple[Metadata, list[Entry]]:
+        """Return the metadata, with orientation 1, and entries for what of them could not be kept."""
+        found = {item.kind: item.content for item in reversed(list(self._descriptions()))}
+        block = _exif_content(found[b"Exif"]) if b"Exif" in found else None
+        packet = found[b"mime"].rstrip(b"\0") if b"mime" in found else None
+        metadata, entries = checked_metadata(block, packet)
+        return replace(metadata, aspect=self._aspect()), entries
+
+    def _descriptions(self) -> Iterator[Item]:
+        """Yield the items of EXIF and XMP that describe the picture."""
+        for item in self.file.items.values():
+            described = item.references.get(b"cdsc", (self.file.primary,))
+            known = item.kind == b"Exif" or (item.kind == b"mime" and item.media_type == _XMP_TYPE)
+            if known and self.file.primary in described:
+                yield item
+
+    def _aspect(self) -> float | None:
+        pasp = self.item.property(b"pasp")
+        if pasp is None or len(pasp) < 8:
+            return None
+        horizontal, vertical = struct.unpack_from(">II", pasp)
+        if not horizontal or not vertical or horizontal == vertical:
+            return None
+        return vertical / horizontal if self.turned else horizontal / vertical
+
+    def left_out(self) -> list[Entry]:
+        """Return entries for the items that are not part of the picture."""
+        part = set(self.numbers)
+        tiles = {n for item in self.file.items.values() for n in item.references.get(b"dimg", ())}
+        counts: Counter[str] = Counter()
+        for number, item in self.file.items.items():
+            if number not in part and number not in tiles and (name := _name(item)):
+                counts[name] += 1
+        names = (f"{count} {name}s" if count > 1 else name for name, count in counts.items())
+        return [Entry(name, Fate.LOST) for name in names]
+
+
+def item_size(item: Item) -> Size:
+    """Return the size that an item claims."""
+    ispe = item.property(b"ispe")
+    if ispe is None or len(ispe) < 12:
+        raise PictureError(DAMAGED)
+    width, height = struct.unpack_from(">II", ispe, 4)
+    if not width or not height:
+        raise PictureError(DAMAGED)
+    return Size(height, width)
+
+
+def nclx_colour(body: bytes, icc: bytes | None = None) -> Colour:
+    """Return the colour that an nclx box and a profile mean together.
+
+    sRGB code points say what untagged values are anyway. With a profile, code points are needed for PQ and HLG alone;
+    many files carry arbitrary ones beside the profile that counts.
+    """
+    if len(body) < 10:
+        return Colour(icc=icc)
+    primaries, transfer = struct.unpack_from(">HH", body, 4)
+    plain = primaries in (_UNSPECIFIED, _BT709) and transfer in (_UNSPECIFIED, _SRGB)
+    if plain or (icc and transfer not in (_PQ, _HLG)):
+        return Colour(icc=icc)
+    return Colour(icc=icc, cicp=Cicp(primaries, transfer))
+
+
+def _with_tiles(file: Heif, number: int) -> dict[int, None]:
+    """Return an item and those that it is derived from, and those in turn, in order."""
+    found: dict[int, None] = {}
+    waiting = [number]
+    while waiting:
+        number = waiting.pop()
+        if number not in found and number in file.items:
+            found[number] = None
+            waiting += reversed(file.items[number].references.get(b"dimg", ()))
+    return found
+
+
+def _auxiliary_type(item: Item) -> bytes:
+    auxc = item.property(b"auxC")
+    return auxc[4:].split(b"\0")[0].lower() if auxc else b""
+
+
+def _name(item: Item) -> str | None:
+    """Return what an item is that is no part of the picture; None for thumbnails and what is read otherwise."""
+    if item.kind == b"tmap":
+        return "gain map"
+    if item.kind == b"mime" and item.media_type != _XMP_TYPE:
+        return f"{item.media_type.decode('latin-1')} metadata"
+    if item.kind in (b"Exif", b"mime", b"uri ") or b"thmb" in item.references:
+        return None
+    if b"auxl" in item.references:
+        kind = _auxiliary_type(item)
+        if kind in _ALPHA:  # of a thumbnail
+            return None
+        names = {b"depth": "depth map", b"auxid:2": "depth map", b"gainmap": "gain map", b"matte": "matte"}
+        return next((name for part, name in names.items() if part in kind), "auxiliary picture")
+    return "further picture"
+
+
+def _exif_content(content: bytes) -> bytes:
+    """Return the EXIF block in an item, which starts with the distance to it."""
+    skipped = 4 + int.from_bytes(content[:4], "big")
+    return (
+        content[skipped:] if content[skipped : skipped + 2] in (b"II", b"MM") else content[4:].removeprefix(b"Exif\0\0")
+    )
+
+
+def _light(body: bytes) -> tuple[int, int]:
+    most, average = struct.unpack_from(">HH", body)
+    return most * 10_000, average * 10_000
+
+
+def _mastering(body: bytes) -> bytes:
+    """Return the volume as PNG has it: red, green and blue, where this box has green, blue and red."""
+    return body[8:12] + body[:8] + body[12:24]
+
+
+def _clean_aperture(body: bytes, size: Size) -> tuple[slice, slice] | None:
+    """Return the rows and columns to keep; None if they are not whole or lie outside, as other readers do."""
+    if len(body) < 32:
+        return None
+    width_n, width_d, height_n, height_d, x_n, x_d, y_n, y_d = struct.unpack_from(">IIIIiIiI", body)
+    slices = []
+    for length, top, bottom, offset_top, offset_bottom in (
+        (size.height, height_n, height_d, y_n, y_d),
+        (size.width, width_n, width_d, x_n, x_d),
+    ):
+        if not bottom or not offset_bottom or top % bottom:
+            return None
+        kept = top // bottom
+        doubled = (length - kept) * offset_bottom + 2 * offset_top  # twice the start, times the divisor
+        if doubled % (2 * offset_bottom):
+            return None
+        start = doubled // (2 * offset_bottom)
+        if kept < 1 or not 0 <= start <= length - kept:
+            return None
+        slices.append(slice(start, start + kept))
+    return slices[0], slices[1]
+
+
+def unmultiplied(pixels: Pixels, alpha: Pixels) -> Pixels:
+    """Divide colours ``(H, W, C)`` of 8 or 16 bits by alpha, rounded."""
+    top = white(pixels.dtype)
+    divisor = np.maximum(alpha, 1).astype(np.uint32)[..., None]
+    straight: Pixels = np.minimum((pixels.astype(np.uint32) * top + divisor // 2) // divisor, top).astype(pixels.dtype)
+    return straight

@@ -1,0 +1,246 @@
+"""Read JPEG XL files with pillow-jxl-plugin, which brings libjxl and decodes most kinds to 8 bits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from gsrcli.errors import PictureError
+from gsrcli.images.colour import Cicp, Colour
+from gsrcli.images.extras import load_extra
+from gsrcli.images.isobmff import boxes
+from gsrcli.images.ledger import Entry, Fate, Feature
+from gsrcli.images.picture import Origin, Picture, Pixels
+from gsrcli.images.readers.blocks import checked_metadata, checked_profile
+from gsrcli.images.readers.source import DAMAGED, Limits, Source
+from gsrcli.size import Size
+
+__all__ = ["JxlSource"]
+
+_RATIOS = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
+_ALPHA, _SPOT, _COLOUR_FILTER = 0, 2, 5
+_GREY = 1
+_D65, _SRGB = 1, 13
+_PRIMARIES = {1: 1, 9: 9, 11: 12}  # to those of CICP
+
+
+@dataclass(frozen=True)
+class _Header:
+    """What a codestream's header says; colour is None where only an ICC profile says it."""
+
+    size: Size
+    orientation: int = 1
+    bits: int = 8
+    floating: bool = False
+    animated: bool = False
+    further_channels: int = 0
+    lossless: bool = False
+    colour: Colour | None = None
+
+
+class JxlSource(Source):
+    """A JPEG XL file. The decoder sees the codestream alone, and turns the picture upright itself."""
+
+    format = "JXL"
+
+    def __init__(self, data: bytes, limits: Limits) -> None:
+        self._jxl = load_extra("pillow_jxl")
+        self._stream, self._blocks, self._entries = _parse(data)
+        self._header = _parse_header(self._stream)
+        stored = self._header.size
+        limits.check_compressed(stored, len(self._stream))
+        self.size = stored.transposed if self._header.orientation > 4 else stored
+
+    def picture(self, index: int = 0) -> Picture:
+        del index
+        header = self._header
+        pixels, alpha, icc = self._decode()
+        colour, of_profile = header.colour, list[Entry]()
+        if colour is None:
+            icc, of_profile = checked_profile(icc)
+            colour = Colour(icc=icc)
+        turned = header.orientation > 4
+        metadata, of_metadata = checked_metadata(self._blocks.get(b"Exif"), self._blocks.get(b"xml "), turned=turned)
+        return Picture(
+            pixels=pixels,
+            alpha=alpha,
+            colour=colour,
+            metadata=metadata,
+            ledger=(*self._entries, *of_profile, *of_metadata, *self._lost(pixels)),
+            origin=Origin(self.format, lossless=header.lossless),
+        )
+
+    def _decode(self) -> tuple[Pixels, Pixels | None, bytes | None]:
+        """Return pixels, alpha and the profile of a decoded picture."""
+        _, info, data, icc, _ = self._jxl.Decoder(num_threads=-1)(self._stream)
+        if Size(info.height, info.width) != self.size:
+            raise PictureError(DAMAGED)
+        dtype = {"I;16": np.uint16, "F": np.float32, "F;16": np.float16}.get(info.mode, np.uint8)
+        values = np.frombuffer(data, dtype).reshape(info.height, info.width, -1)
+        if dtype == np.float16:
+            values = values.astype(np.float32)
+        values = values if np.issubdtype(values.dtype, np.integer) else np.nan_to_num(values, posinf=1, neginf=0)
+        channels = values.shape[2]
+        if channels in (1, 3):
+            return np.require(values, requirements=["C", "W"]), None, icc or None
+        parts = values[..., : channels - 1], values[..., channels - 1]
+        pixels, alpha = (np.require(part, requirements=["C", "W"]) for part in parts)
+        return pixels, alpha, icc or None
+
+    def _lost(self, pixels: Pixels) -> list[Entry]:
+        """Return entries for what the decoder does not give."""
+        header, entries = self._header, []
+        if pixels.dtype == np.uint8 and header.floating:
+            entries.append(Entry(Feature.FLOAT, Fate.LOST, "(8 bits are read)"))
+        elif pixels.dtype == np.uint8 and header.bits > 8:
+            entries.append(Entry(f"{header.bits} bits per channel", Fate.LOST, "(8 are read)"))
+        if header.animated:
+            entries.append(Entry("animation", Fate.LOST, "(one frame is read)"))
+        if header.further_channels:
+            count = header.further_channels
+            entries.append(Entry(f"{count} extra channel{'s' if count > 1 else ''}", Fate.LOST))
+        return entries
+
+
+def _parse(data: bytes) -> tuple[bytes, dict[bytes, bytes], list[Entry]]:
+    """Return the codestream of a file, its EXIF and XMP, and entries for metadata that cannot be read."""
+    if data[:2] == b"\xff\x0a":
+        return data, {}, []
+    parts: list[bytes] = []
+    blocks: dict[bytes, bytes] = {}
+    entries: list[Entry] = []
+    for box in boxes(data):
+        body = data[box.start : box.stop]
+        if box.kind == b"jxlc":
+            parts = [body]
+        elif box.kind == b"jxlp":
+            parts.append(body[4:])
+        elif box.kind == b"Exif":
+            skipped = 4 + int.from_bytes(body[:4], "big")
+            plain = body[skipped:] if body[skipped : skipped + 2] in (b"II", b"MM") else body
+            blocks.setdefault(b"Exif", plain)
+        elif box.kind == b"xml ":
+            blocks.setdefault(b"xml ", body)
+        elif box.kind == b"brob":
+            name = {b"Exif": Feature.EXIF, b"xml ": Feature.XMP}.get(body[:4])
+            if name:
+                entries.append(Entry(name, Fate.LOST, "(it is compressed with Brotli)"))
+    return b"".join(parts), blocks, entries
+
+
+class _Bits:
+    """Reads bits, the least significant first."""
+
+    def __init__(self, data: bytes) -> None:
+        self._value, self._left = int.from_bytes(data[:4096], "little"), 8 * len(data[:4096])
+
+    def __call__(self, count: int) -> int:
+        if count > self._left:
+            raise ValueError("the header is cut short")
+        value = self._value & (1 << count) - 1
+        self._value >>= count
+        self._left -= count
+        return value
+
+    def choice(self, *options: tuple[int, int]) -> int:
+        """Return a number of one of four kinds: an offset and the number of bits added to it."""
+        offset, count = options[self(2)]
+        return offset + self(count)
+
+    def enum(self) -> int:
+        return self.choice((0, 0), (1, 0), (2, 4), (18, 6))
+
+
+def _parse_header(stream: bytes) -> _Header:
+    """Parse the image header of a codestream (ISO/IEC 18181-1, annex D)."""
+    if stream[:2] != b"\xff\x0a":
+        raise PictureError(DAMAGED)
+    bits = _Bits(stream[2:])
+    size = _parse_size(bits)
+    if bits(1):  # everything is as usual
+        return _Header(size, colour=Colour())
+    orientation, animated = 1, False
+    if bits(1):
+        orientation = bits(3) + 1
+        if bits(1):  # an intrinsic size
+            _parse_size(bits)
+        if bits(1):
+            _skip_preview(bits)
+        animated = bool(bits(1))
+        if animated:
+            bits.choice((100, 0), (1000, 0), (1, 10), (1, 30))
+            bits.choice((1, 0), (1001, 0), (1, 8), (1, 10))
+            bits.choice((0, 0), (0, 3), (0, 16), (0, 32))
+            bits(1)
+    depth, floating = _parse_depth(bits)
+    bits(1)  # whether 16-bit buffers do
+    channels = [_parse_channel(bits) for _ in range(bits.choice((0, 0), (1, 0), (2, 4), (1, 12)))]
+    lossy = bool(bits(1))  # in the XYB colour space
+    further = len(channels) - (_ALPHA in channels)
+    return _Header(size, orientation, depth, floating, animated, further, not lossy, _parse_colour(bits))
+
+
+def _parse_size(bits: _Bits) -> Size:
+    small = bits(1)
+    sides = ((1, 9), (1, 13), (1, 18), (1, 30))
+    height = 8 * (1 + bits(5)) if small else bits.choice(*sides)
+    ratio = bits(3)
+    if ratio:
+        top, bottom = _RATIOS[ratio - 1]
+        return Size(height, height * top // bottom)
+    return Size(height, 8 * (1 + bits(5)) if small else bits.choice(*sides))
+
+
+def _skip_preview(bits: _Bits) -> None:
+    sides = ((16, 0), (32, 0), (1, 5), (33, 9)) if bits(1) else ((1, 6), (65, 8), (321, 10), (1345, 12))
+    bits.choice(*sides)
+    if not bits(3):
+        bits.choice(*sides)
+
+
+def _parse_depth(bits: _Bits) -> tuple[int, bool]:
+    """Return bits per sample, and whether they are floating-point."""
+    if not bits(1):
+        return bits.choice((8, 0), (10, 0), (12, 0), (1, 6)), False
+    depth = bits.choice((32, 0), (16, 0), (24, 0), (1, 6))
+    bits(4)
+    return depth, True
+
+
+def _parse_channel(bits: _Bits) -> int:
+    """Return the kind of an extra channel."""
+    if bits(1):
+        return _ALPHA
+    kind = bits.enum()
+    _parse_depth(bits)
+    bits.choice((0, 0), (3, 0), (4, 0), (1, 3))
+    bits(8 * bits.choice((0, 0), (0, 4), (16, 5), (48, 10)))  # its name
+    if kind == _ALPHA:
+        bits(1)
+    elif kind == _SPOT:
+        bits(4 * 16)
+    elif kind == _COLOUR_FILTER:
+        bits.choice((1, 0), (0, 2), (3, 4), (19, 8))
+    return kind
+
+
+def _parse_colour(bits: _Bits) -> Colour | None:
+    """Return what enumerated colours mean; None for other ones, which the decoder gives a profile for."""
+    if bits(1):
+        return Colour()
+    if bits(1):  # a profile
+        return None
+    space = bits.enum()
+    if space not in (0, _GREY):
+        return None
+    white = bits.enum()
+    if white != _D65:
+        return None
+    primaries = 1 if space == _GREY else _PRIMARIES.get(bits.enum(), 0)
+    if not primaries or bits(1):  # others, or a gamma
+        return None
+    transfer = bits.enum()
+    if primaries == 1 and transfer == _SRGB:
+        return Colour()
+    return Colour(cicp=Cicp(primaries, transfer)) if transfer in (1, 8, _SRGB, 16, 18) else None

@@ -1,0 +1,134 @@
+"""Encode GIF files, still and animated: every frame with its own palette of 256 colours."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from gsrcli.images.gif import GifFrame, pack_blocks, parse_gif
+from gsrcli.images.metadata import COMMENT, Metadata
+from gsrcli.images.picture import Picture, to_eight_bits
+from gsrcli.images.writers.encoding import Encoding
+from gsrcli.images.writers.frames import changed_box
+from gsrcli.images.writers.pillow import encoded
+
+__all__ = ["encode_gif", "encode_gif_animation"]
+
+_OPAQUE = 128
+_KEEP, _CLEAR = 1, 2
+_SHORTEST = 2  # units of 10 ms; browsers slow shorter frames down
+_XMP_TRAILER = b"\x01" + bytes(range(255, -1, -1)) + b"\0"
+
+
+def encode_gif(picture: Picture, encoding: Encoding) -> bytes:
+    """Encode a picture as a GIF file, with its XMP and comments.
+
+    Colours beyond 256 are dithered. Pixels are either opaque or, below half of it, transparent.
+    """
+    return encode_gif_animation([picture], 1, encoding)
+
+
+def encode_gif_animation(frames: Iterable[Picture], loops: int, encoding: Encoding) -> bytes:
+    """Encode the frames of an animation as a GIF file, with the first one's XMP and comments.
+
+    Opaque frames hold the rectangle that differs from the frame before; others all of it.
+
+    Args:
+        frames: pictures of one size with their durations; each is asked for when the one before it is encoded.
+        loops: how often the animation is shown; 0 for ever.
+        encoding: how to encode.
+    """
+    del encoding  # the palette apart, GIF is never lossy
+    parts: list[bytes] = []
+    shown: NDArray[np.uint8] | None = None
+    time, ended = 0.0, 0
+    for picture in frames:
+        colours = np.broadcast_to(to_eight_bits(picture.pixels), (*picture.size, 3))
+        if shown is None:
+            parts.append(_head(picture, loops))
+        area = slice(0, picture.size.height), slice(0, picture.size.width)
+        if shown is not None and picture.alpha is None:
+            area = changed_box(shown, colours)
+        visible = None if picture.alpha is None else to_eight_bits(picture.alpha) >= _OPAQUE
+        time += 100 * (picture.duration or 0)
+        delay = max(round(time) - ended, _SHORTEST) if picture.duration else 0
+        ended += delay
+        parts.append(_frame(colours[area], visible, area, delay))
+        shown = colours
+    return b"".join(parts) + b"\x3b"
+
+
+def _head(picture: Picture, loops: int) -> bytes:
+    """Return header, canvas, loops, comments and XMP."""
+    height, width = picture.size
+    head = b"GIF89a" + struct.pack("<HHBBB", width, height, 0x70, 0, 0)
+    if loops != 1:
+        head += _application(b"NETSCAPE2.0") + b"\x03\x01" + struct.pack("<H", min(max(loops - 1, 0), 65535)) + b"\0"
+    return head + _described(picture.metadata)
+
+
+def _described(metadata: Metadata) -> bytes:
+    comments = (text.text.encode() for text in metadata.texts if text.keyword == COMMENT)
+    described = b"".join(b"\x21\xfe" + pack_blocks(comment) for comment in comments)
+    if metadata.xmp:
+        described += _application(b"XMP DataXMP") + metadata.xmp + _XMP_TRAILER
+    return described
+
+
+def _application(name: bytes) -> bytes:
+    return b"\x21\xff\x0b" + name
+
+
+def _frame(
+    colours: NDArray[np.uint8], visible: NDArray[np.bool_] | None, area: tuple[slice, slice], delay: int
+) -> bytes:
+    """Return a frame of ``(H, W, 3)``, with its own palette, for an area of the canvas."""
+    packed = _compressed(colours, visible)
+    height, width = packed.size
+    transparent, disposal = (0, _KEEP) if packed.transparent is None else (packed.transparent, _CLEAR)
+    flags = disposal << 2 | (packed.transparent is not None)
+    control = b"\x21\xf9\x04" + struct.pack("<BHB", flags, min(delay, 65535), transparent) + b"\0"
+    bits = (len(packed.palette) // 3).bit_length() - 1
+    rows, columns = area
+    place = struct.pack("<HHHHB", columns.start, rows.start, width, height, 0x80 | bits - 1 | 0x40 * packed.interlaced)
+    return control + b"\x2c" + place + packed.palette + packed.pixels
+
+
+def _compressed(colours: NDArray[np.uint8], visible: NDArray[np.bool_] | None) -> GifFrame:
+    """Return a frame as Pillow compresses it."""
+    image, free = _paletted(colours, visible)
+    options = {} if free is None else {"transparency": free}
+    return parse_gif(encoded(image, "GIF", optimize=False, interlace=0, **options)).frames[0]
+
+
+def _paletted(colours: NDArray[np.uint8], visible: NDArray[np.bool_] | None) -> tuple[Image.Image, int | None]:
+    """Return colours as a Pillow image with a palette, and the index of its transparent pixels, if it may have any."""
+    most = 256 if visible is None else 255
+    seen = colours.reshape(1, -1, 3)
+    if visible is not None:
+        seen = colours[visible][None] if visible.any() else np.zeros((1, 1, 3), np.uint8)
+        colours = np.where(visible[..., None], colours, seen[0, 0])  # those of hidden pixels take no place
+    image = Image.fromarray(np.ascontiguousarray(seen))
+    if image.getcolors(most) is not None:
+        indices, table = _exact(colours)
+    else:
+        palette = image.quantize(most, Image.Quantize.MEDIANCUT)
+        dithered = Image.fromarray(np.ascontiguousarray(colours)).quantize(palette=palette)
+        indices, table = np.asarray(dithered), dithered.getpalette() or []
+    if visible is not None:
+        indices = np.where(visible, indices, most).astype(np.uint8)
+    result = Image.fromarray(indices)
+    result.putpalette((table[: 3 * most] + [0] * 768)[:768] if visible is not None else table)
+    return result, None if visible is None else most
+
+
+def _exact(colours: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], list[int]]:
+    """Return indices of few colours, and the palette."""
+    packed = colours.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
+    found, inverse = np.unique(packed, return_inverse=True)
+    table = [int(colour) >> shift & 255 for colour in found for shift in (16, 8, 0)]
+    return inverse.reshape(packed.shape).astype(np.uint8), table

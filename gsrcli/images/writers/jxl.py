@@ -1,0 +1,52 @@
+"""Encode JPEG XL files with pillow-jxl-plugin, which brings libjxl."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gsrcli.images.exif import exif_with_resolution
+from gsrcli.images.extras import load_extra
+from gsrcli.images.picture import Picture
+from gsrcli.images.writers.encoding import Encoding
+from gsrcli.images.writers.pillow import pillow_image
+
+__all__ = ["encode_jxl"]
+
+_QUALITY = 90
+_EFFORT, _LOSSLESS_EFFORT = 7, 3
+
+
+def encode_jxl(picture: Picture, encoding: Encoding) -> bytes:
+    """Encode a picture as a JPEG XL file of 8 bits, with its EXIF, XMP and resolution.
+
+    It is lossless if asked for, and if the picture comes from a lossless JPEG XL file.
+
+    Raises:
+        PictureError: pillow-jxl-plugin is not installed.
+    """
+    origin = picture.origin
+    lossless = encoding.lossless or (origin is not None and origin.lossless and origin.format == "JXL")
+    image, _ = pillow_image(picture, grey=True)
+    metadata = picture.metadata
+    encode: Any = load_extra("pillow_jxl").Encoder(
+        mode=image.mode,
+        lossless=lossless,
+        quality=100 if lossless else encoding.quality or _QUALITY,
+        decoding_speed=0,
+        effort=_LOSSLESS_EFFORT if lossless else _EFFORT,
+        use_container=True,
+        use_original_profile=lossless,
+        num_threads=-1,
+    )
+    exif = exif_with_resolution(metadata.exif, metadata.dpi)
+    data: bytes = encode(
+        image.tobytes(),
+        image.width,
+        image.height,
+        jpeg_encode=False,
+        exif=exif,
+        jumb=None,
+        xmp=metadata.xmp,
+        compress=False,
+    )
+    return data
