@@ -1,34 +1,24 @@
 """Edit EXIF: reset the orientation, drop the thumbnail, update the size, and convert from and to TIFF files.
 
-An EXIF block is a small TIFF structure: directories of tagged entries whose larger values, and further
-directories, are stored elsewhere in the block. Blocks are edited in place: rewriting one would move the maker
-notes, whose offsets count from the start of the block, and would fail on the malformed entries that cameras write.
+An EXIF block is a small TIFF structure. Blocks are edited in place: rewriting one would move the maker notes, whose
+offsets count from the start of the block, and would fail on the malformed entries that cameras write.
 """
 
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
-from typing import TypeAlias, Union
 
-import numpy as np
-
+from gsrcli.images.directories import LONG, SHORT, Entry, MalformedError, Tags, Tiff, pack_directory
 from gsrcli.size import Size
 
 __all__ = [
-    "Tags",
-    "exif_from_tiff",
+    "exif_block",
+    "exif_from_directory",
     "exif_orientation",
     "exif_resized",
     "exif_tags",
     "exif_upright",
-    "pack_directory",
-    "tiff_tag",
 ]
-
-SHORT, LONG = 3, 4
-_KIND_SIZES = dict(zip(range(1, 14), (1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4), strict=True)) | {16: 8, 17: 8, 18: 8}
-_RATIONALS = (5, 10)  # two 4-byte words
 
 _IMAGE_WIDTH, _IMAGE_HEIGHT, _ORIENTATION = 0x0100, 0x0101, 0x0112
 _THUMBNAIL_OFFSET, _THUMBNAIL_BYTES = 0x0201, 0x0202
@@ -36,118 +26,37 @@ _EXIF_DIRECTORY, _GPS_DIRECTORY, _INTEROPERABILITY_DIRECTORY = 0x8769, 0x8825, 0
 _DIRECTORIES = (_EXIF_DIRECTORY, _GPS_DIRECTORY, _INTEROPERABILITY_DIRECTORY)
 _PIXEL_WIDTH, _PIXEL_HEIGHT = 0xA002, 0xA003
 
+_MOST_BYTES = 1 << 24
+
 # The tags in a TIFF file's directory that describe the picture, not the layout of the file.
 _DESCRIPTIVE = frozenset(
     (
-        *(0x010E, 0x010F, 0x0110, 0x0131, 0x0132),  # description, make, model, software, date
-        *(0x013B, 0x013C, 0x4746, 0x4749, 0x8298),  # artist, host, rating, rating in percent, copyright
+        *(0x010D, 0x010E, 0x010F, 0x0110, 0x011D),  # document, description, make, model, page
+        *(0x0131, 0x0132, 0x013B, 0x013C, 0x8298),  # software, date, artist, host, copyright
+        *(0x4746, 0x4749),  # rating, rating in percent
         *range(0x9C9B, 0x9CA0),  # Windows' title, comment, author, keywords, subject
         *(_EXIF_DIRECTORY, _GPS_DIRECTORY),
     )
 )
 
-Tags: TypeAlias = dict[int, Union[tuple[int, int, bytes], "Tags"]]
-"""A directory: from tag to (kind, count, little-endian bytes) or to a subdirectory."""
-
-
-class _MalformedError(ValueError):
-    """Data is not a TIFF structure, or an offset points outside it."""
-
-
-@dataclass(frozen=True)
-class _Entry:
-    """An entry of a directory: kind, number of values, and the offsets of the entry and of its values."""
-
-    kind: int
-    count: int
-    at: int
-    values_at: int
-
-
-class _Tiff:
-    """The directories of a TIFF structure: an EXIF block or a whole TIFF file, classic or BigTIFF."""
-
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-        if data[:2] not in (b"II", b"MM"):
-            raise _MalformedError("no byte-order mark")
-        self.order = "<" if data[:2] == b"II" else ">"
-        version = self.number("H", 2)
-        if version not in (42, 43):
-            raise _MalformedError("not a TIFF structure")
-        self.word, self.counter = ("I", "H") if version == 42 else ("Q", "Q")
-        self.first = self.number(self.word, 4 if version == 42 else 8)
-
-    def number(self, code: str, at: int) -> int:
-        """Read the integer of a struct code at an offset."""
-        size = struct.calcsize(self.order + code)
-        if not 0 <= at <= len(self.data) - size:
-            raise _MalformedError("an offset points outside")
-        value: int = struct.unpack_from(self.order + code, self.data, at)[0]
-        return value
-
-    def directory(self, at: int) -> tuple[dict[int, _Entry], int]:
-        """Read the directory at an offset; return its entries by tag, and the offset of its link to the next one."""
-        count, word = self.number(self.counter, at), struct.calcsize(self.order + self.word)
-        at += struct.calcsize(self.order + self.counter)
-        entry_size = 4 + 2 * word
-        entries: dict[int, _Entry] = {}
-        if at + count * entry_size > len(self.data):
-            raise _MalformedError("an offset points outside")
-        for start in range(at, at + count * entry_size, entry_size):
-            kind, values = self.number("H", start + 2), self.number(self.word, start + 4)
-            inline = _KIND_SIZES.get(kind, 1) * values <= word
-            values_at = start + 4 + word
-            entries[self.number("H", start)] = _Entry(
-                kind, values, start, values_at if inline else self.number(self.word, values_at)
-            )
-        return entries, at + count * entry_size
-
-    def first_number(self, entry: _Entry | None, default: int = 0) -> int:
-        """Return the first value of an integer entry."""
-        code = {1: "B", SHORT: "H", LONG: "I", 13: "I", 16: "Q"}.get(entry.kind) if entry else None
-        return self.number(code, entry.values_at) if code and entry and entry.count else default
-
-    def little_endian(self, entry: _Entry) -> bytes:
-        """Return the values of an entry as little-endian bytes."""
-        size = _KIND_SIZES.get(entry.kind)
-        if size is None or entry.values_at + size * entry.count > len(self.data):
-            raise _MalformedError("an offset points outside")
-        values = self.data[entry.values_at : entry.values_at + size * entry.count]
-        word = 4 if entry.kind in _RATIONALS else size
-        if self.order == ">":
-            values = np.frombuffer(values, f">u{word}").astype(f"<u{word}").tobytes()
-        return values
-
-    def put_number(self, target: bytearray, entry: _Entry, kind: int, value: int) -> None:
-        """Set an entry of ``target``, a copy of the data, to one SHORT or LONG."""
-        word = struct.calcsize(self.order + self.word)
-        inline = struct.pack(self.order + {SHORT: "H", LONG: "I"}[kind], value).ljust(word, b"\0")
-        struct.pack_into(f"{self.order}H{self.word}{word}s", target, entry.at + 2, kind, 1, inline)
-
 
 def exif_orientation(block: bytes) -> int | None:
     """Return the orientation in an EXIF block or TIFF file, 1 to 8; None if it has none."""
-    value = tiff_tag(block, _ORIENTATION)
-    return value if value is not None and 1 <= value <= 8 else None
-
-
-def tiff_tag(block: bytes, tag: int) -> int | None:
-    """Return the first value of an integer tag in the first directory of an EXIF block or TIFF file."""
     try:
-        tiff = _Tiff(block)
+        tiff = Tiff(block)
         entries, _ = tiff.directory(tiff.first)
-        return tiff.first_number(entries[tag]) if tag in entries else None
-    except _MalformedError:
+        value = tiff.first_number(entries.get(_ORIENTATION))
+    except MalformedError:
         return None
+    return value if 1 <= value <= 8 else None
 
 
 def exif_upright(block: bytes) -> bytes | None:
     """Return an EXIF block or TIFF file with orientation 1 and without its thumbnail; None if it is unreadable."""
     try:
-        tiff = _Tiff(block)
+        tiff = Tiff(block)
         entries, link_at = tiff.directory(tiff.first)
-    except _MalformedError:
+    except MalformedError:
         return None
     patched = bytearray(block)
     if _ORIENTATION in entries:
@@ -158,14 +67,14 @@ def exif_upright(block: bytes) -> bytes | None:
     return bytes(patched)
 
 
-def _thumbnail_start(tiff: _Tiff, link_at: int) -> int:
+def _thumbnail_start(tiff: Tiff, link_at: int) -> int:
     """Return where the thumbnail starts if it comes last, as in nearly all files; otherwise the end."""
     end = len(tiff.data)
     try:
         thumbnail, _ = tiff.directory(tiff.number(tiff.word, link_at))
         start = tiff.first_number(thumbnail.get(_THUMBNAIL_OFFSET))
         size = tiff.first_number(thumbnail.get(_THUMBNAIL_BYTES))
-    except _MalformedError:
+    except MalformedError:
         return end
     return start if start >= link_at and start + size == end else end
 
@@ -173,12 +82,12 @@ def _thumbnail_start(tiff: _Tiff, link_at: int) -> int:
 def exif_resized(block: bytes, size: Size) -> bytes:
     """Return an EXIF block with its picture size, if it has one, changed."""
     try:
-        tiff = _Tiff(block)
+        tiff = Tiff(block)
         entries, _ = tiff.directory(tiff.first)
         if _EXIF_DIRECTORY in entries:
             exif, _ = tiff.directory(tiff.first_number(entries[_EXIF_DIRECTORY]))
             entries = {**entries, **{tag: exif[tag] for tag in (_PIXEL_WIDTH, _PIXEL_HEIGHT) if tag in exif}}
-    except _MalformedError:
+    except MalformedError:
         return block
     patched = bytearray(block)
     for tag in (_IMAGE_WIDTH, _PIXEL_WIDTH):
@@ -191,52 +100,59 @@ def exif_resized(block: bytes, size: Size) -> bytes:
 
 
 def exif_tags(block: bytes) -> Tags:
-    """Return the descriptive tags of an EXIF block or TIFF file, with its EXIF and GPS directories."""
+    """Return the descriptive tags of an EXIF block, with its EXIF and GPS directories."""
     try:
-        tiff = _Tiff(block)
+        tiff = Tiff(block)
         entries, _ = tiff.directory(tiff.first)
-    except _MalformedError:
+    except MalformedError:
         return {}
-    return _copy_directory(tiff, {tag: entries[tag] for tag in entries if tag in _DESCRIPTIVE})
+    return _Copier(tiff).directory(_descriptive(entries))
 
 
-def _copy_directory(tiff: _Tiff, entries: dict[int, _Entry], depth: int = 2) -> Tags:
-    copies = {tag: _copy_value(tiff, tag, entry, depth) for tag, entry in entries.items()}
-    return {tag: value for tag, value in copies.items() if value}
+def exif_from_directory(tiff: Tiff, entries: dict[int, Entry]) -> tuple[Tags, int]:
+    """Return the descriptive tags of a TIFF file's directory, with its EXIF and GPS directories.
+
+    Returns:
+        the tags, and the number of tags that could not be copied because they are malformed.
+    """
+    copier = _Copier(tiff)
+    return copier.directory(_descriptive(entries)), copier.malformed
 
 
-def _copy_value(tiff: _Tiff, tag: int, entry: _Entry, depth: int) -> tuple[int, int, bytes] | Tags | None:
-    try:
-        if tag not in _DIRECTORIES:
-            return entry.kind, entry.count, tiff.little_endian(entry)
-        if depth:
-            return _copy_directory(tiff, tiff.directory(tiff.first_number(entry))[0], depth - 1)
-    except _MalformedError:
-        pass  # cameras do write broken entries; keep the others
-    return None
-
-
-def exif_from_tiff(file: bytes) -> bytes | None:
-    """Return the EXIF block of a TIFF file; None if it has no descriptive tags."""
-    tags = exif_tags(file)
+def exif_block(tags: Tags) -> bytes | None:
+    """Return tags as an EXIF block; None if there are none."""
     return b"II*\0\x08\0\0\0" + pack_directory(tags, 8) if tags else None
 
 
-def pack_directory(tags: Tags, at: int) -> bytes:
-    """Pack a little-endian classic TIFF directory, with its values and subdirectories, for the offset ``at``."""
-    entries, body = [], b""
-    body_at = at + 2 + 12 * len(tags) + 4
-    for tag in sorted(tags):
-        value = tags[tag]
-        here = body_at + len(body)
-        if isinstance(value, dict):
-            kind, count, data = LONG, 1, struct.pack("<I", here)
-            body += pack_directory(value, here)
-        elif len(value[2]) <= 4:
-            kind, count, data = value
-        else:
-            kind, count, data = value[0], value[1], struct.pack("<I", here)
-            body += value[2]
-        body += b"\0" * (len(body) % 2)  # values start at even offsets
-        entries.append(struct.pack("<HHI4s", tag, kind, count, data))
-    return struct.pack("<H", len(tags)) + b"".join(entries) + b"\0\0\0\0" + body
+def _descriptive(entries: dict[int, Entry]) -> dict[int, Entry]:
+    return {tag: entry for tag, entry in entries.items() if tag in _DESCRIPTIVE}
+
+
+class _Copier:
+    """Copies directories.
+
+    It copies no more bytes than there are, because entries that share their values could ask for any amount.
+    """
+
+    def __init__(self, tiff: Tiff) -> None:
+        self._tiff = tiff
+        self._left = min(len(tiff.data), _MOST_BYTES)
+        self.malformed = 0
+
+    def directory(self, entries: dict[int, Entry], depth: int = 2) -> Tags:
+        copies = {tag: self._value(tag, entry, depth) for tag, entry in entries.items()}
+        return {tag: value for tag, value in copies.items() if value}
+
+    def _value(self, tag: int, entry: Entry, depth: int) -> tuple[int, int, bytes] | Tags | None:
+        try:
+            if tag in _DIRECTORIES:
+                subdirectory, _ = self._tiff.directory(self._tiff.first_number(entry))
+                return self.directory(subdirectory, depth - 1) if depth else None
+            values = self._tiff.little_endian(entry)
+            if len(values) > self._left:
+                raise MalformedError("values overlap")
+            self._left -= len(values)
+            return entry.kind, entry.count, values
+        except MalformedError:  # cameras do write broken entries; keep the others
+            self.malformed += 1
+            return None

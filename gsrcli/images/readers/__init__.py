@@ -14,12 +14,12 @@ from gsrcli.images.readers.jpeg import JpegSource
 from gsrcli.images.readers.pillow import unlimited_pillow
 from gsrcli.images.readers.png import PngSource
 from gsrcli.images.readers.source import DAMAGED, Limits, Source
-from gsrcli.images.readers.tiff import TiffSource
+from gsrcli.images.readers.tiff import RAW_MAGIC, TiffSource
 from gsrcli.images.readers.webp import WebpSource
 
 __all__ = ["DAMAGED", "Limits", "Source", "open_source", "unlimited_pillow"]
 
-_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", *RAW_MAGIC)
 _AVIF = (b"avif", b"avis", b"mif1", b"msf1")
 
 _READERS: tuple[tuple[type[Source], Callable[[bytes], bool]], ...] = (
