@@ -24,11 +24,12 @@ from gsrcli.images.readers.tiff.layout import Compression, Layout, Photometric
 from gsrcli.runtime.native import native_output
 from gsrcli.size import Size
 
-__all__ = ["chunk_bytes", "stream_samples"]
+__all__ = ["REVERSED_BITS", "chunk_bytes", "stream_samples"]
 
 _MOST_SCANS = 100
 _SMALL = 1 << 20  # pixels
-_REVERSED = np.packbits(np.unpackbits(np.arange(256, dtype=np.uint8)).reshape(-1, 8)[:, ::-1])
+REVERSED_BITS: NDArray[np.uint8] = np.packbits(np.unpackbits(np.arange(256, dtype=np.uint8)).reshape(-1, 8)[:, ::-1])
+"""Each byte with its bits in reverse."""
 
 
 def chunk_bytes(layout: Layout, data: bytes) -> NDArray[np.uint8]:
@@ -65,7 +66,7 @@ def _stored(layout: Layout, data: bytes, chunks: Sequence[tuple[int, int]], rows
         if start + size > len(data):
             raise PictureError(DAMAGED)
         values = np.frombuffer(data, np.uint8, size, start).reshape(rows, layout.row_bytes)
-        yield _REVERSED[values] if layout.fill_order == 2 else values
+        yield REVERSED_BITS[values] if layout.fill_order == 2 else values
 
 
 def _through_libtiff(

@@ -113,6 +113,7 @@ class Layout:
         tiled: whether chunks are tiles.
         chunk: size of a chunk; the chunks in the last row and column, if they are tiles, reach out of the page.
         chunks: offset and number of bytes of each chunk, row by row.
+        cut: whether chunks end behind the end of the file.
     """
 
     size: Size
@@ -130,6 +131,7 @@ class Layout:
     tiled: bool
     chunk: Size
     chunks: list[tuple[int, int]]
+    cut: bool = False
 
     @property
     def across(self) -> int:
@@ -210,7 +212,11 @@ def read_layout(tiff: Tiff, entries: dict[int, Entry], limits: Limits) -> Layout
         chunks=[],
     )
     _believe(layout, len(tiff.data))
-    return replace(layout, chunks=_chunks(tiff, entries, layout))
+    chunks = _chunks(tiff, entries, layout)
+    held = [(start, min(size, len(tiff.data) - start)) for start, size in chunks]
+    if min(size for _, size in held) < 0 or sum(size for _, size in set(held)) > 4 * len(tiff.data):
+        raise PictureError(DAMAGED)  # they lie outside, or overlap too much
+    return replace(layout, chunks=held, cut=held != chunks)
 
 
 def _photometric(value: int) -> Photometric:
@@ -277,7 +283,4 @@ def _chunks(tiff: Tiff, entries: dict[int, Entry], layout: Layout) -> list[tuple
     elif layout.compression == Compression.NONE:
         whole = layout.chunk.height * layout.row_bytes
         sizes = [size or (whole if start else 0) for start, size in zip(starts, sizes, strict=True)]
-    chunks = [(start, min(size, len(tiff.data) - start)) for start, size in zip(starts, sizes, strict=True)]
-    if min(size for _, size in chunks) < 0 or sum(size for _, size in set(chunks)) > 4 * len(tiff.data):
-        raise PictureError(DAMAGED)  # they lie outside, or overlap too much
-    return chunks
+    return list(zip(starts, sizes, strict=True))

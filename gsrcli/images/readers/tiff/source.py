@@ -6,6 +6,7 @@ import io
 import struct
 from dataclasses import replace
 
+import numpy as np
 from PIL import Image
 
 from gsrcli.errors import PictureError
@@ -26,7 +27,7 @@ from gsrcli.images.ledger import Fate
 from gsrcli.images.picture import Origin, Picture, Pixels
 from gsrcli.images.readers.pillow import colour_and_alpha, upright
 from gsrcli.images.readers.source import DAMAGED, Limits, Source
-from gsrcli.images.readers.tiff.chunks import chunk_bytes, stream_samples
+from gsrcli.images.readers.tiff.chunks import REVERSED_BITS, chunk_bytes, stream_samples
 from gsrcli.images.readers.tiff.colours import Decoded, decoded_colours
 from gsrcli.images.readers.tiff.layout import Compression, Layout, Photometric, read_layout
 from gsrcli.images.readers.tiff.metadata import read_metadata
@@ -40,12 +41,18 @@ _SUBFILE_TYPE, _OLD_SUBFILE_TYPE, _COLOUR_MAP, _JPEG_TABLES = 254, 255, 320, 347
 _REDUCED, _MASK = 1, 4
 _OLD_REDUCED = 2
 _LOSSY = (Compression.JPEG, Compression.OLD_JPEG, Compression.WEBP)
+# libtiff silently fills up a fax page whose data end early. So behind the data there are codes that it reports: for T.6
+# one that does not exist, for the others an end of line, behind which there is such a code.
+_FAX_END = b"\0\x10\x0f" * 32
+_FAX_ENDS = {
+    Compression.CCITT_RLE: _FAX_END,
+    Compression.CCITT_RLE_WORDS: _FAX_END,
+    Compression.CCITT_T4: _FAX_END,
+    Compression.CCITT_T6: b"\x02" * 32,
+}
 # Compressions of pictures instead of bytes.
 _LIBTIFF_ALONE = (
-    Compression.CCITT_RLE,
-    Compression.CCITT_RLE_WORDS,
-    Compression.CCITT_T4,
-    Compression.CCITT_T6,
+    *_FAX_ENDS,
     Compression.OLD_JPEG,
     Compression.NEXT,
     Compression.THUNDERSCAN,
@@ -145,7 +152,7 @@ class TiffSource(Source):
         if image is None:
             raise PictureError(DAMAGED)
         pixels, alpha = colour_and_alpha(image)
-        damage = [LedgerEntry("picture data", Fate.DAMAGED)] if output.text else []
+        damage = [LedgerEntry("picture data", Fate.DAMAGED)] if output.text or layout.cut else []
         return Decoded(pixels, alpha, damage, same_numbers=layout.bits == 8)
 
     def _bare(self, layout: Layout, directory: dict[int, Entry]) -> bytes:
@@ -170,9 +177,10 @@ class TiffSource(Source):
                 tags[tag] = entry.kind, entry.count, self._tiff.little_endian(entry)
         if old_jpeg:
             return self._with_directory(tags, layout)
-        return pack_file(
-            [PackedPage(tags, [self._data[start : start + size] for start, size in layout.chunks], layout.tiled)]
-        )
+        end = _FAX_ENDS.get(layout.compression, b"")
+        end = REVERSED_BITS[np.frombuffer(end, np.uint8)].tobytes() if layout.fill_order == 2 else end
+        chunks = [self._data[start : start + size] + end for start, size in layout.chunks]
+        return pack_file([PackedPage(tags, chunks, layout.tiled)])
 
     def _with_directory(self, tags: Tags, layout: Layout) -> bytes:
         """Return the whole file with another first directory, at its end, because tags hold offsets in the file."""
