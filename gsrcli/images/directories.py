@@ -94,7 +94,7 @@ class Tiff:
         end = start + count * layout.size
         if end > len(self.data):
             raise MalformedError("an offset points outside")
-        entries = {}
+        entries: dict[int, Entry] = {}
         fields = layout.iter_unpack(memoryview(self.data)[start:end])
         for entry_at, (tag, kind, values, value) in zip(range(start, end, layout.size), fields, strict=True):
             inline = _KIND_SIZES.get(kind, 1) * values <= word

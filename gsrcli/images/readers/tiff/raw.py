@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from gsrcli.errors import PictureError
 from gsrcli.images.directories import Entry, MalformedError, Tiff
 from gsrcli.images.readers.tiff.layout import Photometric
@@ -34,8 +36,15 @@ def camera_raw(tiff: Tiff, pages: list[dict[int, Entry]]) -> str | None:
     directories = [*pages, *_subdirectories(tiff, pages)]
     if not any(_holds_sensor_values(tiff, directory) for directory in directories):
         return None
-    make = next((tiff.raw(page[_MAKE]) for page in pages if _MAKE in page), b"").decode("latin-1").upper()
+    make = _make(tiff, pages)
     return next((name for maker, name in _FORMATS.items() if make.startswith(maker)), "of an unknown camera")
+
+
+def _make(tiff: Tiff, pages: list[dict[int, Entry]]) -> str:
+    """Return the maker of the camera, in capitals; nothing if it is not stated."""
+    with suppress(MalformedError):
+        return next((tiff.raw(page[_MAKE]) for page in pages if _MAKE in page), b"").decode("latin-1").upper()
+    return ""
 
 
 def _subdirectories(tiff: Tiff, pages: list[dict[int, Entry]]) -> list[dict[int, Entry]]:

@@ -40,15 +40,16 @@ __all__ = ["TiffSource"]
 _SUBFILE_TYPE, _OLD_SUBFILE_TYPE, _COLOUR_MAP, _JPEG_TABLES = 254, 255, 320, 347
 _REDUCED, _MASK = 1, 4
 _OLD_REDUCED = 2
+_MOST_SAMPLES = 4
 _LOSSY = (Compression.JPEG, Compression.OLD_JPEG, Compression.WEBP)
-# libtiff silently fills up a fax page whose data end early. So behind the data there are codes that it reports: for T.6
-# one that does not exist, for the others an end of line, behind which there is such a code.
-_FAX_END = b"\0\x10\x0f" * 32
+# libtiff silently fills up a fax page whose data end early. So behind the data come codes that do not exist, which it
+# reports. In T.4 they follow ends of line, because it looks for one.
+_NO_RUN_CODE, _NO_MODE_CODE, _END_OF_LINE = b"\0\x81", b"\x02", b"\0\x10\x0f"
 _FAX_ENDS = {
-    Compression.CCITT_RLE: _FAX_END,
-    Compression.CCITT_RLE_WORDS: _FAX_END,
-    Compression.CCITT_T4: _FAX_END,
-    Compression.CCITT_T6: b"\x02" * 32,
+    Compression.CCITT_RLE: _NO_RUN_CODE * 32,
+    Compression.CCITT_RLE_WORDS: _NO_RUN_CODE * 32,
+    Compression.CCITT_T4: _END_OF_LINE * 32,
+    Compression.CCITT_T6: _NO_MODE_CODE * 32,
 }
 # Compressions of pictures instead of bytes.
 _LIBTIFF_ALONE = (
@@ -126,7 +127,8 @@ class TiffSource(Source):
         page = assembled(layout, samples)
         if not layout.planar and needed != list(range(layout.samples)):
             page = page[..., needed]
-        palette = self._tiff.numbers(directory.get(_COLOUR_MAP))
+        colour_map = directory.get(_COLOUR_MAP) if layout.photometric == Photometric.PALETTE else None
+        palette = self._tiff.numbers(colour_map)
         decoded = decoded_colours(layout, page, palette, icc, nodata)
         return replace(decoded, entries=[*entries, *decoded.entries])
 
@@ -140,13 +142,15 @@ class TiffSource(Source):
 
     def _decoded_by_pillow(self, layout: Layout, directory: dict[int, Entry]) -> Decoded:
         """Decode what only libtiff understands, from a file that holds nothing else."""
+        name = layout.compression.name.replace("_", " ").capitalize()
+        if layout.samples > _MOST_SAMPLES:
+            raise PictureError(f"compression {name} of {layout.samples} samples is not supported")
         with native_output() as output:
             try:
                 image = Image.open(io.BytesIO(self._bare(layout, directory)), formats=("TIFF",))
                 image.load()
             except OSError:
                 image = None
-        name = layout.compression.name.replace("_", " ").capitalize()
         if image is None and ("not configured" in output.text or "not implemented" in output.text):
             raise PictureError(f"compression {name} is not supported here", hint="save it with LZW compression")
         if image is None:
