@@ -143,8 +143,16 @@ def assert_pixels(picture: Picture, pixels: np.ndarray, alpha: np.ndarray | None
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
 @pytest.mark.parametrize("big", [False, True])
 def test_strips_tiles_and_planes(
-    tmp_path: Path, order: str, planar: bool, tile: tuple[int, int] | None, dtype: Any, big: bool
+    tmp_path: Path,
+    order: str,
+    planar: bool,
+    tile: tuple[int, int] | None,
+    dtype: Any,
+    big: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    if big:
+        monkeypatch.setattr("gsrcli.images.readers.tiff.source._BAND_BYTES", 1)  # each row of chunks alone
     values = (noise(37, 41, 4, dtype=np.uint16) / 7).astype(dtype)
     alpha = values[..., 3] / 10000 if dtype == np.float32 else values[..., 3]
     stored = np.concatenate([values[..., :3], alpha[..., None]], axis=2)
@@ -426,6 +434,15 @@ def test_white_and_grey_in_lab_are_neutral(tmp_path: Path) -> None:
     assert pixels[0, 255].tolist() == [65535] * 3
 
 
+def test_ycbcr(tmp_path: Path) -> None:
+    values = noise(8, 8, 3)
+    picture = read(tmp_path, tiff(page(values, 6, t530=(SHORT, [1, 1]))))
+    expected = np.asarray(Image.fromarray(values, "YCbCr").convert("RGB")).astype(int)
+    assert np.abs(picture.pixels - expected).max() <= 2
+    with pytest.raises(PictureError, match="16-bit YCbCr is not supported"):
+        read(tmp_path, tiff(page(values.astype(np.uint16), 6)))
+
+
 @pytest.mark.parametrize("subsampling", [0, 2])
 @pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
 def test_jpeg_in_tiff(tmp_path: Path, mode: str, subsampling: int) -> None:
@@ -434,7 +451,7 @@ def test_jpeg_in_tiff(tmp_path: Path, mode: str, subsampling: int) -> None:
     values = np.stack([(x + (c + 1) * y) % 256 for c in range(channels)], axis=2).astype(np.uint8) // 3
     image = Image.fromarray(values if channels > 1 else values[..., 0], mode)
     file = io.BytesIO()
-    image.save(file, "TIFF", compression="jpeg", quality=90, tiffinfo={278: 32})
+    image.save(file, "TIFF", compression="jpeg", quality=90, subsampling=subsampling, tiffinfo={278: 32})
     picture = read(tmp_path, file.getvalue())
     with Image.open(file) as decoded:
         expected = np.asarray(decoded.convert("RGB" if mode == "CMYK" else mode)).reshape(*picture.pixels.shape)
@@ -546,13 +563,26 @@ def test_pages_have_their_own_size_and_metadata(tmp_path: Path) -> None:
     file = PictureFile(path)
     assert (file.count, file.size, file.animated) == (2, Size(5, 7), False)
     one, two = file.picture(0), file.picture(1)
-    assert_pixels(one, first)
+    assert_pixels(one, first, mask[..., 0])
     assert_pixels(two, np.rot90(second, -1))
     assert one.metadata.exif is not None
     assert two.metadata.exif is not None
     assert b"one" in one.metadata.exif
     assert b"two" in two.metadata.exif
     assert (one.metadata.dpi, two.metadata.dpi) == ((72, 72), None)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_masks_are_transparency(tmp_path: Path, dtype: Any) -> None:
+    values, opaque = noise(5, 7, 3).astype(dtype), noise(5, 7) > 99
+    bits = packed(opaque, 1)
+    mask = layout(Size(5, 7), 1, 1, 4, t254=(LONG, [4])), [bits]
+    white = 1 if dtype == np.float32 else np.iinfo(dtype).max
+    assert_pixels(read(tmp_path, tiff(page(values, RGB), mask)), values, (opaque * white).astype(dtype))
+    other = layout(Size(2, 7), 1, 1, 4, t254=(LONG, [4])), [bits]
+    picture = read(tmp_path, tiff(page(values, RGB), other))
+    assert picture.alpha is None
+    assert with_fate(Fate.LOST, picture.ledger) == ["transparency mask"]
 
 
 @pytest.mark.parametrize(
@@ -874,7 +904,7 @@ def test_no_file_is_too_broken(tmp_path: Path, data: st.DataObject) -> None:
     ]
     broken = bytearray(data.draw(st.sampled_from(files)))
     for _ in range(data.draw(st.integers(1, 6))):
-        top = data.draw(st.sampled_from([200, len(broken)])) - 1
+        top = min(data.draw(st.sampled_from([200, len(broken)])), len(broken)) - 1
         broken[data.draw(st.integers(0, top))] = data.draw(st.integers(0, 255))
     try:
         file = PictureFile(_written(tmp_path, bytes(broken)), max_pixels=1_000_000)

@@ -153,6 +153,18 @@ class Layout:
         """Bytes of a row of a chunk."""
         return -(-self.chunk.width * self.samples_per_chunk * self.bits // 8)
 
+    @property
+    def bytes_of_band(self) -> int:
+        """Bytes of a row of chunks, of all planes together."""
+        return self.across * self.chunk.height * self.row_bytes * (self.samples if self.planar else 1)
+
+    def band(self, first: int, last: int) -> Layout:
+        """Return the layout of the rows of chunks [first, last) as a page of their own."""
+        rows = min(self.size.height, last * self.chunk.height) - first * self.chunk.height
+        starts = range(0, len(self.chunks), self.across * self.down)
+        chunks = [self.chunks[start + first * self.across : start + last * self.across] for start in starts]
+        return replace(self, size=Size(rows, self.size.width), chunks=[chunk for plane in chunks for chunk in plane])
+
     def of_planes(self, planes: list[int]) -> Layout:
         """Return the layout of a planar page that has only some of its planes."""
         each = self.across * self.down
