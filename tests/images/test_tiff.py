@@ -638,6 +638,19 @@ def test_resolution_by_unit(tmp_path: Path) -> None:
         assert turned.aspect == (None if aspect is None else 1 / aspect)
 
 
+def test_primaries_of_rgb(tmp_path: Path) -> None:
+    """Programs write those of sRGB, which say nothing, to all files."""
+    srgb, p3 = ([0.64, 0.33, 0.3, 0.6, 0.15, 0.06], [0.68, 0.32, 0.265, 0.69, 0.15, 0.06])
+    for primaries, photometric, kept in ((srgb, RGB, False), (p3, RGB, True), (p3, CMYK, False)):
+        tags = {"t318": (RATIONAL, [0.313, 0.329]), "t319": (RATIONAL, primaries)}
+        colour = read(tmp_path, tiff(page(noise(4, 4, 3 + (photometric == CMYK)), photometric, **tags))).colour
+        assert (colour.chromaticities is not None) == kept
+        if colour.chromaticities:
+            assert colour.chromaticities.green == pytest.approx((0.265, 0.69))
+    tags["t34675"] = (UNDEFINED, b"profile")
+    assert read(tmp_path, tiff(page(noise(4, 4, 3), RGB, **tags))).colour.chromaticities is None
+
+
 def iptc_datasets(title: bytes = b"title") -> bytes:
     return b"\x1c\x02\x05" + struct.pack(">H", len(title)) + title
 

@@ -98,8 +98,9 @@ def _through_libtiff(
         except OSError:
             values = np.zeros(0, np.uint8)
     if "not configured" in output.text:
-        name = layout.compression.name.capitalize()
-        raise PictureError(f"compression {name} is not supported here", hint="save it with LZW or deflate compression")
+        raise PictureError(
+            f"compression {layout.compression} is not supported here", hint="save it with LZW or deflate compression"
+        )
     if output.text or not values.size:
         raise PictureError(DAMAGED)
     yield from values.reshape(len(chunks), rows, layout.row_bytes)

@@ -64,6 +64,11 @@ class Compression(IntEnum):
     ZSTANDARD = 50000
     WEBP = 50001
 
+    def __str__(self) -> str:
+        """Return its name in messages."""
+        capitals = self in (Compression.LZW, Compression.JPEG, Compression.LZMA)
+        return self.name if capitals else self.name.replace("_", " ").capitalize().replace("Ccitt", "CCITT")
+
 
 _OTHER_COMPRESSIONS = {
     32908: "PixarFilm",
@@ -89,8 +94,8 @@ _COLOURS = {
 }
 _STRAIGHT, _PREMULTIPLIED = 2, 1
 _MOST_CHUNK_BYTES = 2**31 - 1  # libtiff's and Pillow's limit
-_GROWTH = 1100  # deflate turns a byte into at most 1032
-_SMALL = 1 << 26
+_GROWTH = 256  # photographs and drawings stay far below it, though deflate turns a byte into up to 1032
+_SMALL = 1 << 26  # bytes, for which no file is too short
 
 
 @dataclass(frozen=True)
@@ -278,7 +283,7 @@ def _believe(layout: Layout, held: int) -> None:
     claimed = count * planes * layout.row_bytes * layout.chunk.height
     growth = 1 if layout.compression == Compression.NONE else _GROWTH
     if claimed > growth * held + _SMALL or count > held or layout.chunk.height * layout.row_bytes > _MOST_CHUNK_BYTES:
-        raise LimitError(f"it claims {claimed / 1e6:.0f} MB of pixels, more than its {held} bytes can hold")
+        raise LimitError(f"it claims {claimed / 1e6:.0f} MB of pixels, which its {held} bytes can hardly hold")
 
 
 def _chunks(tiff: Tiff, entries: dict[int, Entry], layout: Layout) -> list[tuple[int, int]]:

@@ -57,9 +57,8 @@ def decoded_by_libtiff(tiff: Tiff, layout: Layout, directory: dict[int, Entry]) 
     """
     if layout.photometric == Photometric.YCBCR and layout.bits != 8:
         raise PictureError(f"{layout.bits}-bit YCbCr is not supported", hint="save it as RGB")
-    name = layout.compression.name.replace("_", " ").capitalize()
     if layout.samples > _MOST_SAMPLES:
-        raise PictureError(f"compression {name} of {layout.samples} samples is not supported")
+        raise PictureError(f"compression {layout.compression} of {layout.samples} samples is not supported")
     with native_output() as output:
         try:
             image = Image.open(io.BytesIO(_bare(tiff, layout, directory)), formats=("TIFF",))
@@ -67,7 +66,9 @@ def decoded_by_libtiff(tiff: Tiff, layout: Layout, directory: dict[int, Entry]) 
         except OSError:
             image = None
     if image is None and ("not configured" in output.text or "not implemented" in output.text):
-        raise PictureError(f"compression {name} is not supported here", hint="save it with LZW compression")
+        raise PictureError(
+            f"compression {layout.compression} is not supported here", hint="save it with LZW compression"
+        )
     if image is None:
         raise PictureError(DAMAGED)
     pixels, alpha = colour_and_alpha(image)

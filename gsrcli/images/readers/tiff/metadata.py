@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, replace
 
+from gsrcli.images.colour import Chromaticities, Colour
 from gsrcli.images.directories import Entry, MalformedError, Tags, Tiff
 from gsrcli.images.exif import exif_block, exif_from_directory
 from gsrcli.images.geo import GEO_TAGS, without_nodata
@@ -17,8 +18,9 @@ __all__ = ["PageMetadata", "read_metadata"]
 
 _DESCRIPTION, _ORIENTATION, _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 270, 274, 282, 283, 296
 _XMP, _IPTC, _PHOTOSHOP, _ICC, _LAYERS, _RPC = 700, 33723, 34377, 34675, 37724, 50844
-_STK, _IMAGEJ_BYTES, _IMAGEJ = (33628, 33629, 33630, 33631), 50838, 50839
+_WHITE, _PRIMARIES = 318, 319
 _GDAL_NODATA = 42113
+_SRGB_CHROMATICITIES = (0.3127, 0.3290, 0.64, 0.33, 0.30, 0.60, 0.15, 0.06)
 _NO_UNIT, _CENTIMETRE = 1, 3
 _MOST_BYTES = 1 << 24
 
@@ -38,14 +40,14 @@ class PageMetadata:
 
     Attributes:
         metadata: as in `gsrcli.images.Picture`, for the upright page.
-        icc: the colour profile, or None.
+        colour: the colour tags, those of RGB pages included.
         orientation: 1 to 8.
         nodata: the number that stands for no data, or None.
         entries: what was lost or found damaged.
     """
 
     metadata: Metadata
-    icc: bytes | None
+    colour: Colour
     orientation: int
     nodata: float | None
     entries: list[LedgerEntry] = field(default_factory=list)
@@ -85,7 +87,8 @@ class _Reading:
         for tag, what in ((_LAYERS, "Photoshop layers"), (_RPC, "rational polynomial coefficients")):
             if tag in self._directory:
                 self._lose(what)
-        return PageMetadata(metadata, icc, orientation, self._nodata(), self._entries)
+        colour = Colour(icc=icc, chromaticities=None if icc else self._chromaticities())
+        return PageMetadata(metadata, colour, orientation, self._nodata(), self._entries)
 
     def _lose(self, what: str) -> None:
         self._entries.append(LedgerEntry(what, Fate.LOST))
@@ -132,6 +135,22 @@ class _Reading:
         if unit != _NO_UNIT:
             return (x, y), None
         return None, None if x == y else y / x
+
+    def _chromaticities(self) -> Chromaticities | None:
+        """Return the white point and primaries, unless they are those of sRGB, which pages without are taken for."""
+        try:
+            numbers = [
+                *self._tiff.floats(self._directory.get(_WHITE)),
+                *self._tiff.floats(self._directory.get(_PRIMARIES)),
+            ]
+        except MalformedError:
+            return None
+        if len(numbers) != 8 or not all(0 < number < 1 for number in numbers):
+            return None
+        if all(abs(number - usual) < 0.001 for number, usual in zip(numbers, _SRGB_CHROMATICITIES, strict=True)):
+            return None
+        white, red, green, blue = zip(numbers[::2], numbers[1::2], strict=True)
+        return Chromaticities(white, red, green, blue)
 
     def _iptc(self) -> bytes | None:
         """Return the IPTC datasets, of their own tag or in Photoshop's resources."""

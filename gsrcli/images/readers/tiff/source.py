@@ -63,16 +63,18 @@ class TiffSource(Source):
         directory = self._pages[index]
         layout = read_layout(self._tiff, directory, self._limits)
         page = read_metadata(self._tiff, directory)
-        decoded = self._decode(layout, directory, page.icc, page.nodata)
+        decoded = self._decode(layout, directory, page.colour.icc, page.nodata)
         if index in self._masks and decoded.alpha is None:
             decoded = self._masked(decoded, self._masks[index])
         if not decoded.same_numbers:
             page = page.for_other_numbers()
+        in_rgb = layout.photometric == Photometric.RGB
+        colour = replace(page.colour, chromaticities=page.colour.chromaticities if in_rgb else None)
         alpha = decoded.alpha
         return Picture(
             pixels=upright(decoded.pixels, page.orientation),
             alpha=None if alpha is None else upright(alpha, page.orientation),
-            colour=Colour(icc=page.icc if decoded.same_colours else None),
+            colour=colour if decoded.same_colours else Colour(),
             metadata=page.metadata,
             ledger=(*_lost_channels(layout), *decoded.entries, *page.entries),
             origin=Origin(self.format, lossless=layout.compression not in _LOSSY),
@@ -141,7 +143,7 @@ class TiffSource(Source):
     def _stream_samples(self, layout: Layout, directory: Directory) -> tuple[Pixels, int]:
         if layout.bits != 8:
             raise PictureError(
-                f"{layout.bits}-bit {layout.compression.name} is not supported", hint="save it with LZW compression"
+                f"{layout.bits}-bit {layout.compression} is not supported", hint="save it with LZW compression"
             )
         tables = self._tiff.raw(directory[_JPEG_TABLES]) if _JPEG_TABLES in directory else b""
         return stream_samples(layout, self._data, tables)
