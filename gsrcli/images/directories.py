@@ -7,7 +7,7 @@ entry, and subdirectories, are stored elsewhere in the structure.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, TypeAlias, Union
@@ -102,24 +102,28 @@ class Tiff:
             entries.setdefault(tag, entry)  # of duplicates the first counts, as for libtiff
         return entries, end
 
-    def directories(self) -> Iterator[dict[int, Entry]]:
-        """Yield the directories that are linked from the first on.
+    def directories(self) -> tuple[list[dict[int, Entry]], bool]:
+        """Return the directories that are linked from the first on, and whether these are all.
 
-        They are read as far as they are sound: a link to a directory that was read already, or outside, ends them, and
-        so do directories that overlap so much that together they are longer than the structure.
+        They are read as far as they are sound: a link outside ends them, and so do directories that overlap so much
+        that together they are longer than the structure. A link to a directory that was read already is the last.
         """
-        at, seen, left = self.first, set[int](), len(self.data)
-        while at and at not in seen and left > 0:
+        found, seen, left = list[dict[int, Entry]](), set[int](), len(self.data)
+        at = self.first
+        while at and at not in seen:
             seen.add(at)
             try:
                 entries, link_at = self.directory(at)
                 left -= link_at - at
+                if left < 0:
+                    raise MalformedError("directories overlap")
+                found.append(entries)
                 at = self.number(self.word, link_at) if link_at < len(self.data) else 0
             except MalformedError:
-                if len(seen) == 1:
+                if not found:
                     raise
-                return
-            yield entries
+                return found, False
+        return found, True
 
     def first_number(self, entry: Entry | None, default: int = 0) -> int:
         """Return the first value of an integer entry, or the default if it has none."""

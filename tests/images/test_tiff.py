@@ -333,6 +333,13 @@ def test_palettes_of_sixteen_bits(tmp_path: Path) -> None:
     assert_pixels(read(tmp_path, tiff((tags, strips))), colours[indices[..., 0]])
 
 
+def test_palettes_with_alpha(tmp_path: Path) -> None:
+    values, colours = noise(5, 9, 2), noise(256, 3, dtype=np.uint16)
+    tags, strips = page(values, PALETTE, t320=(SHORT, colours.T.ravel().tolist()), t338=(SHORT, [2]))
+    picture = read(tmp_path, tiff((tags, strips)))
+    assert_pixels(picture, colours[values[..., 0]], values[..., 1].astype(np.uint16) * 257)
+
+
 def test_deep_cmyk_without_a_profile(tmp_path: Path) -> None:
     inks = noise(7, 6, 4, dtype=np.uint16)
     picture = read(tmp_path, tiff(page(inks, CMYK)))
@@ -863,7 +870,20 @@ def test_thousands_of_pages_and_endless_chains(tmp_path: Path) -> None:
     single = bytearray(tiff(page(values)))
     link = 8 + 2 + 12 * struct.unpack_from("<H", single, 8)[0]
     single[link : link + 4] = struct.pack("<I", 8)  # the directory links to itself
-    assert_pixels(read(tmp_path, bytes(single)), values)
+    looped = read(tmp_path, bytes(single))
+    assert_pixels(looped, values)
+    assert looped.ledger == ()
+
+
+def test_pages_that_cannot_be_found_are_told(tmp_path: Path) -> None:
+    values = noise(4, 4, 1)
+    data = tiff(page(values), page(values), page(values))
+    for cut in (data[: len(data) * 2 // 3 - 2], data[: len(data) * 2 // 3 + 30]):
+        path = tmp_path / "cut.tif"
+        path.write_bytes(cut)
+        file = PictureFile(path)
+        told_of = with_fate(Fate.DAMAGED, file.picture(0).ledger)
+        assert told_of == ["list of pages (later ones cannot be found)"], file.count
 
 
 def test_directories_that_overlap_do_not_multiply(tmp_path: Path) -> None:
@@ -996,6 +1016,12 @@ def test_written_metadata(tmp_path: Path) -> None:
     again = read_picture(path).metadata
     assert (again.xmp, again.iptc) == (metadata.xmp, metadata.iptc)
     assert again.aspect == pytest.approx(0.9)
+
+
+@pytest.mark.parametrize("dpi", [0.001, 72.0, 299.9999, 1e6 / 3])
+def test_any_resolution_can_be_written(tmp_path: Path, dpi: float) -> None:
+    write_picture(Picture(noise(4, 4, 1), metadata=Metadata(dpi=(dpi, 72))), tmp_path / "out.tif")
+    assert read_picture(tmp_path / "out.tif").metadata.dpi == pytest.approx((dpi, 72), rel=1e-6)
 
 
 def test_texts_do_not_replace_those_of_exif(tmp_path: Path) -> None:

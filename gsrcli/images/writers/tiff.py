@@ -134,7 +134,7 @@ def _text_of(value: tuple[int, int, bytes] | Tags) -> str:
 
 
 def _ascii(text: str) -> tuple[int, int, bytes]:
-    encoded = text.encode() + b"\0"
+    encoded = text.replace("\0", " ").encode(errors="replace") + b"\0"
     return 2, len(encoded), encoded
 
 
@@ -147,5 +147,6 @@ def _longs(values: Sequence[int]) -> tuple[int, int, bytes]:
 
 
 def _rational(value: float) -> tuple[int, int, bytes]:
-    numerator, denominator = Fraction(value).limit_denominator(10**6).as_integer_ratio()
-    return 5, 1, struct.pack("<II", numerator, denominator)
+    most = 2**32 - 1
+    ratio = Fraction(value).limit_denominator(int(most / max(1.0, value)))
+    return 5, 1, struct.pack("<II", *ratio.as_integer_ratio())

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from gsrcli.errors import PictureError
 from gsrcli.images.cmyk import cmyk_to_srgb
 from gsrcli.images.ledger import Entry, Fate
-from gsrcli.images.picture import Pixels, from_unit, white
+from gsrcli.images.picture import Pixels, from_unit, to_unit, white
 from gsrcli.images.readers.source import DAMAGED
 from gsrcli.images.readers.tiff.layout import Layout, Photometric, SampleFormat
 
@@ -61,7 +61,8 @@ def decoded_colours(
     values = samples[..., : layout.colours]
     alpha = samples[..., layout.colours] if layout.alpha is not None else None
     if layout.photometric == Photometric.PALETTE:
-        return Decoded(_looked_up(values[..., 0], palette, layout.bits), _integers(alpha, layout), same_numbers=False)
+        pixels, alpha = _looked_up(values[..., 0], palette, layout.bits), _integers(alpha, layout)
+        return Decoded(pixels, _of_type(alpha, pixels.dtype), same_numbers=False)
     if layout.photometric in (Photometric.CIELAB, Photometric.ICCLAB):
         return _from_lab(layout, values, alpha)
     if layout.photometric == Photometric.WHITE_IS_ZERO:
@@ -82,6 +83,10 @@ def decoded_colours(
         entries.append(Entry("CMYK", Fate.CONVERTED, "to sRGB through its profile" if icc else "to sRGB"))
         return Decoded(cmyk_to_srgb(pixels, icc), alpha, entries, same_numbers=False, same_colours=False)
     return Decoded(pixels, alpha, entries, same_numbers=not entries and layout.bits in (8, 16))
+
+
+def _of_type(alpha: Pixels | None, dtype: Any) -> Pixels | None:
+    return None if alpha is None else from_unit(to_unit(alpha), dtype)
 
 
 def _highest_bits(values: NDArray[Any] | None, bits: int) -> Any:

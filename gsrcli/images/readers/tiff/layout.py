@@ -276,12 +276,11 @@ def _believe(layout: Layout, held: int) -> None:
 
     Raises:
         LimitError: it can hardly.
-        PictureError: its chunks make no sense.
     """
     planes = layout.samples if layout.planar else 1
     count = layout.across * layout.down
     claimed = count * planes * layout.row_bytes * layout.chunk.height
-    growth = 1 if layout.compression == Compression.NONE else _GROWTH
+    growth = 2 if layout.compression == Compression.NONE else _GROWTH  # YCbCr may be stored in half of its bytes
     if claimed > growth * held + _SMALL or count > held or layout.chunk.height * layout.row_bytes > _MOST_CHUNK_BYTES:
         raise LimitError(f"it claims {claimed / 1e6:.0f} MB of pixels, which its {held} bytes can hardly hold")
 

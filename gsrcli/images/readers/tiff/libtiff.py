@@ -38,9 +38,10 @@ _OF_PICTURES = (
     Compression.NEXT,
     Compression.THUNDERSCAN,
 )
-# What these need, and YCbCr; the tags of old JPEG hold offsets in the file.
-_CODING_TAGS = (284, 292, 293, 320, 338, 529, 530, 531, 532)
-_OLD_JPEG_TAGS = (512, 513, 514, 515, 517, 518, 519, 520, 521)
+# What these need, and YCbCr, with the number of values where it is fixed: options of T.4 and T.6, colour map, extra
+# samples, and YCbCr's factors, subsampling, positions and range.
+_CODING_TAGS = {292: 1, 293: 1, 320: None, 338: None, 529: 3, 530: 2, 531: 1, 532: 6}
+_OLD_JPEG_TAGS = {512: 1, 513: 1, 514: 1, 515: 1, 517: None, 518: None, 519: None, 520: None, 521: None}
 
 
 def needs_libtiff(layout: Layout) -> bool:
@@ -86,6 +87,7 @@ def _bare(tiff: Tiff, layout: Layout, directory: dict[int, Entry]) -> bytes:
         262: (SHORT, 1, struct.pack("<H", layout.photometric)),
         266: (SHORT, 1, struct.pack("<H", layout.fill_order)),
         277: (SHORT, 1, struct.pack("<H", layout.samples)),
+        284: (SHORT, 1, struct.pack("<H", 2 if layout.planar else 1)),
     }
     if layout.tiled:
         tags[322] = (LONG, 1, struct.pack("<I", layout.chunk.width))
@@ -93,8 +95,9 @@ def _bare(tiff: Tiff, layout: Layout, directory: dict[int, Entry]) -> bytes:
     else:
         tags[278] = (LONG, 1, struct.pack("<I", layout.chunk.height))
     old_jpeg = layout.compression == Compression.OLD_JPEG
-    for tag in (*_CODING_TAGS, *(_OLD_JPEG_TAGS if old_jpeg else ())):
-        if entry := directory.get(tag):
+    for tag, count in (_CODING_TAGS | (_OLD_JPEG_TAGS if old_jpeg else {})).items():
+        entry = directory.get(tag)
+        if entry and count in (None, entry.count):
             tags[tag] = entry.kind, entry.count, tiff.little_endian(entry)
     if old_jpeg:
         return _with_directory(tiff, tags, layout)

@@ -47,13 +47,14 @@ class TiffSource(Source):
         self._data, self._limits = data, limits
         try:
             self._tiff = Tiff(data)
-            directories = list(self._tiff.directories())
+            directories, complete = self._tiff.directories()
         except MalformedError:
             raise PictureError(DAMAGED) from None
         if not directories:
             raise PictureError(DAMAGED)
         if raw := camera_raw(self._tiff, directories):
             raise raw_error(raw)
+        self._faults = () if complete else (LedgerEntry("list of pages", Fate.DAMAGED, "(later ones cannot be found)"),)
         self._pages, self._masks = self._sorted(directories)
         self.count = len(self._pages)
         size = read_layout(self._tiff, self._pages[0], limits).size
@@ -76,7 +77,7 @@ class TiffSource(Source):
             alpha=None if alpha is None else upright(alpha, page.orientation),
             colour=colour if decoded.same_colours else Colour(),
             metadata=page.metadata,
-            ledger=(*_lost_channels(layout), *decoded.entries, *page.entries),
+            ledger=(*self._faults, *_lost_channels(layout), *decoded.entries, *page.entries),
             origin=Origin(self.format, lossless=layout.compression not in _LOSSY),
         )
 
