@@ -1,8 +1,8 @@
 """Catch what native libraries write to standard error.
 
 Some decoders report damage there and nowhere else. Standard error belongs to the process: while it is caught, lines
-of others end up in the same place. A program whose own messages take another way, as those of ``gsr`` do, says so by
-:func:`reserve_standard_error`; otherwise lines that do not look like the library's are passed on.
+of others end up in the same place. Those that do not look like a picture library's are passed on, unless the program's
+own messages take another way, as those of ``gsr`` do (:func:`reserve_standard_error`): then they are dropped.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ def reserve_standard_error() -> None:
 
 
 class NativeOutput:
-    """What native libraries wrote.
+    """What picture libraries wrote.
 
     Attributes:
-        text: the text, complete once the context of `native_output` has ended; the first 64 KiB of a longer one.
+        text: their lines, complete once the context of `native_output` has ended; those in the first 64 KiB.
     """
 
     text: str = ""
@@ -52,7 +52,7 @@ class NativeOutput:
 
 @contextmanager
 def native_output() -> Iterator[NativeOutput]:
-    """Catch what native libraries write to standard error meanwhile. One thread at a time."""
+    """Catch what native libraries write to standard error meanwhile. Threads wait for each other."""
     output = NativeOutput()
     with _catching, tempfile.TemporaryFile() as file:
         if not _reserved and sys.stderr is not None:
@@ -74,8 +74,8 @@ def native_output() -> Iterator[NativeOutput]:
             file.seek(0)
             caught = file.read(_MOST_BYTES)
             lines = caught.splitlines(keepends=True)
-            foreign = [] if _reserved else [line for line in lines if not _MESSAGE.match(line)]
-            output.text = b"".join(line for line in lines if line not in foreign).decode(errors="replace")
-            if foreign and own is not None:
+            output.text = b"".join(line for line in lines if _MESSAGE.match(line)).decode(errors="replace")
+            foreign = b"".join(line for line in lines if not _MESSAGE.match(line))
+            if foreign and not _reserved and own is not None:
                 with suppress(OSError):
-                    os.write(_STANDARD_ERROR, b"".join(foreign))
+                    os.write(_STANDARD_ERROR, foreign)

@@ -1114,12 +1114,13 @@ def test_all_is_native_once_standard_error_is_reserved() -> None:
         reserve_standard_error()
         with native_output() as output:
             os.write(2, b"anything\\n")
+            os.write(2, b"Fax4Decode: Bad\\n")
             print("ours", file=sys.stderr)
         print(output.text, end="")
         os.write(2, b"later\\n")
         """
     )
-    assert result.stdout == "anything\n"
+    assert result.stdout == "Fax4Decode: Bad\n"
     assert result.stderr == "ours\nlater\n"
 
 
