@@ -19,7 +19,8 @@ __all__ = ["native_output", "reserve_standard_error"]
 
 _STANDARD_ERROR = 2
 _MOST_BYTES = 1 << 16
-_LIBTIFF = rb"(_?tiff|_?TIFF|Fax|LZW|PackBits|ZIP|PixarLog|LZMA|ZSTD|WebP|O?JPEG|LibJpeg|Thunder|NeXT|Log)\w*:|tempfile\.tif:|: "
+_MODULES = rb"_?tiff|_?TIFF|Fax|LZW|PackBits|ZIP|PixarLog|LZMA|ZSTD|WebP|O?JPEG|LibJpeg|Thunder|NeXT|LogLu?v?"
+_LIBTIFF = rb"(" + _MODULES + rb")\w*:|tempfile\.tif:|: "
 _MESSAGE = re.compile(_LIBTIFF + rb"|\[ *(WARN|ERROR|INFO)|OpenCV|libpng |Corrupt JPEG")
 
 _catching = threading.Lock()
