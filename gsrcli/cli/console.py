@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from gsrcli.runtime.native import reserve_standard_error
+
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole
     from rich.console import RenderableType
@@ -179,11 +181,15 @@ def _escape_unprintable() -> None:
 
 
 def open_standard_streams() -> None:
-    """Open closed standard streams on the null device, so that no other file takes their descriptors."""
+    """Open closed standard streams on the null device, so that no other file takes their descriptors.
+
+    Standard error gets a descriptor of its own for our messages: what native libraries write can be caught.
+    """
     for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest free descriptor, which is this one
             setattr(sys, name, os.fdopen(descriptor, "w" if descriptor else "r", encoding="utf-8", closefd=False))
+    reserve_standard_error()
 
 
 def discard_standard_output() -> None:

@@ -91,8 +91,9 @@ _FORMATS = (
         "TIFF",
         (".tif", ".tiff"),
         max_side=2**31 - 1,
-        max_bytes=_FOUR_GIB,
-        keeps=_BLOCKS | {Feature.SIXTEEN_BITS, Feature.TRANSPARENCY, Feature.RESOLUTION},
+        keeps=_BLOCKS
+        | {Feature.SIXTEEN_BITS, Feature.FLOAT, Feature.TRANSPARENCY, Feature.IPTC, Feature.TEXT, Feature.COMMENT}
+        | {Feature.RESOLUTION, Feature.ASPECT, Feature.GEO},
     ),
     Format(
         "BMP",
@@ -201,7 +202,7 @@ def check_limits(size: Size, path: str | os.PathLike[str], *, bytes_per_pixel: i
         UsageError: the suffix is missing or unknown.
     """
     form = output_format(path)
-    hint = "choose a smaller size" if form.name == "PNG" else "choose a smaller size, or write a .png file"
+    hint = "choose a smaller size" if form.name in ("PNG", "TIFF") else "choose a smaller size, or write a .png file"
     if max(size) > form.max_side:
         reason = f"{form.name} allows at most {form.max_side} pixels per side"
     elif form.max_pixels is not None and size.area > form.max_pixels:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from gsrcli.images.exif import Tags
+from gsrcli.images.directories import Tags
 
 __all__ = ["COMMENT", "Metadata", "Text"]
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from gsrcli.images.colour import Colour
+from gsrcli.images.geo import geo_resized
 from gsrcli.images.ledger import Feature, Ledger
 from gsrcli.images.metadata import COMMENT, Metadata
 from gsrcli.images.opencv import load_cv2
@@ -130,6 +131,19 @@ class Picture:
         from gsrcli.images.write import write_picture  # which imports this module
 
         write_picture(self, path, quality=quality)
+
+    def enlarged(self, pixels: Pixels, alpha: Pixels | None = None) -> Picture:
+        """Return the enlargement of this picture, given its pixels and alpha: metadata stay, scaled where they must be.
+
+        Args:
+            pixels: ``(H, W, C)``.
+            alpha: ``(H, W)``, or None.
+        """
+        metadata = self.metadata
+        if metadata.geo:
+            scale = Size.of(pixels).scale_from(self.size)
+            metadata = replace(metadata, geo=geo_resized(metadata.geo, scale))
+        return replace(self, pixels=pixels, alpha=alpha, metadata=metadata)
 
     def without_metadata(self) -> Picture:
         """Return the picture without metadata. The colour tags stay, because they define the colours."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from gsrcli.errors import LimitError, ModelError, UsageError, is_out_of_memory
 from gsrcli.gaussians import Gaussians
-from gsrcli.images import Picture, bleed_alpha
+from gsrcli.images import Picture, bleed_alpha, white
 from gsrcli.images.picture import Pixels
 from gsrcli.models.base import Model
 from gsrcli.resize import bicubic
@@ -149,12 +149,12 @@ class Upscaler:
 def _enlarge_planes(picture: Picture, size: Size, enlarge: Callable[[Pixels], Pixels]) -> Picture:
     """Enlarge the colour of a picture, and its alpha unless it is opaque."""
     if picture.alpha is None:
-        return replace(picture, pixels=enlarge(picture.pixels))
+        return picture.enlarged(enlarge(picture.pixels))
     if picture.opaque:
-        alpha = np.full(size, np.iinfo(picture.alpha.dtype).max, picture.alpha.dtype)
-        return replace(picture, pixels=enlarge(picture.pixels), alpha=alpha)
+        alpha = np.full(size, white(picture.alpha.dtype), picture.alpha.dtype)
+        return picture.enlarged(enlarge(picture.pixels), alpha)
     alpha = enlarge(picture.alpha[..., None])[..., 0]
-    return replace(picture, pixels=enlarge(bleed_alpha(picture.pixels, picture.alpha)), alpha=alpha)
+    return picture.enlarged(enlarge(bleed_alpha(picture.pixels, picture.alpha)), alpha)
 
 
 class _Enlargement:

@@ -20,12 +20,12 @@ from gsrcli.images.readers.png import PngSource
 from gsrcli.images.readers.pnm import PnmSource, begins_like_pnm
 from gsrcli.images.readers.source import DAMAGED, Limits, Source
 from gsrcli.images.readers.tga import TgaSource, begins_like_tga
-from gsrcli.images.readers.tiff import TiffSource
+from gsrcli.images.readers.tiff import RAW_MAGIC, TiffSource
 from gsrcli.images.readers.webp import WebpSource
 
 __all__ = ["DAMAGED", "Limits", "Source", "open_source", "unlimited_pillow"]
 
-_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", *RAW_MAGIC)
 _AVIF = (b"avif", b"avis")
 _HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs")
 _HEIF = (*_HEIC, b"mif1", b"msf1", b"mif2", b"mif3")

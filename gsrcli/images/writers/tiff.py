@@ -1,4 +1,4 @@
-"""Encode TIFF files: 8 and 16 bits, compressed on all cores, with metadata.
+"""Encode TIFF files: 8 and 16 bits and floating point, compressed on all cores, with metadata.
 
 Pillow does not support 16-bit colour, and OpenCV does not support metadata.
 """
@@ -7,69 +7,135 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
 
-from gsrcli.images.exif import Tags, exif_tags, pack_directory
-from gsrcli.images.picture import Picture
+import numpy as np
+
+from gsrcli.images.directories import PackedPage, Tags, pack_file
+from gsrcli.images.exif import exif_tags
+from gsrcli.images.metadata import COMMENT, Metadata, Text
+from gsrcli.images.picture import Picture, Pixels
 from gsrcli.images.writers.blocks import DEFLATE_LEVEL, interleaved, map_blocks, rows_per_block
 from gsrcli.images.writers.encoding import Encoding
 
-__all__ = ["encode_tiff"]
+__all__ = ["encode_tiff", "encode_tiff_pages"]
 
-_DEFLATE, _HORIZONTAL_DIFFERENCE = 8, 2
-_BLACK_IS_ZERO, _RGB, _STRAIGHT_ALPHA, _INCH = 1, 2, 2, 2
+_DEFLATE, _DIFFERENCES, _FLOAT_DIFFERENCES = 8, 2, 3
+_BLACK_IS_ZERO, _RGB, _STRAIGHT_ALPHA, _NO_UNIT, _INCH = 1, 2, 2, 1, 2
+_UNSIGNED, _FLOAT, _ONE_OF_PAGES = 1, 3, 2
+
+_DESCRIPTION = 270
+_TEXT_TAGS = {"Title": 269, "Author": 315, "Copyright": 33432, "Software": 305}
+_DESCRIPTIVE_KEYWORDS = (COMMENT, "Description")
 
 
 def encode_tiff(picture: Picture, encoding: Encoding) -> bytes:
-    """Encode a picture of less than 4 GiB as a TIFF file, with its profile, EXIF, XMP and dpi.
+    """Encode a picture as a TIFF file of one page, with all of its metadata; above 4 GiB as a BigTIFF.
 
-    The file is little-endian and has one page, in deflated strips of horizontal differences. 16-bit grey with alpha
-    becomes RGB, because few programs read it otherwise.
+    The file is little-endian, in deflated strips of differences.
     """
+    return encode_tiff_pages([picture], encoding)
+
+
+def encode_tiff_pages(pages: Iterable[Picture], encoding: Encoding) -> bytes:
+    """Encode pictures as the pages of a TIFF file; see :func:`encode_tiff`. They are taken one after the other."""
     del encoding  # these files are never lossy
-    spread = picture.grey and picture.bits == 16 and picture.alpha is not None
-    channels = 3 if spread else picture.channels
-    samples = channels + (picture.alpha is not None)
+    packed = [_page(picture) for picture in pages]
+    if len(packed) > 1:
+        for number, page in enumerate(packed):
+            page.tags.update({254: _longs([_ONE_OF_PAGES]), 297: _shorts([number, len(packed)])})
+    return pack_file(packed)
+
+
+def _page(picture: Picture) -> PackedPage:
+    """Compress a page, and make its directory."""
+    floating = picture.bits == 32
+    samples = picture.channels + (picture.alpha is not None)
 
     def compress(start: int, stop: int) -> bytes:
         rows = interleaved(picture, start, stop)
-        if spread:
-            rows = rows[..., [0, 0, 0, 1]]
-        differences = rows.astype(f"<u{picture.bits // 8}")
-        differences[:, 1:] -= rows[:, :-1]
+        differences = _float_differences(rows) if floating else _differences(rows)
         return zlib.compress(differences.tobytes(), DEFLATE_LEVEL)
 
-    strips = list(map_blocks(compress, picture))
-    starts, end = [], 8
-    for strip in strips:
-        starts.append(end)
-        end += len(strip)
-    end += end % 2  # directories start at even offsets
     height, width = picture.size
     tags: Tags = {
-        **exif_tags(picture.metadata.exif or b""),
+        **_descriptive_tags(picture.metadata),
         256: _longs([width]),
         257: _longs([height]),
         258: _shorts([picture.bits] * samples),
         259: _shorts([_DEFLATE]),
-        262: _shorts([_RGB if channels == 3 else _BLACK_IS_ZERO]),
-        273: _longs(starts),
+        262: _shorts([_BLACK_IS_ZERO if picture.grey else _RGB]),
         277: _shorts([samples]),
         278: _longs([rows_per_block(picture)]),
-        279: _longs([len(strip) for strip in strips]),
-        317: _shorts([_HORIZONTAL_DIFFERENCE]),
+        317: _shorts([_FLOAT_DIFFERENCES if floating else _DIFFERENCES]),
+        339: _shorts([_FLOAT if floating else _UNSIGNED] * samples),
     }
     if picture.alpha is not None:
         tags[338] = _shorts([_STRAIGHT_ALPHA])
-    if picture.metadata.dpi:
-        tags[282], tags[283] = (_rational(dpi) for dpi in picture.metadata.dpi)
-        tags[296] = _shorts([_INCH])
-    if picture.metadata.xmp:
-        tags[700] = (1, len(picture.metadata.xmp), picture.metadata.xmp)
     if picture.colour.icc:
         tags[34675] = (7, len(picture.colour.icc), picture.colour.icc)
-    body = b"".join(strips)
-    return struct.pack("<2sHI", b"II", 42, end) + body + b"\0" * (len(body) % 2) + pack_directory(tags, end)
+    return PackedPage(tags, list(map_blocks(compress, picture)))
+
+
+def _differences(rows: Pixels) -> Pixels:
+    """Return each pixel minus its left neighbour, ``(rows, W, C)``."""
+    differences = rows.astype(f"<u{rows.dtype.itemsize}")
+    differences[:, 1:] -= rows[:, :-1]
+    return differences
+
+
+def _float_differences(rows: Pixels) -> Pixels:
+    """Return the differences of a row's highest bytes, then those of its next ones, … (Adobe's technical note 3)."""
+    count, width, samples = rows.shape
+    octets = np.ascontiguousarray(rows, ">f4").view(np.uint8).reshape(count, width * samples, 4)
+    split = octets.transpose(0, 2, 1).reshape(count, 4 * width, samples)
+    return _differences(split)
+
+
+def _descriptive_tags(metadata: Metadata) -> Tags:
+    """Return the tags of a picture's metadata."""
+    tags: Tags = _with_texts(exif_tags(metadata.exif or b""), metadata.texts)
+    if metadata.dpi:
+        tags[282], tags[283] = (_rational(dpi) for dpi in metadata.dpi)
+        tags[296] = _shorts([_INCH])
+    elif metadata.aspect:
+        tags[282], tags[283] = _rational(1.0), _rational(metadata.aspect)
+        tags[296] = _shorts([_NO_UNIT])
+    if metadata.xmp:
+        tags[700] = (1, len(metadata.xmp), metadata.xmp)
+    if metadata.iptc:
+        tags[33723] = (7, len(metadata.iptc), metadata.iptc)
+    return tags | (metadata.geo or {})
+
+
+def _with_texts(tags: Tags, texts: Sequence[Text]) -> Tags:
+    """Return tags with texts: each in its own tag, if there is one that EXIF leaves free, otherwise in the description.
+
+    Texts other than comments are described as "Keyword: text".
+    """
+    tags, lines = dict(tags), list[str]()
+    if _DESCRIPTION in tags:
+        lines.append(_text_of(tags[_DESCRIPTION]))
+    for keyword, text, *_ in texts:
+        tag = _TEXT_TAGS.get(keyword)
+        if tag is not None and tag not in tags:
+            tags[tag] = _ascii(text)
+        elif tag is None or _text_of(tags[tag]) != text:
+            line = text if keyword in _DESCRIPTIVE_KEYWORDS else f"{keyword}: {text}"
+            lines += [line] if line not in lines else []
+    if lines:
+        tags[_DESCRIPTION] = _ascii("\n".join(lines))
+    return tags
+
+
+def _text_of(value: tuple[int, int, bytes] | Tags) -> str:
+    return value[2].split(b"\0")[0].decode(errors="replace") if isinstance(value, tuple) else ""
+
+
+def _ascii(text: str) -> tuple[int, int, bytes]:
+    encoded = text.replace("\0", " ").encode(errors="replace") + b"\0"
+    return 2, len(encoded), encoded
 
 
 def _shorts(values: Sequence[int]) -> tuple[int, int, bytes]:
@@ -81,4 +147,6 @@ def _longs(values: Sequence[int]) -> tuple[int, int, bytes]:
 
 
 def _rational(value: float) -> tuple[int, int, bytes]:
-    return 5, 1, struct.pack("<II", round(value * 1000), 1000)
+    most = 2**32 - 1
+    ratio = Fraction(value).limit_denominator(int(most / max(1.0, value)))
+    return 5, 1, struct.pack("<II", *ratio.as_integer_ratio())

@@ -1,0 +1,206 @@
+"""Decompress the strips and tiles of TIFF files.
+
+All lossless compressions of pictures of any depth are compressions of bytes, so libtiff decodes them for us as a grey
+picture of bytes: a strip or tile is as wide as it has bytes in a row. JPEG streams are decoded one by one, because
+unlike libtiff as it comes with Pillow, that tells damage; WebP streams, because that libtiff does not know them.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+from PIL import Image
+
+from gsrcli.errors import LimitError, PictureError
+from gsrcli.images.directories import LONG, SHORT, PackedPage, pack_file
+from gsrcli.images.picture import Pixels
+from gsrcli.images.readers.source import DAMAGED
+from gsrcli.images.readers.tiff.layout import Compression, Layout, Photometric
+from gsrcli.runtime.native import native_output
+from gsrcli.size import Size
+
+__all__ = ["REVERSED_BITS", "chunk_bytes", "stream_samples"]
+
+_MOST_SCANS = 100
+_SMALL = 1 << 20  # pixels
+REVERSED_BITS: NDArray[np.uint8] = np.packbits(np.unpackbits(np.arange(256, dtype=np.uint8)).reshape(-1, 8)[:, ::-1])
+"""Each byte with its bits in reverse."""
+
+
+def chunk_bytes(layout: Layout, data: bytes) -> NDArray[np.uint8]:
+    """Decompress the chunks of a page as ``(chunks, rows, bytes)``. Empty chunks, as in sparse files, are 0.
+
+    Raises:
+        PictureError: they are damaged.
+    """
+    whole = np.zeros((len(layout.chunks), layout.chunk.height, layout.row_bytes), np.uint8)
+    for rows, chunks in _by_rows(layout).items():
+        distinct = [chunk for chunk in chunks if chunk[1]]
+        decompress = _stored if layout.compression == Compression.NONE else _through_libtiff
+        for chunk, values in zip(distinct, decompress(layout, data, distinct, rows), strict=True):
+            for index in chunks[chunk]:
+                whole[index, :rows] = values
+    return whole
+
+
+def _by_rows(layout: Layout) -> dict[int, dict[tuple[int, int], list[int]]]:
+    """Sort the chunks by their number of rows: from offset and bytes to their indices, as sparse files share chunks."""
+    each, left = layout.across * layout.down, layout.size.height % layout.chunk.height
+    short = left if left and not layout.tiled else layout.chunk.height
+    groups: dict[int, dict[tuple[int, int], list[int]]] = {}
+    for index, chunk in enumerate(layout.chunks):
+        rows = short if (index + 1) % each == 0 else layout.chunk.height
+        groups.setdefault(rows, {}).setdefault(chunk, []).append(index)
+    return groups
+
+
+def _stored(layout: Layout, data: bytes, chunks: Sequence[tuple[int, int]], rows: int) -> Iterator[NDArray[np.uint8]]:
+    """Yield the rows of chunks that are not compressed."""
+    size = rows * layout.row_bytes
+    for start, _ in chunks:
+        if start + size > len(data):
+            raise PictureError(DAMAGED)
+        values = np.frombuffer(data, np.uint8, size, start).reshape(rows, layout.row_bytes)
+        yield REVERSED_BITS[values] if layout.fill_order == 2 else values
+
+
+def _through_libtiff(
+    layout: Layout, data: bytes, chunks: Sequence[tuple[int, int]], rows: int
+) -> Iterator[NDArray[np.uint8]]:
+    """Yield the rows of compressed chunks."""
+    if not chunks:
+        return
+    file = pack_file(
+        [
+            PackedPage(
+                {
+                    256: (LONG, 1, struct.pack("<I", layout.row_bytes)),
+                    257: (LONG, 1, struct.pack("<I", len(chunks) * rows)),
+                    258: (SHORT, 1, struct.pack("<H", 8)),
+                    259: (SHORT, 1, struct.pack("<H", layout.compression)),
+                    262: (SHORT, 1, struct.pack("<H", Photometric.BLACK_IS_ZERO)),
+                    266: (SHORT, 1, struct.pack("<H", layout.fill_order)),
+                    277: (SHORT, 1, struct.pack("<H", 1)),
+                    278: (LONG, 1, struct.pack("<I", rows)),
+                },
+                [data[start : start + size] for start, size in chunks],
+            )
+        ]
+    )
+    with native_output() as output:
+        try:
+            values: NDArray[np.uint8] = np.asarray(Image.open(io.BytesIO(file), formats=("TIFF",)))
+        except OSError:
+            values = np.zeros(0, np.uint8)
+    if "not configured" in output.text:
+        raise PictureError(
+            f"compression {layout.compression} is not supported here", hint="save it with LZW or deflate compression"
+        )
+    if output.text or not values.size:
+        raise PictureError(DAMAGED)
+    yield from values.reshape(len(chunks), rows, layout.row_bytes)
+
+
+def stream_samples(layout: Layout, data: bytes, tables: bytes) -> tuple[Pixels, int]:
+    """Decode chunks that are JPEG or WebP streams.
+
+    Args:
+        layout: the layout of the page, of 8 bits.
+        data: the file.
+        tables: the stream of tables that JPEG streams share, or nothing.
+
+    Returns:
+        ``(chunks, rows, width, samples)``, in RGB instead of YCbCr, and the number of damaged chunks, which are filled
+        as far as they can be.
+
+    Raises:
+        LimitError: they take too much work.
+        PictureError: they are of an unsupported kind, or hold something else.
+    """
+    whole = np.zeros((len(layout.chunks), *layout.chunk, layout.samples_per_chunk), np.uint8)
+    damaged = 0
+    for rows, chunks in _by_rows(layout).items():
+        for (start, size), indices in chunks.items():
+            stream = data[start : start + size]
+            if not stream:
+                continue
+            if layout.compression == Compression.WEBP:
+                values, sound = _from_webp(layout, stream), True
+            else:
+                values, sound = _from_jpeg(layout, stream, tables)
+            if values.shape[0] < rows or values.shape[1] < layout.chunk.width:
+                raise PictureError(DAMAGED)
+            for index in indices:
+                whole[index, :rows] = values[:rows, : layout.chunk.width]
+            damaged += 0 if sound else len(indices)
+    return whole, damaged
+
+
+def _from_webp(layout: Layout, stream: bytes) -> Pixels:
+    """Decode a WebP stream as ``(rows, width, samples)``."""
+    mode = {3: "RGB", 4: "RGBA"}.get(layout.samples_per_chunk)
+    if mode is None:
+        raise PictureError(f"WebP streams of {layout.samples_per_chunk} samples are not supported")
+    with Image.open(io.BytesIO(stream), formats=("WEBP",)) as image:
+        if image.width * image.height > 4 * layout.chunk.area + _SMALL:
+            raise PictureError(DAMAGED)
+        return np.asarray(image.convert(mode))
+
+
+def _from_jpeg(layout: Layout, stream: bytes, tables: bytes) -> tuple[Pixels, bool]:
+    """Decode a JPEG stream as ``(rows, width, samples)``; return also whether it is sound."""
+    samples = layout.samples_per_chunk
+    colours = {1: "GRAY", 3: "RGB", 4: "CMYK"}.get(samples)
+    if colours is None:
+        raise PictureError(f"JPEG streams of {samples} samples are not supported")
+    ycbcr = layout.photometric == Photometric.YCBCR and samples == 3
+    whole = _complete_stream(tables, stream, layout.chunk, ycbcr=ycbcr)
+    try:
+        return simplejpeg.decode_jpeg(whole, colours), True
+    except ValueError:
+        return simplejpeg.decode_jpeg(whole, colours, strict=False), False
+
+
+def _complete_stream(tables: bytes, stream: bytes, chunk: Size, *, ycbcr: bool) -> bytes:
+    """Return a JPEG stream with the shared tables, that says what its colours are."""
+    # Adobe's segment: version, flags, and 1 for YCbCr, 0 for anything else
+    adobe = struct.pack(">HH5sHHHB", 0xFFEE, 14, b"Adobe", 100, 0, 0, ycbcr)
+    head, scans = _segments(stream, chunk)
+    return b"".join((b"\xff\xd8", adobe, _segments(tables, chunk)[0], head, scans))
+
+
+def _segments(stream: bytes, chunk: Size) -> tuple[bytes, bytes]:
+    """Return the segments of a JPEG stream before its first scan, without those of applications, and the rest.
+
+    Raises:
+        LimitError: there are too many scans.
+        PictureError: it is of a kind that is not supported, or much larger than the chunk that it is for.
+    """
+    kept, at = list[bytes](), 2
+    while len(head := stream[at : at + 9]) == 9 and head[0] == 0xFF:
+        marker, length = head[1], int.from_bytes(head[2:4], "big")
+        if marker == 0xFF:  # a fill byte
+            at += 1
+            continue
+        if marker == 0xDA:
+            scans = stream[at:]
+            if scans.count(b"\xff\xda") > _MOST_SCANS:
+                raise LimitError(f"a JPEG stream in it has more than {_MOST_SCANS} scans")
+            return b"".join(kept), scans
+        if marker in (0xC3, 0xC7, 0xCB):
+            raise PictureError("lossless JPEG is not supported", hint="save it with LZW or deflate compression")
+        if marker in (0xC0, 0xC1, 0xC2):
+            size = Size(*struct.unpack(">HH", head[5:9]))
+            if head[4] != 8:
+                raise PictureError(f"{head[4]}-bit JPEG is not supported", hint="save it with 8 or 16 bits per channel")
+            if size.area > 4 * chunk.area + _SMALL:
+                raise PictureError(DAMAGED)
+        if not 0xE0 <= marker <= 0xEF and marker != 0xFE:
+            kept.append(stream[at : at + 2 + length])
+        at += 2 + length
+    return b"".join(kept), b""
