@@ -42,6 +42,7 @@ class Colour:
         chromaticities: white point and primaries (PNG, cHRM).
         mastering: mastering display's colour volume, as the 24 bytes of PNG's mDCV.
         light: maximum content and frame-average light level, in units of 0.0001 cd/m² (PNG, cLLI).
+        intent: rendering intent, 0 to 3, of a file that states that its values are sRGB (PNG, sRGB).
     """
 
     icc: bytes | None = None
@@ -50,3 +51,4 @@ class Colour:
     chromaticities: Chromaticities | None = None
     mastering: bytes | None = None
     light: tuple[int, int] | None = None
+    intent: int | None = None
