@@ -55,7 +55,7 @@ _FORMATS = (
         "PNG",
         (".png",),
         max_side=2**31 - 1,
-        keeps=_BLOCKS | {Feature.SIXTEEN_BITS, Feature.TRANSPARENCY, Feature.RESOLUTION},
+        keeps=frozenset(Feature) - {Feature.FLOAT, Feature.GEO},
     ),
     # The file format allows 65535; libjpeg stops at 65500.
     Format("JPEG", (".jpg", ".jpeg"), max_side=65500, keeps=_BLOCKS | {Feature.RESOLUTION}, quality=95),

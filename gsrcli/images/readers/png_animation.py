@@ -81,6 +81,8 @@ class Animation:
                 raise ValueError("it is cut short, or its checksum is wrong")
             elif chunk.name == "fcTL":
                 self._read_frame(chunk)
+            elif self._default.parts:
+                raise ValueError("it follows the pixels")
             else:
                 self._claimed, self.loops = struct.unpack(">II", chunk.body)
         except (ValueError, struct.error):

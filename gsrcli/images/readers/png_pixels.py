@@ -140,6 +140,8 @@ def check_capacity(header: Header, size: Size, stream_bytes: int) -> None:
         LimitError: the stream is too long to be decoded.
         PictureError: it cannot.
     """
+    if not stream_bytes:
+        raise PictureError(f"{DAMAGED}: it has no pixels")
     if header.passes(size)[-1].stop > stream_bytes * _DEFLATE_RATIO:
         raise PictureError(
             f"{DAMAGED}: it claims {size} pixels, and {stream_bytes} bytes of compressed pixels cannot hold so many"
