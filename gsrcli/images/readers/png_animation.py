@@ -71,9 +71,13 @@ class Animation:
         self._default = default
         self._claimed: int | None = None
         self._damaged = False
+        self._sequence = 0
 
     def read(self, chunk: Chunk) -> None:
         """Take in an acTL, fcTL or fdAT chunk."""
+        if chunk.name != "acTL":
+            self._damaged |= bytes(chunk.body[:4]) != struct.pack(">I", self._sequence)
+            self._sequence += 1
         try:
             if chunk.name == "fdAT":
                 self._read_pixels(chunk)
@@ -92,11 +96,9 @@ class Animation:
         """Drop what is no frame, and return what was damaged or lost."""
         found = len(self.frames)
         self.frames = [frame for frame in self.frames if frame.parts and self._claimed]
-        damaged = self._damaged or len(self.frames) < found or len(self.frames) != (self._claimed or 0)
         entries = []
-        if damaged:
-            detail = f"of which {len(self.frames)} of {self._claimed or 'an unknown number of'} frames are left"
-            entries.append(Entry("animation", Fate.DAMAGED, detail))
+        if self._damaged or len(self.frames) < found or len(self.frames) != (self._claimed or 0):
+            entries.append(Entry("animation", Fate.DAMAGED, f"of which {len(self.frames)} frames are left"))
         if self.frames and self._default not in self.frames:
             entries.append(Entry("picture that is not part of the animation", Fate.LOST))
         return entries

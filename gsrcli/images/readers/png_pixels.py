@@ -232,7 +232,7 @@ class _Inflation:
             if inflater.eof:
                 trailer += bytes(step[:4])
                 break
-            while step:
+            while step and not inflater.eof:
                 before = inflater.copy()
                 try:
                     block = inflater.decompress(step, _OUTPUT_STEP)

@@ -14,7 +14,8 @@ from gsrcli.images.picture import Picture
 __all__ = ["ancillary_chunks", "png_chunk"]
 
 _INCHES_PER_METRE = 0.0254
-_LONG = 1024  # bytes from which on a text is compressed
+_COMPRESSED = range(1024, 1 << 20)
+"""The lengths of texts that are compressed. Pillow refuses to read a file with a compressed text that is longer."""
 _HEX_LINE = 72
 _TIME = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)Z")
 
@@ -63,7 +64,7 @@ def _metadata(metadata: Metadata) -> list[tuple[bytes, bytes]]:
     if metadata.xmp:
         chunks.append((b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + metadata.xmp))
     if metadata.iptc:
-        chunks.append((b"zTXt", _iptc(metadata.iptc)))
+        chunks.append(_text(_iptc(metadata.iptc)))
     return chunks + [_text(text) for text in metadata.texts]
 
 
@@ -72,11 +73,14 @@ def _text(text: Text) -> tuple[bytes, bytes]:
     if text.keyword == MODIFIED and (match := _TIME.fullmatch(text.text)):
         return b"tIME", struct.pack(">H5B", *map(int, match.groups()))
     keyword, written = text.keyword.encode("latin-1", "replace"), text.text.replace("\0", "\N{SYMBOL FOR NULL}")
-    long = len(written) > _LONG
-    if not (text.language or text.translated) and (latin := _latin_1(written)) is not None:
-        return (b"zTXt", keyword + b"\0\0" + zlib.compress(latin)) if long else (b"tEXt", keyword + b"\0" + latin)
-    head = keyword + struct.pack(">3B", 0, long, 0) + text.language.encode() + b"\0" + text.translated.encode() + b"\0"
-    return b"iTXt", head + (zlib.compress(written.encode()) if long else written.encode())
+    latin = None if text.language or text.translated else _latin_1(written)
+    content = written.encode() if latin is None else latin
+    long = len(content) in _COMPRESSED
+    content = zlib.compress(content) if long else content
+    if latin is not None:
+        return (b"zTXt", keyword + b"\0\0" + content) if long else (b"tEXt", keyword + b"\0" + content)
+    fields = (bytes([long, 0]) + text.language.encode(), text.translated.encode(), content)
+    return b"iTXt", b"\0".join([keyword, *fields])
 
 
 def _latin_1(text: str) -> bytes | None:
@@ -87,13 +91,12 @@ def _latin_1(text: str) -> bytes | None:
         return None
 
 
-def _iptc(datasets: bytes) -> bytes:
-    """Return the body of a zTXt chunk with IPTC datasets as ExifTool and ImageMagick read them.
+def _iptc(datasets: bytes) -> Text:
+    """Return a text with IPTC datasets as ExifTool and ImageMagick read them.
 
     They are wrapped as a resource of Photoshop, and written as lines of hexadecimal digits.
     """
     resource = b"8BIM\x04\x04\0\0" + struct.pack(">I", len(datasets)) + datasets + b"\0" * (len(datasets) % 2)
     digits = resource.hex()
     lines = [digits[at : at + _HEX_LINE] for at in range(0, len(digits), _HEX_LINE)]
-    text = "\n".join(["", "IPTC profile", f"{len(resource):8}", *lines, ""])
-    return b"Raw profile type iptc\0\0" + zlib.compress(text.encode())
+    return Text("Raw profile type iptc", "\n".join(["", "IPTC profile", f"{len(resource):8}", *lines, ""]))
