@@ -583,9 +583,9 @@ def test_exiftool_reads_what_is_written(tmp_path: Path) -> None:
 @pytest.mark.skipif(not shutil.which("identify"), reason="ImageMagick is not installed")
 def test_imagemagick_reads_what_is_written(tmp_path: Path) -> None:
     write_picture(full_picture(), tmp_path / "out.png")
-    words = "%w %h %[bit-depth] %[Author] %[IPTC:2:90] %[EXIF:Make]"
+    words = "%w %h %[bit-depth] %[Author] %[IPTC:2:90]"
     run = subprocess.run(["identify", "-format", words, tmp_path / "out.png"], capture_output=True, check=True)
-    assert run.stdout.decode("latin-1") == "7 5 16 Åsa Ystad Maker of cameras"
+    assert run.stdout.decode("latin-1") == "7 5 16 Åsa Ystad"
     assert run.stderr == b""
 
 
