@@ -35,6 +35,7 @@ _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), 
 
 _MAX_FILTER = 4
 _DEFLATE_RATIO = 1032  # deflate makes at most this many bytes of one
+_MAX_SIDE = 1 << 24  # millions of rows take long, of however few pixels
 _LEAST_SHARE = 16  # a picture of which less than this fraction is sound is refused
 _MAX_STREAM = 2**32 - 1  # Pillow's decoder counts in 32 bits
 _ZLIB_HEADER = b"\x78\x01"
@@ -137,7 +138,7 @@ def check_capacity(header: Header, size: Size, stream_bytes: int) -> None:
     """Check that a compressed stream of so many bytes can hold a picture, before memory is allocated for it.
 
     Raises:
-        LimitError: the stream is too long to be decoded.
+        LimitError: the stream or a side of the picture is too long to be decoded.
         PictureError: it cannot.
     """
     if not stream_bytes:
@@ -146,6 +147,8 @@ def check_capacity(header: Header, size: Size, stream_bytes: int) -> None:
         raise PictureError(
             f"{DAMAGED}: it claims {size} pixels, and {stream_bytes} bytes of compressed pixels cannot hold so many"
         )
+    if max(size) > _MAX_SIDE:
+        raise LimitError(f"a PNG file of {size} pixels, with a side of more than {_MAX_SIDE}, is not supported")
     if stream_bytes > _MAX_STREAM:
         raise LimitError("its compressed pixels take more than 4 GiB", hint="save it as .tif first")
 
