@@ -66,7 +66,7 @@ _FORMATS = (
         "PNG",
         (".png",),
         max_side=2**31 - 1,
-        keeps=_BLOCKS | {Feature.SIXTEEN_BITS, Feature.TRANSPARENCY, Feature.RESOLUTION},
+        keeps=frozenset(Feature) - {Feature.FLOAT, Feature.GEO},
         cicp_rules=True,
     ),
     # The file format allows 65535; libjpeg stops at 65500.

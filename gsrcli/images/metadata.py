@@ -7,10 +7,13 @@ from typing import NamedTuple
 
 from gsrcli.images.directories import Tags
 
-__all__ = ["COMMENT", "Metadata", "Text"]
+__all__ = ["COMMENT", "MODIFIED", "Metadata", "Text"]
 
 COMMENT = "Comment"
 """Keyword of a comment, as JPEG and GIF files have it."""
+
+MODIFIED = "Modification Time"
+"""Keyword of the time at which the picture was last changed, in UTC, such as 2026-01-02T03:04:05Z (PNG, tIME)."""
 
 
 class Text(NamedTuple):

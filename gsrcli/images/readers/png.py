@@ -1,84 +1,150 @@
-"""Read PNG files."""
+"""Read PNG files and animations (https://www.w3.org/TR/png-3/).
+
+The chunks are walked through here, and Pillow decodes nothing but the compressed pixels: whatever is wrong with the
+metadata, or appended to the file, cannot keep a picture from being read.
+"""
 
 from __future__ import annotations
 
-import zlib
+import struct
 
 import numpy as np
 
-from gsrcli.images.ledger import Entry
-from gsrcli.images.picture import Pixels
-from gsrcli.images.readers.opencv import decode_sixteen_bits
-from gsrcli.images.readers.pillow import PillowSource, colour_and_alpha
-from gsrcli.images.readers.source import Limits
+from gsrcli.errors import PictureError
+from gsrcli.images.ledger import Entry, Fate
+from gsrcli.images.picture import Origin, Picture
+from gsrcli.images.readers.pillow import upright
+from gsrcli.images.readers.png_ancillary import Ancillary
+from gsrcli.images.readers.png_animation import Animation, Canvas, Stored
+from gsrcli.images.readers.png_chunks import Chunk, chunks_of
+from gsrcli.images.readers.png_pixels import Decoded, Header, check_capacity, decode
+from gsrcli.images.readers.source import DAMAGED, Limits, Source
+from gsrcli.size import Size
 
 __all__ = ["PngSource"]
 
-_MAX_XMP = 1 << 24
+_APPLE = "CgBI"
+_MAX_PALETTE_BYTES = 3 * 256
 
 
-class PngSource(PillowSource):
+class PngSource(Source):
     """A PNG file."""
 
     format = "PNG"
-    formats = ("PNG",)
 
     def __init__(self, data: bytes, limits: Limits) -> None:
-        self._late = _late_metadata(data)
-        super().__init__(data, limits)
+        chunks, self._ledger = chunks_of(data)
+        self._header, chunks = _header(chunks)
+        size = self._header.size
+        limits.check(size)
+        self._palette: bytes | None = None
+        self._transparency: bytes | None = None
+        self._default = Stored(size)
+        self._ancillary = Ancillary()
+        animation = Animation(self._default)
+        for chunk in chunks:
+            self._read(chunk, animation)
+        check_capacity(self._header, size, sum(map(len, self._default.parts)))
+        if self._header.palette and not self._palette:
+            raise PictureError(f"{DAMAGED}: its palette is missing")
+        self._colour, entries = self._ancillary.colour(grey=self._header.grey)
+        self._ledger += [*self._ancillary.ledger, *entries, *animation.finish()]
+        self._frames = animation.frames
+        self.size = size.transposed if self._ancillary.orientation > 4 else size
+        self.count = len(self._frames) or 1
+        self.animated = self.count > 1
+        self.loops = animation.loops if self.animated else None
+        self._drawn = 0  # number of frames on the canvas
+        self._flaws: dict[int, list[Entry]] = {}
 
-    def orientation(self) -> int:
-        for name, value in self._late.items():
-            self.image.info.setdefault(name, value)
-        return super().orientation()
+    def picture(self, index: int = 0) -> Picture:
+        decoded = self._frame(index) if self._frames else self._decoded(self._default)
+        orientation, alpha = self._ancillary.orientation, decoded.alpha
+        ledger = [*(self._ledger if index == 0 else ()), *decoded.entries]
+        return Picture(
+            pixels=upright(decoded.pixels, orientation),
+            alpha=None if alpha is None else upright(alpha, orientation),
+            colour=self._colour,
+            metadata=self._ancillary.metadata(),
+            ledger=tuple(dict.fromkeys(ledger)),
+            origin=Origin(self.format),
+            duration=self._frames[index].duration if self.animated else None,
+        )
 
-    def decode(self) -> tuple[Pixels, Pixels | None, list[Entry]]:
-        bits, kind = self.data[24], self.data[25]
-        if bits < 16:
-            self.image.load()
-            if self.image.mode == "L":
-                self._scale_transparent_value(bits)
-            return *colour_and_alpha(self.image), []
-        if self.image.mode.startswith("I"):
-            self.image.load()
-            values = np.asarray(self.image).astype(np.uint16)[..., None]
-            key = self.image.info.get("transparency")
-            alpha = None if key is None else np.where(values[..., 0] == key, 0, 65535).astype(np.uint16)
-            return values, alpha, []
-        self.image.verify()  # damage is reported here, without libpng's own messages on the terminal
-        decoded = decode_sixteen_bits(self.data)
-        alpha = decoded[..., 3] if decoded.shape[2] == 4 else None
-        grey = kind == 4  # grey and alpha, which OpenCV spreads over four channels
-        return decoded[..., : 1 if grey else 3], alpha, []
+    def _read(self, chunk: Chunk, animation: Animation) -> None:
+        """Take in a chunk after the header."""
+        match chunk.name:
+            case "PLTE" if self._header.palette and self._palette is None:
+                self._palette = bytes(chunk.body[:_MAX_PALETTE_BYTES])
+                if not chunk.sound or len(chunk.body) % 3 or len(chunk.body) > _MAX_PALETTE_BYTES:
+                    self._ledger.append(Entry("palette", Fate.DAMAGED))
+            case "tRNS" if self._transparency is None:
+                if chunk.sound and self._header.takes_transparency(len(chunk.body)):
+                    self._transparency = bytes(chunk.body)
+                else:
+                    self._ledger.append(Entry("tRNS chunk", Fate.DAMAGED))
+            case "IDAT":
+                self._default.add(chunk.body, chunk.sound)
+            case "acTL" | "fcTL" | "fdAT":
+                animation.read(chunk)
+            case "IEND":
+                pass
+            case name if chunk.critical and chunk.sound and name not in ("IHDR", "PLTE"):
+                raise PictureError(f"it needs a decoder that knows {name} chunks, which are not supported")
+            case _:
+                self._ancillary.read(chunk)
 
-    def _scale_transparent_value(self, bits: int) -> None:
-        """Scale the transparent value of grey of 2 or 4 bits to 255, as Pillow does only with the pixels."""
-        value = self.image.info.get("transparency")
-        if value is not None and value < 2**bits < 256:
-            self.image.info["transparency"] = value * 255 // (2**bits - 1)
+    def _decoded(self, stored: Stored) -> Decoded:
+        """Decode the picture or a frame, as it is stored."""
+        stream = b"".join(stored.parts)
+        return decode(self._header, stored.size, stream, self._palette, self._transparency, sound=stored.sound)
+
+    def _frame(self, index: int) -> Decoded:
+        """Draw a frame of the animation over those before it."""
+        if index < self._drawn - 1 or not self._drawn:
+            transparent = self._header.alpha or self._transparency is not None
+            self._canvas = Canvas(
+                self._header.size,
+                self._header.colours,
+                np.uint16 if self._header.bits == 16 else np.uint8,
+                transparent=transparent or Canvas.may_be_transparent(self._frames, self._header.size),
+            )
+            self._drawn = 0
+        for number in range(self._drawn, index + 1):
+            self._flaws[number] = self._draw(number)
+        self._drawn = index + 1
+        alpha = self._canvas.alpha
+        return Decoded(self._canvas.pixels.copy(), None if alpha is None else alpha.copy(), self._flaws[index])
+
+    def _draw(self, number: int) -> list[Entry]:
+        """Draw a frame on the canvas, and return what is wrong with it. One that is too damaged is left out."""
+        frame = self._frames[number]
+        try:
+            decoded = self._decoded(frame)
+        except PictureError:
+            if number == 0:
+                raise
+            self._canvas.draw(frame, None, None)
+            return [Entry(f"frame {number + 1}", Fate.DAMAGED, "which is left out")]
+        self._canvas.draw(frame, decoded.pixels, decoded.alpha)
+        return [Entry(f"{entry.what} of frame {number + 1}", entry.fate, entry.detail) for entry in decoded.entries]
 
 
-def _late_metadata(data: bytes) -> dict[str, bytes]:
-    """Return EXIF and XMP, which some programs write after the pixels, where Pillow reads them only after decoding."""
-    found: dict[str, bytes] = {}
-    at = 8
-    while len(head := data[at : at + 8]) == 8 and head[4:] != b"IEND":
-        length, name = int.from_bytes(head[:4], "big"), head[4:]
-        if name == b"eXIf":
-            found.setdefault("exif", data[at + 8 : at + 8 + length])
-        elif name == b"iTXt" and (packet := _xmp_in_text(data[at + 8 : at + 8 + length])):
-            found.setdefault("xmp", packet)
-        at += 12 + length  # past the checksum
-    return found
+def _header(chunks: list[Chunk]) -> tuple[Header, list[Chunk]]:
+    """Return the header, and the chunks after it.
 
-
-def _xmp_in_text(chunk: bytes) -> bytes | None:
-    """Return the XMP packet in an iTXt chunk: keyword, compression flag, method, language, translated keyword, text."""
-    keyword, _, rest = chunk.partition(b"\0")
-    fields = rest[2:].split(b"\0", 2)
-    if keyword != b"XML:com.adobe.xmp" or len(fields) < 3:
-        return None
+    Raises:
+        PictureError: there is none, or it is damaged.
+    """
+    apple = bool(chunks) and chunks[0].name == _APPLE
+    head, rest = chunks[apple : apple + 1], chunks[apple + 1 :]
+    if not head or head[0].name != "IHDR" or not head[0].sound:
+        raise PictureError(DAMAGED)
     try:
-        return zlib.decompressobj().decompress(fields[2], _MAX_XMP) if rest[0] else fields[2]
-    except zlib.error:
-        return None
+        width, height, bits, kind, *methods, interlacing = struct.unpack(">II5B", head[0].body)
+        header = Header(Size(height, width), bits, kind, bool(interlacing), apple)
+    except (ValueError, struct.error):
+        raise PictureError(DAMAGED) from None
+    if any(methods) or interlacing > 1:
+        raise PictureError("it needs a decoder that knows other ways of compression, which are not supported")
+    return header, rest

@@ -9,43 +9,95 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gsrcli.images.picture import Picture
+from gsrcli.errors import PictureError
+from gsrcli.images.picture import Picture, white
 from gsrcli.images.writers.blocks import DEFLATE_LEVEL, interleaved, map_blocks
 from gsrcli.images.writers.encoding import Encoding
+from gsrcli.images.writers.png_ancillary import ancillary_chunks, png_chunk
 
-__all__ = ["encode_png"]
+__all__ = ["encode_png", "encode_png_animation"]
 
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_DEFAULT_DURATION = 0.1
+_MAX_16 = 65535
 _COLOUR_TYPES = {(1, False): 0, (3, False): 2, (1, True): 4, (3, True): 6}  # by channels and alpha
 _AVERAGE = 3
 _ADLER = 65521
 
 
 def encode_png(picture: Picture, encoding: Encoding) -> bytes:
-    """Encode a picture as a PNG file, with its profile, EXIF, XMP and dpi."""
+    """Encode a picture as a PNG file, with its colour tags and metadata."""
     del encoding  # PNG is never lossy
+    parts = [_SIGNATURE, _header(picture), *ancillary_chunks(picture)]
+    parts += [png_chunk(b"IDAT", part) for part in _deflated(picture)]
+    return b"".join([*parts, png_chunk(b"IEND", b"")])
+
+
+def encode_png_animation(frames: Iterable[Picture], loops: int, encoding: Encoding) -> bytes:
+    """Encode pictures as an animated PNG file, with the colour tags and metadata of the first one.
+
+    Of every frame after the first, only the rectangle that differs from the frame before is stored.
+
+    Args:
+        frames: at least one picture; all have the size, depth, channels and transparency of the first one, except that
+            they may be grey or opaque where that one is not. One after the other is asked for.
+        loops: how often the animation is shown; 0 for ever.
+        encoding: not used.
+
+    Raises:
+        PictureError: a frame has more channels or bits than the first one, or another size.
+    """
+    del encoding
+    chunks: list[bytes] = []
+    first = last = None
+    count = sequence = 0
+    for frame in frames:
+        frame = frame if first is None else _like(first, frame, count + 1)
+        top, left, changed = (0, 0, frame) if last is None else _changed(last, frame)
+        chunks.append(_frame_chunk(sequence, changed, top, left, frame.duration))
+        sequence += 1
+        for part in _deflated(changed):
+            if last is None:
+                chunks.append(png_chunk(b"IDAT", part))
+            else:
+                chunks.append(png_chunk(b"fdAT", struct.pack(">I", sequence) + part))
+                sequence += 1
+        first, last, count = first or frame, frame, count + 1
+    if first is None:
+        raise PictureError("an animation needs at least one frame")
+    control = png_chunk(b"acTL", struct.pack(">II", count, loops))
+    return b"".join([_SIGNATURE, _header(first), *ancillary_chunks(first), control, *chunks, png_chunk(b"IEND", b"")])
+
+
+def _header(picture: Picture) -> bytes:
     height, width = picture.size
     colour_type = _COLOUR_TYPES[picture.channels, picture.alpha is not None]
-    header = struct.pack(">IIBBBBB", width, height, picture.bits, colour_type, 0, 0, 0)
+    return png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, picture.bits, colour_type, 0, 0, 0))
+
+
+def _deflated(picture: Picture) -> Iterator[bytes]:
+    """Yield the compressed pixels in parts."""
+    height = picture.size.height
 
     def compress(start: int, stop: int) -> tuple[bytes, int, int]:
         rows = _filtered(picture, start, stop)
         stream = zlib.compressobj(DEFLATE_LEVEL, zlib.DEFLATED, -15, 9)
         flush = zlib.Z_FINISH if stop == height else zlib.Z_SYNC_FLUSH
-        deflated = stream.compress(rows.data) + stream.flush(flush)
-        return _chunk(b"IDAT", deflated), zlib.adler32(rows.data), rows.size
+        return stream.compress(rows.data) + stream.flush(flush), zlib.adler32(rows.data), rows.size
 
-    parts = [b"\x89PNG\r\n\x1a\n", _chunk(b"IHDR", header), *_metadata_chunks(picture)]
-    parts.append(_chunk(b"IDAT", b"\x78\x01"))  # header of the zlib stream; its blocks and checksum follow
+    yield b"\x78\x01"  # header of the zlib stream; its blocks and checksum follow
     checksum = 1
-    for chunk, block_checksum, size in map_blocks(compress, picture):
-        parts.append(chunk)
+    for deflated, block_checksum, size in map_blocks(compress, picture):
+        yield deflated
         checksum = _joined_adler32(checksum, block_checksum, size)
-    parts += [_chunk(b"IDAT", struct.pack(">I", checksum)), _chunk(b"IEND", b"")]
-    return b"".join(parts)
+    yield struct.pack(">I", checksum)
 
 
 def _filtered(picture: Picture, start: int, stop: int) -> NDArray[np.uint8]:
@@ -74,19 +126,38 @@ def _joined_adler32(first: int, second: int, second_size: int) -> int:
     return b << 16 | a
 
 
-def _metadata_chunks(picture: Picture) -> list[bytes]:
-    chunks = []
-    if picture.colour.icc:
-        chunks.append(_chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(picture.colour.icc)))
-    if picture.metadata.dpi:
-        per_metre = (round(dpi / 0.0254) for dpi in picture.metadata.dpi)
-        chunks.append(_chunk(b"pHYs", struct.pack(">IIB", *per_metre, 1)))
-    if picture.metadata.exif:
-        chunks.append(_chunk(b"eXIf", picture.metadata.exif))
-    if picture.metadata.xmp:
-        chunks.append(_chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + picture.metadata.xmp))
-    return chunks
+def _like(first: Picture, frame: Picture, number: int) -> Picture:
+    """Return a frame with the channels of the first one."""
+    if frame.size != first.size or frame.bits != first.bits:
+        raise PictureError(f"frame {number} of the animation has another size or depth than the first one")
+    if frame.grey and not first.grey:
+        frame = replace(frame, pixels=np.repeat(frame.pixels, 3, axis=2))
+    if first.alpha is not None and frame.alpha is None:
+        frame = replace(frame, alpha=np.full(frame.size, white(frame.pixels.dtype), frame.pixels.dtype))
+    elif first.alpha is None and frame.opaque:
+        frame = replace(frame, alpha=None)
+    if frame.channels != first.channels or (frame.alpha is None) != (first.alpha is None):
+        raise PictureError(f"frame {number} of the animation has colours or transparency, and the first one has none")
+    return frame
 
 
-def _chunk(name: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(body, zlib.crc32(name)))
+def _changed(last: Picture, frame: Picture) -> tuple[int, int, Picture]:
+    """Return the smallest rectangle that differs from the frame before: its first row and column, and its pixels."""
+    differs = (last.pixels != frame.pixels).any(axis=2)
+    if last.alpha is not None and frame.alpha is not None:
+        differs |= last.alpha != frame.alpha
+    rows, columns = np.flatnonzero(differs.any(axis=1)), np.flatnonzero(differs.any(axis=0))
+    if not rows.size:
+        rows = columns = np.zeros(1, int)  # a frame has at least one pixel
+    place = slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+    alpha = None if frame.alpha is None else frame.alpha[place]
+    return int(rows[0]), int(columns[0]), replace(frame, pixels=frame.pixels[place], alpha=alpha)
+
+
+def _frame_chunk(sequence: int, frame: Picture, top: int, left: int, duration: float | None) -> bytes:
+    """Return the chunk that announces a frame, which replaces what it covers and stays."""
+    seconds = min(_DEFAULT_DURATION if duration is None else duration, _MAX_16)
+    delay = Fraction(seconds).limit_denominator(int(_MAX_16 / max(seconds, 1)))
+    height, width = frame.size
+    body = struct.pack(">5I2H2B", sequence, width, height, left, top, delay.numerator, delay.denominator, 0, 0)
+    return png_chunk(b"fcTL", body)

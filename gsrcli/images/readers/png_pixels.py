@@ -1,0 +1,391 @@
+"""Decode the pixels of a PNG file: check the compressed stream, mend it if it is damaged, and let Pillow decode it.
+
+Pillow's decoder of the stream, which removes the filters and the interlacing, keeps all 16 bits only of grey. Other
+samples of 16 bits are decoded as pairs of bytes, which filters take them for anyway, or, where Pillow has no mode of
+as many bytes, in two runs: one for the upper bytes and one for the lower.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from gsrcli.errors import LimitError, PictureError
+from gsrcli.images.ledger import Entry, Fate
+from gsrcli.images.picture import Pixels
+from gsrcli.images.readers.source import DAMAGED
+from gsrcli.size import Size
+
+__all__ = ["Decoded", "Header", "check_capacity", "decode"]
+
+_GREY, _RGB, _PALETTE, _GREY_ALPHA, _RGB_ALPHA = 0, 2, 3, 4, 6
+_SAMPLES = {_GREY: 1, _RGB: 3, _PALETTE: 1, _GREY_ALPHA: 2, _RGB_ALPHA: 4}
+_BITS = {_GREY: (1, 2, 4, 8, 16), _RGB: (8, 16), _PALETTE: (1, 2, 4, 8), _GREY_ALPHA: (8, 16), _RGB_ALPHA: (8, 16)}
+
+_WHOLE = ((0, 0, 1, 1),)
+_ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+"""Of each pass: its first column and row, and its steps between columns and between rows."""
+
+_MAX_FILTER = 4
+_DEFLATE_RATIO = 1032  # deflate makes at most this many bytes of one
+_MAX_SIDE = 1 << 24  # millions of rows take long, of however few pixels
+_LEAST_SHARE = 16  # a picture of which less than this fraction is sound is refused
+_MAX_STREAM = 2**32 - 1  # Pillow's decoder counts in 32 bits
+_ZLIB_HEADER = b"\x78\x01"
+_INPUT_STEP, _OUTPUT_STEP = 1 << 16, 1 << 20
+
+
+@dataclass(frozen=True)
+class Header:
+    """How the pixels of a PNG file are stored.
+
+    Attributes:
+        size: size of the picture.
+        bits: bits per sample: 1, 2, 4, 8 or 16.
+        kind: colour type: 0 for grey, 2 for RGB, 3 for a palette, 4 for grey and alpha, 6 for RGB and alpha.
+        interlaced: whether rows are stored in the seven passes of Adam7.
+        apple: whether this is Apple's variant for iPhones, with a CgBI chunk: without the zlib wrapper, blue first, and
+            premultiplied by alpha.
+
+    Raises:
+        ValueError: there is no such kind.
+    """
+
+    size: Size
+    bits: int
+    kind: int
+    interlaced: bool = False
+    apple: bool = False
+
+    def __post_init__(self) -> None:
+        if not all(0 < side < 2**31 for side in self.size) or self.bits not in _BITS.get(self.kind, ()):
+            raise ValueError("no such kind of PNG")
+
+    @property
+    def grey(self) -> bool:
+        return self.kind in (_GREY, _GREY_ALPHA)
+
+    @property
+    def palette(self) -> bool:
+        """Whether pixels are indices into a palette."""
+        return self.kind == _PALETTE
+
+    @property
+    def alpha(self) -> bool:
+        """Whether each pixel has its own alpha."""
+        return self.kind in (_GREY_ALPHA, _RGB_ALPHA)
+
+    @property
+    def colours(self) -> int:
+        """Number of colour channels of a decoded pixel."""
+        return 1 if self.grey else 3
+
+    def takes_transparency(self, length: int) -> bool:
+        """Return whether a tRNS chunk of so many bytes fits: opacities of the palette, or a transparent colour."""
+        return 1 <= length <= 256 if self.palette else length == 2 * self.colours and not self.alpha
+
+    def passes(self, size: Size) -> list[_Pass]:
+        """Return how the rows of a picture or frame of this kind follow each other in the stream."""
+        found, start = [], 0
+        for x, y, step_x, step_y in _ADAM7 if self.interlaced else _WHOLE:
+            width, rows = -(-(size.width - x) // step_x), -(-(size.height - y) // step_y)
+            if width <= 0 or rows <= 0:
+                continue  # a pass without pixels has no rows
+            row_bytes = 1 + (width * self.bits * _SAMPLES[self.kind] + 7) // 8
+            found.append(_Pass(x, y, step_x, step_y, start, rows, row_bytes))
+            start = found[-1].stop
+        return found
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """The rows of one pass: its pixels in the picture, and its bytes in the stream, each row after its filter type."""
+
+    x: int
+    y: int
+    step_x: int
+    step_y: int
+    start: int
+    rows: int
+    row_bytes: int
+
+    @property
+    def stop(self) -> int:
+        return self.start + self.rows * self.row_bytes
+
+    def sound_rows(self, sound: int) -> int:
+        """Return the number of rows that end within the first ``sound`` bytes of the stream."""
+        return min(self.rows, max(0, sound - self.start) // self.row_bytes)
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """Decoded pixels and alpha, as in `gsrcli.images.Picture`, as stored, and what was wrong with them."""
+
+    pixels: Pixels
+    alpha: Pixels | None
+    entries: list[Entry]
+
+
+def check_capacity(header: Header, size: Size, stream_bytes: int) -> None:
+    """Check that a compressed stream of so many bytes can hold a picture, before memory is allocated for it.
+
+    Raises:
+        LimitError: the stream or a side of the picture is too long to be decoded.
+        PictureError: it cannot.
+    """
+    if not stream_bytes:
+        raise PictureError(f"{DAMAGED}: it has no pixels")
+    if header.passes(size)[-1].stop > stream_bytes * _DEFLATE_RATIO:
+        raise PictureError(
+            f"{DAMAGED}: it claims {size} pixels, and {stream_bytes} bytes of compressed pixels cannot hold so many"
+        )
+    if max(size) > _MAX_SIDE:
+        raise LimitError(f"a PNG file of {size} pixels, with a side of more than {_MAX_SIDE}, is not supported")
+    if stream_bytes > _MAX_STREAM:
+        raise LimitError("its compressed pixels take more than 4 GiB", hint="save it as .tif first")
+
+
+def decode(
+    header: Header,
+    size: Size,
+    stream: bytes,
+    palette: bytes | None = None,
+    transparency: bytes | None = None,
+    *,
+    sound: bool = True,
+) -> Decoded:
+    """Decode a picture or frame, as far as it is sound; missing parts are black, or transparent.
+
+    Args:
+        header: how pixels are stored.
+        size: size of the picture or frame.
+        stream: the compressed pixels: the joined bodies of the IDAT or fdAT chunks.
+        palette: body of PLTE; needed by kinds with a palette.
+        transparency: body of tRNS, of a length that fits the header.
+        sound: whether the checksums of the chunks were right.
+
+    Raises:
+        PictureError: too little of it is sound.
+    """
+    check_capacity(header, size, len(stream))
+    passes = header.passes(size)
+    if not header.apple:
+        sound = sound and _is_zlib(stream)
+        stream = _with_window(stream)
+    body = 0 if header.apple else len(_ZLIB_HEADER)
+    inflation = _Inflation(stream, body)
+    good, extra = _sound_bytes(passes, inflation)
+    expected = passes[-1].stop
+    entries: list[Entry] = []
+    if good < expected:
+        if good * _LEAST_SHARE < expected:
+            raise PictureError(f"{DAMAGED}: too little of its pixels is left")
+        entries = [_missing(header, size, passes, good)]
+    elif not (sound and (header.apple or inflation.checked)):
+        entries = [Entry("pixels", Fate.DAMAGED, "whose checksum is wrong")]
+    elif extra:
+        entries = [Entry("pixels beyond the last row", Fate.LOST)]
+    if entries:
+        stream = _mended(stream, body, good, expected)
+    elif header.apple:
+        stream = _ZLIB_HEADER + stream
+    samples = _samples(header, size, stream)
+    if good < expected and header.interlaced:
+        samples = samples.copy()
+        _fill_from_earlier_passes(samples, passes, good)
+    pixels, alpha, colour_entries = _coloured(header, samples, palette, transparency)
+    return Decoded(pixels, alpha, entries + colour_entries)
+
+
+def _is_zlib(stream: bytes) -> bool:
+    """Return whether a stream starts with a zlib header without a preset dictionary."""
+    head = int.from_bytes(stream[:2], "big")
+    return head >> 8 & 15 == zlib.DEFLATED and head % 31 == 0 and not head & 32
+
+
+def _with_window(stream: bytes) -> bytes:
+    """Return a zlib stream that states the largest window; some optimizers state one that is too small."""
+    return stream if stream[:1] == _ZLIB_HEADER[:1] else _ZLIB_HEADER + stream[2:]
+
+
+class _Inflation:
+    """The inflated bytes of a deflate stream, in blocks of about a megabyte, up to where it is damaged.
+
+    Attributes:
+        checked: after the last block, whether the stream is complete and Adler-32 after it is right.
+    """
+
+    def __init__(self, stream: bytes, start: int) -> None:
+        self.checked = False
+        self._stream, self._start = memoryview(stream), start
+
+    def __iter__(self) -> Iterator[bytes]:
+        inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+        adler, trailer = 1, b""
+        for at in range(self._start, len(self._stream), _INPUT_STEP):
+            step: memoryview | bytes = self._stream[at : at + _INPUT_STEP]
+            if inflater.eof:
+                trailer += bytes(step[:4])
+                break
+            while step and not inflater.eof:
+                before = inflater.copy()
+                try:
+                    block = inflater.decompress(step, _OUTPUT_STEP)
+                except zlib.error:
+                    yield from _inflated_bytewise(before, step)
+                    return
+                adler = zlib.adler32(block, adler)
+                yield block
+                step = inflater.unconsumed_tail
+            trailer = inflater.unused_data
+        self.checked = inflater.eof and int.from_bytes(trailer[:4], "big") == adler
+        if not inflater.eof:
+            with suppress(zlib.error):
+                yield inflater.flush()  # at most the few bytes that the last step left over
+
+
+def _inflated_bytewise(inflater: Any, step: memoryview | bytes) -> Iterator[bytes]:
+    """Yield what can be inflated before the byte at which an error shows."""
+    block = bytearray()
+    with suppress(zlib.error):
+        for at in range(len(step)):
+            block += inflater.decompress(step[at : at + 1])
+            if len(block) >= _OUTPUT_STEP:
+                yield bytes(block)
+                block.clear()
+    yield bytes(block)
+
+
+def _sound_bytes(passes: list[_Pass], inflation: _Inflation) -> tuple[int, bool]:
+    """Return up to which byte the inflated stream consists of whole rows with valid filters, and whether more follow.
+
+    Blocks are looked at one after the other, so that memory does not grow with the picture.
+    """
+    at, expected = 0, passes[-1].stop
+    for block in inflation:
+        values = np.frombuffer(block, np.uint8)
+        for rows in passes:
+            first = max(0, -(-(at - rows.start) // rows.row_bytes))  # the first row that starts in this block
+            offset = rows.start + first * rows.row_bytes - at
+            if first >= rows.rows or offset >= len(block):
+                continue
+            filters = values[offset : rows.stop - at : rows.row_bytes]
+            wrong = np.flatnonzero(filters > _MAX_FILTER)
+            if wrong.size:
+                return rows.start + (first + int(wrong[0])) * rows.row_bytes, False
+        at += len(block)
+        if at > expected + _OUTPUT_STEP:  # whatever follows, it is no picture
+            break
+    good = max(rows.start + rows.sound_rows(at) * rows.row_bytes for rows in passes if rows.start <= at)
+    return good, at > expected
+
+
+def _mended(stream: bytes, start: int, good: int, expected: int) -> bytes:
+    """Return a zlib stream of the first ``good`` inflated bytes of another, and zeros for the others."""
+    deflater, left = zlib.compressobj(1), good
+    parts = []
+    for block in _Inflation(stream, start):
+        parts.append(deflater.compress(block[:left]))
+        left -= min(left, len(block))
+        if not left:
+            break
+    zeros = (bytes(min(_OUTPUT_STEP, expected - at)) for at in range(good, expected, _OUTPUT_STEP))
+    parts.extend(map(deflater.compress, zeros))
+    return b"".join([*parts, deflater.flush()])
+
+
+def _missing(header: Header, size: Size, passes: list[_Pass], good: int) -> Entry:
+    """Return the entry of a picture that is sound up to a byte of its stream."""
+    first, rows = passes[0], passes[0].sound_rows(good)
+    if header.interlaced and rows == first.rows:
+        return Entry("pixels", Fate.DAMAGED, "of which only a coarser picture is left")
+    row = first.y + rows * first.step_y
+    return Entry("pixels", Fate.DAMAGED, f"from row {row + 1} of {size.height} on")
+
+
+def _fill_from_earlier_passes(samples: Pixels, passes: list[_Pass], good: int) -> None:
+    """Give the missing pixels of each pass but the first those to their left, or above, of the passes before it."""
+    for rows in passes[1:]:
+        row = rows.y + rows.sound_rows(good) * rows.step_y
+        missing = samples[row :: rows.step_y, rows.x :: rows.step_x]
+        height, width = missing.shape[:2]
+        missing[:] = samples[row - rows.y :: rows.step_y, :: rows.step_x][:height, :width]
+
+
+def _samples(header: Header, size: Size, stream: bytes) -> Pixels:
+    """Return the samples of a sound stream, ``(H, W, samples)`` of uint8 or uint16, as they are stored."""
+    samples = _SAMPLES[header.kind]
+
+    def decoded(mode: str, raw_mode: str) -> NDArray[np.uint8]:
+        image = Image.frombytes(mode, size.for_pillow, stream, "zip", raw_mode, int(header.interlaced))
+        return np.asarray(image).reshape(*size, -1)
+
+    if header.bits < 8:
+        return decoded("P", f"P;{header.bits}")
+    mode = ("L", "LA", "RGB", "RGBA")[samples - 1]
+    if header.bits == 8:
+        return decoded(mode, mode)
+    if samples <= 2:
+        mode = ("LA", "RGBA")[samples - 1]
+        return decoded(mode, mode).view(">u2").astype(np.uint16)
+    values = decoded(mode, f"{mode};16B").astype(np.uint16)  # the upper byte of each sample
+    values <<= 8
+    values |= decoded(mode, f"{mode};16L")  # the lower byte
+    return values
+
+
+def _coloured(
+    header: Header, samples: Pixels, palette: bytes | None, transparency: bytes | None
+) -> tuple[Pixels, Pixels | None, list[Entry]]:
+    """Return pixels and alpha of samples: palettes are resolved, and few bits scaled to 8."""
+    if header.palette:
+        return _from_palette(samples[..., 0], palette or b"", transparency)
+    if header.apple:
+        return _from_apple(samples)
+    top = 65535 if header.bits == 16 else 255
+    alpha = None
+    if header.alpha:
+        samples, alpha = samples[..., :-1], samples[..., -1]
+    elif transparency is not None:
+        key = np.frombuffer(transparency, ">u2") & ((1 << header.bits) - 1)
+        alpha = np.where((samples == key.astype(samples.dtype)).all(axis=2), 0, top).astype(samples.dtype)
+    if header.bits < 8:
+        samples = samples * np.uint8(255 // ((1 << header.bits) - 1))
+    return samples, alpha, []
+
+
+def _from_palette(
+    indices: NDArray[np.uint8], palette: bytes, transparency: bytes | None
+) -> tuple[Pixels, Pixels | None, list[Entry]]:
+    count = len(palette) // 3
+    colours = np.zeros((256, 3), np.uint8)
+    colours[:count] = np.frombuffer(palette[: count * 3], np.uint8).reshape(-1, 3)
+    entries = []
+    if int(indices.max()) >= count:
+        entries.append(Entry("pixels", Fate.DAMAGED, "whose colours are not in the palette"))
+    if transparency is None:
+        return colours[indices], None, entries
+    opacities = np.full(256, 255, np.uint8)
+    opacities[: len(transparency)] = np.frombuffer(transparency, np.uint8)
+    return colours[indices], opacities[indices], entries
+
+
+def _from_apple(samples: NDArray[np.uint8]) -> tuple[Pixels, Pixels | None, list[Entry]]:
+    """Return pixels and alpha of Apple's variant of PNG: BGR, premultiplied by alpha, to straight RGB."""
+    pixels = samples[..., 2::-1]
+    if samples.shape[2] == 3:
+        return pixels, None, []
+    alpha = samples[..., 3]
+    if alpha.min() == 255:
+        return pixels, alpha, []
+    divisor = np.maximum(alpha, 1).astype(np.uint16)[..., None]
+    straight = np.minimum((pixels.astype(np.uint16) * 255 + divisor // 2) // divisor, 255).astype(np.uint8)
+    return straight, alpha, [Entry("premultiplied alpha", Fate.CONVERTED, "to straight alpha")]
