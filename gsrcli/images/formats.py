@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from gsrcli.size import Size
 
 __all__ = [
     "INPUT_SUFFIXES",
+    "OPTIONAL_SUFFIXES",
     "OUTPUT_SUFFIXES",
     "Format",
     "check_limits",
@@ -36,6 +38,7 @@ class Format:
         keeps: what it keeps as it is; `gsrcli.images.fit` converts or drops the rest.
         grey: whether grey is kept as one channel (otherwise it becomes RGB).
         quality: the default quality of a lossy format, 1 to 100; None for a lossless format.
+        lossless: whether it can be written without loss.
     """
 
     name: str
@@ -46,6 +49,7 @@ class Format:
     keeps: frozenset[Feature] = frozenset()
     grey: bool = True
     quality: int | None = None
+    lossless: bool = True
 
 
 _FOUR_GIB = 2**32 - 2**24  # minus room for headers, metadata, and the growth of incompressible data
@@ -58,7 +62,14 @@ _FORMATS = (
         keeps=_BLOCKS | {Feature.SIXTEEN_BITS, Feature.TRANSPARENCY, Feature.RESOLUTION},
     ),
     # The file format allows 65535; libjpeg stops at 65500.
-    Format("JPEG", (".jpg", ".jpeg"), max_side=65500, keeps=_BLOCKS | {Feature.RESOLUTION}, quality=95),
+    Format(
+        "JPEG",
+        (".jpg", ".jpeg"),
+        max_side=65500,
+        keeps=_BLOCKS | {Feature.RESOLUTION},
+        quality=95,
+        lossless=False,
+    ),
     Format("WEBP", (".webp",), max_side=16383, keeps=_BLOCKS | {Feature.TRANSPARENCY}, grey=False, quality=95),
     Format(
         "TIFF",
@@ -69,7 +80,15 @@ _FORMATS = (
     ),
     Format("BMP", (".bmp",), max_side=2**31 - 1, max_bytes=_FOUR_GIB, keeps=frozenset({Feature.RESOLUTION})),
     # libavif writes up to 65536 per side, but by default refuses to read more than these limits.
-    Format("AVIF", (".avif",), max_side=32768, max_pixels=2**28, keeps=_BLOCKS | {Feature.TRANSPARENCY}, quality=90),
+    Format(
+        "AVIF",
+        (".avif",),
+        max_side=32768,
+        max_pixels=2**28,
+        keeps=_BLOCKS | {Feature.TRANSPARENCY},
+        quality=90,
+        lossless=False,
+    ),
 )
 _OPTIONAL = {"WEBP": "webp", "AVIF": "avif"}  # Pillow may have been built without them
 
@@ -84,6 +103,14 @@ OUTPUT_SUFFIXES: tuple[str, ...] = tuple(suffix for f in output_formats() for su
 
 INPUT_SUFFIXES: tuple[str, ...] = (*OUTPUT_SUFFIXES, ".jpe", ".jfif", ".gif")
 """Suffixes to look for in a folder, in lower case, with the dot. Formats are recognized by content, not by name."""
+
+OPTIONAL_SUFFIXES: Mapping[str, str] = {
+    ".heic": "gsrcli[heic]",
+    ".heif": "gsrcli[heic]",
+    ".hif": "gsrcli[heic]",
+    ".jxl": "gsrcli[jxl]",
+}
+"""Suffixes of the formats that an extra of the package adds, and what to install for them."""
 
 
 def output_format(path: str | os.PathLike[str]) -> Format:

@@ -157,7 +157,7 @@ def test_the_hint_for_a_picture_over_the_limit_works(upscale: Upscale, photo: Ph
         ([], "for example, add --scale 4"),
         (["--scale", "2", "--size", "99x99"], "give only one of"),
         (["--width", "99", "--height", "99"], "give only one of"),
-        (["--scale", "2", "--format", "doc"], ".png"),
+        (["--scale", "2", "--format", "doc"], "use one of png, jpg"),
         (["--scale", "2", "--device", "abacus"], "--device cpu"),
         (["--scale", "2", "--device", "cuda:99"], "--device cpu"),
         (["--scale", "2", "--device", "meta"], "--device cpu"),  # torch has such a device, which computes nothing

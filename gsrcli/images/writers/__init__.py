@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from gsrcli.images.picture import Picture
 from gsrcli.images.writers.avif import encode_avif
@@ -13,7 +13,7 @@ from gsrcli.images.writers.png import encode_png
 from gsrcli.images.writers.tiff import encode_tiff
 from gsrcli.images.writers.webp import encode_webp
 
-__all__ = ["ENCODERS", "Encoding"]
+__all__ = ["ANIMATIONS", "ENCODERS", "PAGES", "Encoding"]
 
 ENCODERS: Mapping[str, Callable[[Picture, Encoding], bytes]] = {
     "PNG": encode_png,
@@ -24,3 +24,9 @@ ENCODERS: Mapping[str, Callable[[Picture, Encoding], bytes]] = {
     "AVIF": encode_avif,
 }
 """From a picture fitted to the format to its file's content. They raise `PictureError` without the file's name."""
+
+ANIMATIONS: Mapping[str, Callable[[Iterable[Picture], int, Encoding], bytes]] = {}
+"""From the frames of an animation, which are consumed one by one, and its number of loops (0 for ever)."""
+
+PAGES: Mapping[str, Callable[[Iterable[Picture], Encoding], bytes]] = {}
+"""From pages, each with its own size and metadata, which are consumed one by one."""
