@@ -216,8 +216,8 @@ class Batch:
         file = PictureFile(path, max_pixels=self.handling.max_pixels)
         task.times = _times(path)
         if number is None and file.count > 1:
+            _require_room(task.job, file)
             task.count, task.animated, task.loops = file.count, file.animated, file.loops
-            _require_room(task)
         for index in range(file.count) if number is None else [number - 1]:
             picture = file.picture(index)
             self._decoding += time.perf_counter() - began
@@ -345,15 +345,13 @@ def _times(path: Path) -> tuple[int, int]:
     return status.st_atime_ns, status.st_mtime_ns
 
 
-def _require_room(task: _Task) -> None:
-    """Check that the output's format holds several pictures."""
+def _require_room(job: Job, file: PictureFile) -> None:
+    """Check that the output's format holds the several pictures of a file."""
     try:
-        require_several(task.job.output, animated=task.animated)
+        require_several(job.output, animated=file.animated)
     except UsageError as error:
-        noun = "frame" if task.animated else "page"
-        reason = f"{task.job.input} has {task.count} {noun}s; {error}"
-        hint = f"add --{noun} 1 to choose one" + (f", or {error.hint}" if error.hint else "")
-        raise PictureError(reason, hint=hint) from None
+        hint = f"add --{file.noun} 1 to choose one" + (f", or {error.hint}" if error.hint else "")
+        raise PictureError(f"{job.input} has {file.count} {file.noun}s; {error}", hint=hint) from None
 
 
 def _prepare_folder(folder: Path) -> None:

@@ -87,7 +87,6 @@ _FORMATS = (
         max_pixels=2**28,
         keeps=_BLOCKS | {Feature.TRANSPARENCY},
         quality=90,
-        lossless=False,
     ),
 )
 _OPTIONAL = {"WEBP": "webp", "AVIF": "avif"}  # Pillow may have been built without them

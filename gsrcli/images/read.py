@@ -80,7 +80,13 @@ class PictureFile:
             if not 0 <= index < self.count:
                 several = f"{self.count} {self.noun}s"
                 raise PictureError(f"the file has {several if self.count > 1 else 'one picture'}")
-            return self._source.picture(index)
+            try:
+                return self._source.picture(index)
+            except MemoryError as error:
+                raise LimitError(
+                    f"there is no memory for a picture of {self.size} pixels",
+                    hint="close other programs, or cut the picture into parts",
+                ) from error
 
     def __len__(self) -> int:
         return self.count

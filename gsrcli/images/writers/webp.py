@@ -14,4 +14,11 @@ _QUALITY = 95
 def encode_webp(picture: Picture, encoding: Encoding) -> bytes:
     """Encode a picture as a WebP file, with its profile, EXIF and XMP."""
     image, icc = pillow_image(picture, grey=False)
-    return encoded(image, "WEBP", quality=encoding.quality or _QUALITY, **metadata_options(picture, icc))
+    lossless = encoding.lossless or (encoding.quality is None and _read_without_loss(picture))
+    return encoded(
+        image, "WEBP", quality=encoding.quality or _QUALITY, lossless=lossless, **metadata_options(picture, icc)
+    )
+
+
+def _read_without_loss(picture: Picture) -> bool:
+    return picture.origin is not None and picture.origin.format == "WEBP" and picture.origin.lossless
