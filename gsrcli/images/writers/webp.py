@@ -15,9 +15,8 @@ def encode_webp(picture: Picture, encoding: Encoding) -> bytes:
     """Encode a picture as a WebP file, with its profile, EXIF and XMP."""
     image, icc = pillow_image(picture, grey=False)
     lossless = encoding.lossless or (encoding.quality is None and _read_without_loss(picture))
-    return encoded(
-        image, "WEBP", quality=encoding.quality or _QUALITY, lossless=lossless, **metadata_options(picture, icc)
-    )
+    options = metadata_options(picture, icc)
+    return encoded(image, "WEBP", quality=encoding.quality or _QUALITY, lossless=lossless, **options)
 
 
 def _read_without_loss(picture: Picture) -> bool:
