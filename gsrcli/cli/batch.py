@@ -291,7 +291,7 @@ class Batch:
             else:
                 write_picture(next(pictures), job.output, **options)
             if handling.keep_times:
-                os.utime(job.output, ns=task.times)
+                _set_times(job.output, task.times)
         except CancelledError:
             raise
         except Exception as error:
@@ -343,6 +343,14 @@ def _advance(bar: tqdm[Any], work: int, pixels: int) -> None:
 def _times(path: Path) -> tuple[int, int]:
     status = path.stat()
     return status.st_atime_ns, status.st_mtime_ns
+
+
+def _set_times(path: Path, times: tuple[int, int]) -> None:
+    try:
+        os.utime(path, ns=times)
+    except OSError as error:  # of file systems that have none, or that belong to somebody else
+        reason = (error.strerror or str(error)).lower()
+        raise PictureError(f"cannot set the times of {path}: {reason}", hint="leave out --keep-times") from error
 
 
 def _require_room(job: Job, file: PictureFile) -> None:
