@@ -11,8 +11,8 @@ from gsrcli.images import Fate, Ledger, with_fate
 
 __all__ = ["Remarks"]
 
-_NAMED = 3
-"""Most pictures that a remark names."""
+_MOST_PICTURES, _MOST_PARTS = 3, 8
+"""How many pictures, and how many parts of one, a remark names."""
 
 
 @dataclass
@@ -55,12 +55,13 @@ class Remarks:
 
 def _add(remarks: dict[str, list[Path]], path: Path, verb: str, parts: Sequence[str]) -> None:
     if parts:
-        remarks.setdefault(f"{verb} {', '.join(parts)}", []).append(path)
+        more = [f"{len(parts) - _MOST_PARTS} more"] if len(parts) > _MOST_PARTS else []
+        remarks.setdefault(f"{verb} {', '.join([*parts[:_MOST_PARTS], *more])}", []).append(path)
 
 
 def _subject(paths: Sequence[Path], text: str) -> str:
     """Return a remark on some pictures."""
     if len(paths) == 1:
         return f"{paths[0]}: {text}"
-    names = [path.name for path in paths[:_NAMED]] + (["…"] if len(paths) > _NAMED else [])
+    names = [path.name for path in paths[:_MOST_PICTURES]] + (["…"] if len(paths) > _MOST_PICTURES else [])
     return f"{len(paths)} pictures: {text} ({', '.join(names)})"
