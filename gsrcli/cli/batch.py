@@ -181,8 +181,8 @@ class Batch:
                 began = time.perf_counter()
                 for task, pictures in groupby(_ahead(self._decoded(jobs), reader), lambda decoded: decoded.task):
                     task.began = began
-                    outcomes.append(writer.submit(self._write, task, remarks))
                     try:
+                        outcomes.append(writer.submit(self._write, task, remarks))
                         self._enlarge(task, pictures, bar)
                     finally:
                         task.handover.end(CancelledError())
