@@ -248,8 +248,7 @@ def _check_loss(jobs: Sequence[Job], quality: int | None, lossless: bool, consol
         raise UsageError(f"{' and '.join(lossy)} cannot be written without loss", hint=hint)
     indifferent = [form.name for form in forms if form.quality is None]
     if quality is not None and indifferent:
-        verb = "is" if len(indifferent) == 1 else "are"
-        console.warn(f"--quality does nothing for {' and '.join(indifferent)}, which {verb} lossless")
+        console.warn(f"--quality does nothing for {' and '.join(indifferent)}")
 
 
 def _upscaler(model: str, device: str, precision: Precision, tile: int | None, console: Console) -> Upscaler:

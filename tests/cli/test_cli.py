@@ -598,7 +598,7 @@ def test_a_quality_that_means_nothing_is_not_silent(upscale: Upscale, photo: Pho
     one, two = photo("one.png"), photo("two.tif")
     result = upscale(one, two, photo("three.jpg"), "--scale", 2, "--quality", 60)
     said(result)
-    assert result.stderr == "warning: --quality does nothing for PNG and TIFF, which are lossless\n"
+    assert result.stderr == "warning: --quality does nothing for PNG and TIFF\n"
 
 
 def test_times_are_kept_on_demand(upscale: Upscale, photo: Photo, tmp_path: Path) -> None:
