@@ -1,5 +1,21 @@
-"""``python -m gsrcli`` is ``gsr``."""
+"""The command ``gsr``, and ``python -m gsrcli``."""
 
-from gsrcli.cli.app import main
+from __future__ import annotations
 
-main()
+import sys
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Run ``gsr``. Ctrl-C is quiet from the first import on."""
+    try:
+        from gsrcli.cli import app
+
+        app.main()
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gsrcli.images import Picture, from_unit, read_picture, to_unit
+from gsrcli.images import DEFAULT_MAX_PIXELS, Picture, from_unit, read_picture, to_unit
 from gsrcli.models import Model
 from gsrcli.runtime.devices import pick_device
 from gsrcli.runtime.precision import Precision
@@ -39,13 +39,14 @@ def upscale(
     device: str = "auto",
     precision: Precision = "auto",
     tile: int | None = None,
+    max_pixels: int | None = DEFAULT_MAX_PIXELS,
 ) -> Any:
     """Enlarge a picture. A path gives a :class:`gsrcli.images.Picture`; any other input gives its own type.
 
     Args:
-        image: a path; a Picture; a PIL image in mode L, LA, RGB or RGBA; or an array ``(H, W)`` or
-            ``(H, W, 1 to 4)``, grey, grey and alpha, RGB or RGBA, in uint8, uint16, or floating point in [0, 1]
-            (which is rounded to 16 bits first).
+        image: the path of a file with one picture; a Picture; a PIL image in mode L, LA, RGB or RGBA; or an array
+            ``(H, W)`` or ``(H, W, 1 to 4)``, grey, grey and alpha, RGB or RGBA, in uint8, uint16, or floating point in
+            [0, 1] (which is rounded to 16 bits first).
         scale: scale factor for both sides, any number from 1 up. Give exactly one of scale, size, width and height.
         size: exact (height, width).
         width: exact width, keeping the proportions.
@@ -54,10 +55,11 @@ def upscale(
         device: auto, cpu, cuda, cuda:1 or mps.
         precision: arithmetic of the network; auto is bfloat16 if the hardware and the model support it, else float32.
         tile: side of the network's tiles, in input pixels; None chooses by the free memory.
+        max_pixels: largest picture to read from a file, in pixels; None for no limit.
 
     Raises:
         UsageError: the size, device, precision or tile is invalid.
-        PictureError: the file cannot be read.
+        PictureError: the file cannot be read, or has several pictures; see :class:`gsrcli.images.PictureFile`.
         ModelError: the model is unknown or its weights are damaged.
         TypeError: the image is of an unsupported type, shape or mode, or the size is no pair.
         ValueError: an array contains NaN, or has no pixels.
@@ -75,7 +77,7 @@ def upscale(
     if isinstance(image, Picture):
         return enlarge(image)
     if isinstance(image, str | os.PathLike):
-        return enlarge(read_picture(Path(image)))
+        return enlarge(read_picture(Path(image), max_pixels=max_pixels))
     if isinstance(image, np.ndarray):
         return _like(enlarge(_from_array(image)), image)
     return _upscale_pil(image, enlarge)

@@ -13,8 +13,8 @@ from support.checkpoints import save_tiny
 from typer.testing import Result
 
 import gsrcli
-from gsrcli.errors import ModelError, PictureError, UsageError
-from gsrcli.images import Colour, Metadata, Picture, read_picture, write_picture
+from gsrcli.errors import LimitError, ModelError, PictureError, UsageError
+from gsrcli.images import Colour, Metadata, Picture, PictureFile, read_picture, write_picture
 from gsrcli.models import Model
 from gsrcli.size import Size
 
@@ -217,6 +217,37 @@ def test_errors_are_those_of_the_package(model: Model, tmp_path: Path) -> None:
         gsrcli.upscale(array, 2, model="nonesuch")
     with pytest.raises(PictureError, match=r"gone\.png"):
         gsrcli.upscale(tmp_path / "gone.png", 2, model=model)
+
+
+def test_a_file_of_several_pictures_says_how_to_read_it(model: Model, photo: Photo, tmp_path: Path) -> None:
+    frames = [Image.open(photo(f"{seed}.png", seed=seed)) for seed in range(3)]
+    frames[0].save(tmp_path / "film.gif", save_all=True, append_images=frames[1:])
+    with pytest.raises(PictureError, match=r"film\.gif: it is animated \(3 frames\)") as caught:
+        gsrcli.upscale(tmp_path / "film.gif", 2, model=model)
+    assert "gsrcli.images.PictureFile" in (caught.value.hint or "")
+    sizes = [gsrcli.upscale(frame, 2, model=model).size for frame in PictureFile(tmp_path / "film.gif")]
+    assert sizes == [Size(36, 48)] * 3
+
+
+def test_the_limit_on_pixels_can_be_set(model: Model, photo: Photo) -> None:
+    with pytest.raises(LimitError, match="24x18 is more than 400 pixels") as caught:
+        gsrcli.upscale(photo(), 2, model=model, max_pixels=400)
+    assert "--max-pixels 432" in (caught.value.hint or "")
+    assert gsrcli.upscale(photo(), 2, model=model, max_pixels=432).size == Size(36, 48)
+
+
+def test_a_picture_is_saved_like_those_of_the_command(model: Model, photo: Photo, tmp_path: Path) -> None:
+    enlarged = gsrcli.upscale(photo(mode="RGBA"), 2, model=model)
+    with pytest.raises(PictureError, match="cannot keep the transparency"):
+        enlarged.save(tmp_path / "large.jpg")
+    enlarged.save(tmp_path / "large.jpg", background="white", quality=80)
+    enlarged.save(tmp_path / "large.webp", lossless=True)
+    with pytest.raises(PictureError, match="the file exists"):
+        enlarged.save(tmp_path / "large.webp", overwrite=False)
+    with pytest.raises(UsageError, match="unknown colour"):
+        enlarged.save(tmp_path / "large.bmp", background="whitish")
+    assert Image.open(tmp_path / "large.jpg").mode == "RGB"
+    assert (tmp_path / "large.webp").read_bytes()[12:16] in (b"VP8L", b"VP8X")
 
 
 def test_an_unknown_precision_is_a_usage_error(model: Model) -> None:

@@ -25,6 +25,7 @@ import torch
 import typer
 from PIL import Image
 from support.checkpoints import save_tiny
+from support.formats import DOCUMENT, with_table
 from support.pictures import samples
 from typer.testing import Result
 
@@ -119,6 +120,10 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     for name in ("photo.png", "photo.jpg", "huge.tif", "scans/more/page.png", "frames/0001.png", "examples/cat.png"):
         picture(name)
+    picture("logo.png")
+    frames = [Image.fromarray(samples((16, 12), "RGB", seed)) for seed in range(3)]
+    for name in ("film.gif", "book.tif"):
+        frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
     for seed, name in enumerate(("a", "b", "c")):
         picture(f"photos/{name}.png", 240, 180, seed)
         picture(f"results/{name}.png", 240, 180, seed)
@@ -271,6 +276,12 @@ def test_what_a_document_links_to_exists(document: Path) -> None:
         if anchor:
             headings = re.findall(r"^#+ (.+)$", target.read_text("utf-8"), re.MULTILINE)
             assert anchor in map(slug, headings), link
+
+
+def test_the_table_of_formats_is_that_of_the_package() -> None:
+    """If not, run tests/support/formats.py."""
+    document = DOCUMENT.read_text("utf-8")
+    assert document == with_table(document)
 
 
 FOLDERS = ("gsrcli", "csrc", "tests", "docs", "scripts", "benchmarks", "examples", ".github", ".ci")

@@ -1,5 +1,7 @@
 """Upscale many pictures: while one is computed, the next is decoded and the previous one encoded.
 
+The frames of an animation and the pages of a document pass through in the same way, one by one, into one output.
+
 This module does not import torch, so errors in the first pictures are reported before the model is loaded.
 """
 
@@ -7,28 +9,37 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError, Executor, Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from gsrcli.cli.console import Console
 from gsrcli.cli.failures import explain
 from gsrcli.cli.jobs import Job
-from gsrcli.errors import PictureError
+from gsrcli.cli.remarks import Remarks
+from gsrcli.errors import PictureError, UsageError
 from gsrcli.images import (
     DEFAULT_MAX_PIXELS,
+    Background,
+    Entry,
     Fate,
     Ledger,
     Picture,
+    PictureFile,
     check_output,
     fit,
     make_folder,
     output_format,
-    read_picture,
+    require_several,
     with_fate,
     write_picture,
+    write_pictures,
 )
+from gsrcli.runtime.handover import Handover
 from gsrcli.size import Size
 from gsrcli.upscaling.target import Target
 
@@ -38,18 +49,50 @@ if TYPE_CHECKING:
     from gsrcli.runtime.timing import StageTimer
     from gsrcli.upscaling.upscaler import Upscaler
 
-__all__ = ["Batch", "Outcome"]
+__all__ = ["Batch", "Handling", "Outcome"]
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Handling:
+    """How pictures are read and written.
+
+    Attributes:
+        number: the only frame or page to read from a file of several, from 1 on; None for all.
+        max_pixels: largest input accepted, in pixels.
+        strip_metadata: whether to drop all metadata but colour tags and resolution.
+        quality: quality of lossy formats, 1 to 100; None for each format's default.
+        lossless: whether to write without loss formats that can be either.
+        background: what lies under transparency that a format cannot keep; None refuses such pictures.
+        overwrite: whether to replace existing outputs.
+        keep_times: whether outputs get the times of their inputs.
+    """
+
+    number: int | None = None
+    max_pixels: int = DEFAULT_MAX_PIXELS
+    strip_metadata: bool = False
+    quality: int | None = None
+    lossless: bool = False
+    background: Background | None = None
+    overwrite: bool = False
+    keep_times: bool = False
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result of one job, with the lines of the picture's ledger."""
+    """The result of one job, with the ledger of its pictures; the size is that of the first.
+
+    ``frames`` and ``pages`` are the number of pictures in the output, if it has several.
+    """
 
     input: str
     output: str
     status: Literal["done", "skipped", "failed"]
     width: int | None = None
     height: int | None = None
+    frames: int | None = None
+    pages: int | None = None
     seconds: float | None = None
     error: str | None = None
     hint: str | None = None
@@ -62,6 +105,41 @@ class Outcome:
         return {key: value for key, value in row.items() if value is not None}
 
 
+@dataclass(eq=False)
+class _Task:
+    """A job under way, and what is known of it.
+
+    Attributes:
+        job: the files.
+        handover: of enlarged pictures to the thread that writes them.
+        count: number of pictures to write; 1 if one is chosen.
+        animated: whether they are frames of an animation.
+        loops: how often the animation is shown.
+        times: times of access and of modification of the input, in nanoseconds.
+        began: when the first picture was waited for.
+        reading: the ledger of reading; every entry once, however many pictures it is true of.
+        writing: the ledger of writing.
+    """
+
+    job: Job
+    handover: Handover[Picture] = field(default_factory=Handover)
+    count: int = 1
+    animated: bool = False
+    loops: int | None = None
+    times: tuple[int, int] = (0, 0)
+    began: float = 0.0
+    reading: dict[Entry, None] = field(default_factory=dict)
+    writing: dict[Entry, None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Decoded:
+    """A decoded picture, or why there is none."""
+
+    task: _Task
+    picture: Picture | Exception
+
+
 @dataclass
 class Batch:
     """Runs jobs one after another. A failed job is reported and recorded, and the others continue.
@@ -69,11 +147,9 @@ class Batch:
     Attributes:
         load: returns the upscaler; called once, after the first usable picture has been decoded.
         target: the size or scale asked for.
-        console: where progress and failures are shown.
-        quality: quality of lossy formats, 1 to 100; None for each format's default.
-        overwrite: whether to replace existing outputs.
-        strip_metadata: whether to drop EXIF and XMP.
-        max_pixels: largest input accepted, in pixels.
+        console: where progress, failures and remarks are shown.
+        handling: how pictures are read and written.
+        verbose: whether to say what was kept of the pictures.
         debug: whether to let exceptions propagate.
         upscaler: the upscaler that ``load`` returned; None if no picture was usable.
     """
@@ -81,10 +157,8 @@ class Batch:
     load: Callable[[], Upscaler]
     target: Target
     console: Console
-    quality: int | None = None
-    overwrite: bool = False
-    strip_metadata: bool = False
-    max_pixels: int = DEFAULT_MAX_PIXELS
+    handling: Handling = field(default_factory=Handling)
+    verbose: bool = False
     debug: bool = False
     upscaler: Upscaler | None = field(default=None, init=False)
     _seconds: StageTimer | None = field(default=None, init=False)
@@ -97,93 +171,147 @@ class Batch:
         Raises whatever ``load`` raises.
         """
         outcomes: list[Future[Outcome]] = []
-        with (
-            self.console.progress(len(jobs), "loading the model") as bar,
-            ThreadPoolExecutor(1, "decode") as reader,
-            ThreadPoolExecutor(1, "encode") as writer,
-        ):
-            ahead = reader.submit(self._read, jobs[0])
-            for done, job in enumerate(jobs):
-                reading = ahead
-                if done + 1 < len(jobs):
-                    ahead = reader.submit(self._read, jobs[done + 1])
-                bar.set_postfix_str(job.input.name, refresh=False)
-                waiting = time.perf_counter()
-                try:
-                    picture = reading.result()
-                    picture, size, ledger = self._fitted(job, picture)
-                except Exception as error:
-                    outcomes.append(_finished(self._failure(job, error)))
-                    bar.update(done + 1 - bar.n)
-                    continue
-                waited = time.perf_counter() - waiting
-                upscaler = self._loaded(bar)  # a failure here fails every picture
-                began = time.perf_counter() - waited
-                try:
-                    enlarged = self._enlarge(upscaler, picture, size, bar.update)
-                    if outcomes:
-                        outcomes[-1].result()  # at most one enlargement waits to be written
-                    outcomes.append(writer.submit(self._write, job, enlarged, began, ledger))
-                except Exception as error:
-                    outcomes.append(_finished(self._failure(job, error)))
-                bar.update(done + 1 - bar.n)
-            return [outcome.result() for outcome in outcomes]
+        remarks = Remarks(self.verbose)
+        try:
+            with (
+                self.console.progress(len(jobs), "loading the model") as bar,
+                ThreadPoolExecutor(1, "decode") as reader,
+                ThreadPoolExecutor(1, "encode") as writer,
+            ):
+                began = time.perf_counter()
+                for task, pictures in groupby(_ahead(self._decoded(jobs), reader), lambda decoded: decoded.task):
+                    task.began = began
+                    try:
+                        outcomes.append(writer.submit(self._write, task, remarks))
+                        self._enlarge(task, pictures, bar)
+                    finally:
+                        task.handover.end(CancelledError())
+                    for outcome in outcomes[-2:]:
+                        if outcome.done() or task.handover.failed():
+                            outcome.result()  # raises with debug, and lets failures be reported before the next job
+                    bar.update(len(outcomes) - bar.n)
+                    began = time.perf_counter()
+        finally:
+            remarks.say(self.console)
+        return [outcome.result() for outcome in outcomes]
 
     def seconds(self) -> dict[str, float]:
         """Return the seconds spent in each stage so far; decoding and encoding overlap the other stages."""
         drawing = self._seconds.read() if self._seconds else {}
         return {**drawing, "decode": self._decoding, "encode": self._encoding}
 
-    def _loaded(self, bar: tqdm[Any]) -> Upscaler:
+    def _decoded(self, jobs: Iterable[Job]) -> Iterator[_Decoded]:
+        """Yield the pictures of all jobs; for a job that fails, the exception in place of a picture."""
+        for job in jobs:
+            task = _Task(job)
+            try:
+                yield from (_Decoded(task, picture) for picture in self._read(task))
+            except Exception as error:
+                yield _Decoded(task, error)
+
+    def _read(self, task: _Task) -> Iterator[Picture]:
+        """Open a file and yield its pictures, or the chosen one, until the task has failed."""
+        began = time.perf_counter()
+        path, number = task.job.input, self.handling.number
+        file = PictureFile(path, max_pixels=self.handling.max_pixels)
+        task.times = _times(path)
+        if number is None and file.count > 1:
+            _require_room(task.job, file)
+            task.count, task.animated, task.loops = file.count, file.animated, file.loops
+        for index in range(file.count) if number is None else [number - 1]:
+            picture = file.picture(index)
+            self._decoding += time.perf_counter() - began
+            yield picture.without_metadata() if self.handling.strip_metadata else picture
+            began = time.perf_counter()
+            if task.handover.ended():
+                return
+
+    def _enlarge(self, task: _Task, pictures: Iterable[_Decoded], bar: tqdm[Any]) -> None:
+        """Enlarge pictures and hand them over, and the exception if there is one. Raises whatever ``load`` raises."""
+        handover = task.handover
+        for number, decoded in enumerate(pictures, 1):
+            part = f" {number}/{task.count}" if task.count > 1 else ""
+            bar.set_postfix_str(f"{task.job.input.name}{part}", refresh=False)
+            with handover.passing_errors():
+                picture, size = self._fitted(decoded)
+            if handover.ended():
+                return
+            upscaler = self._loaded(task, bar)  # a failure here fails every picture
+            with handover.passing_errors():
+                work = upscaler.work(picture) * task.count
+                advance = partial(_advance, bar, work)
+                handover.give(upscaler.enlarge(picture, size, advance, self._seconds))
+            if handover.ended():
+                return
+        handover.end()
+
+    def _fitted(self, decoded: _Decoded) -> tuple[Picture, Size]:
+        """Return a picture fitted to the output's format, and its new size; raise what prevents it."""
+        task, picture = decoded.task, decoded.picture
+        if isinstance(picture, Exception):
+            raise picture
+        output = task.job.output
+        size = self.target.of(picture.size)
+        _prepare_folder(output.absolute().parent)
+        try:
+            fitted, entries = fit(picture, output_format(output), self.handling.background)
+        except PictureError as error:
+            raise PictureError(f"cannot write {output}: {error}", hint=error.hint) from error
+        check_output(output, size, bytes_per_pixel=fitted.bytes_per_pixel)
+        task.reading.update(dict.fromkeys(picture.ledger))
+        task.writing.update(dict.fromkeys(entries))
+        return fitted, size
+
+    def _loaded(self, task: _Task, bar: tqdm[Any]) -> Upscaler:
         if self.upscaler is None:
             from gsrcli.runtime.timing import StageTimer
             from gsrcli.upscaling.upscaler import STAGES
 
+            began = time.perf_counter()
             self.upscaler, self._seconds = self.load(), StageTimer(STAGES)
+            task.began += time.perf_counter() - began
             bar.set_description_str("upscaling")
             bar.unpause()  # so that loading does not count in the time left
         return self.upscaler
 
-    def _read(self, job: Job) -> Picture:
+    def _write(self, task: _Task, remarks: Remarks) -> Outcome:
+        """Write the pictures that are handed over; return the outcome of the job."""
+        job, handover, handling = task.job, task.handover, self.handling
+        sizes: list[Size] = []
+        options: dict[str, Any] = {
+            "quality": handling.quality,
+            "lossless": handling.lossless,
+            "overwrite": handling.overwrite,
+        }
         began = time.perf_counter()
-        picture = read_picture(job.input, max_pixels=self.max_pixels)
-        self._decoding += time.perf_counter() - began
-        return picture.without_metadata() if self.strip_metadata else picture
-
-    def _fitted(self, job: Job, picture: Picture) -> tuple[Picture, Size, Ledger]:
-        """Return the picture fitted to the output's format, its new size, and the ledger; raise if it does not fit."""
-        size = self.target.of(picture.size)
-        _prepare_folder(job)
-        form = output_format(job.output)
         try:
-            fitted, entries = fit(picture, form)
-        except PictureError as error:
-            raise PictureError(f"cannot write {job.output}: {error}", hint=error.hint) from error
-        check_output(job.output, size, bytes_per_pixel=fitted.bytes_per_pixel)
-        self._announce(job, picture.ledger, entries)
-        return fitted, size, (*picture.ledger, *entries)
-
-    def _announce(self, job: Job, reading: Ledger, writing: Ledger) -> None:
-        """Say what is converted, and warn of what is lost or damaged."""
-        for change in with_fate(Fate.CONVERTED, (*reading, *writing)):
-            self.console.note(f"{job.input}: {change}")
-        for warning in _warnings(job, reading, writing):
-            self.console.warn(warning)
-
-    def _enlarge(self, upscaler: Upscaler, picture: Picture, size: Size, advance: Callable[[float], object]) -> Picture:
-        work = upscaler.work(picture)
-        return upscaler.enlarge(picture, size, lambda pixels: advance(pixels / work), self._seconds)
-
-    def _write(self, job: Job, picture: Picture, began: float, ledger: Ledger) -> Outcome:
-        try:
-            writing = time.perf_counter()
-            write_picture(picture, job.output, quality=self.quality, overwrite=self.overwrite)
-            self._encoding += time.perf_counter() - writing
+            pictures = _noting_sizes(handover, sizes)
+            if task.count > 1:
+                write_pictures(pictures, job.output, loops=task.loops, **options)
+            else:
+                write_picture(next(pictures), job.output, **options)
+            if handling.keep_times:
+                _set_times(job.output, task.times)
+        except CancelledError:
+            raise
         except Exception as error:
             return self._failure(job, error)
-        height, width = picture.size
-        seconds = round(time.perf_counter() - began, 3)
-        return Outcome(str(job.input), str(job.output), "done", width, height, seconds, ledger=ledger)
+        finally:
+            handover.end()
+        ended = time.perf_counter()
+        self._encoding += ended - began - handover.waited
+        remarks.add(job.input, job.output, output_format(job.output).name, tuple(task.reading), tuple(task.writing))
+        return Outcome(
+            input=str(job.input),
+            output=str(job.output),
+            status="done",
+            width=sizes[0].width,
+            height=sizes[0].height,
+            frames=task.count if task.count > 1 and task.animated else None,
+            pages=task.count if task.count > 1 and not task.animated else None,
+            seconds=round(ended - task.began, 3),
+            ledger=(*task.reading, *task.writing),
+        )
 
     def _failure(self, job: Job, error: Exception) -> Outcome:
         if self.debug:
@@ -194,25 +322,47 @@ class Batch:
         return Outcome(str(job.input), str(job.output), "failed", error=message, hint=failure.hint)
 
 
-def _warnings(job: Job, reading: Ledger, writing: Ledger) -> list[str]:
-    """Return the warnings of what is lost or damaged."""
-    form = output_format(job.output).name
-    causes = {
-        f"{job.input}: damaged": with_fate(Fate.DAMAGED, reading),
-        f"{job.input}: lost": with_fate(Fate.LOST, reading),
-        f"{job.output}: {form} does not keep": with_fate(Fate.LOST, writing),
-    }
-    return [f"{cause} {', '.join(parts)}" for cause, parts in causes.items() if parts]
+def _ahead(items: Iterator[Item], executor: Executor) -> Iterator[Item]:
+    """Yield what a generator yields, and let it compute one item ahead on another thread."""
+    following = executor.submit(next, items, None)
+    while (item := following.result()) is not None:
+        following = executor.submit(next, items, None)
+        yield item
 
 
-def _prepare_folder(job: Job) -> None:
-    folder = job.output.absolute().parent
+def _noting_sizes(pictures: Iterable[Picture], sizes: list[Size]) -> Iterator[Picture]:
+    for picture in pictures:
+        sizes.append(picture.size)
+        yield picture
+
+
+def _advance(bar: tqdm[Any], work: int, pixels: int) -> None:
+    bar.update(pixels / work)
+
+
+def _times(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_atime_ns, status.st_mtime_ns
+
+
+def _set_times(path: Path, times: tuple[int, int]) -> None:
+    try:
+        os.utime(path, ns=times)
+    except OSError as error:  # of file systems that have none, or that belong to somebody else
+        reason = (error.strerror or str(error)).lower()
+        raise PictureError(f"cannot set the times of {path}: {reason}", hint="leave out --keep-times") from error
+
+
+def _require_room(job: Job, file: PictureFile) -> None:
+    """Check that the output's format holds the several pictures of a file."""
+    try:
+        require_several(job.output, animated=file.animated)
+    except UsageError as error:
+        hint = f"add --{file.noun} 1 to choose one" + (f", or {error.hint}" if error.hint else "")
+        raise PictureError(f"{job.input} has {file.count} {file.noun}s; {error}", hint=hint) from None
+
+
+def _prepare_folder(folder: Path) -> None:
     make_folder(folder)
     if not os.access(folder, os.W_OK):
         raise PictureError(f"cannot write to {folder}: permission denied", hint="choose a folder with --output")
-
-
-def _finished(outcome: Outcome) -> Future[Outcome]:
-    future: Future[Outcome] = Future()
-    future.set_result(outcome)
-    return future

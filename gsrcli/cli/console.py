@@ -54,7 +54,6 @@ class Console:
         from rich.console import Console as RichConsole
         from rich.table import Table
 
-        _escape_unprintable()
         table = Table(*headings, box=None, pad_edge=False)
         table.columns[0].min_width = max(len(row[0]) for row in rows)
         for row in rows:
@@ -62,9 +61,11 @@ class Console:
         console = RichConsole(markup=False, highlight=False)
         if not console.is_terminal:
             console.width = 10_000  # one line per row, for programs that read it
-        console.print(table)
-        for note in notes:
-            console.print(note)
+        with console.capture() as captured:  # printing, rich would end the process where the reader has gone
+            console.print(table)
+            for note in notes:
+                console.print(note)
+        self.result(captured.get().removesuffix("\n"), data)
 
     def note(self, text: str) -> None:
         """Print a note; not with ``json``."""

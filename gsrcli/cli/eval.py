@@ -47,7 +47,7 @@ def evaluate(
         typer.Option(
             metavar="NAME|FOLDER",
             help="Dataset to score on: set5, set14, b100, urban100, manga109, general100, div2k, lsdir, or any folder "
-            "of images. Can be repeated.",
+            "of pictures. Can be repeated.",
         ),
     ],
     scales: Annotated[
@@ -81,13 +81,13 @@ def evaluate(
     degradation: Annotated[
         Degradation,
         typer.Option(
-            help="How LR images are made. matlab, pillow: bicubic downscaling as in MATLAB (and most papers) or "
+            help="How LR pictures are made. matlab, pillow: bicubic downscaling as in MATLAB (and most papers) or "
             "Pillow. photo: with the blur, noise, sharpening and JPEG of photographs, seeded by name and scale."
         ),
     ] = "matlab",
     lr_dir: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Folder of LR images to use instead, named as for --restored."),
+        typer.Option(metavar="FOLDER", help="Folder of LR pictures to use instead, named as for --restored."),
     ] = None,
     data_root: Annotated[
         Path | None,
@@ -106,18 +106,18 @@ def evaluate(
         typer.Option("--self-ensemble", help="Average networks over eight flips and rotations; adds + to their names."),
     ] = False,
     limit: Annotated[
-        int | None, typer.Option(min=1, help="Number of images to score in each dataset. Default: all.")
+        int | None, typer.Option(min=1, help="Number of pictures to score in each dataset. Default: all.")
     ] = None,
     published: Annotated[
         bool,
-        typer.Option("--published", help="Also list results from papers for the same images, scales and protocol."),
+        typer.Option("--published", help="Also list results from papers for the same pictures, scales and protocol."),
     ] = False,
     device: Device = "auto",
     precision: Arithmetic = "auto",
     tile: Tile = None,
     json: Json = False,
     csv: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the scores of each image to this file.")
+        Path | None, typer.Option(metavar="FILE", help="Write the scores of each picture to this file.")
     ] = None,
     markdown: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the means to this file, as a table like those in papers.")
@@ -127,19 +127,19 @@ def evaluate(
         typer.Option(metavar="FILE", help="Plot PSNR by scale to this .png or .svg file. Needs matplotlib."),
     ] = None,
     html: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write a page for comparing the images to this file.")
+        Path | None, typer.Option(metavar="FILE", help="Write a page for comparing the pictures to this file.")
     ] = None,
     save_images: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Write restored images to this folder, as DATASET/MODEL/x2/IMAGE.png."),
+        typer.Option(metavar="FOLDER", help="Write restored pictures to this folder, as DATASET/MODEL/x2/PICTURE.png."),
     ] = None,
     debug: Debug = False,
 ) -> None:
-    """Score models: downscale images, upscale them again, and compare with the originals.
+    """Score models: downscale pictures, upscale them again, and compare with the originals.
 
     The protocol is printed with the results. Ctrl-C prints the means so far.
 
-    Images that cannot be scored are reported and skipped; the exit code is then 1.
+    Pictures that cannot be scored are reported and skipped; the exit code is then 1.
     """
     console = Console(json)
     with reporting(console, debug):

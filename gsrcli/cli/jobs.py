@@ -4,14 +4,33 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from gsrcli.errors import UsageError
-from gsrcli.images import INPUT_SUFFIXES, OUTPUT_SUFFIXES
+from gsrcli.images import INPUT_SUFFIXES, OPTIONAL_SUFFIXES, OUTPUT_SUFFIXES
 
-__all__ = ["Job", "plan_jobs"]
+__all__ = ["Job", "Plan", "plan_jobs", "unread"]
+
+_RAW = (
+    ".3fr .arw .cr2 .cr3 .crw .dng .erf .fff .iiq .kdc .mef .mos .mrw .nef .nrw .orf .pef .raf .raw .rw2 .rwl .sr2 "
+    ".srf .srw .x3f"
+)
+_VECTOR = ".ai .emf .eps .svg .svgz .wmf"
+_OTHER = (
+    ".cur .dds .djvu .exr .fits .hdr .icns .ico .j2k .jp2 .jpx .jxr .kra .pbm .pcx .pfm .pgm .pnm .ppm .psb .psd "
+    ".qoi .tga .xcf"
+)
+_UNREAD: Mapping[str, str] = {
+    **dict.fromkeys(_RAW.split(), "camera raw; save them as TIFF first"),
+    **dict.fromkeys(_VECTOR.split(), "vector graphics, which can be drawn at any size"),
+    **dict.fromkeys(_OTHER.split(), "save them as PNG or TIFF first"),
+    **{suffix: f"pip install '{extra}'" for suffix, extra in OPTIONAL_SUFFIXES.items()},
+}
+"""Suffixes of files that people take for pictures, and what to do about them; `INPUT_SUFFIXES` rules over it."""
 
 
 @dataclass(frozen=True)
@@ -22,8 +41,28 @@ class Job:
     output: Path
 
 
-def plan_jobs(inputs: Sequence[str], output: Path | None, label: str, suffix: str | None, recursive: bool) -> list[Job]:
-    """Return the jobs of a command line in order, each input once.
+class Plan(NamedTuple):
+    """What a command line asks for.
+
+    Attributes:
+        jobs: the pictures to upscale, in order.
+        passed_over: number of files in folders that look like pictures but cannot be read, by suffix.
+    """
+
+    jobs: list[Job]
+    passed_over: Mapping[str, int]
+
+
+class _Found(NamedTuple):
+    """An input file; its output keeps its place relative to ``base``."""
+
+    base: Path
+    path: Path
+    passed_over: bool = False
+
+
+def plan_jobs(inputs: Sequence[str], output: Path | None, label: str, suffix: str | None, recursive: bool) -> Plan:
+    """Return the jobs of a command line, each input once, and what its folders have that cannot be read.
 
     Args:
         inputs: files, folders and patterns.
@@ -36,29 +75,38 @@ def plan_jobs(inputs: Sequence[str], output: Path | None, label: str, suffix: st
     Raises:
         UsageError: no inputs were found, an input is empty, or two inputs would have the same output.
     """
-    found = _once(_find(inputs, recursive))
+    everything = _once(_find(inputs, recursive))
+    found = [file for file in everything if not file.passed_over]
+    passed_over = Counter(file.path.suffix.lower() for file in everything if file.passed_over)
     if output is not None and _names_file(output, inputs):
         if suffix not in (None, output.suffix.lower()):
             raise UsageError(f"--format {suffix[1:]} contradicts --output {output}", hint="give only one of them")
-        return [Job(found[0][1], output)]
-    jobs = [Job(path, _output_path(base, path, output, label, suffix)) for base, path in found]
+        return Plan([Job(found[0].path, output)], passed_over)
+    jobs = [Job(path, _output_path(base, path, output, label, suffix)) for base, path, _ in found]
     # Outputs that an earlier run left next to its inputs are not inputs.
     outputs = {job.output for job in jobs}
     jobs = [job for job in jobs if job.input not in outputs]
     _refuse_clashes(jobs)
-    return jobs
+    return Plan(jobs, passed_over)
 
 
-def _once(found: Iterable[tuple[Path, Path]]) -> list[tuple[Path, Path]]:
-    """Keep each file once, under the name it was first given by."""
-    first: dict[str, tuple[Path, Path]] = {}
-    for base, path in found:
-        first.setdefault(os.path.realpath(path), (base, path))
+def unread(passed_over: Mapping[str, int]) -> str:
+    """Return how many files of which suffixes were passed over, and what to do about them."""
+    return ", ".join(f"{count} {suffix} ({_UNREAD[suffix]})" for suffix, count in sorted(passed_over.items()))
+
+
+def _once(found: Iterable[_Found]) -> list[_Found]:
+    """Keep each file once, under the name it was first given by; one that is named is not passed over."""
+    first: dict[str, _Found] = {}
+    for file in found:
+        key = os.path.realpath(file.path)
+        if first.setdefault(key, file).passed_over:
+            first[key] = file
     return list(first.values())
 
 
-def _find(inputs: Sequence[str], recursive: bool) -> Iterator[tuple[Path, Path]]:
-    """Yield each input file as (base, path); the output keeps the path's place relative to base."""
+def _find(inputs: Sequence[str], recursive: bool) -> Iterator[_Found]:
+    """Yield each input file."""
     for text in inputs:
         if not text:
             raise UsageError("an input is empty", hint="is a variable unset? Write . for the current folder")
@@ -72,33 +120,42 @@ def _find(inputs: Sequence[str], recursive: bool) -> Iterator[tuple[Path, Path]]
             yield from _named(match, recursive)
 
 
-def _named(path: Path, recursive: bool) -> Iterator[tuple[Path, Path]]:
+def _named(path: Path, recursive: bool) -> Iterator[_Found]:
     """Yield a file, or the pictures in a folder. A path that does not exist becomes a job, which then fails."""
     # os.path returns False where pathlib raises, as for names too long to exist.
     if not os.path.isdir(path):  # noqa: PTH112
-        yield path.parent, path
+        yield _Found(path.parent, path)
         return
     found = sorted(_pictures(path, recursive))
-    if not found:
+    if all(file.passed_over for file in found):
+        others = unread(Counter(file.path.suffix.lower() for file in found))
         hint = None if recursive else "add --recursive to search its subfolders"
-        raise UsageError(f"there are no pictures in {path}", hint=hint)
-    yield from ((path, p) for p in found)
+        raise UsageError(
+            f"there are no pictures in {path}" + (f" that can be read, but {others}" if others else ""), hint=hint
+        )
+    yield from found
 
 
-def _pictures(folder: Path, recursive: bool) -> Iterator[Path]:
-    """Yield the pictures in a folder that are not hidden, and unreadable folders, which fail later as jobs."""
+def _pictures(folder: Path, recursive: bool) -> Iterator[_Found]:
+    """Yield the pictures in a folder that are not hidden.
+
+    Unreadable folders and links to nothing are among them, and fail later as jobs.
+    """
     unreadable: list[OSError] = []
     for place, folders, names in os.walk(folder, onerror=unreadable.append):
         folders[:] = [name for name in folders if recursive and not name.startswith(".")]
         paths = (Path(place, name) for name in names if not name.startswith("."))
-        yield from (path for path in paths if path.suffix.lower() in INPUT_SUFFIXES and _may_be_file(path))
-    yield from (Path(error.filename) for error in unreadable)
+        for path in paths:
+            suffix = path.suffix.lower()
+            if (suffix in INPUT_SUFFIXES or suffix in _UNREAD) and _may_be_file(path):
+                yield _Found(folder, path, suffix not in INPUT_SUFFIXES)
+    yield from (_Found(folder, Path(error.filename)) for error in unreadable)
 
 
 def _may_be_file(path: Path) -> bool:
-    """Return whether a path is a file, or cannot be examined for lack of permission."""
+    """Return whether a path is a file, a link to nothing, or cannot be examined for lack of permission."""
     try:
-        return path.is_file()
+        return path.is_file() or not path.exists()
     except PermissionError:
         return True
 
@@ -114,7 +171,6 @@ def _names_file(output: Path, inputs: Sequence[str]) -> bool:
     Raises:
         UsageError: it looks like a file but cannot be one.
     """
-    hint = f"give a folder, or, for a single picture, a file ending in {' '.join(OUTPUT_SUFFIXES)}"
     single = len(inputs) == 1 and not os.path.isdir(inputs[0]) and not _is_pattern(inputs[0])  # noqa: PTH112
     has_picture_suffix = output.suffix.lower() in OUTPUT_SUFFIXES
     if output.is_dir():
@@ -123,8 +179,13 @@ def _names_file(output: Path, inputs: Sequence[str]) -> bool:
         return False
     if single and has_picture_suffix:
         return True
-    if output.is_file() or has_picture_suffix or (single and output.suffix):
-        raise UsageError(f"cannot write to {output}", hint=hint)
+    if single and output.suffix:
+        hint = f"choose a folder, or a file ending in {' '.join(OUTPUT_SUFFIXES)}"
+        raise UsageError(f"cannot write to {output}: unsupported format {output.suffix}", hint=hint)
+    if has_picture_suffix:
+        raise UsageError(f"cannot write several pictures to one file: {output}", hint="choose a folder")
+    if output.is_file():
+        raise UsageError(f"cannot write to {output}: it is a file, not a folder", hint="choose another name")
     return False
 
 

@@ -8,14 +8,28 @@ import typer
 
 from gsrcli.runtime.precision import Precision
 
-__all__ = ["Arithmetic", "Debug", "Device", "Json", "Tile"]
+__all__ = ["COMPUTING", "Arithmetic", "Debug", "Device", "Json", "Tile"]
 
-Device = Annotated[str, typer.Option(help="Device to compute on: auto, cpu, cuda, cuda:1 or mps.")]
+COMPUTING = "Computing"
+"""The panel of options for the model and the device."""
+
+Device = Annotated[
+    str, typer.Option(rich_help_panel=COMPUTING, help="Device to compute on: auto, cpu, cuda, cuda:1 or mps.")
+]
 Arithmetic = Annotated[
-    Precision, typer.Option(help="Precision of the network; auto is bfloat16 if the hardware and the model support it.")
+    Precision,
+    typer.Option(
+        rich_help_panel=COMPUTING,
+        help="Precision of the network; auto is bfloat16 if the hardware and the model support it.",
+    ),
 ]
 Tile = Annotated[
-    int | None, typer.Option(min=1, help="Side of the network's tiles, in input pixels (default: what fits in memory).")
+    int | None,
+    typer.Option(
+        rich_help_panel=COMPUTING,
+        min=1,
+        help="Side of the network's tiles, in input pixels (default: what fits in memory).",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object to standard output.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")]

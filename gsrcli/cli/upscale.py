@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,16 +14,19 @@ import typer
 
 from gsrcli.cli.console import Console
 from gsrcli.cli.failures import reporting
-from gsrcli.cli.options import Arithmetic, Debug, Device, Json, Tile
+from gsrcli.cli.options import COMPUTING, Arithmetic, Debug, Device, Json, Tile
 from gsrcli.weights.load import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from gsrcli.cli.batch import Outcome
-    from gsrcli.cli.jobs import Job
+    from gsrcli.cli.jobs import Job, Plan
+    from gsrcli.images import Background
     from gsrcli.runtime.precision import Precision
     from gsrcli.upscaling.upscaler import Upscaler
 
 __all__ = ["upscale"]
+
+READING, WRITING = "Reading", "Writing"
 
 EXAMPLES = """
 [bold]Examples[/bold]
@@ -51,40 +55,88 @@ def upscale(
             "--output",
             "-o",
             metavar="PATH",
-            help="Output file (for a single picture) or folder (default: next to the input).",
+            help="Output file (for a single input) or folder (default: next to the input).",
         ),
     ] = None,
-    format: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FORMAT", help="Output format: png, jpg, webp, tiff, bmp or avif (default: that of the input)."
-        ),
-    ] = None,
-    quality: Annotated[
-        int | None, typer.Option(min=1, max=100, help="JPEG, WebP or AVIF quality (default: 95, 95 or 90).")
-    ] = None,
-    model: Annotated[
-        str, typer.Option("--model", "-m", help="Model name (see gsr weights list), or path of a checkpoint.")
-    ] = DEFAULT_MODEL,
-    device: Device = "auto",
-    precision: Arithmetic = "auto",
-    tile: Tile = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace existing outputs instead of skipping them.")
     ] = False,
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Search subfolders too.")] = False,
-    strip_metadata: Annotated[
-        bool, typer.Option("--strip-metadata", help="Do not copy EXIF and XMP to the output.")
+    format: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FORMAT",
+            rich_help_panel=WRITING,
+            help="Output format, such as png or webp (default: that of the input).",
+        ),
+    ] = None,
+    quality: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=100, rich_help_panel=WRITING, help="Quality of lossy formats (default: 95; 90 for AVIF)."
+        ),
+    ] = None,
+    lossless: Annotated[
+        bool,
+        typer.Option("--lossless", rich_help_panel=WRITING, help="Write without loss formats that can be either."),
     ] = False,
+    background: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLOUR",
+            rich_help_panel=WRITING,
+            help="Colour, such as white or #ff8800, that fills transparency in formats without.",
+        ),
+    ] = None,
+    strip_metadata: Annotated[
+        bool,
+        typer.Option(
+            "--strip-metadata",
+            rich_help_panel=WRITING,
+            help="Drop EXIF, XMP, IPTC, texts and places; keep colour tags and resolution.",
+        ),
+    ] = False,
+    keep_times: Annotated[
+        bool,
+        typer.Option("--keep-times", rich_help_panel=WRITING, help="Give outputs the dates of their input files."),
+    ] = False,
+    number: Annotated[
+        int | None,
+        typer.Option(
+            "--frame",
+            "--page",
+            metavar="NUMBER",
+            min=1,
+            rich_help_panel=READING,
+            help="Read only this frame of an animation or page of a document.",
+        ),
+    ] = None,
     max_pixels: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Largest input accepted, in pixels (default: 500 million); guards against decompression bombs."
+            min=1,
+            rich_help_panel=READING,
+            help="Largest input accepted, in pixels (default: 500 million); guards against decompression bombs.",
         ),
     ] = None,
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model",
+            "-m",
+            rich_help_panel=COMPUTING,
+            help="Model name (see gsr weights list), or path of a checkpoint.",
+        ),
+    ] = DEFAULT_MODEL,
+    device: Device = "auto",
+    precision: Arithmetic = "auto",
+    tile: Tile = None,
     json: Json = False,
     verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Show the model, device and rasterizer, and the time of each stage.")
+        bool,
+        typer.Option(
+            "--verbose", "-v", help="Show what is kept of each picture, the model, device and rasterizer, and times."
+        ),
     ] = False,
     debug: Debug = False,
 ) -> None:
@@ -94,7 +146,7 @@ def upscale(
     with reporting(console, debug, "run the same command without --overwrite to resume" if overwrite else again):
         began = time.perf_counter()
         with console.status("looking for pictures …"):
-            from gsrcli.cli.batch import Batch
+            from gsrcli.cli.batch import Batch, Handling
             from gsrcli.cli.jobs import plan_jobs
             from gsrcli.images import DEFAULT_MAX_PIXELS
             from gsrcli.size import Size
@@ -102,20 +154,31 @@ def upscale(
             from gsrcli.weights.load import require_weights
 
             target = Target(scale, Size.parse(size) if size else None, width, height)
-            jobs = plan_jobs(inputs, _path(output), target.label, _suffix(format), recursive)
-            todo = [job for job in jobs if overwrite or not os.path.exists(job.output)]  # noqa: PTH110 (names too long)
+            under = _colour(background)
+            label = target.label if number is None else f"{target.label}_{number}"
+            plan = plan_jobs(inputs, _path(output), label, _suffix(format), recursive)
+            todo = [job for job in plan.jobs if overwrite or not os.path.exists(job.output)]  # noqa: PTH110 (long names)
+            _check_loss(todo, quality, lossless, console)
             if todo:
                 require_weights(model)
         outcomes, facts = [], {}
         if todo:
             load = partial(_upscaler, model, device, precision, tile, console)
-            batch = Batch(
-                load, target, console, quality, overwrite, strip_metadata, max_pixels or DEFAULT_MAX_PIXELS, debug
+            handling = Handling(
+                number=number,
+                max_pixels=max_pixels or DEFAULT_MAX_PIXELS,
+                strip_metadata=strip_metadata,
+                quality=quality,
+                lossless=lossless,
+                background=under,
+                overwrite=overwrite,
+                keep_times=keep_times,
             )
+            batch = Batch(load, target, console, handling, verbose, debug)
             outcomes = batch.run(sorted(todo, key=_input_exists))
             if batch.upscaler:
                 facts = {**_facts(model, batch.upscaler), "seconds": batch.seconds()}
-        _finish(jobs, outcomes, facts, time.perf_counter() - began, console, verbose)
+        _finish(plan, outcomes, facts, time.perf_counter() - began, console, verbose)
 
 
 upscale.__doc__ = f"{upscale.__doc__}\n{EXAMPLES}"
@@ -147,8 +210,45 @@ def _suffix(format: str | None) -> str | None:
 
     suffix = f".{format.lower().lstrip('.')}"
     if suffix not in OUTPUT_SUFFIXES:
-        raise UsageError(f"unsupported output format: {format}", hint=f"use one of {' '.join(OUTPUT_SUFFIXES)}")
+        names = ", ".join(known[1:] for known in OUTPUT_SUFFIXES)
+        raise UsageError(f"unsupported output format: {format}", hint=f"use one of {names}")
     return suffix
+
+
+def _colour(background: str | None) -> Background | None:
+    """Return the colour that --background gives.
+
+    Raises:
+        UsageError: there is no such colour.
+    """
+    if background is None:
+        return None
+    from gsrcli.images import parse_colour
+
+    return parse_colour(background)
+
+
+def _check_loss(jobs: Sequence[Job], quality: int | None, lossless: bool, console: Console) -> None:
+    """Check --quality and --lossless against the formats of the outputs; warn where --quality means nothing.
+
+    Raises:
+        UsageError: they contradict each other or a format.
+    """
+    from gsrcli.errors import UsageError
+    from gsrcli.images import output_format, output_formats
+
+    if lossless and quality is not None:
+        raise UsageError("--lossless leaves nothing for --quality to choose", hint="give only one of them")
+    if not lossless and quality is None:
+        return
+    forms = list(dict.fromkeys(output_format(job.output) for job in jobs))
+    lossy = [form.name for form in forms if not form.lossless]
+    if lossless and lossy:
+        hint = f"choose one with --format: {', '.join(f.suffixes[0][1:] for f in output_formats() if f.lossless)}"
+        raise UsageError(f"{' and '.join(lossy)} cannot be written without loss", hint=hint)
+    indifferent = [form.name for form in forms if form.quality is None]
+    if quality is not None and indifferent:
+        console.warn(f"--quality does nothing for {' and '.join(indifferent)}")
 
 
 def _upscaler(model: str, device: str, precision: Precision, tile: int | None, console: Console) -> Upscaler:
@@ -179,7 +279,7 @@ def _facts(model: str, upscaler: Upscaler) -> dict[str, Any]:
 
 
 def _finish(
-    jobs: list[Job],
+    plan: Plan,
     outcomes: list[Outcome],
     facts: dict[str, Any],
     seconds: float,
@@ -189,7 +289,7 @@ def _finish(
     """Print a summary, as one line or one JSON object, and exit with 1 if any picture failed."""
     by_input = {outcome.input: outcome for outcome in outcomes}
     results: list[dict[str, Any]] = []
-    for job in jobs:
+    for job in plan.jobs:
         outcome = by_input.get(str(job.input))
         skipped = {"input": str(job.input), "output": str(job.output), "status": "skipped"}
         results.append(outcome.row() if outcome else skipped)
@@ -201,6 +301,11 @@ def _finish(
             f"rasterizer {facts['rasterizer']} ({facts['rasterizer_note']}): {stages}"
         )
     data = {"results": results, **{status: counts[status] for status in ("done", "skipped", "failed")}, **facts}
+    if plan.passed_over:
+        from gsrcli.cli.jobs import unread
+
+        console.warn(f"skipped {unread(plan.passed_over)}")
+        data["skipped_suffixes"] = plan.passed_over
     console.result(_summary(results, counts, seconds), {**data, "elapsed": round(seconds, 3)})
     if counts["failed"]:
         raise SystemExit(1)
@@ -210,7 +315,8 @@ def _summary(results: list[dict[str, Any]], counts: Counter[str], seconds: float
     """Return one line: the output if it is the only one, otherwise the counts."""
     if len(results) == 1 and counts["done"]:
         row = results[0]
-        return f"{row['output']}: {row['width']}x{row['height']} in {seconds:.1f} s"
+        several = next((f"{row[kind]} {kind} of " for kind in ("frames", "pages") if kind in row), "")
+        return f"{row['output']}: {several}{row['width']}x{row['height']} in {seconds:.1f} s"
     parts = [f"{counts['done']} done"]
     if counts["skipped"]:
         parts.append(f"{counts['skipped']} skipped (output exists; use --overwrite to replace)")

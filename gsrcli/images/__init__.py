@@ -18,7 +18,7 @@ from gsrcli.images.ledger import Entry, Fate, Feature, Ledger, with_fate
 from gsrcli.images.metadata import Metadata, Text
 from gsrcli.images.picture import Origin, Picture, bleed_alpha, from_unit, to_eight_bits, to_unit, white
 from gsrcli.images.read import DEFAULT_MAX_PIXELS, PictureFile, probe, read_picture
-from gsrcli.images.write import make_folder, write_picture
+from gsrcli.images.write import make_folder, parse_colour, require_several, write_picture, write_pictures
 
 __all__ = [
     "DEFAULT_MAX_PIXELS",
@@ -47,11 +47,14 @@ __all__ = [
     "make_folder",
     "output_format",
     "output_formats",
+    "parse_colour",
     "probe",
     "read_picture",
+    "require_several",
     "to_eight_bits",
     "to_unit",
     "white",
     "with_fate",
     "write_picture",
+    "write_pictures",
 ]

@@ -40,6 +40,7 @@ class Format:
         most: how many bytes it holds of a feature, where that is limited.
         grey: whether grey is kept as one channel (otherwise it becomes RGB).
         quality: the default quality of a lossy format, 1 to 100; None for a lossless format.
+        lossless: whether it can be written without loss.
         cicp_rules: whether CICP colour tags rule over a profile that is there too.
         palette: whether it has at most 256 colours, and pixels that are opaque or transparent, but nothing between.
         deep: what 16 bits per channel become where they are not kept, if it is more than 8; a phrase.
@@ -54,6 +55,7 @@ class Format:
     most: Mapping[Feature, int] = field(default_factory=dict, hash=False)
     grey: bool = True
     quality: int | None = None
+    lossless: bool = True
     cicp_rules: bool = False
     deep: str = ""
     palette: bool = False
@@ -78,6 +80,7 @@ _FORMATS = (
         # A segment holds 65533 bytes, with the name of what it holds, and a profile is at most 255 segments.
         most={Feature.EXIF: 65533 - 6, Feature.PROFILE: 255 * (65533 - 14)},
         quality=95,
+        lossless=False,
     ),
     Format(
         "WEBP",
@@ -117,6 +120,7 @@ _FORMATS = (
         (".gif",),
         max_side=65535,
         keeps=frozenset({Feature.TRANSPARENCY, Feature.XMP, Feature.COMMENT}),
+        lossless=False,
         palette=True,
     ),
     Format(
@@ -163,14 +167,16 @@ OPTIONAL_SUFFIXES: Mapping[str, str] = {
 }
 """What to install for the formats of file name suffixes in lower case, with the dot, that need more."""
 
-INPUT_SUFFIXES: tuple[str, ...] = tuple(
-    dict.fromkeys(
-        (
-            *(*OUTPUT_SUFFIXES, ".jpe", ".jfif", ".avifs", *OPTIONAL_SUFFIXES),
-            *(".dib", ".tga", ".ico", ".cur", ".pbm", ".pgm", ".ppm", ".pnm", ".pam", ".pfm"),
-            *(".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"),
-        )
-    )
+_READ_TOO = {"JPEG": (".jpe", ".jfif"), "AVIF": (".avifs",), "HEIF": (".hif",)}
+_ONLY_READ = (
+    *(".dib", ".tga", ".ico", ".cur", ".pbm", ".pgm", ".ppm", ".pnm", ".pam", ".pfm"),
+    *(".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"),
+)
+
+INPUT_SUFFIXES: tuple[str, ...] = (
+    *OUTPUT_SUFFIXES,
+    *(suffix for name, suffixes in _READ_TOO.items() if _available(name) for suffix in suffixes),
+    *_ONLY_READ,
 )
 """Suffixes to look for in a folder, in lower case, with the dot. Formats are recognized by content, not by name."""
 

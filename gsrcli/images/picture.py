@@ -126,11 +126,19 @@ class Picture:
         }
         return [feature for feature in Feature if carried[feature]]
 
-    def save(self, path: str | os.PathLike[str], *, quality: int | None = None) -> None:
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        quality: int | None = None,
+        lossless: bool = False,
+        background: tuple[int, int, int] | str | None = None,
+        overwrite: bool = True,
+    ) -> None:
         """Write the picture in the format given by the file's suffix; see `gsrcli.images.write_picture`."""
         from gsrcli.images.write import write_picture  # which imports this module
 
-        write_picture(self, path, quality=quality)
+        write_picture(self, path, quality=quality, lossless=lossless, background=background, overwrite=overwrite)
 
     def enlarged(self, pixels: Pixels, alpha: Pixels | None = None) -> Picture:
         """Return the enlargement of this picture, given its pixels and alpha: metadata stay, scaled where they must be.
@@ -146,8 +154,11 @@ class Picture:
         return replace(self, pixels=pixels, alpha=alpha, metadata=metadata)
 
     def without_metadata(self) -> Picture:
-        """Return the picture without metadata. The colour tags stay, because they define the colours."""
-        return replace(self, metadata=Metadata())
+        """Return the picture without what tells about people, places and devices.
+
+        Colour tags and the size of a pixel stay: they say how the picture looks.
+        """
+        return replace(self, metadata=Metadata(dpi=self.metadata.dpi, aspect=self.metadata.aspect))
 
 
 def white(dtype: DTypeLike) -> int:

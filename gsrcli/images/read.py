@@ -60,6 +60,11 @@ class PictureFile:
         """How often the animation is shown; 0 for ever. None if there is none."""
         return self._source.loops
 
+    @property
+    def noun(self) -> str:
+        """What one of the pictures is called: frame or page."""
+        return "frame" if self.animated else "page"
+
     def picture(self, index: int = 0) -> Picture:
         """Decode one of the pictures, from 0 on.
 
@@ -71,10 +76,24 @@ class PictureFile:
             PictureError: it is damaged, of an unsupported kind, or there is none of that index.
             GsrError: OpenCV, which decodes 16-bit colour, cannot be loaded.
         """
-        with _reading(self.path):
+        with _reading(self.path, f"{self.noun} {index + 1}: " if self.count > 1 else ""):
             if not 0 <= index < self.count:
-                raise PictureError(f"it has no picture {index + 1}; there are {self.count}")
-            return self._source.picture(index)
+                several = f"{self.count} {self.noun}s"
+                raise PictureError(f"the file has {several if self.count > 1 else 'one picture'}")
+            try:
+                return self._source.picture(index)
+            except MemoryError as error:
+                raise LimitError(
+                    f"there is no memory for a picture of {self.size} pixels",
+                    hint="close other programs, or cut the picture into parts",
+                ) from error
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[Picture]:
+        """Decode the pictures one by one."""
+        return (self.picture(index) for index in range(self.count))
 
 
 def read_picture(path: str | os.PathLike[str], *, max_pixels: int | None = DEFAULT_MAX_PIXELS) -> Picture:
@@ -102,28 +121,30 @@ def probe(path: str | os.PathLike[str], *, max_pixels: int | None = DEFAULT_MAX_
 
 
 def _refuse_several(file: PictureFile) -> None:
-    if file.animated:
-        raise PictureError(f"cannot read {file.path}: it is animated", hint="extract its frames first")
     if file.count > 1:
+        several = f"{file.count} {file.noun}s"
         raise PictureError(
-            f"cannot read {file.path}: it has {file.count} pages", hint="split it into one file per page"
+            f"cannot read {file.path}: it {f'is animated ({several})' if file.animated else f'has {several}'}",
+            hint="save them as files of one picture each; in Python, gsrcli.images.PictureFile reads them one by one",
         )
 
 
 @contextmanager
-def _reading(path: str | os.PathLike[str]) -> Iterator[None]:
+def _reading(path: str | os.PathLike[str], part: str = "") -> Iterator[None]:
     """Turn exceptions of the operating system and of decoders into a `PictureError` that names the file."""
     try:
         with unlimited_pillow():
             yield
     except LimitError as error:
-        raise LimitError(f"cannot read {path}: {error}", hint=error.hint) from error
+        raise LimitError(f"cannot read {path}: {part}{error}", hint=error.hint) from error
     except PictureError as error:
-        raise PictureError(f"cannot read {path}: {error}", hint=error.hint) from error
+        raise PictureError(f"cannot read {path}: {part}{error}", hint=error.hint) from error
     except (GsrError, MemoryError, AttributeError, NameError):  # the last two are bugs in this package
         raise
     except OSError as error:
-        reason = error.strerror.lower() if error.strerror else DAMAGED
+        reason = error.strerror.lower() if error.strerror else part + DAMAGED
+        if isinstance(error, FileNotFoundError) and os.path.islink(path):  # noqa: PTH114 (bytes)
+            reason = "it is a link to a file that does not exist"
         raise PictureError(f"cannot read {path}: {reason}") from error
     except Exception as error:  # decoders raise nearly anything on malformed files
-        raise PictureError(f"cannot read {path}: {DAMAGED}") from error
+        raise PictureError(f"cannot read {path}: {part}{DAMAGED}") from error

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from gsrcli.errors import PictureError
+from gsrcli.errors import LimitError, PictureError, UsageError
 from gsrcli.images.exif import exif_resized
 from gsrcli.images.fit import Background, fit
-from gsrcli.images.formats import check_output, output_format
+from gsrcli.images.formats import Format, check_output, output_format, output_formats
 from gsrcli.images.picture import Picture
-from gsrcli.images.writers import ENCODERS, Encoding
+from gsrcli.images.writers import ANIMATIONS, ENCODERS, PAGES, Encoding
 from gsrcli.images.xmp import xmp_resized
 from gsrcli.runtime.files import write_whole
 
-__all__ = ["make_folder", "write_picture"]
+__all__ = ["make_folder", "parse_colour", "require_several", "write_picture", "write_pictures"]
 
 
 def write_picture(
@@ -27,7 +28,7 @@ def write_picture(
     *,
     quality: int | None = None,
     lossless: bool = False,
-    background: Background | None = None,
+    background: Background | str | None = None,
     overwrite: bool = True,
 ) -> None:
     """Write a picture in the format given by the file's suffix; the file appears complete or not at all.
@@ -37,27 +38,157 @@ def write_picture(
     Args:
         picture: the picture, of any size that the format allows.
         path: the file; if it is a link, the file that it points to is replaced.
-        quality: JPEG, WebP or AVIF quality, 1 to 100, or None for the default (95, 95 or 90); JPEG and AVIF
-            keep full colour resolution. The other formats are lossless and ignore it.
-        lossless: whether to write WebP without loss; a picture from a lossless WebP file always is.
-        background: what lies under a picture with transparency in a format without; None refuses such pictures.
+        quality: quality of a lossy format, 1 to 100, or None for its default; JPEG and AVIF keep full colour
+            resolution. Lossless formats ignore it.
+        lossless: whether to write without loss a format that can be either; a picture from such a file always is,
+            unless there is a ``quality``.
+        background: what lies under a picture with transparency in a format without, as red, green and blue or as a
+            colour that :func:`parse_colour` knows; None refuses such pictures.
         overwrite: whether to replace an existing file.
 
     Raises:
         LimitError: the picture is too large for the format.
         PictureError: the file exists and may not be replaced, the file cannot be written, or the picture has
             transparency that the format cannot keep.
-        UsageError: the suffix is unknown, or ``quality`` is out of range.
+        UsageError: the suffix or the colour is unknown, or ``quality`` is out of range.
     """
     form, encoding = output_format(path), Encoding(quality, lossless)
-    with _writing(path):
+    under = _background(background)
+    prepared = _prepared(picture, path, form, under)
+    _save(path, lambda: ENCODERS[form.name](prepared, encoding), overwrite)
+
+
+def write_pictures(
+    pictures: Iterable[Picture],
+    path: str | os.PathLike[str],
+    *,
+    loops: int | None = None,
+    quality: int | None = None,
+    lossless: bool = False,
+    background: Background | str | None = None,
+    overwrite: bool = True,
+) -> None:
+    """Write the frames of an animation, or pages, as one file; it appears complete or not at all.
+
+    Args:
+        pictures: at least one. They are consumed one by one, so that a generator can make them meanwhile. Frames have
+            one size and a ``duration`` each.
+        path: the file, whose format has animations or pages.
+        loops: how often the animation is shown; 0 or None for ever.
+        quality: see :func:`write_picture`, as for the arguments below.
+        lossless: whether to write without loss.
+        background: what lies under transparency that the format cannot keep.
+        overwrite: whether to replace an existing file.
+
+    Raises:
+        LimitError: a picture is too large for the format.
+        PictureError: see :func:`write_picture`.
+        UsageError: see :func:`write_picture`, or the format holds one picture only.
+        Exception: whatever ``pictures`` raises.
+    """
+    require_several(path)
+    form, encoding = output_format(path), Encoding(quality, lossless)
+    under = _background(background)
+    prepared = _marked(_prepared(picture, path, form, under) for picture in pictures)
+    if form.name in PAGES:
+        encode = partial(PAGES[form.name], prepared, encoding)
+    else:
+        encode = partial(ANIMATIONS[form.name], prepared, loops or 0, encoding)
+    try:
+        _save(path, encode, overwrite)
+    except _MakingError as error:
+        raise error.cause from None
+
+
+def require_several(path: str | os.PathLike[str], *, animated: bool | None = None) -> None:
+    """Check that the format given by a file's suffix holds several pictures.
+
+    Args:
+        path: the file.
+        animated: whether they are frames of an animation, or pages; None for either.
+
+    Raises:
+        UsageError: it does not.
+    """
+    what = "several pictures" if animated is None else "an animation" if animated else "pages"
+    names: set[str] = set()
+    if animated is not False:
+        names |= ANIMATIONS.keys()
+    if not animated:
+        names |= PAGES.keys()
+    form = output_format(path)
+    if form.name not in names:
+        holding = " ".join(f.suffixes[0] for f in output_formats() if f.name in names)
+        hint = f"write a file ending in {holding}" if holding else None
+        raise UsageError(f"cannot write {path}: {form.name} does not hold {what}", hint=hint)
+
+
+def parse_colour(text: str) -> Background:
+    """Return a colour from its name, such as white, or from its hexadecimal digits, such as #ff8800.
+
+    Raises:
+        UsageError: there is no such colour.
+    """
+    from PIL import ImageColor
+
+    unknown = UsageError(f"unknown colour: {text}", hint="use a name such as white, or #rrggbb")
+    try:
+        red, green, blue, *transparency = ImageColor.getrgb(text)
+    except ValueError:
+        raise unknown from None
+    if transparency:
+        raise unknown
+    return red, green, blue
+
+
+def _background(given: Background | str | None) -> Background | None:
+    return parse_colour(given) if isinstance(given, str) else given
+
+
+def _prepared(picture: Picture, path: str | os.PathLike[str], form: Format, background: Background | None) -> Picture:
+    """Return a picture as an encoder takes it; raise if the format cannot hold it."""
+    try:
         picture, _ = fit(picture, form, background)
+    except PictureError as error:
+        raise PictureError(f"cannot write {path}: {error}", hint=error.hint) from error
     check_output(path, picture.size, bytes_per_pixel=picture.bytes_per_pixel)
+    return _with_stated_size(picture)
+
+
+def _with_stated_size(picture: Picture) -> Picture:
+    """Return the picture with its own size in its metadata."""
+    metadata = picture.metadata
+    resized = replace(
+        metadata,
+        exif=metadata.exif and exif_resized(metadata.exif, picture.size),
+        xmp=metadata.xmp and xmp_resized(metadata.xmp, picture.size),
+    )
+    return replace(picture, metadata=resized)
+
+
+class _MakingError(Exception):
+    """An exception of what makes the pictures, on its way through the encoder that consumes them."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(cause)
+        self.cause = cause
+
+
+def _marked(pictures: Iterable[Picture]) -> Iterator[Picture]:
+    """Yield pictures; raise what their making raises as `_MakingError`, so that it is not taken for the encoder's."""
+    try:
+        yield from pictures
+    except Exception as error:
+        raise _MakingError(error) from error
+
+
+def _save(path: str | os.PathLike[str], encode: Callable[[], bytes], overwrite: bool) -> None:
+    """Write what an encoder returns."""
     exists = PictureError(f"cannot write {path}: the file exists", hint="add --overwrite to replace it")
     if not overwrite and os.path.lexists(path):
         raise exists
     with _writing(path):
-        data = ENCODERS[form.name](_with_stated_size(picture), encoding)
+        data = encode()
     try:
         write_whole(path, data, overwrite=overwrite)
     except FileExistsError:  # it was created while the picture was encoded
@@ -74,21 +205,12 @@ def _writing(path: str | os.PathLike[str]) -> Iterator[None]:
     """Turn the failure of an encoder into a `PictureError` that names the file."""
     try:
         yield
+    except LimitError as error:
+        raise LimitError(f"cannot write {path}: {error}", hint=error.hint) from error
     except PictureError as error:
         raise PictureError(f"cannot write {path}: {error}", hint=error.hint) from error
     except (OSError, ValueError, TypeError, RuntimeError) as error:  # what Pillow's encoders raise
         raise PictureError(f"cannot write {path}: {error}") from error
-
-
-def _with_stated_size(picture: Picture) -> Picture:
-    """Return the picture with its own size in its metadata."""
-    metadata = picture.metadata
-    resized = replace(
-        metadata,
-        exif=metadata.exif and exif_resized(metadata.exif, picture.size),
-        xmp=metadata.xmp and xmp_resized(metadata.xmp, picture.size),
-    )
-    return replace(picture, metadata=resized)
 
 
 def make_folder(folder: Path) -> None:
@@ -99,5 +221,10 @@ def make_folder(folder: Path) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        in_the_way = next(place for place in (folder, *folder.parents) if os.path.lexists(place))
+        raise PictureError(
+            f"cannot create the folder {folder}: {in_the_way} is a file", hint="choose another folder with --output"
+        ) from error
     except OSError as error:
         raise PictureError(f"cannot create the folder {folder}: {(error.strerror or str(error)).lower()}") from error

@@ -17,7 +17,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageCms
 from typer.testing import Result
 
 import gsrcli
@@ -533,17 +533,123 @@ def test_exif_orientation_is_applied_once(upscale: Upscale, photo: Photo, tmp_pa
     assert enlarged.getexif()[ExifTags.Base.Make] == "a camera"
 
 
-def test_strip_metadata_drops_exif_and_keeps_the_picture(upscale: Upscale, photo: Photo, tmp_path: Path) -> None:
+def test_strip_metadata_drops_what_tells_about_people(upscale: Upscale, photo: Photo, tmp_path: Path) -> None:
+    """The colours and the size of a pixel stay, because they are how the picture looks."""
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
     exif[ExifTags.Base.Make] = "a camera"
-    source = photo("photo.jpg", exif=exif)
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    source = photo(
+        "photo.jpg", exif=exif, xmp=b"<x:xmpmeta xmlns:x='adobe:ns:meta/'/>", icc_profile=profile, dpi=(90, 90)
+    )
     said(upscale(source, "--scale", 2, "-o", tmp_path / "with.png"))
     said(upscale(source, "--scale", 2, "-o", tmp_path / "without.png", "--strip-metadata"))
-    assert dict(Image.open(tmp_path / "without.png").getexif()) == {}
+    stripped = Image.open(tmp_path / "without.png")
+    assert dict(stripped.getexif()) == {}
     assert b"a camera" not in (tmp_path / "without.png").read_bytes()
+    assert b"xmpmeta" in (tmp_path / "with.png").read_bytes()
+    assert b"xmpmeta" not in (tmp_path / "without.png").read_bytes()
+    assert stripped.info["icc_profile"] == profile
+    assert stripped.info["dpi"] == pytest.approx((90, 90), abs=0.1)
     assert np.array_equal(_decoded(tmp_path / "with.png"), _decoded(tmp_path / "without.png"))
     assert size_of(tmp_path / "without.png") == (36, 48)
+
+
+@pytest.mark.parametrize(
+    ("colour", "expected"), [("white", (255, 255, 255)), ("#204060", (32, 64, 96)), ("rgb(1, 2, 3)", (1, 2, 3))]
+)
+def test_a_background_fills_transparency(
+    upscale: Upscale, tmp_path: Path, colour: str, expected: tuple[int, int, int]
+) -> None:
+    source, flat = tmp_path / "photo.png", tmp_path / "flat.png"
+    Image.fromarray(np.zeros((18, 24, 4), np.uint8)).save(source)
+    Image.new("RGB", (24, 18), expected).save(flat)
+    said(upscale(flat, "--scale", 2))
+    result = upscale(source, "--scale", 2, "--format", "bmp", "--background", colour)
+    said(result)
+    assert result.stderr == f"note: {source}: converted transparency to the background\n"
+    assert np.array_equal(_decoded(tmp_path / "photo_x2.bmp"), _decoded(tmp_path / "flat_x2.png"))
+
+
+def test_a_background_leaves_transparency_where_it_can_be_kept(upscale: Upscale, photo: Photo, tmp_path: Path) -> None:
+    said(upscale(photo(mode="RGBA"), "--scale", 2, "--background", "white"))
+    assert Image.open(tmp_path / "photo_x2.png").mode == "RGBA"
+
+
+def test_webp_without_loss_on_demand(upscale: Upscale, photo: Photo, tmp_path: Path) -> None:
+    source = photo()
+    said(upscale(source, "--scale", 2))
+    for name, options in {"lossy": [], "lossless": ["--lossless"]}.items():
+        said(upscale(source, "--scale", 2, "-o", tmp_path / f"{name}.webp", *options))
+    exact = _decoded(tmp_path / "photo_x2.png")
+    assert np.array_equal(_decoded(tmp_path / "lossless.webp"), exact)
+    assert not np.array_equal(_decoded(tmp_path / "lossy.webp"), exact)
+
+
+def test_webp_without_loss_stays_so_unless_a_quality_is_given(upscale: Upscale, photo: Photo, tmp_path: Path) -> None:
+    source = photo("photo.webp", lossless=True)
+    said(upscale(source, "--scale", 2))
+    said(upscale(source, "--scale", 2, "-o", tmp_path / "lossy.webp", "--quality", 50))
+    assert (tmp_path / "photo_x2.webp").read_bytes()[12:16] == b"VP8L"
+    assert (tmp_path / "lossy.webp").read_bytes()[12:16] != b"VP8L"
+
+
+def test_a_quality_that_means_nothing_is_not_silent(upscale: Upscale, photo: Photo) -> None:
+    one, two = photo("one.png"), photo("two.tif")
+    result = upscale(one, two, photo("three.jpg"), "--scale", 2, "--quality", 60)
+    said(result)
+    assert result.stderr == "warning: --quality does nothing for PNG and TIFF\n"
+
+
+def test_times_are_kept_on_demand(upscale: Upscale, photo: Photo, tmp_path: Path) -> None:
+    source = photo()
+    os.utime(source, (1_000_000_000, 1_100_000_000))
+    said(upscale(source, "--scale", 2, "-o", tmp_path / "new.png"))
+    said(upscale(source, "--scale", 2, "-o", tmp_path / "kept.png", "--keep-times"))
+    assert (tmp_path / "kept.png").stat().st_mtime == 1_100_000_000
+    assert (tmp_path / "new.png").stat().st_mtime > 1_200_000_000
+    said(upscale(source, "--scale", 2, "-o", source, "--keep-times", "--overwrite"))
+    assert source.stat().st_mtime == 1_100_000_000
+
+
+# What is said of many pictures
+
+
+def _deep(path: Path) -> Path:
+    cv2.imwrite(str(path), np.linspace(0, 65535, 24 * 18 * 3).reshape(18, 24, 3).astype(np.uint16))
+    return path
+
+
+def test_equal_losses_are_said_once_at_the_end(upscale: Upscale, photo: Photo, tmp_path: Path) -> None:
+    sources = [_deep(tmp_path / f"{letter}.png") for letter in "abcde"]
+    result = upscale(*sources, "--scale", 2, "--format", "jpg")
+    said(result)
+    assert result.stderr == (
+        "warning: 5 pictures: JPEG does not keep 16 bits per channel (8 are written)"
+        " (a_x2.jpg, b_x2.jpg, c_x2.jpg, …)\n"
+    )
+    rows = json.loads(upscale(*sources, "--scale", 2, "--format", "jpg", "--overwrite", "--json").stdout)["results"]
+    assert [row["lost"] for row in rows] == [["16 bits per channel (8 are written)"]] * 5
+
+
+def test_what_is_kept_is_said_on_demand(upscale: Upscale, tmp_path: Path) -> None:
+    source = _deep(tmp_path / "deep.png")
+    assert upscale(source, "--scale", 2).stderr == ""
+    result = upscale(source, "--scale", 2, "--overwrite", "--verbose")
+    assert f"note: {source}: kept 16 bits per channel\n" in result.stderr
+
+
+def test_pictures_that_cannot_be_read_are_counted(upscale: Upscale, photo: Photo, tmp_path: Path) -> None:
+    photo("in/a.png")
+    for name in ("b.cr2", "c.CR2", "d.psd", "notes.txt", ".hidden.cr2"):
+        (tmp_path / "in" / name).write_bytes(b"?")
+    result = upscale(tmp_path / "in", "--scale", 2)
+    said(result)
+    assert result.stderr == (
+        "warning: skipped 2 .cr2 (camera raw; save them as TIFF first), 1 .psd (save them as PNG or TIFF first)\n"
+    )
+    data = json.loads(upscale(tmp_path / "in", "--scale", 2, "--json").stdout)
+    assert data["skipped_suffixes"] == {".cr2": 2, ".psd": 1}
 
 
 # How it is computed

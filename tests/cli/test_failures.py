@@ -105,6 +105,14 @@ def test_a_missing_picture_is_reported_and_the_rest_are_done(upscale: Upscale, p
     assert names(tmp_path) == {"a.png", "a_x2.png"}
 
 
+def test_a_link_to_nothing_in_a_folder_is_reported(upscale: Upscale, photo: Photo, tmp_path: Path) -> None:
+    photo("a.png")
+    (tmp_path / "b.png").symlink_to(tmp_path / "gone.png")
+    result = upscale(tmp_path, "--scale", 2)
+    failed(result, 1, f"cannot read {tmp_path / 'b.png'}: it is a link to a file that does not exist")
+    assert "1 done, 1 failed" in result.stdout
+
+
 @pytest.mark.parametrize("length", [255, 300])
 def test_a_name_too_long_for_its_output_is_reported_and_the_rest_are_done(
     upscale: Upscale, photo: Photo, tmp_path: Path, length: int
@@ -157,11 +165,15 @@ def test_the_hint_for_a_picture_over_the_limit_works(upscale: Upscale, photo: Ph
         ([], "for example, add --scale 4"),
         (["--scale", "2", "--size", "99x99"], "give only one of"),
         (["--width", "99", "--height", "99"], "give only one of"),
-        (["--scale", "2", "--format", "doc"], ".png"),
+        (["--scale", "2", "--format", "doc"], "use one of png, jpg"),
         (["--scale", "2", "--device", "abacus"], "--device cpu"),
         (["--scale", "2", "--device", "cuda:99"], "--device cpu"),
         (["--scale", "2", "--device", "meta"], "--device cpu"),  # torch has such a device, which computes nothing
-        (["--scale", "2", "--output", "report.txt"], "report.txt"),
+        (["--scale", "2", "--output", "report.txt"], "report.txt: unsupported format .txt"),
+        (["--scale", "2", "--background", "whitish"], "unknown colour: whitish"),
+        (["--scale", "2", "--background", "#ffffff80"], "unknown colour: #ffffff80"),
+        (["--scale", "2", "--format", "jpg", "--lossless"], "JPEG cannot be written without loss"),
+        (["--scale", "2", "--lossless", "--quality", "90"], "give only one of them"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else value,
 )
@@ -183,6 +195,7 @@ def test_invalid_options(
         ["--quality", "0"],
         ["--tile", "0"],
         ["--max-pixels", "0"],
+        ["--frame", "0"],
         ["--precision", "float16"],
         ["-x"],
     ],
@@ -267,6 +280,31 @@ def test_what_a_format_cannot_hold_is_refused_before_computing(
 
 def test_a_folder_without_pictures(upscale: Upscale, tmp_path: Path) -> None:
     failed(upscale(tmp_path, "--scale", 2), 2, f"there are no pictures in {tmp_path}", "--recursive")
+
+
+def test_a_folder_of_pictures_that_cannot_be_read(upscale: Upscale, tmp_path: Path) -> None:
+    (tmp_path / "a.nef").touch()
+    result = upscale(tmp_path, "--scale", 2, "-r")
+    failed(result, 2, f"there are no pictures in {tmp_path} that can be read, but 1 .nef (camera raw; ")
+
+
+def test_several_inputs_and_one_output(upscale: Upscale, photo: Photo, tmp_path: Path) -> None:
+    result = upscale(photo("a.png"), photo("b.png"), "--scale", 2, "-o", tmp_path / "one.png")
+    failed(result, 2, f"cannot write several pictures to one file: {tmp_path / 'one.png'}", "choose a folder")
+
+
+def test_memory_that_runs_out_while_reading(
+    upscale: Upscale, photo: Photo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A smaller tile would not help."""
+
+    def picture(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("gsrcli.images.readers.png.PngSource.picture", picture)
+    result = upscale(photo(), "--scale", 2)
+    failed(result, 1, tmp_path / "photo.png", "there is no memory for a picture of 24x18 pixels")
+    assert "--tile" not in result.stderr
 
 
 def test_a_pattern_that_matches_nothing(upscale: Upscale, tmp_path: Path) -> None:
@@ -386,7 +424,7 @@ def test_a_folder_that_is_read_only(upscale: Upscale, photo: Photo, tmp_path: Pa
 def test_a_file_where_a_folder_should_be_made(upscale: Upscale, photo: Photo, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     result = upscale(photo(), "--scale", 2, "-o", tmp_path / "file" / "sub")
-    failed(result, 1, tmp_path / "photo.png", tmp_path / "file")
+    failed(result, 1, tmp_path / "photo.png", f"{tmp_path / 'file'} is a file", "--output")
     assert (tmp_path / "file").read_text() == "mine"
 
 
@@ -680,6 +718,35 @@ def test_a_closed_pipe_ends_the_command_quietly(photo: Photo, tiny_path: Path, t
     assert done.stderr == ""
     assert (tmp_path / "code").read_text() == "141\n"
     assert "a_x2.png" in names(tmp_path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs sh")
+def test_a_table_for_a_closed_pipe_ends_quietly(tmp_path: Path) -> None:
+    command = f"'{sys.executable}' -m gsrcli weights list; echo $? >code"
+    done = subprocess.run(
+        ["sh", "-c", f"{{ {command}; }} | true"], capture_output=True, text=True, cwd=tmp_path, check=True
+    )
+    assert done.stderr == ""
+    assert (tmp_path / "code").read_text() == "141\n"
+
+
+_INTERRUPTED_IMPORT = """
+import runpy, sys
+
+class Interrupter:
+    @staticmethod
+    def find_spec(name, *_):
+        if name == "typer":
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupter)
+runpy.run_module("gsrcli", run_name="__main__")
+"""
+
+
+def test_ctrl_c_while_the_command_starts_is_quiet() -> None:
+    done = subprocess.run([sys.executable, "-c", _INTERRUPTED_IMPORT, "--help"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs sh")

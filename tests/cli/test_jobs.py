@@ -37,7 +37,7 @@ def touch(tmp_path: Path) -> Touch:
 def plan(
     *inputs: str, output: str | None = None, label: str = "x2", suffix: str | None = None, recursive: bool = False
 ) -> list[Job]:
-    return plan_jobs(inputs, Path(output) if output else None, label, suffix, recursive)
+    return plan_jobs(inputs, Path(output) if output else None, label, suffix, recursive).jobs
 
 
 def pairs(jobs: Iterable[Job]) -> list[tuple[str, str]]:
@@ -255,7 +255,7 @@ def test_folders_that_cannot_be_read_fail_as_jobs(touch: Touch) -> None:
         "from pathlib import Path\n"
         "if os.geteuid() == 0:\n"
         "    os.setresuid(65534, 65534, 65534)\n"  # the superuser may look anywhere
-        "print(*(job.input.as_posix() for job in plan_jobs(['in'], Path('/'), 'x2', None, True)))\n"
+        "print(*(job.input.as_posix() for job in plan_jobs(['in'], Path('/'), 'x2', None, True).jobs))\n"
     )
     for folder in [root, *root.parents][:-2]:
         folder.chmod(folder.stat().st_mode | 0o055)

@@ -12,11 +12,11 @@ from gsrcli.images.writers.gif import encode_gif, encode_gif_animation
 from gsrcli.images.writers.heic import encode_heic
 from gsrcli.images.writers.jpeg import encode_jpeg
 from gsrcli.images.writers.jxl import encode_jxl
-from gsrcli.images.writers.png import encode_png
-from gsrcli.images.writers.tiff import encode_tiff
+from gsrcli.images.writers.png import encode_png, encode_png_animation
+from gsrcli.images.writers.tiff import encode_tiff, encode_tiff_pages
 from gsrcli.images.writers.webp import encode_webp, encode_webp_animation
 
-__all__ = ["ANIMATION_ENCODERS", "ENCODERS", "Encoding"]
+__all__ = ["ANIMATIONS", "ENCODERS", "PAGES", "Encoding"]
 
 ENCODERS: Mapping[str, Callable[[Picture, Encoding], bytes]] = {
     "PNG": encode_png,
@@ -31,9 +31,13 @@ ENCODERS: Mapping[str, Callable[[Picture, Encoding], bytes]] = {
 }
 """From a picture fitted to the format to its file's content. They raise `PictureError` without the file's name."""
 
-ANIMATION_ENCODERS: Mapping[str, Callable[[Iterable[Picture], int, Encoding], bytes]] = {
+ANIMATIONS: Mapping[str, Callable[[Iterable[Picture], int, Encoding], bytes]] = {
+    "PNG": encode_png_animation,
     "WEBP": encode_webp_animation,
     "AVIF": encode_avif_animation,
     "GIF": encode_gif_animation,
 }
-"""From the frames of an animation, and how often it is shown (0 for ever), to its file's content."""
+"""From the frames of an animation, which are consumed one by one, and its number of loops (0 for ever)."""
+
+PAGES: Mapping[str, Callable[[Iterable[Picture], Encoding], bytes]] = {"TIFF": encode_tiff_pages}
+"""From pages, each with its own size and metadata, which are consumed one by one."""

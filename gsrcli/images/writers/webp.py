@@ -27,7 +27,7 @@ _MOST_LOOPS = 65535
 def encode_webp(picture: Picture, encoding: Encoding) -> bytes:
     """Encode a picture as a WebP file, with its profile, EXIF, XMP and resolution.
 
-    It is lossless if asked for, and if the picture comes from a lossless WebP file.
+    It is lossless if asked for, and, unless a quality is asked for, if the picture comes from a lossless WebP file.
     """
     image, icc = pillow_image(picture, grey=False)
     options = metadata_options(with_resolution_in_exif(picture), icc)
@@ -87,7 +87,10 @@ def _frame(image: Image.Image, area: tuple[slice, slice], picture: Picture, comp
 
 
 def _compression(picture: Picture, encoding: Encoding) -> dict[str, Any]:
-    origin = picture.origin
-    if encoding.lossless or (origin is not None and origin.lossless and origin.format == "WEBP"):
+    if encoding.lossless or (encoding.quality is None and _read_without_loss(picture)):
         return {"lossless": True, "quality": _EFFORT, "exact": True}  # colours of transparent pixels included
     return {"quality": encoding.quality or _QUALITY}
+
+
+def _read_without_loss(picture: Picture) -> bool:
+    return picture.origin is not None and picture.origin.format == "WEBP" and picture.origin.lossless
