@@ -41,7 +41,7 @@ class Remarks:
         if self.verbose:
             _add(self._notes, source, "kept", with_fate(Fate.KEPT, both))
         _add(self._notes, source, "converted", with_fate(Fate.CONVERTED, both))
-        _add(self._warnings, source, "damaged", with_fate(Fate.DAMAGED, reading))
+        _add(self._warnings, source, "damaged", with_fate(Fate.DAMAGED, both))
         _add(self._warnings, source, "lost", with_fate(Fate.LOST, reading))
         _add(self._warnings, output, f"{form} does not keep", with_fate(Fate.LOST, writing))
 

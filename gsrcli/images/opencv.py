@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from types import ModuleType
 
 from gsrcli.errors import GsrError
+from gsrcli.runtime.native import native_output
 
 __all__ = ["load_cv2", "opencv_has_avif", "quiet_opencv"]
 
@@ -29,11 +30,12 @@ def load_cv2() -> ModuleType:
 
 @contextmanager
 def quiet_opencv() -> Iterator[None]:
-    """Keep OpenCV's own messages off the terminal."""
+    """Keep the messages of OpenCV, and of the libraries within, off the terminal."""
     logging = load_cv2().utils.logging
     level = logging.setLogLevel(logging.LOG_LEVEL_SILENT)
     try:
-        yield
+        with native_output():
+            yield
     finally:
         logging.setLogLevel(level)
 

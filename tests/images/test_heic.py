@@ -244,9 +244,7 @@ def test_writing(
 
 
 def test_everything_is_written(tmp_path: Path) -> None:
-    colour = Colour(
-        icc=SRGB, cicp=Cicp(9, 16), light=(10_000_000, 4_000_000), mastering=b"RXRYGXGYBXBY" + bytes(range(12))
-    )
+    colour = Colour(cicp=Cicp(9, 16), light=(10_000_000, 4_000_000), mastering=b"RXRYGXGYBXBY" + bytes(range(12)))
     metadata = Metadata(xmp=b"<x/>", dpi=(300, 150), aspect=2.0)
     for top in (255, 65535):
         path = tmp_path / "out.heif"
@@ -264,6 +262,8 @@ def test_everything_is_written(tmp_path: Path) -> None:
         assert again.colour == colour
         assert (again.metadata.xmp, again.metadata.dpi, again.metadata.aspect) == (b"<x/>", (300, 150), 2)
         assert np.abs(again.alpha.astype(int) - picture.alpha).max() < top / 50
+        write_picture(Picture(pixels, colour=Colour(icc=SRGB)), path)
+        assert read_picture(path).colour.icc == SRGB
 
 
 @pytest.mark.skipif(not shutil.which("heif-info"), reason="heif-info is not installed")

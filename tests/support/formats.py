@@ -33,13 +33,20 @@ def _row(form: Format) -> tuple[str, ...]:
         form.name,
         " ".join(form.suffixes),
         "lossless" if form.quality is None else "lossy or lossless" if form.lossless else "lossy",
-        ", ".join(["8", *(name for feature, name in _PIXELS.items() if feature in form.keeps)]),
+        _bits(form),
         "yes" if Feature.TRANSPARENCY in form.keeps else "",
         ", ".join(name for feature, name in _COLOURS.items() if feature in form.keeps),
         ", ".join(feature for feature in Feature if feature in other),
         "frames" if form.name in ANIMATIONS else "pages" if form.name in PAGES else "",
         _limit(form),
     )
+
+
+def _bits(form: Format) -> str:
+    if form.palette:
+        return "256 colours"
+    deep = ["10"] if form.deep else [name for feature, name in _PIXELS.items() if feature in form.keeps]
+    return ", ".join(["8", *deep])
 
 
 def _limit(form: Format) -> str:

@@ -52,7 +52,8 @@ class IcoSource(Source):
         lost = (Entry(smaller, Fate.LOST),) if self._others else ()
         if self._png:
             picture = self._png.picture()
-            return replace(picture, ledger=(*picture.ledger, *lost), origin=Origin(self.format))
+            entries = [entry for entry in picture.ledger if not str(entry).endswith("after the picture")]
+            return replace(picture, ledger=(*entries, *lost), origin=Origin(self.format))
         assert self._dib is not None
         pixels, alpha, entries = self._dib.decode()
         if alpha is None:

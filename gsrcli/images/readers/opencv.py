@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from gsrcli.errors import PictureError
-from gsrcli.images.opencv import load_cv2
+from gsrcli.images.opencv import load_cv2, quiet_opencv
 from gsrcli.images.picture import Pixels
 from gsrcli.images.readers.source import DAMAGED
-from gsrcli.runtime.native import native_output
 
 __all__ = ["decode_sixteen_bits"]
 
@@ -21,7 +20,7 @@ def decode_sixteen_bits(data: bytes) -> Pixels:
         GsrError: OpenCV cannot be loaded.
     """
     cv2 = load_cv2()
-    with native_output():
+    with quiet_opencv():
         decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if decoded is None or decoded.dtype != np.uint16 or decoded.ndim != 3 or decoded.shape[2] not in (3, 4):
         raise PictureError(DAMAGED)
