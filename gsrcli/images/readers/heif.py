@@ -16,7 +16,7 @@ from gsrcli.images.isobmff import Heif, Item
 from gsrcli.images.ledger import Entry, Fate
 from gsrcli.images.metadata import Metadata
 from gsrcli.images.picture import Pixels, white
-from gsrcli.images.readers.blocks import checked_metadata, checked_profile
+from gsrcli.images.readers.metadata import checked_metadata, checked_profile
 from gsrcli.images.readers.source import DAMAGED
 from gsrcli.size import Size
 
