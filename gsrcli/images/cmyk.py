@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
+from gsrcli.images.ledger import Entry, Fate
 from gsrcli.images.picture import Pixels, white
 
 __all__ = ["cmyk_to_srgb"]
@@ -21,37 +22,46 @@ _STRIDES = _NODES ** np.arange(3, -1, -1)
 _BLOCK_PIXELS = 1 << 18
 
 
-def cmyk_to_srgb(inks: Pixels, icc: bytes | None) -> Pixels:
+def cmyk_to_srgb(inks: Pixels, icc: bytes | None) -> tuple[Pixels, Entry]:
     """Convert ``(H, W, 4)`` to sRGB of the same type through a colour profile, or by a formula if that is unusable.
 
-    LittleCMS, as it comes with Pillow, converts 8 bits. Colours of 16 bits are interpolated linearly between those of 8
+    LittleCMS, as it comes with Pillow, converts 8 bits, through a table that differs from the profile itself by 3 / 255 at
+    most in pictures of noise, and takes a third of the time. Colours of 16 bits are interpolated linearly between those of 8
     bits around them. With Ghostscript's profile they differ from those of LittleCMS in floating point by 0.15 / 255 in
     the mean, by less than 0.6 / 255 in 99 of 100 colours of all kinds, and by 3.4 / 255 where it is most uneven.
+
+    Returns:
+        the pixels, and the entry of the ledger that says how they were converted.
     """
-    transform = _transform(icc)
-    if transform is None:
-        return _by_formula(inks)
-    if inks.dtype == np.uint8:
-        return np.asarray(transform.apply(Image.fromarray(np.ascontiguousarray(inks), "CMYK")))
-    return _interpolated(inks, transform)
+    deep = inks.dtype != np.uint8
+    transform = _transform(icc, exact=deep)
+    entry = Entry("CMYK", Fate.CONVERTED, "to sRGB through its profile" if transform else "to sRGB")
+    if deep:
+        return _by_formula(inks) if transform is None else _interpolated(inks, transform), entry
+    image = Image.fromarray(np.ascontiguousarray(inks), "CMYK")
+    return np.asarray(image.convert("RGB") if transform is None else transform.apply(image)), entry
 
 
-def _transform(icc: bytes | None) -> ImageCms.ImageCmsTransform | None:
+def _transform(icc: bytes | None, *, exact: bool) -> ImageCms.ImageCmsTransform | None:
+    """Return the transform from CMYK through a profile, or None if there is none that can be used."""
+    if not icc:
+        return None
     try:
         return ImageCms.buildTransform(
-            ImageCms.ImageCmsProfile(io.BytesIO(icc or b"")),
+            ImageCms.ImageCmsProfile(io.BytesIO(icc)),
             ImageCms.createProfile("sRGB"),
             "CMYK",
             "RGB",
             ImageCms.Intent.RELATIVE_COLORIMETRIC,
-            ImageCms.Flags.BLACKPOINTCOMPENSATION | ImageCms.Flags.NOOPTIMIZE,  # which is exact
+            ImageCms.Flags.BLACKPOINTCOMPENSATION
+            | (ImageCms.Flags.NOOPTIMIZE if exact else ImageCms.Flags.HIGHRESPRECALC),
         )
     except (OSError, ImageCms.PyCMSError):
-        return None  # no profile, or a broken one
+        return None  # a broken one
 
 
 def _by_formula(inks: Pixels) -> Pixels:
-    """Convert as if inks were ideal: what neither the ink nor black takes away. Rounded down, as Pillow does it."""
+    """Convert as if inks were ideal: what neither the ink nor black takes away."""
     top = white(inks.dtype)
     left = top - inks.astype(np.uint32)
     rgb: Pixels = (left[..., :3] * left[..., 3:] // top).astype(inks.dtype)

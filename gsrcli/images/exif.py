@@ -11,6 +11,7 @@ import struct
 from fractions import Fraction
 
 from gsrcli.images.directories import LONG, RATIONAL, SHORT, Entry, MalformedError, Tags, Tiff, pack_directory
+from gsrcli.images.metadata import MAX_METADATA, sound_dpi
 from gsrcli.size import Size
 
 __all__ = [
@@ -33,9 +34,7 @@ _PIXEL_WIDTH, _PIXEL_HEIGHT = 0xA002, 0xA003
 _FOCAL_PLANE_RESOLUTIONS = (0xA20E, 0xA20F)  # pixels per unit on the sensor
 _COLOUR_SPACE, _INTEROPERABILITY_INDEX = 0xA001, 1
 _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 0x011A, 0x011B, 0x0128
-_INCH, _CENTIMETRE = 2, 3
-
-_MOST_BYTES = 1 << 24
+_NO_UNIT, _INCH, _CENTIMETRE = 1, 2, 3
 
 # The tags in a TIFF file's directory that describe the picture, not the layout of the file.
 _DESCRIPTIVE = frozenset(
@@ -153,9 +152,8 @@ def exif_resolution(block: bytes) -> tuple[float, float] | None:
         (x, *_), (y, *_) = (tiff.floats(entries.get(tag)) for tag in (_X_RESOLUTION, _Y_RESOLUTION))
     except ValueError:  # malformed, or without values
         return None
-    scale = {_INCH: 1.0, _CENTIMETRE: 2.54}.get(unit, 0.0)  # 1 means that only the aspect is known
-    dpi = x * scale, y * scale
-    return dpi if 0 < dpi[0] < 65536 and 0 < dpi[1] < 65536 else None
+    scale = {_NO_UNIT: 0.0, _CENTIMETRE: 2.54}.get(unit, 1.0)  # without a unit, only the aspect is known
+    return sound_dpi(x * scale, y * scale)
 
 
 def exif_with_resolution(block: bytes | None, dpi: tuple[float, float] | None) -> bytes | None:
@@ -231,7 +229,7 @@ class _Copier:
 
     def __init__(self, tiff: Tiff) -> None:
         self._tiff = tiff
-        self._left = min(len(tiff.data), _MOST_BYTES)
+        self._left = min(len(tiff.data), MAX_METADATA)
         self.malformed = 0
 
     def directory(self, entries: dict[int, Entry], depth: int = 2) -> Tags:

@@ -152,21 +152,19 @@ def profile_for(icc: bytes, *, grey: bool) -> bytes | None:
     return _display_profile("Tone curve of another profile", _SRGB, curve, {}, grey=grey)
 
 
-def to_srgb(image: Image.Image, icc: bytes | None) -> Image.Image:
-    """Convert a Pillow image to sRGB, through its colour profile if that is usable, and a Lab image without."""
+def to_srgb(image: Image.Image, icc: bytes) -> Image.Image:
+    """Convert a Pillow image of grey or RGB to sRGB, through its colour profile if that is usable."""
     try:
-        lab = image.mode == "LAB"
-        source = ImageCms.createProfile("LAB") if lab else ImageCms.ImageCmsProfile(io.BytesIO(icc or b""))
         converted = ImageCms.profileToProfile(
             image,
-            source,
+            ImageCms.ImageCmsProfile(io.BytesIO(icc)),
             ImageCms.createProfile("sRGB"),
             renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
             outputMode="RGB",
             flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
         )
     except (OSError, ImageCms.PyCMSError):
-        return image.convert("RGB")  # no profile, or a broken one
+        return image.convert("RGB")  # a broken one
     assert converted is not None
     return converted
 

@@ -7,13 +7,19 @@ from typing import NamedTuple
 
 from gsrcli.images.directories import Tags
 
-__all__ = ["COMMENT", "MODIFIED", "Metadata", "Text"]
+__all__ = ["COMMENT", "MAX_METADATA", "METRES_PER_INCH", "MODIFIED", "Metadata", "Text", "decoded_text", "sound_dpi"]
 
 COMMENT = "Comment"
 """Keyword of a comment, as JPEG and GIF files have it."""
 
 MODIFIED = "Modification Time"
 """Keyword of the time at which the picture was last changed, in UTC, such as 2026-01-02T03:04:05Z (PNG, tIME)."""
+
+
+MAX_METADATA = 1 << 24
+"""The longest block of metadata to keep, in bytes."""
+
+METRES_PER_INCH = 0.0254
 
 
 class Text(NamedTuple):
@@ -53,3 +59,16 @@ class Metadata:
     dpi: tuple[float, float] | None = None
     aspect: float | None = None
     geo: Tags | None = None
+
+
+def decoded_text(raw: bytes) -> str:
+    """Decode a text whose encoding its file does not tell: UTF-8, or Latin-1 if it cannot be that."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
+
+
+def sound_dpi(x: float, y: float) -> tuple[float, float] | None:
+    """Return pixels per inch, horizontal and vertical; None if they make no sense: some files say 0 or nan."""
+    return (x, y) if 0 < x < 65536 and 0 < y < 65536 else None

@@ -385,7 +385,9 @@ def test_deep_cmyk_through_its_profile(tmp_path: Path) -> None:
         picture = read(tmp_path, tiff(page(values, CMYK, t34675=(UNDEFINED, profile))))
         assert picture.colour.icc is None
         assert with_fate(Fate.CONVERTED, picture.ledger) == ["CMYK to sRGB through its profile"]
-        assert np.abs(picture.pixels / unit - expected).max() <= (0 if unit == 1 else 1)
+        differences = np.abs(picture.pixels / unit - expected)
+        assert differences.max() <= (3 if unit == 1 else 1)
+        assert differences.mean() < 0.3
     ramp = np.zeros((1, 4000, 4), np.uint16)
     ramp[..., 3] = np.linspace(0, 65535, 4000)
     grey = read(tmp_path, tiff(page(ramp, CMYK, t34675=(UNDEFINED, profile)))).pixels[0, :, 1].astype(int)

@@ -60,7 +60,6 @@ class _Still:
         _check_sizes(self._parts, limits)
 
     def picture(self, index: int = 0) -> Picture:
-        del index
         whole = self._whole
         colour, of_colour = whole.colour()
         metadata, of_metadata = whole.metadata()

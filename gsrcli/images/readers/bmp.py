@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from gsrcli.errors import PictureError
 from gsrcli.images.colour import PRIMARIES, Chromaticities, Colour
 from gsrcli.images.ledger import Entry, Fate
-from gsrcli.images.metadata import Metadata
+from gsrcli.images.metadata import METRES_PER_INCH, Metadata, sound_dpi
 from gsrcli.images.picture import Origin, Picture, Pixels, levels, white
 from gsrcli.images.readers.source import DAMAGED, Limits, Source
 from gsrcli.size import Size
@@ -29,7 +29,6 @@ _BY_LENGTHS = {(_RLE8, 8), (_RLE4, 4)}
 _OTHER_KINDS = {_JPEG: "JPEG inside BMP", _PNG: "PNG inside BMP", 11: "CMYK BMP", 12: "CMYK BMP", 13: "CMYK BMP"}
 _DEFAULT_MASKS = {16: (0x7C00, 0x3E0, 0x1F, 0), 32: (0xFF0000, 0xFF00, 0xFF, 0)}
 _CALIBRATED, _EMBEDDED, _LINKED = 0, 0x4D424544, 0x4C494E4B
-_METRE = 0.0254  # per inch
 _SLACK = 1 << 20  # pixels that run lengths may skip
 _MOST_PER_BYTE = 128  # pixels of run lengths
 
@@ -81,8 +80,7 @@ class Dib:
     @property
     def dpi(self) -> tuple[float, float] | None:
         """Pixels per inch, horizontal and vertical."""
-        x, y = (value * _METRE for value in self.header.per_metre)
-        return (x, y) if 0 < x < 65536 and 0 < y < 65536 else None
+        return sound_dpi(*(value * METRES_PER_INCH for value in self.header.per_metre))
 
     @property
     def pixels_end(self) -> int:

@@ -14,7 +14,7 @@ from gsrcli.errors import PictureError
 from gsrcli.images.colour import Colour
 from gsrcli.images.gif import GifFrame, parse_gif
 from gsrcli.images.ledger import Entry, Fate
-from gsrcli.images.metadata import COMMENT, Text
+from gsrcli.images.metadata import COMMENT, Text, decoded_text
 from gsrcli.images.picture import Origin, Picture
 from gsrcli.images.readers.metadata import checked_metadata, checked_profile
 from gsrcli.images.readers.source import DAMAGED, Limits, Source, shown_for
@@ -65,7 +65,7 @@ class GifSource(Source):
         gif, frame = self._gif, self._gif.frames[index]
         icc, of_profile = checked_profile(gif.icc)
         metadata, of_metadata = checked_metadata(None, gif.xmp)
-        comments = tuple(Text(COMMENT, _decoded(comment)) for comment in gif.comments[:_MAX_COMMENTS])
+        comments = tuple(Text(COMMENT, decoded_text(comment)) for comment in gif.comments[:_MAX_COMMENTS])
         of_end = [Entry("end of the file", Fate.DAMAGED)] if gif.cut else []
         canvas = self._canvas.view(np.uint8).reshape(*self.size, 4)
         return Picture(
@@ -127,10 +127,3 @@ def _is_grey(palette: bytes) -> bool:
 
 def _covers(frame: GifFrame, size: Size) -> bool:
     return not frame.left and not frame.top and frame.size.height >= size.height and frame.size.width >= size.width
-
-
-def _decoded(comment: bytes) -> str:
-    try:
-        return comment.decode()
-    except UnicodeDecodeError:
-        return comment.decode("latin-1")

@@ -43,7 +43,6 @@ class HeicSource(Source):
             raise ValueError("a grid of too few tiles")
 
     def picture(self, index: int = 0) -> Picture:
-        del index
         whole = self._whole
         colour, of_colour = whole.colour()
         metadata, of_metadata = whole.metadata()

@@ -2,34 +2,37 @@
 
 from __future__ import annotations
 
+import io
 import struct
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from gsrcli.errors import PictureError
-from gsrcli.images import exif, xmp
+from gsrcli.images.cmyk import cmyk_to_srgb
 from gsrcli.images.colour import Colour
 from gsrcli.images.ledger import Entry, Fate
-from gsrcli.images.metadata import Metadata
-from gsrcli.images.picture import Origin, Pixels, levels, unmultiplied
+from gsrcli.images.metadata import MAX_METADATA, METRES_PER_INCH, sound_dpi
+from gsrcli.images.picture import Origin, Picture, Pixels, levels, unmultiplied
+from gsrcli.images.readers.metadata import checked_metadata
 from gsrcli.images.readers.opencv import decode_sixteen_bits
-from gsrcli.images.readers.pillow import PillowSource, colour_and_alpha
-from gsrcli.images.readers.source import DAMAGED, Limits
+from gsrcli.images.readers.orientation import stated_orientation, upright
+from gsrcli.images.readers.pillow import colour_and_alpha
+from gsrcli.images.readers.source import DAMAGED, Limits, Source
 from gsrcli.size import Size
 
 __all__ = ["Jpeg2000Source", "begins_like_jpeg2000"]
 
 _SIGNATURE, _CODESTREAM = b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51"
 _MAX_BOXES = 10_000
-_MAX_METADATA = 1 << 24  # bytes
 _XMP = bytes.fromhex("BE7ACFCB97A942E89C71999491E3AFAC")
 _IPTC = bytes.fromhex("33C7A4D2B81D4723A0BAF1A3E097AD38")
 _GEO = bytes.fromhex("B14BF8BD083D4B43A5AE8CD7D5A6CE03")
 _EXIF = b"JpgTiffExif->JP2"
 _MULTIPLIED = 2  # type of a channel
-_METRE = 0.0254  # per inch
 _TILE_BYTES = 14  # the least, of its two markers
 _BLANK, _PER_BYTE = 10_000_000, 32  # pixels: of a blank picture, and of every byte
 
@@ -55,49 +58,42 @@ def begins_like_jpeg2000(data: bytes) -> bool:
     return data.startswith((_SIGNATURE, _CODESTREAM))
 
 
-class Jpeg2000Source(PillowSource):
+class Jpeg2000Source(Source):
     """A JPEG 2000 file."""
 
     format = "JPEG2000"
-    formats = ("JPEG2000",)
 
     def __init__(self, data: bytes, limits: Limits) -> None:
+        self._data = data
         self._boxes = _header_boxes(data) if data.startswith(_SIGNATURE) else {}
         places = (start for name, start, _ in _boxes(data, 0, len(data)) if name == b"jp2c")
         codestream_at = next(places, len(data)) if data.startswith(_SIGNATURE) else 0
         self._siz = _siz(data, codestream_at)
         limits.check(self._siz.size)
         _check_plausible(self._siz, len(data))
-        super().__init__(data, limits)
-        if Size.from_pillow(self.image.size) != self._siz.size:  # the boxes may contradict the codestream
+        self._image = Image.open(io.BytesIO(data), formats=("JPEG2000",))
+        if Size.from_pillow(self._image.size) != self._siz.size:  # the boxes may contradict the codestream
             raise PictureError(DAMAGED)
+        self._orientation = stated_orientation(self._boxes.get(_EXIF), self._boxes.get(_XMP))
+        self.size = self._siz.size.transposed if self._orientation > 4 else self._siz.size
 
-    def frames(self) -> tuple[int, bool]:
-        return 1, False
-
-    def stored_size(self) -> Size:
-        return self._siz.size
-
-    def orientation(self) -> int:
-        return exif.exif_orientation(self._boxes.get(_EXIF, b"")) or 1
-
-    def colour(self) -> Colour:
-        return Colour(icc=self._boxes.get(b"icc"))
-
-    def metadata(self) -> Metadata:
-        block, packet = self._boxes.get(_EXIF), self._boxes.get(_XMP)
+    def picture(self, index: int = 0) -> Picture:
+        metadata, of_metadata = checked_metadata(self._boxes.get(_EXIF), self._boxes.get(_XMP), self._orientation)
         dpi = self._dpi()
-        return Metadata(
-            exif=block and exif.exif_upright(block),
-            xmp=packet and xmp.xmp_upright(packet),
-            iptc=self._boxes.get(_IPTC),
-            dpi=dpi if dpi is None or self.orientation() <= 4 else dpi[::-1],
+        if dpi and self._orientation > 4:
+            dpi = dpi[::-1]
+        pixels, alpha, entries = self._decode()
+        converted = any(entry.fate == Fate.CONVERTED for entry in entries)
+        return Picture(
+            pixels=upright(pixels, self._orientation),
+            alpha=None if alpha is None else upright(alpha, self._orientation),
+            colour=Colour(icc=None if converted else self._boxes.get(b"icc")),
+            metadata=replace(metadata, iptc=self._boxes.get(_IPTC), dpi=dpi or metadata.dpi),
+            ledger=(*entries, *of_metadata),
+            origin=Origin(self.format, lossless=False),
         )
 
-    def origin(self) -> Origin:
-        return Origin(self.format, lossless=False)
-
-    def decode(self) -> tuple[Pixels, Pixels | None, list[Entry]]:
+    def _decode(self) -> tuple[Pixels, Pixels | None, list[Entry]]:
         siz, entries = self._siz, list[Entry]()
         if _GEO in self._boxes:
             entries.append(Entry("GeoJP2 tags", Fate.LOST))
@@ -106,20 +102,22 @@ class Jpeg2000Source(PillowSource):
         if siz.bits > 16:
             raise PictureError(f"JPEG 2000 of {siz.bits} bits per channel is not supported", hint="save it with 16")
         if siz.bits > 8 and siz.channels > 2:
-            values = _scaled(decode_sixteen_bits(self.data), siz.depths, shifted=False)
+            values = _scaled(decode_sixteen_bits(self._data), siz.depths, shifted=False)
             pixels, alpha = values[..., :3], values[..., 3] if siz.channels == 4 else None
         elif siz.bits > 8 and siz.channels == 1:
-            self.image.load()
-            pixels = _scaled(np.asarray(self.image).astype(np.uint16)[..., None], siz.depths, shifted=True)
+            self._image.load()
+            pixels = _scaled(np.asarray(self._image).astype(np.uint16)[..., None], siz.depths, shifted=True)
             alpha = None
-        elif self.image.mode == "CMYK":
-            return super().decode()
+        elif self._image.mode == "CMYK":
+            self._image.load()
+            pixels, entry = cmyk_to_srgb(np.asarray(self._image), self._boxes.get(b"icc"))
+            return pixels, None, [*entries, entry]
         else:
-            self.image.load()
-            pixels, alpha = colour_and_alpha(self.image)
+            self._image.load()
+            pixels, alpha = colour_and_alpha(self._image)
             if siz.bits > 8:
                 entries.append(Entry(f"{siz.bits} bits per channel", Fate.LOST, "(8 are read)"))
-            elif len(self.image.getbands()) == siz.channels and self.image.mode != "P":
+            elif len(self._image.getbands()) == siz.channels and self._image.mode != "P":
                 pixels = _scaled(pixels, siz.depths, shifted=True)
                 alpha = None if alpha is None else _scaled(alpha[..., None], siz.depths[-1:], shifted=True)[..., 0]
         if alpha is not None and self._multiplied():
@@ -139,8 +137,8 @@ class Jpeg2000Source(PillowSource):
         down, below, across, under, power, power_across = struct.unpack_from(">4H2b", box)
         if not (below and under):
             return None
-        x, y = across / under * 10.0**power_across * _METRE, down / below * 10.0**power * _METRE
-        return (x, y) if 0 < x < 65536 and 0 < y < 65536 else None
+        x, y = across / under * 10.0**power_across, down / below * 10.0**power
+        return sound_dpi(x * METRES_PER_INCH, y * METRES_PER_INCH)
 
 
 def _boxes(data: bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
@@ -163,7 +161,7 @@ def _header_boxes(data: bytes) -> dict[bytes, bytes]:
     found = dict[bytes, bytes]()
 
     def keep(name: bytes, start: int, end: int) -> None:
-        if end - start <= _MAX_METADATA:
+        if end - start <= MAX_METADATA:
             found.setdefault(name, data[start:end])
 
     for name, start, end in _boxes(data, 0, len(data)):

@@ -53,15 +53,15 @@ class JxlSource(Source):
         self.size = stored.transposed if self._header.orientation > 4 else stored
 
     def picture(self, index: int = 0) -> Picture:
-        del index
         header = self._header
         pixels, alpha, icc = self._decode()
         colour, of_profile = header.colour, list[Entry]()
         if colour is None:
             icc, of_profile = checked_profile(icc)
             colour = Colour(icc=icc)
-        turned = header.orientation > 4
-        metadata, of_metadata = checked_metadata(self._blocks.get(b"Exif"), self._blocks.get(b"xml "), turned=turned)
+        metadata, of_metadata = checked_metadata(
+            self._blocks.get(b"Exif"), self._blocks.get(b"xml "), header.orientation
+        )
         return Picture(
             pixels=pixels,
             alpha=alpha,

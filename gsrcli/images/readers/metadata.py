@@ -2,36 +2,32 @@
 
 from __future__ import annotations
 
-from gsrcli.images import exif, xmp
-from gsrcli.images.exif import exif_resolution
+from gsrcli.images.exif import exif_resolution, exif_upright
 from gsrcli.images.ledger import Entry, Fate, Feature
-from gsrcli.images.metadata import Metadata
-from gsrcli.images.readers.source import MAX_METADATA
+from gsrcli.images.metadata import MAX_METADATA, Metadata
+from gsrcli.images.readers.orientation import upright_metadata
 
 __all__ = ["checked_metadata", "checked_profile"]
 
 _SIGNATURE, _SIGNATURE_AT = b"acsp", 36
 
 
-def checked_metadata(
-    block: bytes | None, packet: bytes | None, *, turned: bool = False
-) -> tuple[Metadata, list[Entry]]:
-    """Return EXIF, XMP and the resolution in EXIF, with orientation 1, and entries for what could not be kept.
+def checked_metadata(block: bytes | None, packet: bytes | None, orientation: int = 1) -> tuple[Metadata, list[Entry]]:
+    """Return EXIF, XMP and the resolution in EXIF of the upright picture, and entries for what could not be kept.
 
     Args:
-        block: EXIF, or None.
-        packet: an XMP packet, or None.
-        turned: whether width and height change places when the picture is turned upright.
+        block: EXIF as stored, or None.
+        packet: an XMP packet as stored, or None.
+        orientation: the orientation by which the picture is turned upright.
     """
     entries: list[Entry] = []
     block, packet = _bounded(Feature.EXIF, block, entries), _bounded(Feature.XMP, packet, entries)
-    upright = exif.exif_upright(block.removeprefix(b"Exif\0\0")) if block else None
-    if block and upright is None:
+    block = block and block.removeprefix(b"Exif\0\0")
+    if block and exif_upright(block) is None:
+        block = None
         entries.append(Entry(Feature.EXIF, Fate.DAMAGED))
-    dpi = exif_resolution(upright or b"")
-    if dpi and turned:
-        dpi = dpi[::-1]
-    return Metadata(exif=upright, xmp=xmp.xmp_upright(packet) if packet else None, dpi=dpi), entries
+    stored = Metadata(exif=block or None, xmp=packet or None, dpi=exif_resolution(block or b""))
+    return upright_metadata(stored, orientation), entries
 
 
 def checked_profile(icc: bytes | None) -> tuple[bytes | None, list[Entry]]:

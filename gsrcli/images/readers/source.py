@@ -10,12 +10,9 @@ from gsrcli.errors import LimitError
 from gsrcli.images.picture import Picture
 from gsrcli.size import Size
 
-__all__ = ["DAMAGED", "MAX_METADATA", "Limits", "Source", "shown_for"]
+__all__ = ["DAMAGED", "Limits", "Source", "shown_for"]
 
 DAMAGED = "the file is damaged or cut short"
-
-MAX_METADATA = 1 << 24
-"""The longest block of metadata to keep, in bytes."""
 
 _BELIEVED_PIXELS, _PIXELS_PER_BYTE = 1 << 25, 256
 

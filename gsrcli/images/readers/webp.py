@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from PIL import Image
 
 from gsrcli.errors import PictureError
-from gsrcli.images import exif, xmp
 from gsrcli.images.colour import Colour
 from gsrcli.images.ledger import Entry, Fate, Feature
 from gsrcli.images.picture import Origin, Picture
 from gsrcli.images.readers.metadata import checked_metadata, checked_profile
-from gsrcli.images.readers.pillow import colour_and_alpha, upright
+from gsrcli.images.readers.orientation import stated_orientation, upright
+from gsrcli.images.readers.pillow import colour_and_alpha
 from gsrcli.images.readers.source import DAMAGED, Limits, Source, shown_for
 from gsrcli.images.riff import Chunk, chunks, pack_chunk, pack_riff, webp_header
 from gsrcli.size import Size
@@ -72,9 +72,9 @@ class WebpSource(Source):
         self._image.seek(index)
         self._image.load()
         pixels, alpha = colour_and_alpha(self._image)
-        blocks, turned = self._parts.ancillary, self._orientation > 4
+        blocks = self._parts.ancillary
         icc, of_profile = checked_profile(blocks.get(b"ICCP"))
-        metadata, of_metadata = checked_metadata(blocks.get(b"EXIF"), blocks.get(b"XMP "), turned=turned)
+        metadata, of_metadata = checked_metadata(blocks.get(b"EXIF"), blocks.get(b"XMP "), self._orientation)
         return Picture(
             pixels=upright(pixels, self._orientation),
             alpha=None if alpha is None else upright(alpha, self._orientation),
@@ -86,9 +86,8 @@ class WebpSource(Source):
         )
 
     def _stored_orientation(self) -> int:
-        """Return the orientation in EXIF, otherwise in XMP, 1 to 8."""
         block = self._parts.ancillary.get(b"EXIF", b"").removeprefix(b"Exif\0\0")
-        return exif.exif_orientation(block) or xmp.xmp_orientation(self._parts.ancillary.get(b"XMP ", b"")) or 1
+        return stated_orientation(block, self._parts.ancillary.get(b"XMP "))
 
 
 def _parse(data: bytes) -> _Parts:

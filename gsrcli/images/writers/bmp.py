@@ -7,6 +7,7 @@ import struct
 import numpy as np
 
 from gsrcli.images.icc import profile_for
+from gsrcli.images.metadata import METRES_PER_INCH
 from gsrcli.images.picture import Picture, Pixels, to_eight_bits
 from gsrcli.images.writers.encoding import Encoding
 
@@ -16,7 +17,6 @@ _FILE_HEADER, _OLDEST, _V5 = 14, 40, 124  # sizes of headers
 _RGB, _BITFIELDS = 0, 3
 _SRGB, _EMBEDDED = 0x73524742, 0x4D424544
 _RELATIVE_COLORIMETRIC = 4
-_METRE = 0.0254  # per inch
 
 
 def encode_bmp(picture: Picture, encoding: Encoding) -> bytes:
@@ -35,7 +35,7 @@ def encode_bmp(picture: Picture, encoding: Encoding) -> bytes:
     header_size = _V5 if icc or picture.alpha is not None else _OLDEST
     palette = np.arange(256, dtype="<u4") * 0x010101 if bits == 8 else np.empty(0, "<u4")
     pixels_at = _FILE_HEADER + header_size + palette.nbytes
-    per_metre = (round(dpi / _METRE) for dpi in picture.metadata.dpi or (0, 0))
+    per_metre = (round(dpi / METRES_PER_INCH) for dpi in picture.metadata.dpi or (0, 0))
     header = struct.pack(
         "<IiiHHII", header_size, width, height, 1, bits, _BITFIELDS if bits == 32 else _RGB, lines.size
     )

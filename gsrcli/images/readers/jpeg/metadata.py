@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from gsrcli.images import exif, iptc, xmp
+from gsrcli.images.directories import MalformedError, Tiff
 from gsrcli.images.ledger import Entry, Fate, Feature
-from gsrcli.images.metadata import COMMENT, Text
+from gsrcli.images.metadata import COMMENT, Metadata, Text, decoded_text
 from gsrcli.images.readers.jpeg.markers import ADOBE, APP0, COM, JFIF, Codestream, Frame, Segment, read_codestream
 
 __all__ = ["Said", "estimated_quality", "read_said"]
@@ -34,9 +35,6 @@ _HEAD, _LEAST_DATA = 1 << 17, 16  # bytes
 _PATHS, _GUIDES = range(2000, 2999), 0x0408
 _INCH = 2.54  # cm
 
-_X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 0x011A, 0x011B, 0x0128
-_INTEGERS, _RATIONAL = {3: "H", 4: "I"}, 5
-
 _GAIN_MAP_SIGNS = (b"hdr-gain-map/1.0", b"HDRGainMap", b"hdrgainmap", _GAIN_MAP)
 _DEPTH_MAP_SIGNS = (b"aux:depth", b"aux:disparity", b"DepthMap", b'Semantic="Depth"')
 
@@ -55,23 +53,13 @@ class Said:
     """What the segments say, as stored: nothing is turned upright.
 
     Attributes:
-        exif: EXIF block.
-        xmp: XMP packet, with its extension, and without what refers to other parts of the file.
-        iptc: IPTC datasets.
+        metadata: the metadata; XMP with its extension, and without what refers to other parts of the file.
         icc: colour profile.
-        comments: comments.
-        dpi: pixels per inch, horizontal and vertical.
-        aspect: width of a pixel divided by its height, where there is no resolution.
         ledger: what is lost or damaged.
     """
 
-    exif: bytes | None
-    xmp: bytes | None
-    iptc: bytes | None
+    metadata: Metadata
     icc: bytes | None
-    comments: tuple[Text, ...]
-    dpi: tuple[float, float] | None
-    aspect: float | None
     ledger: tuple[Entry, ...]
 
 
@@ -83,23 +71,22 @@ def read_said(data: bytes, stream: Codestream, frame: Frame) -> Said:
     resources = _resources(stream, ledger)
     dpi, aspect = _density(stream)
     if dpi is None:
-        dpi = _exif_density(block or b"") or iptc.photoshop_resolution(resources.get(iptc.RESOLUTION, b""))
+        dpi = exif.exif_resolution(block or b"") or iptc.photoshop_resolution(resources.get(iptc.RESOLUTION, b""))
     packet = _xmp(stream, ledger) or b""
     alone = xmp.xmp_alone(packet)
     _name_others(data, stream, packet if alone != packet else b"", ledger)
     _name_unknown(stream.segments, ledger)
     if stream.misplaced:
         ledger.append(Entry("marker segment", Fate.DAMAGED))
-    return Said(
+    metadata = Metadata(
         exif=block,
         xmp=alone or None,
         iptc=_iptc(resources, ledger),
-        icc=icc,
-        comments=tuple(_comments(stream.segments)),
+        texts=tuple(_comments(stream.segments)),
         dpi=dpi,
         aspect=None if dpi else aspect,
-        ledger=tuple(dict.fromkeys(ledger)),
     )
+    return Said(metadata, icc, tuple(dict.fromkeys(ledger)))
 
 
 def estimated_quality(stream: Codestream, frame: Frame) -> int | None:
@@ -218,60 +205,10 @@ def _density(stream: Codestream) -> tuple[tuple[float, float] | None, float | No
     return None, None
 
 
-def _exif_density(block: bytes) -> tuple[float, float] | None:
-    """Return the pixels per inch that EXIF gives."""
-    unit = _number(block, _RESOLUTION_UNIT)
-    x, y = (_number(block, tag) * (_INCH if unit == 3 else 1) for tag in (_X_RESOLUTION, _Y_RESOLUTION))
-    return (x, y) if 0 < x < 65536 and 0 < y < 65536 and unit != 1 else None
-
-
-def _number(block: bytes, tag: int) -> float:
-    """Return the first number of a tag in the first directory of a TIFF structure; 0 if there is none."""
-    order = _order(block)
-    kind, at = _tags(block).get(tag, (0, 0))
-    try:
-        if kind in _INTEGERS:
-            return float(struct.unpack_from(order + _INTEGERS[kind], block, at)[0])
-        if kind == _RATIONAL:
-            (at,) = struct.unpack_from(f"{order}I", block, at)
-            numerator, denominator = struct.unpack_from(f"{order}II", block, at)
-            return numerator / denominator
-    except (struct.error, ZeroDivisionError):
-        pass
-    return 0.0
-
-
-def _order(block: bytes) -> str:
-    return "<" if block.startswith(b"II") else ">"
-
-
-def _tags(block: bytes) -> dict[int, tuple[int, int]]:
-    """Return the tags of the first directory of a TIFF structure, with their kind, and where value or offset stands."""
-    tags: dict[int, tuple[int, int]] = {}
-    order = _order(block)
-    try:
-        (at,) = struct.unpack_from(f"{order}I", block, 4)
-        (count,) = struct.unpack_from(f"{order}H", block, at)
-        for start in range(at + 2, at + 2 + 12 * count, 12):
-            tag, kind = struct.unpack_from(f"{order}HH", block, start)
-            tags[tag] = kind, start + 8
-    except struct.error:
-        pass  # it is cut short
-    return tags
-
-
 def _comments(segments: Iterable[Segment]) -> Iterator[Text]:
     for marker, body, _ in segments:
-        if marker == COM and (text := _text(body.rstrip(b"\0"))).strip():
+        if marker == COM and (text := decoded_text(body.rstrip(b"\0"))).strip():
             yield Text(COMMENT, text)
-
-
-def _text(data: bytes) -> str:
-    """Decode text, which is UTF-8 unless it cannot be."""
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        return data.decode("latin-1")
 
 
 def _name_others(data: bytes, stream: Codestream, referring: bytes, ledger: list[Entry]) -> None:
@@ -321,20 +258,20 @@ def _mpf_kinds(stream: Codestream) -> dict[int, int]:
     kinds: dict[int, int] = {}
     for segment in stream.segments:
         if segment.marker == _APP2 and segment.body.startswith(_MPF):
-            index = segment.body[len(_MPF) :]
-            for attribute, _, offset, _ in struct.iter_unpack(f"{_order(index)}IIII", _mpf_entries(index)):
+            for attribute, _, offset, _ in _mpf_entries(segment.body[len(_MPF) :]):
                 kinds[segment.at + len(_MPF) + offset] = attribute & 0xFFFFFF
     return kinds
 
 
-def _mpf_entries(index: bytes) -> bytes:
-    """Return the list of pictures, 16 bytes each, in a multi-picture index."""
-    _, at = _tags(index).get(_MPF_ENTRIES, (0, 0))
-    if not at or at + 4 > len(index):
-        return b""
-    size, start = struct.unpack_from(f"{_order(index)}II", index, at - 4)
-    entries = index[start : start + size]
-    return entries[: len(entries) - len(entries) % 16]
+def _mpf_entries(index: bytes) -> Iterator[tuple[int, ...]]:
+    """Return attribute, size, offset and dependent pictures of each picture in a multi-picture index."""
+    try:
+        tiff = Tiff(index)
+        entry = tiff.directory(tiff.first)[0].get(_MPF_ENTRIES)
+        entries = tiff.raw(entry) if entry else b""
+    except MalformedError:
+        return iter(())
+    return struct.iter_unpack(f"{tiff.order}IIII", entries[: len(entries) // 16 * 16])
 
 
 def _name_unknown(segments: Iterable[Segment], ledger: list[Entry]) -> None:

@@ -10,15 +10,13 @@ import simplejpeg
 from PIL import Image
 
 from gsrcli.errors import LimitError, PictureError
-from gsrcli.images import exif, xmp
+from gsrcli.images.cmyk import cmyk_to_srgb
 from gsrcli.images.colour import Colour
-from gsrcli.images.icc import to_srgb
 from gsrcli.images.ledger import Entry, Fate
-from gsrcli.images.metadata import Metadata
 from gsrcli.images.picture import Origin, Picture, Pixels
 from gsrcli.images.readers.jpeg.markers import ADOBE, Codestream, Frame, Scan, read_codestream
 from gsrcli.images.readers.jpeg.metadata import estimated_quality, read_said
-from gsrcli.images.readers.pillow import upright
+from gsrcli.images.readers.orientation import stated_orientation, upright, upright_metadata
 from gsrcli.images.readers.source import DAMAGED, Limits, Source
 
 __all__ = ["JpegSource"]
@@ -54,27 +52,18 @@ class JpegSource(Source):
         _check_kind(self._frame)
         limits.check(self._frame.size)
         self._said = read_said(data, self._stream, self._frame)
-        self._orientation = (
-            exif.exif_orientation(self._said.exif or b"") or xmp.xmp_orientation(self._said.xmp or b"") or 1
-        )
+        self._orientation = stated_orientation(self._said.metadata.exif, self._said.metadata.xmp)
         _check_claims(self._stream, self._frame, len(data), copies=1 if self._orientation == 1 else 2)
         self.size = self._frame.size.transposed if self._orientation > 4 else self._frame.size
 
     def picture(self, index: int = 0) -> Picture:
-        said, turned = self._said, self._orientation > 4
+        said = self._said
         stored, damage = _decoded(self._stream, self._frame)
         pixels, converted = self._in_rgb(stored) if len(self._frame.components) == 4 else (stored, ())
         return Picture(
             pixels=upright(pixels, self._orientation),
             colour=Colour(icc=None if converted else said.icc),
-            metadata=Metadata(
-                exif=said.exif and exif.exif_upright(said.exif),
-                xmp=said.xmp and xmp.xmp_upright(said.xmp),
-                iptc=said.iptc,
-                texts=said.comments,
-                dpi=said.dpi[::-1] if said.dpi and turned else said.dpi,
-                aspect=1 / said.aspect if said.aspect and turned else said.aspect,
-            ),
+            metadata=upright_metadata(said.metadata, self._orientation),
             ledger=(*converted, *damage, *said.ledger),
             origin=Origin(self.format, lossless=False, quality=estimated_quality(self._stream, self._frame)),
         )
@@ -83,11 +72,8 @@ class JpegSource(Source):
         """Convert cyan, magenta, yellow and black. With an Adobe marker, they are stored as what is left of white."""
         if self._stream.find(0xEE, ADOBE):
             np.subtract(255, inks, out=inks)
-        size = (inks.shape[1], inks.shape[0])
-        image = Image.frombuffer("CMYK", size, inks, "raw", "CMYK", 0, 1)
-        icc = self._said.icc
-        entry = Entry("CMYK", Fate.CONVERTED, "to sRGB through its profile" if icc else "to sRGB")
-        return np.asarray(to_srgb(image, icc)), (entry,)
+        pixels, entry = cmyk_to_srgb(inks, self._said.icc)
+        return pixels, (entry,)
 
 
 def _check_kind(frame: Frame) -> None:

@@ -13,15 +13,14 @@ from dataclasses import replace
 from typing import Any
 
 from gsrcli.images.colour import Chromaticities, Cicp, Colour
-from gsrcli.images.exif import exif_orientation, exif_upright
+from gsrcli.images.exif import exif_upright
 from gsrcli.images.ledger import Entry, Fate, Feature
-from gsrcli.images.metadata import MODIFIED, Metadata, Text
+from gsrcli.images.metadata import MAX_METADATA, METRES_PER_INCH, MODIFIED, Metadata, Text, sound_dpi
+from gsrcli.images.readers.orientation import stated_orientation, upright_metadata
 from gsrcli.images.readers.png.chunks import Chunk
-from gsrcli.images.xmp import xmp_orientation, xmp_upright
 
 __all__ = ["Ancillary"]
 
-_MAX_INFLATED = 1 << 24
 _MAX_INFLATED_TOGETHER = 1 << 26
 _MAX_TEXTS = 1000
 
@@ -29,7 +28,6 @@ _XMP_KEYWORD = "XML:com.adobe.xmp"
 _RAW_PROFILE = "Raw profile type "
 _EXIF_MARK, _XMP_MARK = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
 _PHOTOSHOP_IPTC = 0x0404
-_INCHES_PER_METRE = 0.0254
 
 _IGNORED = frozenset({"iDOT"})
 """Chunks about how the file is stored."""
@@ -94,20 +92,11 @@ class Ancillary:
     @property
     def orientation(self) -> int:
         """The orientation in EXIF, otherwise in XMP, 1 to 8; 1 if neither has one."""
-        exif, xmp = self._metadata.exif, self._metadata.xmp
-        return (exif and exif_orientation(exif)) or (xmp and xmp_orientation(xmp)) or 1
+        return stated_orientation(self._metadata.exif, self._metadata.xmp)
 
     def metadata(self) -> Metadata:
         """Return the metadata of the upright picture."""
-        stored, turned = self._metadata, self.orientation > 4
-        return replace(
-            stored,
-            exif=stored.exif and exif_upright(stored.exif),
-            xmp=stored.xmp and xmp_upright(stored.xmp),
-            texts=tuple(self._texts),
-            dpi=stored.dpi[::-1] if stored.dpi and turned else stored.dpi,
-            aspect=1 / stored.aspect if stored.aspect and turned else stored.aspect,
-        )
+        return upright_metadata(replace(self._metadata, texts=tuple(self._texts)), self.orientation)
 
     def colour(self, *, grey: bool) -> tuple[Colour, list[Entry]]:
         """Return the tags that count: CICP and a profile, which rule over sRGB, which rules over gamma.
@@ -183,8 +172,8 @@ class Ancillary:
             raise ValueError("no resolution")
         if unit == 0:
             self._metadata = replace(self._metadata, aspect=y / x if x != y else None)
-        elif max(x, y) * _INCHES_PER_METRE < 65536:
-            self._metadata = replace(self._metadata, dpi=(x * _INCHES_PER_METRE, y * _INCHES_PER_METRE))
+        elif dpi := sound_dpi(x * METRES_PER_INCH, y * METRES_PER_INCH):
+            self._metadata = replace(self._metadata, dpi=dpi)
         else:
             raise ValueError("no resolution")
 
@@ -265,7 +254,7 @@ class Ancillary:
 
     def _inflated(self, deflated: bytes) -> bytes:
         """Inflate a complete zlib stream; whatever follows it is ignored."""
-        inflater, most = zlib.decompressobj(), min(_MAX_INFLATED, self._left)
+        inflater, most = zlib.decompressobj(), min(MAX_METADATA, self._left)
         inflated = inflater.decompress(deflated, most + 1)
         self._left -= min(most, len(inflated))
         if len(inflated) > most:

@@ -13,7 +13,7 @@ import numpy as np
 from gsrcli.errors import PictureError
 from gsrcli.images.ledger import Entry, Fate
 from gsrcli.images.picture import Origin, Picture
-from gsrcli.images.readers.pillow import upright
+from gsrcli.images.readers.orientation import upright
 from gsrcli.images.readers.png.ancillary import Ancillary
 from gsrcli.images.readers.png.animation import Animation, Canvas, Stored
 from gsrcli.images.readers.png.chunks import Chunk, chunks_of

@@ -80,8 +80,8 @@ def decoded_colours(
     if layout.premultiplied and alpha is not None:
         pixels = unmultiplied(pixels, alpha)
     if layout.photometric == Photometric.CMYK:
-        entries.append(Entry("CMYK", Fate.CONVERTED, "to sRGB through its profile" if icc else "to sRGB"))
-        return Decoded(cmyk_to_srgb(pixels, icc), alpha, entries, same_numbers=False, same_colours=False)
+        pixels, entry = cmyk_to_srgb(pixels, icc)
+        return Decoded(pixels, alpha, [*entries, entry], same_numbers=False, same_colours=False)
     return Decoded(pixels, alpha, entries, same_numbers=not entries and layout.bits in (8, 16))
 
 

@@ -11,7 +11,7 @@ from gsrcli.images.exif import exif_block, exif_from_directory
 from gsrcli.images.geo import GEO_TAGS, without_nodata
 from gsrcli.images.ledger import Entry as LedgerEntry
 from gsrcli.images.ledger import Fate, Feature
-from gsrcli.images.metadata import Metadata
+from gsrcli.images.metadata import MAX_METADATA, Metadata
 from gsrcli.images.xmp import xmp_orientation, xmp_upright
 
 __all__ = ["PageMetadata", "read_metadata"]
@@ -22,7 +22,6 @@ _WHITE, _PRIMARIES = 318, 319
 _GDAL_NODATA = 42113
 _SRGB_CHROMATICITIES = (0.3127, 0.3290, 0.64, 0.33, 0.30, 0.60, 0.15, 0.06)
 _NO_UNIT, _CENTIMETRE = 1, 3
-_MOST_BYTES = 1 << 24
 
 _FOREIGN_DESCRIPTIONS = (  # which state sizes, and how pages belong together
     ("OME-XML description", re.compile(rb"\s*(<\?xml.*?\?>\s*)?(<!--.*?-->\s*)?<OME\b", re.DOTALL)),
@@ -99,7 +98,7 @@ class _Reading:
             return None
         try:
             value = self._tiff.raw(self._directory[tag])
-            if len(value) > _MOST_BYTES:
+            if len(value) > MAX_METADATA:
                 raise MalformedError("too long")
         except MalformedError:
             self._entries.append(LedgerEntry(name, Fate.DAMAGED))

@@ -14,7 +14,7 @@ from gsrcli.images.directories import Entry, MalformedError, Tiff
 from gsrcli.images.ledger import Entry as LedgerEntry
 from gsrcli.images.ledger import Fate
 from gsrcli.images.picture import Origin, Picture, Pixels, from_unit, to_unit
-from gsrcli.images.readers.pillow import upright
+from gsrcli.images.readers.orientation import upright
 from gsrcli.images.readers.source import DAMAGED, Limits, Source
 from gsrcli.images.readers.tiff.chunks import chunk_bytes, stream_samples
 from gsrcli.images.readers.tiff.colours import Decoded, decoded_colours

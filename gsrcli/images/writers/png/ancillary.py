@@ -8,12 +8,11 @@ import zlib
 from fractions import Fraction
 
 from gsrcli.images.colour import Colour
-from gsrcli.images.metadata import MODIFIED, Metadata, Text
+from gsrcli.images.metadata import METRES_PER_INCH, MODIFIED, Metadata, Text
 from gsrcli.images.picture import Picture
 
 __all__ = ["ancillary_chunks", "png_chunk"]
 
-_INCHES_PER_METRE = 0.0254
 _COMPRESSED = range(1024, 1 << 20)
 """The lengths of texts that are compressed. Pillow refuses to read a file with a compressed text that is longer."""
 _HEX_LINE = 72
@@ -54,7 +53,7 @@ def _colour(colour: Colour) -> list[tuple[bytes, bytes]]:
 def _metadata(metadata: Metadata) -> list[tuple[bytes, bytes]]:
     chunks = []
     if metadata.dpi:
-        per_metre = (max(1, round(dpi / _INCHES_PER_METRE)) for dpi in metadata.dpi)
+        per_metre = (max(1, round(dpi / METRES_PER_INCH)) for dpi in metadata.dpi)
         chunks.append((b"pHYs", struct.pack(">IIB", *per_metre, 1)))
     elif metadata.aspect:
         ratio = Fraction(metadata.aspect).limit_denominator(10_000)
