@@ -1,4 +1,4 @@
-"""Decode and encode picture files: colour, transparency, bit depth, profile and metadata. Needs no torch."""
+"""Read and write files of one picture or several: pixels, transparency, colour tags, metadata. Needs no torch."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from email.utils import parsedate_to_datetime
 from typing import NamedTuple
 from xml.sax.saxutils import escape, quoteattr
 
+from gsrcli.images.iptc import datasets_of
 from gsrcli.images.metadata import COMMENT, Text
 
 __all__ = ["iptc_properties", "text_properties", "with_properties"]
@@ -93,7 +94,7 @@ def text_properties(texts: Iterable[Text]) -> list[Property]:
 
 def iptc_properties(iptc: bytes) -> list[Property]:
     """Return the XMP properties of IPTC-IIM datasets; those of datasets that have none have no name."""
-    datasets = _datasets(iptc)
+    datasets = [(record, number, value) for record, number, value, _ in datasets_of(iptc)]
     encoding = "utf-8" if (1, 90, _UTF8) in datasets else "latin-1"
     time = next((value for record, number, value in datasets if (record, number) == (2, _TIME)), b"")
     found = []
@@ -205,16 +206,3 @@ def _iptc_date(date: str, time: str) -> str:
         return "-".join(parts)
     zone = f"{clock[4]}:{clock[5]}" if clock[4] else ""
     return f"{'-'.join(parts)}T{clock[1]}:{clock[2]}:{clock[3]}{zone}"
-
-
-def _datasets(iptc: bytes) -> list[tuple[int, int, bytes]]:
-    """Return record, number and value of each dataset, up to the first that is malformed."""
-    found, at = [], 0
-    while at + 5 <= len(iptc) and iptc[at] == 0x1C:
-        size = int.from_bytes(iptc[at + 3 : at + 5], "big")
-        value = iptc[at + 5 : at + 5 + size]
-        if size & 0x8000 or len(value) < size:
-            break
-        found.append((iptc[at + 1], iptc[at + 2], value))
-        at += 5 + size
-    return found

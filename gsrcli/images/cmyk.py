@@ -25,10 +25,11 @@ _BLOCK_PIXELS = 1 << 18
 def cmyk_to_srgb(inks: Pixels, icc: bytes | None) -> tuple[Pixels, Entry]:
     """Convert ``(H, W, 4)`` to sRGB of the same type through a colour profile, or by a formula if that is unusable.
 
-    LittleCMS, as it comes with Pillow, converts 8 bits, through a table that differs from the profile itself by 3 / 255 at
-    most in pictures of noise, and takes a third of the time. Colours of 16 bits are interpolated linearly between those of 8
-    bits around them. With Ghostscript's profile they differ from those of LittleCMS in floating point by 0.15 / 255 in
-    the mean, by less than 0.6 / 255 in 99 of 100 colours of all kinds, and by 3.4 / 255 where it is most uneven.
+    LittleCMS, as it comes with Pillow, converts 8 bits through a table of the profile, which takes a third of the time;
+    with the profile of our tests, noise differs by 0.015 / 255 in the mean and 3 / 255 at most. Colours of 16 bits are
+    interpolated linearly between those of 8 bits around them. With Ghostscript's profile they differ from those of
+    LittleCMS in floating point by 0.15 / 255 in the mean, by less than 0.6 / 255 in 99 of 100 colours of all kinds, and
+    by 3.4 / 255 where it is most uneven.
 
     Returns:
         the pixels, and the entry of the ledger that says how they were converted.

@@ -21,6 +21,7 @@ __all__ = [
     "exif_orientation",
     "exif_resized",
     "exif_resolution",
+    "exif_says_adobe_rgb",
     "exif_tags",
     "exif_upright",
     "exif_with_resolution",
@@ -33,6 +34,7 @@ _DIRECTORIES = (_EXIF_DIRECTORY, _GPS_DIRECTORY, _INTEROPERABILITY_DIRECTORY)
 _PIXEL_WIDTH, _PIXEL_HEIGHT = 0xA002, 0xA003
 _FOCAL_PLANE_RESOLUTIONS = (0xA20E, 0xA20F)  # pixels per unit on the sensor
 _COLOUR_SPACE, _INTEROPERABILITY_INDEX = 0xA001, 1
+_ADOBE_RGB, _UNCALIBRATED = 2, 0xFFFF
 _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 0x011A, 0x011B, 0x0128
 _NO_UNIT, _INCH, _CENTIMETRE = 1, 2, 3
 
@@ -141,6 +143,22 @@ def exif_as_srgb(block: bytes) -> bytes:
     except MalformedError:
         pass
     return bytes(patched)
+
+
+def exif_says_adobe_rgb(block: bytes) -> bool:
+    """Return whether an EXIF block says that colours are Adobe RGB, as cameras tag it (DCF 2.0)."""
+    try:
+        tiff = Tiff(block)
+        entries, _ = tiff.directory(tiff.first)
+        exif, _ = tiff.directory(tiff.first_number(entries.get(_EXIF_DIRECTORY)))
+        space = tiff.first_number(exif.get(_COLOUR_SPACE))
+        if space != _UNCALIBRATED:
+            return space == _ADOBE_RGB
+        directory, _ = tiff.directory(tiff.first_number(exif.get(_INTEROPERABILITY_DIRECTORY)))
+        index = directory.get(_INTEROPERABILITY_INDEX)
+        return index is not None and tiff.raw(index).startswith(b"R03")
+    except MalformedError:
+        return False
 
 
 def exif_resolution(block: bytes) -> tuple[float, float] | None:

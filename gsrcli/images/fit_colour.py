@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from gsrcli.images.colour import Colour
-from gsrcli.images.exif import exif_as_srgb, exif_tags
+from gsrcli.images.exif import exif_as_srgb, exif_says_adobe_rgb
 from gsrcli.images.formats import Format
 from gsrcli.images.icc import adobe_rgb_profile, cicp_profile, gamma_profile, profile_for, profile_space, to_srgb
 from gsrcli.images.ledger import Entry, Fate, Feature
@@ -19,8 +20,6 @@ __all__ = ["fit_colour", "with_stated_colour"]
 
 _RELATIVE_COLORIMETRIC = 1
 _TO_PROFILE = "to a colour profile"
-_EXIF, _COLOUR_SPACE, _INTEROPERABILITY, _INDEX = 0x8769, 0xA001, 0xA005, 1
-_ADOBE_RGB, _UNCALIBRATED = 2, 0xFFFF
 
 
 def fit_colour(picture: Picture, form: Format) -> tuple[Picture, list[Entry]]:
@@ -30,16 +29,16 @@ def fit_colour(picture: Picture, form: Format) -> tuple[Picture, list[Entry]]:
     where the format keeps no profile.
     """
     colour, entries = picture.colour, list[Entry]()
-    grey = picture.grey and form.grey
+    target = _Target(form, picture.grey and form.grey, picture.bits)
     for feature, step in (
         (Feature.PROFILE, _profile),
         (Feature.CICP, _cicp),
         (Feature.GAMMA, _gamma),
         (Feature.HDR, _mastering),
     ):
-        colour, found = step(colour, form, grey, picture.bits)
+        colour, found = step(colour, target)
         entries += [Entry(feature, fate, detail) for fate, detail in found]
-    if colour.icc and (Feature.PROFILE not in form.keeps or not _fits(colour.icc, grey)):
+    if colour.icc and (Feature.PROFILE not in form.keeps or not _fits(colour.icc, target.grey)):
         picture, colour = _in_srgb(picture, colour.icc), Colour(intent=_RELATIVE_COLORIMETRIC)
         entries = [e for e in entries if e != Entry(Feature.PROFILE, Fate.KEPT)]
         entries.append(Entry("colours", Fate.CONVERTED, "to sRGB"))
@@ -49,65 +48,70 @@ def fit_colour(picture: Picture, form: Format) -> tuple[Picture, list[Entry]]:
 def with_stated_colour(picture: Picture) -> tuple[Picture, list[Entry]]:
     """Return a picture with a profile for the Adobe RGB that its EXIF alone states, and the entry that says so."""
     converted = any(entry.fate == Fate.CONVERTED and "sRGB" in entry.detail for entry in picture.ledger)
-    if picture.colour != Colour() or converted or not _says_adobe_rgb(picture.metadata.exif):
+    if picture.colour != Colour() or converted or not exif_says_adobe_rgb(picture.metadata.exif or b""):
         return picture, []
     colour = Colour(icc=adobe_rgb_profile(grey=picture.grey))
     return replace(picture, colour=colour), [Entry("Adobe RGB of EXIF", Fate.CONVERTED, _TO_PROFILE)]
 
 
+class _Target(NamedTuple):
+    """What colour tags are fitted to: a format, whether it will hold grey, and the bits per channel of the picture."""
+
+    form: Format
+    grey: bool
+    bits: int
+
+
 _Step = tuple[Colour, list[tuple[Fate, str]]]
 
 
-def _profile(colour: Colour, form: Format, grey: bool, bits: int) -> _Step:
+def _profile(colour: Colour, target: _Target) -> _Step:
     """Check the profile, and make it one for grey or for RGB, as the format has the pixels."""
-    del bits
     if not colour.icc:
         return colour, []
     if profile_space(colour.icc) not in ("RGB", "GRAY"):  # a CMYK profile says nothing of RGB
         return replace(colour, icc=None), [(Fate.DAMAGED, "")]
-    if len(colour.icc) > form.most.get(Feature.PROFILE, math.inf):
+    if len(colour.icc) > target.form.most.get(Feature.PROFILE, math.inf):
         return replace(colour, icc=None), [(Fate.LOST, f"of {len(colour.icc)} bytes")]
-    if colour.cicp and colour.cicp.known and not (Feature.CICP in form.keeps and form.cicp_rules):
+    if colour.cicp and colour.cicp.known and not (Feature.CICP in target.form.keeps and target.form.cicp_rules):
         return replace(colour, icc=None), [(Fate.CONVERTED, "left out, because CICP colour tags rule over it")]
-    icc = profile_for(colour.icc, grey=grey) or colour.icc
+    icc = profile_for(colour.icc, grey=target.grey) or colour.icc
     return replace(colour, icc=icc), [(Fate.KEPT, "")]
 
 
-def _cicp(colour: Colour, form: Format, grey: bool, bits: int) -> _Step:
+def _cicp(colour: Colour, target: _Target) -> _Step:
     codes = colour.cicp and colour.cicp.known
     if not codes:
         return replace(colour, cicp=None), []
-    if Feature.CICP in form.keeps:
+    if Feature.CICP in target.form.keeps:
         return colour, [(Fate.KEPT, "")]
     without = replace(colour, cicp=None, gamma=None, chromaticities=None)
     if codes.srgb:
         return without, [(Fate.KEPT, "")]  # as what values mean without tags
     hdr = ", which few programs show as HDR" if codes.hdr else ""
-    icc = cicp_profile(codes, grey=grey, bits=bits, peak=colour.peak)
+    icc = cicp_profile(codes, grey=target.grey, bits=target.bits, peak=colour.peak)
     return replace(without, icc=icc), [(Fate.CONVERTED, _TO_PROFILE + hdr)]
 
 
-def _gamma(colour: Colour, form: Format, grey: bool, bits: int) -> _Step:
-    del bits
+def _gamma(colour: Colour, target: _Target) -> _Step:
     if not (colour.gamma or colour.chromaticities):
         return colour, []
     without = replace(colour, gamma=None, chromaticities=None)
     try:
-        icc = gamma_profile(colour.gamma, colour.chromaticities, grey=grey)
+        icc = gamma_profile(colour.gamma, colour.chromaticities, grey=target.grey)
     except ValueError:
         return without, [(Fate.DAMAGED, "")]
-    if Feature.GAMMA in form.keeps:
+    if Feature.GAMMA in target.form.keeps:
         return colour, [(Fate.KEPT, "")]
     if colour.icc or colour.cicp or colour.intent is not None:
         return without, []  # they do not rule, so that nothing is lost
     return replace(without, icc=icc), [(Fate.CONVERTED, _TO_PROFILE)]
 
 
-def _mastering(colour: Colour, form: Format, grey: bool, bits: int) -> _Step:
-    del grey, bits
+def _mastering(colour: Colour, target: _Target) -> _Step:
     if not (colour.mastering or colour.light):
         return colour, []
-    if Feature.HDR in form.keeps:
+    if Feature.HDR in target.form.keeps:
         return colour, [(Fate.KEPT, "")]
     return replace(colour, mastering=None, light=None), [(Fate.LOST, "")]
 
@@ -126,17 +130,3 @@ def _in_srgb(picture: Picture, icc: bytes) -> Picture:
     exif = picture.metadata.exif and exif_as_srgb(picture.metadata.exif)
     metadata = replace(picture.metadata, exif=exif)
     return replace(picture, pixels=np.array(to_srgb(image, icc)), alpha=alpha, metadata=metadata)
-
-
-def _says_adobe_rgb(exif: bytes | None) -> bool:
-    """Return whether EXIF says Adobe RGB, as cameras tag it (DCF 2.0)."""
-    directory = exif_tags(exif).get(_EXIF) if exif else None
-    if not isinstance(directory, dict):
-        return False
-    space, interoperability = directory.get(_COLOUR_SPACE), directory.get(_INTEROPERABILITY)
-    if not isinstance(space, tuple):
-        return False
-    code = int.from_bytes(space[2][:2], "little")
-    index = interoperability.get(_INDEX) if isinstance(interoperability, dict) else None
-    adobe = isinstance(index, tuple) and index[2].startswith(b"R03")
-    return code == _ADOBE_RGB or (code == _UNCALIBRATED and adobe)

@@ -21,6 +21,7 @@ __all__ = [
     "Format",
     "check_limits",
     "check_output",
+    "default_quality",
     "output_format",
     "output_formats",
 ]
@@ -62,7 +63,7 @@ class Format:
 
 
 _FOUR_GIB = 2**32 - 2**24  # minus room for headers, metadata, and the growth of incompressible data
-_BLOCKS = frozenset({Feature.PROFILE, Feature.EXIF, Feature.XMP})
+_EMBEDDED = frozenset({Feature.PROFILE, Feature.EXIF, Feature.XMP})  # blocks that most formats take as they are
 _FORMATS = (
     Format(
         "PNG",
@@ -76,7 +77,7 @@ _FORMATS = (
         "JPEG",
         (".jpg", ".jpeg"),
         max_side=65500,
-        keeps=_BLOCKS | {Feature.IPTC, Feature.COMMENT, Feature.RESOLUTION, Feature.ASPECT},
+        keeps=_EMBEDDED | {Feature.IPTC, Feature.COMMENT, Feature.RESOLUTION, Feature.ASPECT},
         # A segment holds 65533 bytes, with the name of what it holds, and a profile is at most 255 segments.
         most={Feature.EXIF: 65533 - 6, Feature.PROFILE: 255 * (65533 - 14)},
         quality=95,
@@ -86,7 +87,7 @@ _FORMATS = (
         "WEBP",
         (".webp",),
         max_side=16383,
-        keeps=_BLOCKS | {Feature.TRANSPARENCY, Feature.RESOLUTION},
+        keeps=_EMBEDDED | {Feature.TRANSPARENCY, Feature.RESOLUTION},
         grey=False,
         quality=95,
     ),
@@ -94,7 +95,7 @@ _FORMATS = (
         "TIFF",
         (".tif", ".tiff"),
         max_side=2**31 - 1,
-        keeps=_BLOCKS
+        keeps=_EMBEDDED
         | {Feature.SIXTEEN_BITS, Feature.FLOAT, Feature.TRANSPARENCY, Feature.IPTC, Feature.TEXT, Feature.COMMENT}
         | {Feature.RESOLUTION, Feature.ASPECT, Feature.GEO},
     ),
@@ -111,7 +112,7 @@ _FORMATS = (
         (".avif",),
         max_side=32768,
         max_pixels=2**28,
-        keeps=_BLOCKS | {Feature.TRANSPARENCY, Feature.CICP, Feature.HDR, Feature.RESOLUTION, Feature.ASPECT},
+        keeps=_EMBEDDED | {Feature.TRANSPARENCY, Feature.CICP, Feature.HDR, Feature.RESOLUTION, Feature.ASPECT},
         quality=90,
         deep="to 10 (colour at half resolution, unless lossless)",
     ),
@@ -128,7 +129,7 @@ _FORMATS = (
         (".heic", ".heif"),
         max_side=16384,
         max_pixels=142_606_336,  # of HEVC's level 7.2
-        keeps=_BLOCKS | {Feature.TRANSPARENCY, Feature.CICP, Feature.HDR, Feature.RESOLUTION, Feature.ASPECT},
+        keeps=_EMBEDDED | {Feature.TRANSPARENCY, Feature.CICP, Feature.HDR, Feature.RESOLUTION, Feature.ASPECT},
         quality=90,
         deep="to 10",
     ),
@@ -193,6 +194,13 @@ def output_format(path: str | os.PathLike[str]) -> Format:
             return candidate
     what = f"unsupported format {suffix}" if suffix else "its name has no suffix to choose the format by"
     raise UsageError(f"cannot write {path}: {what}", hint=f"use one of {' '.join(OUTPUT_SUFFIXES)}")
+
+
+def default_quality(name: str) -> int:
+    """Return the default quality of a lossy format."""
+    quality = next(form.quality for form in _FORMATS if form.name == name)
+    assert quality is not None
+    return quality
 
 
 def check_limits(size: Size, path: str | os.PathLike[str], *, bytes_per_pixel: int = 3) -> None:

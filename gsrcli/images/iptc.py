@@ -3,49 +3,54 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 __all__ = [
     "IPTC",
     "RESOLUTION",
-    "Resource",
+    "Dataset",
+    "datasets_of",
     "iptc_resources",
+    "lost_resources",
     "photoshop_resolution",
     "photoshop_resources",
     "sound_iptc",
 ]
 
 RESOLUTION, IPTC = 0x03ED, 0x0404
+"""Numbers of resources."""
 
 _SIGNATURES = (b"8BIM", b"MeSa", b"PHUT", b"AgHg", b"DCSR")
+_PATHS, _GUIDES = range(2000, 2999), 0x0408
 
 
-class Resource(NamedTuple):
-    """A Photoshop image resource."""
+def photoshop_resources(block: bytes) -> tuple[dict[int, bytes], bool]:
+    """Return the Photoshop image resources in a block, the first of each number, and whether all of it is sound.
 
-    identifier: int
-    data: bytes
-
-
-def photoshop_resources(block: bytes) -> Iterator[Resource]:
-    """Return the Photoshop image resources in a block, which starts with the first one's signature.
-
-    Raises:
-        ValueError: the block is malformed; this comes after the resources before that place.
+    Those before a malformed one are returned.
     """
-    at = 0
+    found, at = dict[int, bytes](), 0
     while block[at : at + 12].strip(b"\0"):
         if block[at : at + 4] not in _SIGNATURES or at + 12 > len(block):
-            raise ValueError("not an image resource")
+            return found, False
         data_at = at + 7 + block[at + 6]  # past the name
         data_at += data_at - at & 1
         size = int.from_bytes(block[data_at : data_at + 4], "big")
         end = data_at + 4 + size
         if end > len(block):
-            raise ValueError("an image resource is cut short")
-        yield Resource(struct.unpack_from(">H", block, at + 4)[0], block[data_at + 4 : end])
+            return found, False
+        found.setdefault(int.from_bytes(block[at + 4 : at + 6], "big"), block[data_at + 4 : end])
         at = end + (size & 1)
+    return found, True
+
+
+def lost_resources(resources: Mapping[int, bytes]) -> list[str]:
+    """Return what is lost with Photoshop image resources that pictures have no place for, if anybody would miss it."""
+    lost = ["clipping path"] if any(number in _PATHS for number in resources) else []
+    if any(resources.get(_GUIDES, b"")[12:16]):  # their number
+        lost.append("guides")
+    return lost
 
 
 def iptc_resources(iptc: bytes) -> bytes:
@@ -61,16 +66,34 @@ def photoshop_resolution(data: bytes) -> tuple[float, float] | None:
     return (x / 65536, y / 65536) if x and y else None
 
 
-def sound_iptc(datasets: bytes) -> bytes:
-    """Return IPTC datasets up to the first that is malformed, without the padding after the last."""
+class Dataset(NamedTuple):
+    """An IPTC-IIM dataset: record, number, value, and where it ends."""
+
+    record: int
+    number: int
+    value: bytes
+    end: int
+
+
+def datasets_of(iptc: bytes) -> Iterator[Dataset]:
+    """Yield the datasets up to the first that is malformed."""
     at = 0
-    while datasets[at : at + 1] == b"\x1c" and at + 5 <= len(datasets):
-        size = int.from_bytes(datasets[at + 3 : at + 5], "big")
+    while iptc[at : at + 1] == b"\x1c" and at + 5 <= len(iptc):
+        size = int.from_bytes(iptc[at + 3 : at + 5], "big")
         start = at + 5
         if size & 0x8000:  # an extended dataset: the size of its size
             start += size & 0x7FFF
-            size = int.from_bytes(datasets[at + 5 : start], "big")
-        if start + size > len(datasets):
+            size = int.from_bytes(iptc[at + 5 : start], "big")
+        end = start + size
+        if end > len(iptc):
             break
-        at = start + size
-    return datasets[:at]
+        yield Dataset(iptc[at + 1], iptc[at + 2], iptc[start:end], end)
+        at = end
+
+
+def sound_iptc(iptc: bytes) -> tuple[bytes, bool]:
+    """Return the sound datasets, without padding, and whether these are all."""
+    end = 0
+    for dataset in datasets_of(iptc):
+        end = dataset.end
+    return iptc[:end], not iptc[end:].strip(b"\0")

@@ -18,6 +18,7 @@ __all__ = [
     "Property",
     "boxes",
     "children",
+    "exif_content",
     "find_box",
     "pack_box",
     "pack_full_box",
@@ -288,6 +289,13 @@ def _parse_properties(data: bytes, box: Box) -> dict[int, list[Property]]:
                 if 0 <= index < len(known):  # 0 means no property
                     found.append(Property(*known[index], bool(value >> bits)))
     return properties
+
+
+def exif_content(content: bytes) -> bytes:
+    """Return the EXIF block in an item or box, which starts with the distance to it, though not in all files."""
+    stated = 4 + int.from_bytes(content[:4], "big")
+    starts = (stated, 4, 10, 0, 6)  # with and without the mark of JPEG files, of 6 bytes
+    return next((content[at:] for at in starts if content[at : at + 2] in (b"II", b"MM")), content[4:])
 
 
 def _bounded(links: int) -> int:

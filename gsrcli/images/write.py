@@ -38,8 +38,9 @@ def write_picture(
     Args:
         picture: the picture, of any size that the format allows.
         path: the file; if it is a link, the file that it points to is replaced.
-        quality: quality of a lossy format, 1 to 100, or None for its default; JPEG and AVIF keep full colour
-            resolution. Lossless formats ignore it.
+        quality: quality of a lossy format, 1 to 100, or None for its default, which for JPEG is at least the quality of
+            the JPEG file that the picture is from. Lossless formats ignore it. JPEG, JPEG XL and AVIF of 8 bits keep
+            the full resolution of colour; WebP, HEIC and AVIF of 10 bits keep half of it, unless lossless.
         lossless: whether to write without loss a format that can be either; a picture from such a file always is,
             unless there is a ``quality``.
         background: what lies under a picture with transparency in a format without, as red, green and blue or as a

@@ -636,9 +636,9 @@ def animated(*chunks: bytes, frames: int, plays: int = 0, default: bool = False,
 
 
 def control(
-    number: int, place: tuple[int, int, int, int] = (4, 4, 0, 0), disposal: int = 0, blending: int = 0
+    number: int, place: tuple[int, int, int, int] = (4, 4, 0, 0), disposal: int = 0, blending: int = 0, delay: int = 2
 ) -> bytes:
-    return chunk("fcTL", struct.pack(">5I2H2B", number, *place, 1, 0, disposal, blending))
+    return chunk("fcTL", struct.pack(">5I2H2B", number, *place, delay, 0, disposal, blending))
 
 
 def drawn(number: int, value: tuple[int, ...], width: int, height: int, bits: int = 8) -> bytes:
@@ -669,8 +669,16 @@ def test_disposal_and_blending(tmp_path: Path, bits: int) -> None:
     assert middles[3] == pytest.approx((top * (1 - half), top * half, 0, top), abs=1)  # the veil over red, restored
     assert middles[4] == (0, 0, 0, 0)
     assert (*map(int, pictures[4].pixels[0, 0]), int(pictures[4].alpha[0, 0])) == veil
-    assert [picture.duration for picture in pictures] == [0.01] * 5
+    assert [picture.duration for picture in pictures] == [0.02] * 5
     assert all(picture.ledger == () for picture in pictures)
+
+
+def test_frames_that_are_too_short_are_shown_as_browsers_show_them(tmp_path: Path) -> None:
+    place, value = (1, 1, 0, 0), (9, 9, 9, 255)
+    chunks = (control(1 + 2 * i, place, delay=delay) + drawn(2 + 2 * i, value, 1, 1) for i, delay in enumerate((0, 1)))
+    path = tmp_path / "short.png"
+    path.write_bytes(animated(*chunks, frames=3))
+    assert [picture.duration for picture in PictureFile(path)] == [0.02, 0.1, 0.1]
 
 
 def test_a_picture_for_programs_without_animation(tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ from functools import cached_property
 import numpy as np
 
 from gsrcli.errors import PictureError
-from gsrcli.images.colour import Cicp, Colour
-from gsrcli.images.isobmff import Heif, Item
+from gsrcli.images.colour import HLG, PQ, SRGB_TRANSFER, Cicp, Colour
+from gsrcli.images.isobmff import Heif, Item, exif_content
 from gsrcli.images.ledger import Entry, Fate
 from gsrcli.images.metadata import Metadata
 from gsrcli.images.picture import Pixels
@@ -25,9 +25,7 @@ __all__ = ["HeifPicture", "item_size", "nclx_colour"]
 _XMP_TYPE = b"application/rdf+xml"
 _ALPHA = (b"urn:mpeg:mpegb:cicp:systems:auxiliary:alpha", b"urn:mpeg:hevc:2015:auxid:1")  # in lower case
 _TRANSFORMS = (b"clap", b"irot", b"imir")
-_SRGB = 13
 _UNSPECIFIED, _BT709 = 2, 1
-_PQ, _HLG = 16, 18
 
 
 @dataclass(frozen=True)
@@ -118,7 +116,7 @@ class HeifPicture:
     def metadata(self) -> tuple[Metadata, list[Entry]]:
         """Return the metadata, with orientation 1, and entries for what of them could not be kept."""
         found = {item.kind: item.content for item in reversed(list(self._descriptions()))}
-        block = _exif_content(found[b"Exif"]) if b"Exif" in found else None
+        block = exif_content(found[b"Exif"]) if b"Exif" in found else None
         packet = found[b"mime"].rstrip(b"\0") if b"mime" in found else None
         metadata, entries = checked_metadata(block, packet)
         return replace(metadata, aspect=self._aspect()), entries
@@ -172,8 +170,8 @@ def nclx_colour(body: bytes, icc: bytes | None = None) -> Colour:
     if len(body) < 10:
         return Colour(icc=icc)
     primaries, transfer = struct.unpack_from(">HH", body, 4)
-    plain = primaries in (_UNSPECIFIED, _BT709) and transfer in (_UNSPECIFIED, _SRGB)
-    if plain or (icc and transfer not in (_PQ, _HLG)):
+    plain = primaries in (_UNSPECIFIED, _BT709) and transfer in (_UNSPECIFIED, SRGB_TRANSFER)
+    if plain or (icc and transfer not in (PQ, HLG)):
         return Colour(icc=icc)
     return Colour(icc=icc, cicp=Cicp(primaries, transfer))
 
@@ -210,14 +208,6 @@ def _name(item: Item) -> str | None:
         names = {b"depth": "depth map", b"auxid:2": "depth map", b"gainmap": "gain map", b"matte": "matte"}
         return next((name for part, name in names.items() if part in kind), "auxiliary picture")
     return "further picture"
-
-
-def _exif_content(content: bytes) -> bytes:
-    """Return the EXIF block in an item, which starts with the distance to it."""
-    skipped = 4 + int.from_bytes(content[:4], "big")
-    return (
-        content[skipped:] if content[skipped : skipped + 2] in (b"II", b"MM") else content[4:].removeprefix(b"Exif\0\0")
-    )
 
 
 def _light(body: bytes) -> tuple[int, int]:

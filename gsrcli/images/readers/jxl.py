@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from gsrcli.errors import PictureError
-from gsrcli.images.colour import Cicp, Colour
+from gsrcli.images.colour import HLG, PQ, SRGB_TRANSFER, Cicp, Colour
 from gsrcli.images.extras import load_extra
-from gsrcli.images.isobmff import boxes
+from gsrcli.images.isobmff import boxes, exif_content
 from gsrcli.images.ledger import Entry, Fate, Feature
 from gsrcli.images.picture import Origin, Picture, Pixels
 from gsrcli.images.readers.metadata import checked_metadata, checked_profile
@@ -21,7 +21,7 @@ __all__ = ["JxlSource"]
 _RATIOS = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
 _ALPHA, _SPOT, _COLOUR_FILTER = 0, 2, 5
 _GREY = 1
-_D65, _SRGB = 1, 13
+_D65 = 1
 _PRIMARIES = {1: 1, 9: 9, 11: 12}  # to those of CICP
 
 
@@ -117,9 +117,7 @@ def _parse(data: bytes) -> tuple[bytes, dict[bytes, bytes], list[Entry]]:
         elif box.kind == b"jxlp":
             parts.append(body[4:])
         elif box.kind == b"Exif":
-            skipped = 4 + int.from_bytes(body[:4], "big")
-            plain = body[skipped:] if body[skipped : skipped + 2] in (b"II", b"MM") else body
-            blocks.setdefault(b"Exif", plain)
+            blocks.setdefault(b"Exif", exif_content(body))
         elif box.kind == b"xml ":
             blocks.setdefault(b"xml ", body)
         elif box.kind == b"brob":
@@ -241,6 +239,6 @@ def _parse_colour(bits: _Bits) -> Colour | None:
     if not primaries or bits(1):  # others, or a gamma
         return None
     transfer = bits.enum()
-    if primaries == 1 and transfer == _SRGB:
+    if primaries == 1 and transfer == SRGB_TRANSFER:
         return Colour()
-    return Colour(cicp=Cicp(primaries, transfer)) if transfer in (1, 8, _SRGB, 16, 18) else None
+    return Colour(cicp=Cicp(primaries, transfer)) if transfer in (1, 8, SRGB_TRANSFER, PQ, HLG) else None

@@ -29,7 +29,10 @@ ENCODERS: Mapping[str, Callable[[Picture, Encoding], bytes]] = {
     "HEIF": encode_heic,
     "JXL": encode_jxl,
 }
-"""From a picture fitted to the format to its file's content. They raise `PictureError` without the file's name."""
+"""From a picture fitted to the format to its file's content. They raise `PictureError` without the file's name.
+
+Those of formats that are never lossy take no notice of the encoding.
+"""
 
 ANIMATIONS: Mapping[str, Callable[[Iterable[Picture], int, Encoding], bytes]] = {
     "PNG": encode_png_animation,

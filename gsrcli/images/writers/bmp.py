@@ -25,7 +25,6 @@ def encode_bmp(picture: Picture, encoding: Encoding) -> bytes:
     The header is the oldest one that all programs read, but version 5 where there is alpha or a profile. Grey has a
     palette, except with alpha.
     """
-    del encoding  # BMP is never lossy
     rows = np.ascontiguousarray(_rows(picture)[::-1])  # bottom first
     height, width = picture.size
     bits = 8 * rows.shape[2]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gsrcli.errors import UsageError
+from gsrcli.images.formats import default_quality
 
 __all__ = ["Encoding"]
 
@@ -27,3 +28,7 @@ class Encoding:
     def __post_init__(self) -> None:
         if self.quality is not None and not 1 <= self.quality <= 100:
             raise UsageError(f"invalid quality {self.quality}: use a number from 1 to 100")
+
+    def quality_in(self, form: str) -> int:
+        """Return the quality for a lossy format, given its name."""
+        return self.quality or default_quality(form)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
+
+from gsrcli.images.picture import Pixels
 
 __all__ = ["changed_box"]
 
 
-def changed_box(before: NDArray[np.uint8], after: NDArray[np.uint8], even: bool = False) -> tuple[slice, slice]:
+def changed_box(before: Pixels, after: Pixels, even: bool = False) -> tuple[slice, slice]:
     """Return the rows and columns in which two frames ``(H, W, C)`` differ, at least one of each.
 
     Args:

@@ -40,9 +40,8 @@ def encode_gif_animation(frames: Iterable[Picture], loops: int, encoding: Encodi
     Args:
         frames: pictures of one size with their durations; each is asked for when the one before it is encoded.
         loops: how often the animation is shown; 0 for ever.
-        encoding: how to encode.
+        encoding: not used: the palette apart, GIF is never lossy.
     """
-    del encoding  # the palette apart, GIF is never lossy
     parts: list[bytes] = []
     shown: NDArray[np.uint8] | None = None
     time, ended = 0.0, 0

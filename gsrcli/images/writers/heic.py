@@ -12,7 +12,7 @@ from gsrcli.images.writers.heif import described, to_ten_bits
 
 __all__ = ["encode_heic"]
 
-_QUALITY, _LOSSLESS = 90, -1
+_LOSSLESS = -1
 _PRESET = "medium"  # half the time of pillow-heif's default, slow, and files a fortieth larger
 _IDENTITY, _BT601 = 0, 6  # matrices
 
@@ -43,7 +43,7 @@ def _coded(values: Pixels, encoding: Encoding) -> Item:
         (width, height),
         values.tobytes(),
         file,
-        quality=_LOSSLESS if encoding.lossless else encoding.quality or _QUALITY,
+        quality=_LOSSLESS if encoding.lossless else encoding.quality_in("HEIF"),
         chroma=444 if encoding.lossless else 420,
         matrix_coefficients=_IDENTITY if encoding.lossless and values.ndim == 3 else _BT601,
         color_primaries=1,

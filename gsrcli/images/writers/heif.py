@@ -8,7 +8,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from gsrcli.images.colour import Colour
+from gsrcli.images.colour import SRGB_TRANSFER, Colour
 from gsrcli.images.exif import exif_with_resolution
 from gsrcli.images.isobmff import Heif, Item, Property
 from gsrcli.images.metadata import Metadata
@@ -16,7 +16,7 @@ from gsrcli.images.picture import Pixels
 
 __all__ = ["code_points", "described", "tagged", "to_ten_bits"]
 
-_UNSPECIFIED, _BT709, _SRGB = 2, 1, 13
+_UNSPECIFIED, _BT709 = 2, 1
 _ALPHA = b"\0\0\0\0urn:mpeg:mpegB:cicp:systems:auxiliary:alpha\0"
 _MAX_SIXTEEN_BITS = 65535
 
@@ -63,7 +63,7 @@ def tagged(item: Item, colour: Colour, aspect: float | None) -> Item:
 
 def code_points(colour: Colour) -> bytes:
     """Return primaries and transfer as in an nclx box: unspecified with a profile alone, and sRGB without tags."""
-    primaries, transfer = _BT709, _SRGB
+    primaries, transfer = _BT709, SRGB_TRANSFER
     if colour.cicp:
         primaries, transfer = colour.cicp.primaries, colour.cicp.transfer
     elif colour.icc:

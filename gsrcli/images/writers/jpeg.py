@@ -16,7 +16,6 @@ from gsrcli.images.xmp import split_xmp, xmp_digest
 
 __all__ = ["encode_jpeg"]
 
-_QUALITY = 95
 _SEGMENT = 65533  # bytes
 _MOST_PARTS = 255  # of a profile
 _APP0, _APP1, _APP2, _APP13, _COM = 0xE0, 0xE1, 0xE2, 0xED, 0xFE
@@ -34,7 +33,7 @@ def encode_jpeg(picture: Picture, encoding: Encoding) -> bytes:
         ValueError: the profile or EXIF is too long; `gsrcli.images.fit` prevents that.
     """
     image, icc = pillow_image(replace(picture, alpha=None), grey=True)
-    quality = encoding.quality or max(_QUALITY, _quality_before(picture))
+    quality = encoding.quality or max(encoding.quality_in("JPEG"), _quality_before(picture))
     stream = encoded(image, "JPEG", quality=quality, subsampling="4:4:4")
     start = 4 + int.from_bytes(stream[4:6], "big")  # past Pillow's own JFIF segment
     return b"".join((stream[:2], *_segments(picture.metadata, icc), memoryview(stream)[start:]))

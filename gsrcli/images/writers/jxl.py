@@ -12,7 +12,6 @@ from gsrcli.images.writers.pillow import pillow_image
 
 __all__ = ["encode_jxl"]
 
-_QUALITY = 90
 _EFFORT, _LOSSLESS_EFFORT = 7, 3
 
 
@@ -31,7 +30,7 @@ def encode_jxl(picture: Picture, encoding: Encoding) -> bytes:
     encode: Any = load_extra("pillow_jxl").Encoder(
         mode=image.mode,
         lossless=lossless,
-        quality=100 if lossless else encoding.quality or _QUALITY,
+        quality=100 if lossless else encoding.quality_in("JXL"),
         decoding_speed=0,
         effort=_LOSSLESS_EFFORT if lossless else _EFFORT,
         use_container=True,

@@ -40,7 +40,6 @@ def encode_tiff(picture: Picture, encoding: Encoding) -> bytes:
 
 def encode_tiff_pages(pages: Iterable[Picture], encoding: Encoding) -> bytes:
     """Encode pictures as the pages of a TIFF file; see :func:`encode_tiff`. They are taken one after the other."""
-    del encoding  # these files are never lossy
     packed = [_page(picture) for picture in pages]
     if len(packed) > 1:
         for number, page in enumerate(packed):

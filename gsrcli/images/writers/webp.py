@@ -16,7 +16,6 @@ from gsrcli.images.writers.pillow import encoded, metadata_options, pillow_image
 
 __all__ = ["encode_webp", "encode_webp_animation"]
 
-_QUALITY = 95
 _EFFORT = 50  # of 100, for a file without loss
 _PIXELS = (b"ALPH", b"VP8 ", b"VP8L")
 _REPLACE = 2  # frame flag: do not blend with what is shown
@@ -89,7 +88,7 @@ def _frame(image: Image.Image, area: tuple[slice, slice], picture: Picture, comp
 def _compression(picture: Picture, encoding: Encoding) -> dict[str, Any]:
     if encoding.lossless or (encoding.quality is None and _read_without_loss(picture)):
         return {"lossless": True, "quality": _EFFORT, "exact": True}  # colours of transparent pixels included
-    return {"quality": encoding.quality or _QUALITY}
+    return {"quality": encoding.quality_in("WEBP")}
 
 
 def _read_without_loss(picture: Picture) -> bool:

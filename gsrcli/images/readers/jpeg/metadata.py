@@ -32,7 +32,6 @@ _MOST_PICTURES = 1000
 _BEGINS, _FILLING = b"\xff\xd8\xff", b"\0\xff\r\n\t "
 _HEAD, _LEAST_DATA = 1 << 17, 16  # bytes
 
-_PATHS, _GUIDES = range(2000, 2999), 0x0408
 _INCH = 2.54  # cm
 
 _GAIN_MAP_SIGNS = (b"hdr-gain-map/1.0", b"HDRGainMap", b"hdrgainmap", _GAIN_MAP)
@@ -172,25 +171,18 @@ def _profile(stream: Codestream, components: int, ledger: list[Entry]) -> bytes 
 
 def _resources(stream: Codestream, ledger: list[Entry]) -> dict[int, bytes]:
     """Return the Photoshop image resources by identifier, and name those that are lost."""
-    resources: dict[int, bytes] = {}
-    try:
-        for identifier, data in iptc.photoshop_resources(b"".join(stream.find(_APP13, _PHOTOSHOP))):
-            resources.setdefault(identifier, data)
-    except ValueError:
+    resources, sound = iptc.photoshop_resources(b"".join(stream.find(_APP13, _PHOTOSHOP)))
+    if not sound:
         ledger.append(Entry("Photoshop image resources", Fate.DAMAGED))
-    if any(identifier in _PATHS for identifier in resources):
-        ledger.append(Entry("clipping path", Fate.LOST))
-    if any(resources.get(_GUIDES, b"")[12:16]):  # their number
-        ledger.append(Entry("guides", Fate.LOST))
+    ledger += [Entry(what, Fate.LOST) for what in iptc.lost_resources(resources)]
     return resources
 
 
 def _iptc(resources: Mapping[int, bytes], ledger: list[Entry]) -> bytes | None:
-    datasets = resources.get(iptc.IPTC, b"")
-    sound = iptc.sound_iptc(datasets)
-    if datasets[len(sound) :].strip(b"\0"):
+    datasets, whole = iptc.sound_iptc(resources.get(iptc.IPTC, b""))
+    if not whole:
         ledger.append(Entry(Feature.IPTC, Fate.DAMAGED))
-    return sound or None
+    return datasets or None
 
 
 def _density(stream: Codestream) -> tuple[tuple[float, float] | None, float | None]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from gsrcli.images.colour import Chromaticities, Cicp, Colour
 from gsrcli.images.exif import exif_upright
+from gsrcli.images.iptc import IPTC, lost_resources, photoshop_resources, sound_iptc
 from gsrcli.images.ledger import Entry, Fate, Feature
 from gsrcli.images.metadata import MAX_METADATA, METRES_PER_INCH, MODIFIED, Metadata, Text, sound_dpi
 from gsrcli.images.readers.orientation import stated_orientation, upright_metadata
@@ -27,7 +28,6 @@ _MAX_TEXTS = 1000
 _XMP_KEYWORD = "XML:com.adobe.xmp"
 _RAW_PROFILE = "Raw profile type "
 _EXIF_MARK, _XMP_MARK = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
-_PHOTOSHOP_IPTC = 0x0404
 
 _IGNORED = frozenset({"iDOT"})
 """Chunks about how the file is stored."""
@@ -241,16 +241,15 @@ class Ancillary:
 
     def _read_iptc(self, block: bytes) -> None:
         """Take in IPTC datasets: bare ones, or those among Photoshop's resources."""
-        if not block.startswith(b"8BIM"):
-            if not block.startswith(b"\x1c"):
-                raise ValueError("no dataset")
-            self._put_block("iptc", block)
-            return
-        resources = _photoshop_resources(block)
-        if datasets := resources.pop(_PHOTOSHOP_IPTC, b""):
+        resources, sound = ({IPTC: block}, True) if block.startswith(b"\x1c") else photoshop_resources(block)
+        if not sound:
+            raise ValueError("a malformed resource")
+        datasets, whole = sound_iptc(resources.get(IPTC, b""))
+        if datasets:
             self._put_block("iptc", datasets)
-        if resources:
-            self.ledger.append(Entry("Photoshop resources", Fate.LOST))
+        if not whole:
+            self.ledger.append(Entry(Feature.IPTC, Fate.DAMAGED))
+        self.ledger += [Entry(what, Fate.LOST) for what in lost_resources(resources)]
 
     def _inflated(self, deflated: bytes) -> bytes:
         """Inflate a complete zlib stream; whatever follows it is ignored."""
@@ -309,18 +308,3 @@ def _raw_profile(text: str) -> bytes:
     if len(digits) < 2 * length:
         raise ValueError("it is cut short")
     return bytes.fromhex(digits[: 2 * length])
-
-
-def _photoshop_resources(block: bytes) -> dict[int, bytes]:
-    """Return Photoshop's image resources by their number: signature, number, padded name, length, padded data."""
-    found: dict[int, bytes] = {}
-    at = 0
-    while block[at : at + 4] == b"8BIM":
-        number, name_length = struct.unpack_from(">HB", block, at + 4)
-        at += 6 + (1 + name_length + 1) // 2 * 2
-        (length,) = struct.unpack_from(">I", block, at)
-        if length > len(block) - at - 4:
-            raise ValueError("it is cut short")
-        found.setdefault(number, block[at + 4 : at + 4 + length])
-        at += 4 + length + length % 2
-    return found

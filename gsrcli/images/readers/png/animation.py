@@ -11,6 +11,7 @@ from numpy.typing import DTypeLike
 from gsrcli.images.ledger import Entry, Fate
 from gsrcli.images.picture import Pixels, from_unit, to_unit, white
 from gsrcli.images.readers.png.chunks import Chunk
+from gsrcli.images.readers.source import shown_for
 from gsrcli.size import Size
 
 __all__ = ["Animation", "Canvas", "Stored"]
@@ -111,7 +112,7 @@ class Animation:
         if not fits or disposal > _RESTORE or blending > _OVER or (first and (size != whole or self.frames)):
             raise ValueError("impossible frame")
         frame = self._default if first else Stored(size, left, top)
-        frame.duration, frame.disposal, frame.blending = delay / (unit or 100), disposal, blending
+        frame.duration, frame.disposal, frame.blending = shown_for(delay / (unit or 100)), disposal, blending
         self.frames.append(frame)
 
     def _read_pixels(self, chunk: Chunk) -> None:

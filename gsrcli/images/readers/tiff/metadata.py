@@ -9,6 +9,7 @@ from gsrcli.images.colour import Chromaticities, Colour
 from gsrcli.images.directories import Entry, MalformedError, Tags, Tiff
 from gsrcli.images.exif import exif_block, exif_from_directory
 from gsrcli.images.geo import GEO_TAGS, without_nodata
+from gsrcli.images.iptc import IPTC, lost_resources, photoshop_resources, sound_iptc
 from gsrcli.images.ledger import Entry as LedgerEntry
 from gsrcli.images.ledger import Fate, Feature
 from gsrcli.images.metadata import MAX_METADATA, Metadata
@@ -29,8 +30,6 @@ _FOREIGN_DESCRIPTIONS = (  # which state sizes, and how pages belong together
     ("MetaMorph description", re.compile(rb"\s*<MetaData>")),
     ("tifffile's description", re.compile(rb'\{"shape": \[')),
 )
-_IPTC_RESOURCE = 0x0404
-_PATH_RESOURCES = range(2000, 2999)
 
 
 @dataclass(frozen=True)
@@ -153,14 +152,21 @@ class _Reading:
 
     def _iptc(self) -> bytes | None:
         """Return the IPTC datasets, of their own tag or in Photoshop's resources."""
-        photoshop = self._block(_PHOTOSHOP, "Photoshop's image resources") or b""
-        resources = dict(_photoshop_resources(photoshop))
-        if any(number in _PATH_RESOURCES for number in resources):
-            self._lose("Photoshop's paths")
+        what = "Photoshop image resources"
+        resources, sound = photoshop_resources(self._block(_PHOTOSHOP, what) or b"")
+        if not sound:
+            self._entries.append(LedgerEntry(what, Fate.DAMAGED))
+        for lost in lost_resources(resources):
+            self._lose(lost)
         datasets = self._block(_IPTC, Feature.IPTC)
         if datasets and datasets[:1] != b"\x1c" and datasets[3:4] == b"\x1c":  # 4-byte words in the other byte order
             datasets = b"".join(datasets[at : at + 4][::-1] for at in range(0, len(datasets), 4))
-        return datasets if datasets and datasets[:1] == b"\x1c" else resources.get(_IPTC_RESOURCE) or None
+        if not datasets or datasets[:1] != b"\x1c":
+            datasets = resources.get(IPTC, b"")
+        datasets, whole = sound_iptc(datasets)
+        if not whole:
+            self._entries.append(LedgerEntry(Feature.IPTC, Fate.DAMAGED))
+        return datasets or None
 
     def _geo(self, orientation: int) -> Tags | None:
         tags: Tags = {}
@@ -179,16 +185,3 @@ class _Reading:
             return float((self._block(_GDAL_NODATA, Feature.GEO) or b"").strip(b"\0 ").decode("latin-1"))
         except ValueError:
             return None
-
-
-def _photoshop_resources(block: bytes) -> list[tuple[int, bytes]]:
-    """Return Photoshop's image resources: number and data of each."""
-    found, at = list[tuple[int, bytes]](), 0
-    while block[at : at + 4] == b"8BIM" and len(block) >= at + 12:
-        number, name = int.from_bytes(block[at + 4 : at + 6], "big"), block[at + 6]
-        size_at = at + 6 + (1 + name + 1) // 2 * 2
-        size = int.from_bytes(block[size_at : size_at + 4], "big")
-        start = size_at + 4
-        found.append((number, block[start : start + size]))
-        at = start + size + size % 2
-    return found

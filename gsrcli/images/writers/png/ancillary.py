@@ -8,6 +8,7 @@ import zlib
 from fractions import Fraction
 
 from gsrcli.images.colour import Colour
+from gsrcli.images.iptc import iptc_resources
 from gsrcli.images.metadata import METRES_PER_INCH, MODIFIED, Metadata, Text
 from gsrcli.images.picture import Picture
 
@@ -95,7 +96,7 @@ def _iptc(datasets: bytes) -> Text:
 
     They are wrapped as a resource of Photoshop, and written as lines of hexadecimal digits.
     """
-    resource = b"8BIM\x04\x04\0\0" + struct.pack(">I", len(datasets)) + datasets + b"\0" * (len(datasets) % 2)
+    resource = iptc_resources(datasets)
     digits = resource.hex()
     lines = [digits[at : at + _HEX_LINE] for at in range(0, len(digits), _HEX_LINE)]
     return Text("Raw profile type iptc", "\n".join(["", "IPTC profile", f"{len(resource):8}", *lines, ""]))

@@ -20,6 +20,7 @@ from gsrcli.errors import PictureError
 from gsrcli.images.picture import Picture, white
 from gsrcli.images.writers.blocks import DEFLATE_LEVEL, interleaved, map_blocks
 from gsrcli.images.writers.encoding import Encoding
+from gsrcli.images.writers.frames import changed_box
 from gsrcli.images.writers.png.ancillary import ancillary_chunks, png_chunk
 
 __all__ = ["encode_png", "encode_png_animation"]
@@ -34,7 +35,6 @@ _ADLER = 65521
 
 def encode_png(picture: Picture, encoding: Encoding) -> bytes:
     """Encode a picture as a PNG file, with its colour tags and metadata."""
-    del encoding  # PNG is never lossy
     parts = [_SIGNATURE, _header(picture), *ancillary_chunks(picture)]
     parts += [png_chunk(b"IDAT", part) for part in _deflated(picture)]
     return b"".join([*parts, png_chunk(b"IEND", b"")])
@@ -49,12 +49,11 @@ def encode_png_animation(frames: Iterable[Picture], loops: int, encoding: Encodi
         frames: at least one picture; all have the size, depth, channels and transparency of the first one, except that
             they may be grey or opaque where that one is not. One after the other is asked for.
         loops: how often the animation is shown; 0 for ever.
-        encoding: not used.
+        encoding: not used: PNG is never lossy.
 
     Raises:
         PictureError: a frame has more channels or bits than the first one, or another size.
     """
-    del encoding
     chunks: list[bytes] = []
     first = last = None
     count = sequence = 0
@@ -143,15 +142,10 @@ def _like(first: Picture, frame: Picture, number: int) -> Picture:
 
 def _changed(last: Picture, frame: Picture) -> tuple[int, int, Picture]:
     """Return the smallest rectangle that differs from the frame before: its first row and column, and its pixels."""
-    differs = (last.pixels != frame.pixels).any(axis=2)
-    if last.alpha is not None and frame.alpha is not None:
-        differs |= last.alpha != frame.alpha
-    rows, columns = np.flatnonzero(differs.any(axis=1)), np.flatnonzero(differs.any(axis=0))
-    if not rows.size:
-        rows = columns = np.zeros(1, int)  # a frame has at least one pixel
-    place = slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
-    alpha = None if frame.alpha is None else frame.alpha[place]
-    return int(rows[0]), int(columns[0]), replace(frame, pixels=frame.pixels[place], alpha=alpha)
+    before, after = (interleaved(picture, 0, picture.size.height) for picture in (last, frame))
+    rows, columns = changed_box(before, after)
+    alpha = None if frame.alpha is None else frame.alpha[rows, columns]
+    return rows.start, columns.start, replace(frame, pixels=frame.pixels[rows, columns], alpha=alpha)
 
 
 def _frame_chunk(sequence: int, frame: Picture, top: int, left: int, duration: float | None) -> bytes:
