@@ -30,6 +30,7 @@ from gsrcli.images import (
     write_picture,
 )
 from gsrcli.size import Size
+from gsrcli.upscaling.alpha import AlphaMeaning
 from gsrcli.upscaling.target import Target
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ class Batch:
         strip_metadata: whether to drop EXIF and XMP.
         max_pixels: largest input accepted, in pixels.
         debug: whether to let exceptions propagate.
+        alpha: what alpha is: see `AlphaMeaning`.
         upscaler: the upscaler that ``load`` returned; None if no picture was usable.
     """
 
@@ -86,6 +88,7 @@ class Batch:
     strip_metadata: bool = False
     max_pixels: int = DEFAULT_MAX_PIXELS
     debug: bool = False
+    alpha: AlphaMeaning = "transparency"
     upscaler: Upscaler | None = field(default=None, init=False)
     _seconds: StageTimer | None = field(default=None, init=False)
     _decoding: float = field(default=0.0, init=False)
@@ -172,7 +175,7 @@ class Batch:
 
     def _enlarge(self, upscaler: Upscaler, picture: Picture, size: Size, advance: Callable[[float], object]) -> Picture:
         work = upscaler.work(picture)
-        return upscaler.enlarge(picture, size, lambda pixels: advance(pixels / work), self._seconds)
+        return upscaler.enlarge(picture, size, lambda pixels: advance(pixels / work), self._seconds, self.alpha)
 
     def _write(self, job: Job, picture: Picture, began: float, ledger: Ledger) -> Outcome:
         try:

@@ -14,6 +14,7 @@ import typer
 from gsrcli.cli.console import Console
 from gsrcli.cli.failures import reporting
 from gsrcli.cli.options import Arithmetic, Debug, Device, Json, Tile
+from gsrcli.upscaling.alpha import AlphaMeaning
 from gsrcli.weights.load import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -76,6 +77,10 @@ def upscale(
     strip_metadata: Annotated[
         bool, typer.Option("--strip-metadata", help="Do not copy EXIF and XMP to the output.")
     ] = False,
+    alpha: Annotated[
+        AlphaMeaning,
+        typer.Option(help="What alpha is; data, as in normal maps and masks, keeps the colours where alpha is 0."),
+    ] = "transparency",
     max_pixels: Annotated[
         int | None,
         typer.Option(
@@ -110,7 +115,15 @@ def upscale(
         if todo:
             load = partial(_upscaler, model, device, precision, tile, console)
             batch = Batch(
-                load, target, console, quality, overwrite, strip_metadata, max_pixels or DEFAULT_MAX_PIXELS, debug
+                load,
+                target,
+                console,
+                quality,
+                overwrite,
+                strip_metadata,
+                max_pixels or DEFAULT_MAX_PIXELS,
+                debug,
+                alpha,
             )
             outcomes = batch.run(sorted(todo, key=_input_exists))
             if batch.upscaler:
