@@ -117,7 +117,15 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(samples((width, height), "RGB", seed)).save(tmp_path / name)
 
-    for name in ("photo.png", "photo.jpg", "huge.tif", "scans/more/page.png", "frames/0001.png", "examples/cat.png"):
+    for name in (
+        "photo.png",
+        "photo.jpg",
+        "normals.png",
+        "huge.tif",
+        "scans/more/page.png",
+        "frames/0001.png",
+        "examples/cat.png",
+    ):
         picture(name)
     for seed, name in enumerate(("a", "b", "c")):
         picture(f"photos/{name}.png", 240, 180, seed)
