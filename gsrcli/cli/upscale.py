@@ -68,13 +68,17 @@ def upscale(
         typer.Option(
             metavar="FORMAT",
             rich_help_panel=WRITING,
-            help="Output format, such as png or webp (default: that of the input).",
+            help="Output format, such as png or webp (default: that of the input, or png if that is only read).",
         ),
     ] = None,
     quality: Annotated[
         int | None,
         typer.Option(
-            min=1, max=100, rich_help_panel=WRITING, help="Quality of lossy formats (default: 95; 90 for AVIF)."
+            min=1,
+            max=100,
+            rich_help_panel=WRITING,
+            help="Quality of lossy formats (default: 95, or the input's if higher, for JPEG; 95 for WebP; 90 for AVIF, "
+            "HEIC and JPEG XL).",
         ),
     ] = None,
     lossless: Annotated[

@@ -16,13 +16,25 @@ from gsrcli.images.metadata import COMMENT, Metadata
 from gsrcli.images.opencv import load_cv2
 from gsrcli.size import Size
 
-__all__ = ["Origin", "Picture", "Pixels", "bleed_alpha", "from_unit", "to_eight_bits", "to_unit", "white"]
+__all__ = [
+    "Origin",
+    "Picture",
+    "Pixels",
+    "bleed_alpha",
+    "from_unit",
+    "levels",
+    "to_eight_bits",
+    "to_unit",
+    "unmultiplied",
+    "white",
+]
 
 Pixels = NDArray[Any]
 """An array of uint8, uint16 or float32."""
 
 _UNTAGGED, _SILENT = Colour(), Metadata()
 _TYPES = (np.uint8, np.uint16, np.float32)
+_BLOCK_PIXELS = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -195,6 +207,29 @@ def to_eight_bits(pixels: Pixels) -> Pixels:
     table = ((np.arange(65536) + 128) // 257).astype(np.uint8)  # 257 = 65535 / 255
     rounded: Pixels = table[pixels]
     return rounded
+
+
+def levels(most: int, dtype: DTypeLike) -> Pixels:
+    """Return what the integers from 0 to ``most`` become over the whole range of uint8 or uint16, rounded."""
+    top = white(dtype)
+    return ((np.arange(most + 1, dtype=np.uint64) * top + most // 2) // most).astype(dtype)
+
+
+def unmultiplied(pixels: Pixels, alpha: Pixels) -> Pixels:
+    """Divide colours that are multiplied by alpha by it, rounded.
+
+    Args:
+        pixels: ``(H, W, C)`` of uint8 or uint16.
+        alpha: ``(H, W)`` of the same type.
+    """
+    top = white(pixels.dtype)
+    straight = np.empty(pixels.shape, pixels.dtype)
+    step = max(1, _BLOCK_PIXELS // pixels.shape[1])
+    for start in range(0, len(pixels), step):  # by blocks, because products take more memory than pixels
+        rows = slice(start, start + step)
+        divisor = np.maximum(alpha[rows], 1)[..., None].astype(np.uint32)
+        straight[rows] = np.minimum((pixels[rows].astype(np.uint32) * top + divisor // 2) // divisor, top)
+    return straight
 
 
 def bleed_alpha(pixels: Pixels, alpha: Pixels) -> Pixels:

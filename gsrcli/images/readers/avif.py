@@ -14,10 +14,10 @@ from gsrcli.images.colour import Colour
 from gsrcli.images.isobmff import Box, Heif, Item, boxes, find_box, pack_heif, parse_heif
 from gsrcli.images.ledger import Entry, Fate, Feature
 from gsrcli.images.opencv import load_cv2, opencv_has_avif, quiet_opencv
-from gsrcli.images.picture import Origin, Picture, Pixels
+from gsrcli.images.picture import Origin, Picture, Pixels, unmultiplied
 from gsrcli.images.readers.av1 import coded_size
-from gsrcli.images.readers.blocks import checked_metadata, checked_profile
-from gsrcli.images.readers.heif import HeifPicture, item_size, nclx_colour, unmultiplied
+from gsrcli.images.readers.heif import HeifPicture, item_size, nclx_colour
+from gsrcli.images.readers.metadata import checked_metadata, checked_profile
 from gsrcli.images.readers.pillow import colour_and_alpha
 from gsrcli.images.readers.source import DAMAGED, Limits, Source, shown_for
 from gsrcli.size import Size

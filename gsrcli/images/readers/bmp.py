@@ -15,7 +15,7 @@ from gsrcli.errors import PictureError
 from gsrcli.images.colour import PRIMARIES, Chromaticities, Colour
 from gsrcli.images.ledger import Entry, Fate
 from gsrcli.images.metadata import Metadata
-from gsrcli.images.picture import Origin, Picture, Pixels, white
+from gsrcli.images.picture import Origin, Picture, Pixels, levels, white
 from gsrcli.images.readers.source import DAMAGED, Limits, Source
 from gsrcli.size import Size
 
@@ -250,9 +250,7 @@ def _component(values: Pixels, mask: int, dtype: type) -> Pixels:
     if most == white(dtype):
         return component.astype(dtype)
     if most < 1 << 16:
-        levels = (np.arange(most + 1, dtype=np.uint64) * white(dtype) + most // 2) // most
-        scaled: Pixels = levels.astype(dtype)[component]
-        return scaled
+        return levels(most, dtype)[component]
     return np.rint(component * (white(dtype) / most)).astype(dtype)
 
 

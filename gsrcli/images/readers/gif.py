@@ -16,7 +16,7 @@ from gsrcli.images.gif import GifFrame, parse_gif
 from gsrcli.images.ledger import Entry, Fate
 from gsrcli.images.metadata import COMMENT, Text
 from gsrcli.images.picture import Origin, Picture
-from gsrcli.images.readers.blocks import checked_metadata, checked_profile
+from gsrcli.images.readers.metadata import checked_metadata, checked_profile
 from gsrcli.images.readers.source import DAMAGED, Limits, Source, shown_for
 from gsrcli.size import Size
 

@@ -8,8 +8,8 @@ from gsrcli.errors import LimitError, PictureError
 from gsrcli.images.extras import load_extra
 from gsrcli.images.isobmff import Item, find_box, pack_heif, parse_heif
 from gsrcli.images.ledger import Entry, Fate
-from gsrcli.images.picture import Origin, Picture, Pixels
-from gsrcli.images.readers.heif import HeifPicture, item_size, unmultiplied
+from gsrcli.images.picture import Origin, Picture, Pixels, unmultiplied
+from gsrcli.images.readers.heif import HeifPicture, item_size
 from gsrcli.images.readers.source import Limits, Source
 
 __all__ = ["HeicSource"]

@@ -15,12 +15,12 @@ from gsrcli.images.colour import Cicp, Colour
 from gsrcli.images.isobmff import Heif, Item
 from gsrcli.images.ledger import Entry, Fate
 from gsrcli.images.metadata import Metadata
-from gsrcli.images.picture import Pixels, white
-from gsrcli.images.readers.blocks import checked_metadata, checked_profile
+from gsrcli.images.picture import Pixels
+from gsrcli.images.readers.metadata import checked_metadata, checked_profile
 from gsrcli.images.readers.source import DAMAGED
 from gsrcli.size import Size
 
-__all__ = ["HeifPicture", "item_size", "nclx_colour", "unmultiplied"]
+__all__ = ["HeifPicture", "item_size", "nclx_colour"]
 
 _XMP_TYPE = b"application/rdf+xml"
 _ALPHA = (b"urn:mpeg:mpegb:cicp:systems:auxiliary:alpha", b"urn:mpeg:hevc:2015:auxid:1")  # in lower case
@@ -251,11 +251,3 @@ def _clean_aperture(body: bytes, size: Size) -> tuple[slice, slice] | None:
             return None
         slices.append(slice(start, start + kept))
     return slices[0], slices[1]
-
-
-def unmultiplied(pixels: Pixels, alpha: Pixels) -> Pixels:
-    """Divide colours ``(H, W, C)`` of 8 or 16 bits by alpha, rounded."""
-    top = white(pixels.dtype)
-    divisor = np.maximum(alpha, 1).astype(np.uint32)[..., None]
-    straight: Pixels = np.minimum((pixels.astype(np.uint32) * top + divisor // 2) // divisor, top).astype(pixels.dtype)
-    return straight

@@ -13,7 +13,7 @@ from gsrcli.images import exif, xmp
 from gsrcli.images.colour import Colour
 from gsrcli.images.ledger import Entry, Fate
 from gsrcli.images.metadata import Metadata
-from gsrcli.images.picture import Origin, Pixels, white
+from gsrcli.images.picture import Origin, Pixels, levels, unmultiplied
 from gsrcli.images.readers.opencv import decode_sixteen_bits
 from gsrcli.images.readers.pillow import PillowSource, colour_and_alpha
 from gsrcli.images.readers.source import DAMAGED, Limits
@@ -123,7 +123,7 @@ class Jpeg2000Source(PillowSource):
                 pixels = _scaled(pixels, siz.depths, shifted=True)
                 alpha = None if alpha is None else _scaled(alpha[..., None], siz.depths[-1:], shifted=True)[..., 0]
         if alpha is not None and self._multiplied():
-            pixels = _unmultiplied(pixels, alpha)
+            pixels = unmultiplied(pixels, alpha)
         return pixels, alpha, entries
 
     def _multiplied(self) -> bool:
@@ -221,17 +221,7 @@ def _scaled(values: Pixels, depths: tuple[int, ...], *, shifted: bool) -> Pixels
     scaled = values.copy()
     for channel in range(values.shape[2]):
         depth = min(depths[channel], whole)
-        levels = (np.arange(1 << depth, dtype=np.uint64) * white(values.dtype) * 2 + (1 << depth) - 1) // (
-            2 * ((1 << depth) - 1)
-        )
+        most = (1 << depth) - 1
         raw = values[..., channel] >> (whole - depth if shifted else 0)
-        scaled[..., channel] = levels.astype(values.dtype)[np.minimum(raw, (1 << depth) - 1)]
+        scaled[..., channel] = levels(most, values.dtype)[np.minimum(raw, most)]
     return scaled
-
-
-def _unmultiplied(pixels: Pixels, alpha: Pixels) -> Pixels:
-    """Divide colours by alpha, rounded; they are 0 where alpha is 0."""
-    top, divisor = white(pixels.dtype), np.maximum(alpha, 1)[..., None].astype(np.uint32)
-    straight = (pixels.astype(np.uint32) * top + divisor // 2) // divisor
-    clipped: Pixels = np.minimum(straight, top).astype(pixels.dtype)
-    return clipped

@@ -12,7 +12,7 @@ from gsrcli.images.extras import load_extra
 from gsrcli.images.isobmff import boxes
 from gsrcli.images.ledger import Entry, Fate, Feature
 from gsrcli.images.picture import Origin, Picture, Pixels
-from gsrcli.images.readers.blocks import checked_metadata, checked_profile
+from gsrcli.images.readers.metadata import checked_metadata, checked_profile
 from gsrcli.images.readers.source import DAMAGED, Limits, Source
 from gsrcli.size import Size
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from gsrcli.errors import PictureError
 from gsrcli.images.ledger import Entry, Fate
 from gsrcli.images.metadata import COMMENT, Metadata, Text
-from gsrcli.images.picture import Origin, Picture, Pixels, white
+from gsrcli.images.picture import Origin, Picture, Pixels, levels, white
 from gsrcli.images.readers.source import DAMAGED, Limits, Source
 from gsrcli.size import Size
 
@@ -177,9 +177,7 @@ def _scaled(samples: Samples, most: int) -> Pixels:
     dtype = np.uint8 if most < 256 else np.uint16
     if most == white(dtype):
         return np.minimum(samples, most).astype(dtype)
-    levels = (np.arange(most + 1, dtype=np.uint64) * white(dtype) + most // 2) // most
-    scaled: Pixels = levels.astype(dtype)[np.minimum(samples, most)]
-    return scaled
+    return levels(most, dtype)[np.minimum(samples, most)]
 
 
 def _comments(header: bytes) -> tuple[Text, ...]:

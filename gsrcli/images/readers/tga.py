@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from gsrcli.errors import PictureError
 from gsrcli.images.ledger import Entry, Fate
 from gsrcli.images.metadata import COMMENT, Metadata, Text
-from gsrcli.images.picture import Origin, Picture, Pixels
+from gsrcli.images.picture import Origin, Picture, Pixels, levels, unmultiplied
 from gsrcli.images.readers.source import DAMAGED, Limits, Source
 from gsrcli.size import Size
 
@@ -118,7 +118,7 @@ class TgaSource(Source):
         if alpha is not None and (kind not in _ALPHA_KINDS or not alpha.any()):
             alpha = None
         elif alpha is not None and kind == _PREMULTIPLIED:
-            pixels = _unmultiplied(pixels, alpha)
+            pixels = unmultiplied(pixels, alpha)
         return Picture(
             self._upright(pixels),
             None if alpha is None else self._upright(alpha),
@@ -174,8 +174,8 @@ def _colours(values: Bytes, depth: int, has_alpha: bool) -> tuple[Bytes, Bytes |
     if depth > 16:
         return values[..., 2::-1], values[..., 3] if depth == 32 and has_alpha else None
     words = _indices(values)
-    levels = np.rint(np.arange(32) * (255 / 31)).astype(np.uint8)
-    pixels = np.stack([levels[words >> shift & 31] for shift in (10, 5, 0)], axis=-1)
+    scale = levels(31, np.uint8)
+    pixels = np.stack([scale[words >> shift & 31] for shift in (10, 5, 0)], axis=-1)
     return pixels, (words >> 15).astype(np.uint8) * np.uint8(255) if depth == 16 and has_alpha else None
 
 
@@ -183,13 +183,6 @@ def _indices(values: Bytes) -> NDArray[np.int32]:
     """Return little-endian integers of one or two bytes along the last axis."""
     low = values[..., 0].astype(np.int32)
     return low if values.shape[-1] == 1 else low | values[..., 1].astype(np.int32) << 8
-
-
-def _unmultiplied(pixels: Bytes, alpha: Bytes) -> Bytes:
-    """Divide colours by alpha, rounded; they are 0 where alpha is 0."""
-    divisor = np.maximum(alpha, 1)[..., None].astype(np.uint32)
-    straight: Bytes = np.minimum((pixels.astype(np.uint32) * 255 + divisor // 2) // divisor, 255).astype(np.uint8)
-    return straight
 
 
 def _extension(data: bytes) -> bytes | None:

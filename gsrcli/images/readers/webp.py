@@ -12,7 +12,7 @@ from gsrcli.images import exif, xmp
 from gsrcli.images.colour import Colour
 from gsrcli.images.ledger import Entry, Fate, Feature
 from gsrcli.images.picture import Origin, Picture
-from gsrcli.images.readers.blocks import checked_metadata, checked_profile
+from gsrcli.images.readers.metadata import checked_metadata, checked_profile
 from gsrcli.images.readers.pillow import colour_and_alpha, upright
 from gsrcli.images.readers.source import DAMAGED, Limits, Source, shown_for
 from gsrcli.images.riff import Chunk, chunks, pack_chunk, pack_riff, webp_header

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from gsrcli.errors import PictureError
 from gsrcli.images.cmyk import cmyk_to_srgb
 from gsrcli.images.ledger import Entry, Fate
-from gsrcli.images.picture import Pixels, from_unit, to_unit, white
+from gsrcli.images.picture import Pixels, from_unit, levels, to_unit, unmultiplied, white
 from gsrcli.images.readers.source import DAMAGED
 from gsrcli.images.readers.tiff.layout import Layout, Photometric, SampleFormat
 
@@ -78,7 +78,7 @@ def decoded_colours(
         return _as_floats(layout, values, alpha, nodata)
     pixels, alpha = _integers(values, layout), _integers(alpha, layout)
     if layout.premultiplied and alpha is not None:
-        pixels = _unmultiplied(pixels, alpha)
+        pixels = unmultiplied(pixels, alpha)
     if layout.photometric == Photometric.CMYK:
         entries.append(Entry("CMYK", Fate.CONVERTED, "to sRGB through its profile" if icc else "to sRGB"))
         return Decoded(cmyk_to_srgb(pixels, icc), alpha, entries, same_numbers=False, same_colours=False)
@@ -98,10 +98,7 @@ def _integers(values: NDArray[Any] | None, layout: Layout) -> Any:
     """Scale unsigned samples of up to 8 bits to uint8, and of more to uint16, rounded; None stays None."""
     if values is None or layout.bits in (8, 16):
         return values
-    dtype = np.uint8 if layout.bits < 8 else np.uint16
-    top = 2**layout.bits - 1
-    scaled = ((np.arange(top + 1, dtype=np.uint64) * white(dtype) + top // 2) // top).astype(dtype)
-    return scaled[values]
+    return levels(2**layout.bits - 1, np.uint8 if layout.bits < 8 else np.uint16)[values]
 
 
 def _looked_up(indices: NDArray[Any], palette: NDArray[Any], bits: int) -> Pixels:
@@ -163,18 +160,6 @@ def _unit(alpha: NDArray[Any], layout: Layout) -> NDArray[np.float32]:
     if alpha.dtype.kind != "f":
         alpha = alpha / float(2 ** (layout.bits - (alpha.dtype.kind == "i")) - 1)
     return np.clip(np.nan_to_num(alpha, nan=0.0), 0, 1).astype(np.float32)
-
-
-def _unmultiplied(pixels: Pixels, alpha: Pixels) -> Pixels:
-    """Divide integer colours by alpha, rounded; colours are 0 where alpha is 0."""
-    top = white(pixels.dtype)
-
-    def divided(rows: slice) -> Pixels:
-        divisor = np.maximum(alpha[rows], 1)[..., None].astype(np.uint32)
-        straight = (pixels[rows].astype(np.uint32) * top + divisor // 2) // divisor
-        return np.minimum(straight, top).astype(pixels.dtype)
-
-    return _by_blocks(pixels.shape, divided)
 
 
 def _from_lab(layout: Layout, values: NDArray[Any], alpha: NDArray[Any] | None) -> Decoded:

@@ -20,7 +20,7 @@ from gsrcli.errors import PictureError
 from gsrcli.images.picture import Picture, white
 from gsrcli.images.writers.blocks import DEFLATE_LEVEL, interleaved, map_blocks
 from gsrcli.images.writers.encoding import Encoding
-from gsrcli.images.writers.png_ancillary import ancillary_chunks, png_chunk
+from gsrcli.images.writers.png.ancillary import ancillary_chunks, png_chunk
 
 __all__ = ["encode_png", "encode_png_animation"]
 

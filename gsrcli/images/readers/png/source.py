@@ -14,10 +14,10 @@ from gsrcli.errors import PictureError
 from gsrcli.images.ledger import Entry, Fate
 from gsrcli.images.picture import Origin, Picture
 from gsrcli.images.readers.pillow import upright
-from gsrcli.images.readers.png_ancillary import Ancillary
-from gsrcli.images.readers.png_animation import Animation, Canvas, Stored
-from gsrcli.images.readers.png_chunks import Chunk, chunks_of
-from gsrcli.images.readers.png_pixels import Decoded, Header, check_capacity, decode
+from gsrcli.images.readers.png.ancillary import Ancillary
+from gsrcli.images.readers.png.animation import Animation, Canvas, Stored
+from gsrcli.images.readers.png.chunks import Chunk, chunks_of
+from gsrcli.images.readers.png.pixels import Decoded, Header, check_capacity, decode
 from gsrcli.images.readers.source import DAMAGED, Limits, Source
 from gsrcli.size import Size
 

@@ -10,7 +10,7 @@ from numpy.typing import DTypeLike
 
 from gsrcli.images.ledger import Entry, Fate
 from gsrcli.images.picture import Pixels, from_unit, to_unit, white
-from gsrcli.images.readers.png_chunks import Chunk
+from gsrcli.images.readers.png.chunks import Chunk
 from gsrcli.size import Size
 
 __all__ = ["Animation", "Canvas", "Stored"]

@@ -16,7 +16,7 @@ from gsrcli.images.colour import Chromaticities, Cicp, Colour
 from gsrcli.images.exif import exif_orientation, exif_upright
 from gsrcli.images.ledger import Entry, Fate, Feature
 from gsrcli.images.metadata import MODIFIED, Metadata, Text
-from gsrcli.images.readers.png_chunks import Chunk
+from gsrcli.images.readers.png.chunks import Chunk
 from gsrcli.images.xmp import xmp_orientation, xmp_upright
 
 __all__ = ["Ancillary"]

@@ -19,7 +19,7 @@ from PIL import Image
 
 from gsrcli.errors import LimitError, PictureError
 from gsrcli.images.ledger import Entry, Fate
-from gsrcli.images.picture import Pixels
+from gsrcli.images.picture import Pixels, levels, unmultiplied
 from gsrcli.images.readers.source import DAMAGED
 from gsrcli.size import Size
 
@@ -358,7 +358,7 @@ def _coloured(
         key = np.frombuffer(transparency, ">u2") & ((1 << header.bits) - 1)
         alpha = np.where((samples == key.astype(samples.dtype)).all(axis=2), 0, top).astype(samples.dtype)
     if header.bits < 8:
-        samples = samples * np.uint8(255 // ((1 << header.bits) - 1))
+        samples = levels((1 << header.bits) - 1, np.uint8)[samples]
     return samples, alpha, []
 
 
@@ -386,6 +386,4 @@ def _from_apple(samples: NDArray[np.uint8]) -> tuple[Pixels, Pixels | None, list
     alpha = samples[..., 3]
     if alpha.min() == 255:
         return pixels, alpha, []
-    divisor = np.maximum(alpha, 1).astype(np.uint16)[..., None]
-    straight = np.minimum((pixels.astype(np.uint16) * 255 + divisor // 2) // divisor, 255).astype(np.uint8)
-    return straight, alpha, [Entry("premultiplied alpha", Fate.CONVERTED, "to straight alpha")]
+    return unmultiplied(pixels, alpha), alpha, [Entry("premultiplied alpha", Fate.CONVERTED, "to straight alpha")]
