@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gsrcli.images import DEFAULT_MAX_PIXELS, Picture, from_unit, read_picture, to_unit
+from gsrcli.images import DEFAULT_MAX_PIXELS, Picture, read_picture, white
 from gsrcli.models import Model
 from gsrcli.runtime.devices import pick_device
 from gsrcli.runtime.precision import Precision
 from gsrcli.size import Size
+from gsrcli.upscaling.alpha import AlphaMeaning
 from gsrcli.upscaling.target import Target
 from gsrcli.upscaling.upscaler import Upscaler
 from gsrcli.weights.load import DEFAULT_MODEL, load_model
@@ -40,13 +41,16 @@ def upscale(
     precision: Precision = "auto",
     tile: int | None = None,
     max_pixels: int | None = DEFAULT_MAX_PIXELS,
+    alpha: AlphaMeaning = "transparency",
 ) -> Any:
     """Enlarge a picture. A path gives a :class:`gsrcli.images.Picture`; any other input gives its own type.
 
     Args:
         image: the path of a file with one picture; a Picture; a PIL image in mode L, LA, RGB or RGBA; or an array
-            ``(H, W)`` or ``(H, W, 1 to 4)``, grey, grey and alpha, RGB or RGBA, in uint8, uint16, or floating point in
-            [0, 1] (which is rounded to 16 bits first).
+            ``(H, W)`` or ``(H, W, 1 to 4)``, grey, grey and alpha, RGB or RGBA, in uint8, uint16, or floating point,
+            which is computed in float32. In floating point, 0 to 1 is black to white; colours that go beyond, such as
+            heights, counts and radiances, stay in their range (see `gsrcli.upscaling.stretch`), and alpha is clipped
+            to [0, 1].
         scale: scale factor for both sides, any number from 1 up. Give exactly one of scale, size, width and height.
         size: exact (height, width).
         width: exact width, keeping the proportions.
@@ -56,13 +60,14 @@ def upscale(
         precision: arithmetic of the network; auto is bfloat16 if the hardware and the model support it, else float32.
         tile: side of the network's tiles, in input pixels; None chooses by the free memory.
         max_pixels: largest picture to read from a file, in pixels; None for no limit.
+        alpha: "transparency", or "data" for textures whose colours count where alpha is 0.
 
     Raises:
-        UsageError: the size, device, precision or tile is invalid.
+        UsageError: the size, device, precision, tile or alpha is invalid.
         PictureError: the file cannot be read, or has several pictures; see :class:`gsrcli.images.PictureFile`.
         ModelError: the model is unknown or its weights are damaged.
         TypeError: the image is of an unsupported type, shape or mode, or the size is no pair.
-        ValueError: an array contains NaN, or has no pixels.
+        ValueError: an array contains NaN or numbers beyond float32, or has no pixels.
     """
     if size is not None and len(size) != 2:
         raise TypeError(f"size is (height, width), not {size!r}")
@@ -72,7 +77,7 @@ def upscale(
     upscaler = Upscaler.load(model, precision=precision, tile=tile)
 
     def enlarge(picture: Picture) -> Picture:
-        return upscaler.enlarge(picture, target.of(picture.size))
+        return upscaler.enlarge(picture, target.of(picture.size), alpha=alpha)
 
     if isinstance(image, Picture):
         return enlarge(image)
@@ -100,22 +105,24 @@ def _from_array(array: Array) -> Picture:
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 2, 3, 4)):
         raise TypeError(f"expected an array (H, W) or (H, W, 1 to 4), got {array.shape}")
     if np.issubdtype(array.dtype, np.floating):
-        if np.isnan(array).any():
-            raise ValueError("the array contains NaN")
-        array = from_unit(array, np.uint16)
+        with np.errstate(over="ignore"):
+            array = array.astype(np.float32)
+        if not np.isfinite(array).all():
+            raise ValueError("the array contains NaN or numbers beyond float32")
     elif array.dtype not in (np.uint8, np.uint16):
         raise TypeError(f"expected uint8, uint16 or floating point, got {array.dtype}")
     layers = array[..., None] if array.ndim == 2 else array
     has_alpha = layers.shape[2] in (2, 4)
-    colour = layers[..., :-1] if has_alpha else layers
-    return Picture(np.ascontiguousarray(colour), np.ascontiguousarray(layers[..., -1]) if has_alpha else None)
+    if not has_alpha:
+        return Picture(np.ascontiguousarray(layers))
+    alpha = np.ascontiguousarray(layers[..., -1])
+    return Picture(np.ascontiguousarray(layers[..., :-1]), alpha.clip(0, white(alpha.dtype)))
 
 
 def _like(picture: Picture, array: Array) -> Array:
     """Return a picture as an array with the axes, channels and type of another."""
     layers = picture.pixels if picture.alpha is None else np.dstack((picture.pixels, picture.alpha))
-    if np.issubdtype(array.dtype, np.floating):
-        layers = to_unit(layers).astype(array.dtype)
+    layers = layers.astype(array.dtype, copy=False)
     return layers[..., 0] if array.ndim == 2 else layers
 
 

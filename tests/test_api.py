@@ -174,19 +174,42 @@ def test_arrays_without_pixels_are_refused(model: Model) -> None:
         gsrcli.upscale(np.zeros((0, 4, 3), np.uint8), 2, model=model)
 
 
-@pytest.mark.filterwarnings("ignore:invalid value encountered in cast")
-def test_nan_is_refused(model: Model) -> None:
-    """NaN has no colour, and its conversion to an integer is undefined."""
-    array = noise((4, 4, 3), np.float32)
-    array[1, 2, 0] = np.nan
-    with pytest.raises((TypeError, ValueError)):
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300])
+def test_numbers_that_are_not_finite_in_float32_are_refused(model: Model, value: float) -> None:
+    array = noise((4, 4, 3), np.float64)
+    array[1, 2, 0] = value
+    with pytest.raises(ValueError, match="NaN or numbers beyond float32"):
         gsrcli.upscale(array, 2, model=model)
 
 
-def test_numbers_beyond_the_unit_range_are_clipped(model: Model) -> None:
-    array = noise((4, 4, 3), np.float32) * 3 - 1
-    array[1, 2, 0] = np.inf
-    assert np.array_equal(gsrcli.upscale(array, 2, model=model), gsrcli.upscale(array.clip(0, 1), 2, model=model))
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_floating_point_is_not_rounded_to_integers(model: Model, dtype: Any) -> None:
+    array = noise((9, 8, 3), dtype)
+    enlarged = gsrcli.upscale(array, 2, model=model)
+    pixels = gsrcli.upscale(Picture(array.astype(np.float32)), 2, model=model).pixels
+    assert np.array_equal(enlarged, pixels.astype(dtype))
+    if dtype is not np.float16:
+        assert len(np.unique(enlarged)) > 0.8 * enlarged.size
+
+
+def test_colours_may_have_any_range_but_alpha_is_clipped(model: Model) -> None:
+    array = noise((9, 8, 4), np.float32) * 3 - 1
+    colours = array[..., :3]
+    enlarged = gsrcli.upscale(array, 2, model=model, alpha="data")
+    assert colours.min() <= enlarged[..., :3].min() < 0
+    assert 1 < enlarged[..., :3].max() <= colours.max()
+    assert np.array_equal(enlarged[..., :3], gsrcli.upscale(colours, 2, model=model))
+    assert np.array_equal(enlarged[..., 3], gsrcli.upscale(array[..., 3].clip(0, 1), 2, model=model))
+
+
+@pytest.mark.parametrize("alpha", ["transparency", "data"])
+def test_colours_under_an_alpha_of_0_count_as_data_alone(model: Model, alpha: Any) -> None:
+    array = noise((9, 8, 4))
+    array[2:7, 2:7, 3] = 0
+    other = array.copy()
+    other[2:7, 2:7, :3] ^= 255
+    enlarged, changed = (gsrcli.upscale(pixels, 2, model=model, alpha=alpha) for pixels in (array, other))
+    assert np.array_equal(enlarged, changed) == (alpha == "transparency")
 
 
 @pytest.mark.parametrize("thing", [None, 3, b"bytes", [[1, 2], [3, 4]]])

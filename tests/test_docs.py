@@ -118,7 +118,15 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(samples((width, height), "RGB", seed)).save(tmp_path / name)
 
-    for name in ("photo.png", "photo.jpg", "huge.tif", "scans/more/page.png", "frames/0001.png", "examples/cat.png"):
+    for name in (
+        "photo.png",
+        "photo.jpg",
+        "normals.png",
+        "huge.tif",
+        "scans/more/page.png",
+        "frames/0001.png",
+        "examples/cat.png",
+    ):
         picture(name)
     picture("logo.png")
     frames = [Image.fromarray(samples((16, 12), "RGB", seed)) for seed in range(3)]

@@ -41,6 +41,7 @@ from gsrcli.images import (
 )
 from gsrcli.runtime.handover import Handover
 from gsrcli.size import Size
+from gsrcli.upscaling.alpha import AlphaMeaning
 from gsrcli.upscaling.target import Target
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class Handling:
     Attributes:
         number: the only frame or page to read from a file of several, from 1 on; None for all.
         max_pixels: largest input accepted, in pixels.
+        alpha: what alpha is; see `AlphaMeaning`.
         strip_metadata: whether to drop all metadata but colour tags and resolution.
         quality: quality of lossy formats, 1 to 100; None for each format's default.
         lossless: whether to write without loss formats that can be either.
@@ -71,6 +73,7 @@ class Handling:
 
     number: int | None = None
     max_pixels: int = DEFAULT_MAX_PIXELS
+    alpha: AlphaMeaning = "transparency"
     strip_metadata: bool = False
     quality: int | None = None
     lossless: bool = False
@@ -240,7 +243,7 @@ class Batch:
             with handover.passing_errors():
                 work = upscaler.work(picture) * task.count
                 advance = partial(_advance, bar, work)
-                handover.give(upscaler.enlarge(picture, size, advance, self._seconds))
+                handover.give(upscaler.enlarge(picture, size, advance, self._seconds, self.handling.alpha))
             if handover.ended():
                 return
         handover.end()

@@ -15,6 +15,7 @@ import typer
 from gsrcli.cli.console import Console
 from gsrcli.cli.failures import reporting
 from gsrcli.cli.options import COMPUTING, Arithmetic, Debug, Device, Json, Tile
+from gsrcli.upscaling.alpha import AlphaMeaning
 from gsrcli.weights.load import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -115,6 +116,13 @@ def upscale(
             help="Read only this frame of an animation or page of a document.",
         ),
     ] = None,
+    alpha: Annotated[
+        AlphaMeaning,
+        typer.Option(
+            rich_help_panel=READING,
+            help="What alpha is; data, as in normal maps and masks, keeps the colours where alpha is 0.",
+        ),
+    ] = "transparency",
     max_pixels: Annotated[
         int | None,
         typer.Option(
@@ -158,7 +166,7 @@ def upscale(
             from gsrcli.weights.load import require_weights
 
             target = Target(scale, Size.parse(size) if size else None, width, height)
-            under = _colour(background)
+            under = _colour(background, alpha)
             label = target.label if number is None else f"{target.label}_{number}"
             plan = plan_jobs(inputs, _path(output), label, _suffix(format), recursive)
             todo = [job for job in plan.jobs if overwrite or not os.path.exists(job.output)]  # noqa: PTH110 (long names)
@@ -171,6 +179,7 @@ def upscale(
             handling = Handling(
                 number=number,
                 max_pixels=max_pixels or DEFAULT_MAX_PIXELS,
+                alpha=alpha,
                 strip_metadata=strip_metadata,
                 quality=quality,
                 lossless=lossless,
@@ -219,16 +228,19 @@ def _suffix(format: str | None) -> str | None:
     return suffix
 
 
-def _colour(background: str | None) -> Background | None:
+def _colour(background: str | None, alpha: AlphaMeaning) -> Background | None:
     """Return the colour that --background gives.
 
     Raises:
-        UsageError: there is no such colour.
+        UsageError: there is no such colour, or alpha is no transparency that it could fill.
     """
     if background is None:
         return None
+    from gsrcli.errors import UsageError
     from gsrcli.images import parse_colour
 
+    if alpha == "data":
+        raise UsageError("--background contradicts --alpha data", hint="write a format with transparency, such as png")
     return parse_colour(background)
 
 

@@ -20,7 +20,7 @@ DEFAULT_TILE = 512
 SMALLEST_STRIP = 64  # rows
 _STRIP_PIXELS = 1 << 23
 _WORKSPACE_BYTES = 64  # working memory of a rasterizer for each Gaussian
-_OUTPUT_PIXEL_BYTES = 64  # a strip in float32, its bicubic base with intermediate results, and its integers
+_OUTPUT_PIXEL_BYTES = 64  # a strip in float32, its bicubic base with intermediate results, and its bits
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")

@@ -13,7 +13,7 @@ from torch import Tensor
 from gsrcli.images.picture import Pixels
 from gsrcli.runtime.devices import send
 from gsrcli.size import Size
-from gsrcli.upscaling.transfer import upload_integers
+from gsrcli.upscaling.transfer import upload_bits
 
 __all__ = ["restore_flat"]
 
@@ -36,7 +36,7 @@ def restore_flat(strip: Tensor, low: Pixels, size: Size, rows: tuple[int, int]) 
     x = send(_nearest(0, size.width, low.shape[1], size.width), strip.device)
     top, bottom = int(y[0]), int(y[-1]) + 1
     y = send(y - top, strip.device)
-    surrounded = upload_integers(_surrounded(low, top, bottom), strip.device)
+    surrounded = upload_bits(_surrounded(low, top, bottom), strip.device)
     flat = _flat(surrounded)[..., None]
     # Blend by bits: on a CPU, torch.where takes several times as long.
     values = surrounded[_REACH:-_REACH, _REACH:-_REACH] * flat

@@ -15,7 +15,8 @@ from gsrcli.gaussians import Gaussians
 from gsrcli.images.picture import Pixels
 from gsrcli.models.base import Model
 from gsrcli.size import Size
-from gsrcli.upscaling.transfer import upload
+from gsrcli.upscaling.stretch import Stretch
+from gsrcli.upscaling.transfer import quantize, upload
 
 __all__ = ["SMALLEST_TILE", "Box", "Grid", "PaddedPicture", "cuts", "round_up"]
 
@@ -59,10 +60,12 @@ class Box(NamedTuple):
 class PaddedPicture:
     """The LR picture, read in windows as the network's input and padded to the model's multiple.
 
+    Floating-point pictures are brought into [0, 1] and back, as `Stretch` describes.
+
     Padding mirrors the picture at its right and bottom edges, or repeats the edge of a picture too small to mirror.
 
     Attributes:
-        pixels: ``(h, w, 1 or 3)``, uint8 or uint16.
+        pixels: ``(h, w, 1 or 3)``, uint8, uint16 or float32.
         size: size without padding.
         padded: size with padding.
     """
@@ -72,13 +75,24 @@ class PaddedPicture:
         self.size = Size.of(pixels)
         self.padded = Size(*(round_up(side, model.traits.multiple) for side in self.size))
         self._device = model.device
+        self._stretch = Stretch.of(pixels) if pixels.dtype == np.float32 else None
 
     def window(self, box: Box) -> Tensor:
         """Return ``(1, 3, *box.size)`` in [0, 1], channels last, float32, on the model's device."""
         rows = _mirrored(box.top, box.bottom, self.size.height)
         columns = _mirrored(box.left, box.right, self.size.width)
-        image = upload(self.pixels[rows][:, columns], self._device).permute(2, 0, 1)[None]
+        pixels = self.pixels[rows][:, columns]
+        if self._stretch:
+            pixels = self._stretch.to_unit(pixels)
+        image = upload(pixels, self._device).permute(2, 0, 1)[None]
         return image.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
+
+    def quantize(self, values: Tensor) -> Tensor:
+        """Turn values as :meth:`window` returns them, in any shape, into bits of the picture's type; clip to its range.
+
+        The range of float32 is [0, 1], or that of the picture where it goes beyond.
+        """
+        return quantize(self._stretch.from_unit(values) if self._stretch else values, self.pixels.dtype)
 
 
 @dataclass(frozen=True)

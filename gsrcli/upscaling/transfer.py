@@ -1,8 +1,10 @@
-"""Move pixels between host and device as integers: tiles to the device, strips back.
+"""Move pixels between host and device as their bits: tiles to the device, strips back.
 
-Integers take a quarter or half of the bytes of float32, and a device converts them faster than the host. Copies to and
-from a CUDA device go through pinned memory and run asynchronously. Pinned memory comes from torch's caching allocator,
-which records the copies from and to each block and reuses it only after the last of them.
+Bits are integers of the pixels' size: uint8, int16 for uint16, because torch supports few operations on uint16, and
+int32 for float32. uint8 and uint16 take a quarter or half of the bytes of float32, and a device converts them faster
+than the host. Copies to and from a CUDA device go through pinned memory and run asynchronously. Pinned memory comes
+from torch's caching allocator, which records the copies from and to each block and reuses it only after the last of
+them.
 """
 
 from __future__ import annotations
@@ -18,36 +20,40 @@ from torch import Tensor
 
 from gsrcli.images.picture import Pixels
 
-__all__ = ["Readback", "SideStream", "quantize", "upload", "upload_integers"]
+__all__ = ["Readback", "SideStream", "quantize", "upload", "upload_bits"]
 
 _MAX_IN_FLIGHT = 2
 
 
-def upload_integers(pixels: Pixels, device: torch.device) -> Tensor:
-    """Copy uint8 or uint16 of any shape to a device as they are; uint16 as the same bits in int16."""
+def upload_bits(pixels: Pixels, device: torch.device) -> Tensor:
+    """Copy the bits of uint8, uint16 or float32 of any shape to a device."""
     staged = torch.empty(pixels.shape, dtype=_bits_dtype(pixels.dtype), pin_memory=device.type == "cuda")
     staged.numpy()[...] = _bits(pixels)
     return staged.to(device, non_blocking=device.type == "cuda")
 
 
 def upload(pixels: Pixels, device: torch.device) -> Tensor:
-    """Copy uint8 or uint16 of any shape to a device as float32 in [0, 1], with the values of `images.to_unit`."""
-    integers = upload_integers(pixels, device)
-    if integers.dtype == torch.int16:
-        integers = integers.int().bitwise_and_(0xFFFF)
-    values = integers.float()
+    """Copy pixels of any shape to a device as float32, with the values of `images.to_unit`."""
+    bits = upload_bits(pixels, device)
+    if bits.dtype == torch.int32:
+        return bits.view(torch.float32)
+    if bits.dtype == torch.int16:
+        bits = bits.int().bitwise_and_(0xFFFF)
+    values = bits.float()
     # Divide by a tensor: CUDA divides by a number by multiplying with its rounded reciprocal.
     return values.div_(values.new_full((), np.iinfo(pixels.dtype).max))
 
 
 def quantize(values: Tensor, dtype: DTypeLike) -> Tensor:
-    """Quantize values of any shape to uint8 or uint16, contiguous, with the bits of `images.from_unit`.
+    """Quantize values of any shape to uint8, uint16 or float32, and return the bits of `images.from_unit`, contiguous.
 
-    uint16 is returned as the same bits in int16, because torch supports few operations on uint16.
+    float32 is neither clipped nor rounded.
     """
+    bits = _bits_dtype(dtype)
+    if bits == torch.int32:
+        return values.contiguous().view(torch.int32)
     top = np.iinfo(np.dtype(dtype)).max
     scaled = values.mul(top).round_().clamp_(0, top)
-    bits = _bits_dtype(dtype)
     if bits == torch.int16:
         scaled = scaled.int()  # from integers the conversion to int16 wraps around; from floating point it is undefined
     return scaled.to(bits, memory_format=torch.contiguous_format)
@@ -60,7 +66,7 @@ class Readback:
     is written to the array. Without a copier, each strip is written at once.
 
     Args:
-        output: ``(H, W, C)``, uint8 or uint16, complete after :meth:`finish`.
+        output: ``(H, W, C)``, uint8, uint16 or float32, complete after :meth:`finish`.
         copier: begins to copy a strip to the host; returns the copy and a function that waits for it to complete. See
             :meth:`SideStream.of`.
     """
@@ -116,8 +122,8 @@ class SideStream:
 
 
 def _bits(pixels: Pixels) -> NDArray[Any]:
-    return pixels.view(np.int16) if pixels.dtype == np.uint16 else pixels
+    return pixels.view({1: np.uint8, 2: np.int16, 4: np.int32}[pixels.dtype.itemsize])
 
 
 def _bits_dtype(dtype: DTypeLike) -> torch.dtype:
-    return torch.int16 if np.dtype(dtype) == np.uint16 else torch.uint8
+    return {1: torch.uint8, 2: torch.int16, 4: torch.int32}[np.dtype(dtype).itemsize]

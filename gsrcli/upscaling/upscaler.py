@@ -13,7 +13,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 import torch
@@ -30,11 +30,12 @@ from gsrcli.runtime.memory import free_memory
 from gsrcli.runtime.precision import Precision
 from gsrcli.runtime.timing import StageTimer
 from gsrcli.size import Size
+from gsrcli.upscaling.alpha import AlphaMeaning
 from gsrcli.upscaling.budget import SMALLEST_STRIP, attempt, memory_hint, plan, require_memory
 from gsrcli.upscaling.flat import restore_flat
 from gsrcli.upscaling.target import require_enlargement
 from gsrcli.upscaling.tiling import Box, Grid, PaddedPicture, cuts, round_up
-from gsrcli.upscaling.transfer import Readback, SideStream, quantize
+from gsrcli.upscaling.transfer import Readback, SideStream
 from gsrcli.weights.load import DEFAULT_MODEL, load_model
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 __all__ = ["STAGES", "Upscaler"]
 
 STAGES = ("network", "rasterizer")
-"""Timed stages: from tiles to Gaussians, and from Gaussians to integers, including the bicubic base."""
+"""Timed stages: from tiles to Gaussians, and from Gaussians to pixels, including the bicubic base."""
 
 _LUMA = (0.299, 0.587, 0.114)
 
@@ -112,20 +113,25 @@ class Upscaler:
         size: Size,
         advance: Callable[[int], object] = lambda pixels: None,
         seconds: StageTimer | None = None,
+        alpha: AlphaMeaning = "transparency",
     ) -> Picture:
         """Enlarge a picture, keeping its metadata.
 
         Args:
-            picture: any :class:`Picture`; grey stays grey, bit depth is kept, alpha is enlarged like colour.
+            picture: any :class:`Picture`; grey stays grey, its type is kept, alpha is enlarged like colour.
             size: output size, neither side shorter than the picture's.
             advance: called with the number of LR pixels just done; they add up to :meth:`work`.
             seconds: accumulates the time by STAGES.
+            alpha: what alpha is. Colours under full transparency are replaced, so that they do not show at the visible
+                edge; under data, they are enlarged as they are.
 
         Raises:
-            UsageError: a side would become shorter.
+            UsageError: a side would become shorter, or ``alpha`` is unknown.
             LimitError: there is too little memory.
             ModelError: the network's result is not finite even in float32.
         """
+        if alpha not in get_args(AlphaMeaning):
+            raise UsageError(f"invalid alpha {alpha!r}: use transparency or data")
         require_enlargement(picture.size, size)
         require_memory(picture, size)
         seconds = seconds or StageTimer(STAGES)
@@ -134,7 +140,7 @@ class Upscaler:
             return _Enlargement(self, PaddedPicture(pixels, self.model), size, advance, seconds).pixels()
 
         try:
-            return _enlarge_planes(picture, size, enlarge_plane)
+            return _enlarge_planes(picture, size, enlarge_plane, alpha)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
@@ -146,15 +152,17 @@ class Upscaler:
         return picture.size.area * (1 if picture.opaque else 2)
 
 
-def _enlarge_planes(picture: Picture, size: Size, enlarge: Callable[[Pixels], Pixels]) -> Picture:
+def _enlarge_planes(
+    picture: Picture, size: Size, enlarge: Callable[[Pixels], Pixels], meaning: AlphaMeaning
+) -> Picture:
     """Enlarge the colour of a picture, and its alpha unless it is opaque."""
     if picture.alpha is None:
         return picture.enlarged(enlarge(picture.pixels))
     if picture.opaque:
         alpha = np.full(size, white(picture.alpha.dtype), picture.alpha.dtype)
         return picture.enlarged(enlarge(picture.pixels), alpha)
-    alpha = enlarge(picture.alpha[..., None])[..., 0]
-    return picture.enlarged(enlarge(bleed_alpha(picture.pixels, picture.alpha)), alpha)
+    colour = bleed_alpha(picture.pixels, picture.alpha) if meaning == "transparency" else picture.pixels
+    return picture.enlarged(enlarge(colour), enlarge(picture.alpha[..., None])[..., 0])
 
 
 class _Enlargement:
@@ -224,7 +232,7 @@ class _Enlargement:
             del gaussians
 
     def _draw(self, gaussians: Gaussians, rows: tuple[int, int]) -> Tensor:
-        """Draw rows [first, last) as ``(rows, width, 1 or 3)`` integers as from :func:`quantize`."""
+        """Draw rows [first, last) as ``(rows, width, 1 or 3)``, as bits in the sense of `gsrcli.upscaling.transfer`."""
         model, low = self._model, self._low
         with self._seconds.of("rasterizer", model.device):
             with autocast(model.device, self._dtype):
@@ -236,7 +244,7 @@ class _Enlargement:
             values = strip[0].permute(1, 2, 0)
             if low.pixels.shape[2] == 1:
                 values = values @ _vector(_LUMA, values)[:, None]
-            return restore_flat(quantize(values, low.pixels.dtype), low.pixels, self._size, rows)
+            return restore_flat(low.quantize(values), low.pixels, self._size, rows)
 
     def _fewer_rows(self, rows: int) -> int:
         """Return the number of rows to try after memory ran out for a strip of ``rows``."""

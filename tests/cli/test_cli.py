@@ -564,11 +564,13 @@ def test_a_background_fills_transparency(
     source, flat = tmp_path / "photo.png", tmp_path / "flat.png"
     Image.fromarray(np.zeros((18, 24, 4), np.uint8)).save(source)
     Image.new("RGB", (24, 18), expected).save(flat)
-    said(upscale(flat, "--scale", 2))
-    result = upscale(source, "--scale", 2, "--format", "bmp", "--background", colour)
+    said(upscale(flat, "--scale", 2, "--format", "jpg"))
+    result = upscale(source, "--scale", 2, "--format", "jpg", "--background", colour)
     said(result)
     assert result.stderr == f"note: {source}: converted transparency to the background\n"
-    assert np.array_equal(_decoded(tmp_path / "photo_x2.bmp"), _decoded(tmp_path / "flat_x2.png"))
+    assert np.array_equal(_decoded(tmp_path / "photo_x2.jpg"), _decoded(tmp_path / "flat_x2.jpg"))
+    for_data = upscale(source, "--scale", 2, "--format", "jpg", "--background", colour, "--alpha", "data")
+    assert (for_data.exit_code, "contradicts --alpha data" in for_data.stderr) == (2, True)
 
 
 def test_a_background_leaves_transparency_where_it_can_be_kept(upscale: Upscale, photo: Photo, tmp_path: Path) -> None:

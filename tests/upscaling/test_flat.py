@@ -16,7 +16,7 @@ from gsrcli.images import Picture
 from gsrcli.models.base import Model
 from gsrcli.size import Size
 from gsrcli.upscaling.flat import restore_flat
-from gsrcli.upscaling.transfer import upload_integers
+from gsrcli.upscaling.transfer import upload_bits
 from gsrcli.upscaling.upscaler import Upscaler
 
 CPU = torch.device("cpu")
@@ -163,20 +163,21 @@ def test_slow_ramps_and_dithering_stay_as_drawn(model: Model, picture) -> None: 
 @settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_any_strip_of_any_picture(data: st.DataObject) -> None:
-    """Pictures are patchworks of a few values, among them those whose bits differ least, or in the sign of int16."""
-    dtype = data.draw(st.sampled_from([np.uint8, np.uint16]))
-    top = int(np.iinfo(dtype).max)
+    """Pictures are patchworks of a few values, among them those whose bits differ least or in the sign."""
+    dtype = data.draw(st.sampled_from([np.uint8, np.uint16, np.float32]))
+    top = 255 if dtype is np.float32 else int(np.iinfo(dtype).max)
     channels = data.draw(st.sampled_from([1, 3]))
     patches = data.draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
-    values = st.sampled_from([0, 1, top // 2, top // 2 + 1, top - 1, top])
+    integers = [0, 1, top // 2, top // 2 + 1, top - 1, top]
+    values = st.sampled_from([0.0, 1e-45, -1e-45, 1.0, 1 + 2**-23, -1.0, 3e38] if dtype is np.float32 else integers)
     low = data.draw(arrays(dtype, (*patches, channels), elements=values))
     low = low.repeat(data.draw(st.integers(1, 9)), 0).repeat(data.draw(st.integers(1, 9)), 1)
     height, width = low.shape[:2]
     size = Size(data.draw(st.integers(height, 3 * height + 2)), data.draw(st.integers(width, 3 * width + 2)))
     first = data.draw(st.integers(0, size.height - 1))
     last = data.draw(st.integers(first + 1, size.height))
-    drawn = np.random.default_rng(0).integers(0, top, (*size, channels), dtype, endpoint=True)
-    restored = restore_flat(upload_integers(drawn[first:last], CPU), low, size, (first, last))
+    drawn = np.random.default_rng(0).integers(0, top, (*size, channels), endpoint=True).astype(dtype)
+    restored = restore_flat(upload_bits(drawn[first:last], CPU), low, size, (first, last))
     assert np.array_equal(restored.numpy().view(dtype), expected(low, drawn)[first:last])
 
 
@@ -187,7 +188,7 @@ def test_any_strip_of_any_picture(data: st.DataObject) -> None:
 def test_a_gpu_restores_the_same_without_waiting(dtype: type, channels: int) -> None:
     low, size, rows = with_details(channels, dtype), Size(91, 120), (13, 80)
     drawn = np.random.default_rng(0).integers(0, 255, (*size, channels)).astype(dtype)
-    strip = upload_integers(drawn[slice(*rows)], torch.device("cuda"))
+    strip = upload_bits(drawn[slice(*rows)], torch.device("cuda"))
     torch.cuda.set_sync_debug_mode("error")
     try:
         restored = restore_flat(strip, low, size, rows)

@@ -86,6 +86,24 @@ def test_upload_accepts_views_and_read_only_arrays(dtype: type) -> None:
     np.testing.assert_array_equal(part.numpy(), to_unit(pixels[2:7, 1:5]))
 
 
+FLOATS = np.array([0.0, -0.0, 1.0, 0.1, -7.5, 1e-45, 3.4e38, -3.4e38, 65535.7, -1e-30], np.float32)
+
+
+def test_floating_point_is_copied_as_it_is() -> None:
+    """Bit for bit, without rounding or clipping, in any layout."""
+    pixels = np.stack([FLOATS, FLOATS[::-1], 2 / (FLOATS + 3)], axis=-1)[None, ::-1]
+    values = upload(pixels, CPU)
+    assert values.dtype == torch.float32
+    assert np.array_equal(values.numpy().view(np.int32), np.ascontiguousarray(pixels).view(np.int32))
+    bits = quantize(values.permute(2, 0, 1).contiguous().permute(1, 2, 0), np.float32)
+    assert bits.is_contiguous()
+    output = np.zeros_like(pixels, order="C")
+    readback = Readback(output, None)
+    readback.send(0, bits)
+    readback.finish()
+    assert np.array_equal(output.view(np.int32), np.ascontiguousarray(pixels).view(np.int32))
+
+
 class Slow:
     """A copier whose copies are garbage until they are waited for, like those of a device."""
 

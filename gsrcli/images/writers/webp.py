@@ -87,8 +87,8 @@ def _frame(image: Image.Image, area: tuple[slice, slice], picture: Picture, comp
 
 def _compression(picture: Picture, encoding: Encoding) -> dict[str, Any]:
     if encoding.lossless or (encoding.quality is None and _read_without_loss(picture)):
-        return {"lossless": True, "quality": _EFFORT, "exact": True}  # colours of transparent pixels included
-    return {"quality": encoding.quality_in("WEBP")}
+        return {"lossless": True, "quality": _EFFORT, "exact": True}
+    return {"quality": encoding.quality_in("WEBP"), "exact": True}  # colours of transparent pixels included
 
 
 def _read_without_loss(picture: Picture) -> bool:
