@@ -6,16 +6,26 @@ from collections.abc import Mapping
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
+from typing import NamedTuple
 
 from gsrcli.errors import PictureError
 
-__all__ = ["has_extra", "load_extra"]
+__all__ = ["EXTRAS", "Extra", "has_extra", "load_extra"]
 
-_EXTRAS: Mapping[str, tuple[str, str, str]] = {
-    "pillow_heif": ("HEIC", "pillow-heif", "gsrcli[heic]"),
-    "pillow_jxl": ("JPEG XL", "pillow-jxl-plugin", "gsrcli[jxl]"),
+
+class Extra(NamedTuple):
+    """The name of a format, the package that codes it, and what to install."""
+
+    format: str
+    package: str
+    install: str
+
+
+EXTRAS: Mapping[str, Extra] = {
+    "pillow_heif": Extra("HEIC", "pillow-heif", "gsrcli[heic]"),
+    "pillow_jxl": Extra("JPEG XL", "pillow-jxl-plugin", "gsrcli[jxl]"),
 }
-"""By module: the format, the package, and what to install."""
+"""By module."""
 
 
 def has_extra(module: str) -> bool:
@@ -32,7 +42,7 @@ def load_extra(module: str) -> ModuleType:
     Raises:
         PictureError: it is not installed, or cannot be loaded.
     """
-    name, package, install = _EXTRAS[module]
+    name, package, install = EXTRAS[module]
     try:
         return import_module(module)
     except ImportError as error:

@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import features
 
 from gsrcli.errors import LimitError, PictureError, UsageError
-from gsrcli.images.extras import has_extra
+from gsrcli.images.extras import EXTRAS, has_extra
 from gsrcli.images.ledger import Feature
 from gsrcli.size import Size
 
@@ -143,7 +143,7 @@ _FORMATS = (
     ),
 )
 _OPTIONAL = {"WEBP": "webp", "AVIF": "avif"}  # Pillow may have been built without them
-_EXTRAS = {"HEIF": "pillow_heif", "JXL": "pillow_jxl"}
+_MODULES = {"HEIF": "pillow_heif", "JXL": "pillow_jxl"}
 
 
 def output_formats() -> tuple[Format, ...]:
@@ -152,8 +152,8 @@ def output_formats() -> tuple[Format, ...]:
 
 
 def _available(name: str) -> bool:
-    if name in _EXTRAS:
-        return has_extra(_EXTRAS[name])
+    if name in _MODULES:
+        return has_extra(_MODULES[name])
     return name not in _OPTIONAL or bool(features.check(_OPTIONAL[name]))
 
 
@@ -161,10 +161,8 @@ OUTPUT_SUFFIXES: tuple[str, ...] = tuple(suffix for f in output_formats() for su
 """File name suffixes that can be written, in lower case, with the dot."""
 
 OPTIONAL_SUFFIXES: Mapping[str, str] = {
-    ".heic": "gsrcli[heic]",
-    ".heif": "gsrcli[heic]",
-    ".hif": "gsrcli[heic]",
-    ".jxl": "gsrcli[jxl]",
+    **dict.fromkeys((".heic", ".heif", ".hif"), EXTRAS["pillow_heif"].install),
+    ".jxl": EXTRAS["pillow_jxl"].install,
 }
 """What to install for the formats of file name suffixes in lower case, with the dot, that need more."""
 

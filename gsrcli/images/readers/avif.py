@@ -6,20 +6,20 @@ import io
 import struct
 from dataclasses import replace
 
-import numpy as np
 from PIL import Image
 
 from gsrcli.errors import LimitError, PictureError
 from gsrcli.images.colour import Colour
 from gsrcli.images.isobmff import Box, Heif, Item, boxes, find_box, pack_heif, parse_heif
 from gsrcli.images.ledger import Entry, Fate, Feature
-from gsrcli.images.opencv import load_cv2, opencv_has_avif, quiet_opencv
+from gsrcli.images.opencv import opencv_has_avif
 from gsrcli.images.picture import Origin, Picture, Pixels, unmultiplied
 from gsrcli.images.readers.av1 import coded_size
 from gsrcli.images.readers.heif import HeifPicture, item_size, nclx_colour
 from gsrcli.images.readers.metadata import checked_metadata, checked_profile
+from gsrcli.images.readers.opencv import decode_sixteen_bits
 from gsrcli.images.readers.pillow import colour_and_alpha
-from gsrcli.images.readers.source import DAMAGED, Limits, Source, shown_for
+from gsrcli.images.readers.source import DAMAGED, Limits, Source, owned, shown_for
 from gsrcli.size import Size
 
 __all__ = ["AvifSource"]
@@ -72,8 +72,8 @@ class _Still:
         if self._grey:
             pixels = pixels[..., :1]  # libavif spreads grey with alpha over four channels
         return Picture(
-            pixels=_whole_array(whole.upright(pixels)),
-            alpha=None if alpha is None else _whole_array(whole.upright(alpha)),
+            pixels=owned(whole.upright(pixels)),
+            alpha=None if alpha is None else owned(whole.upright(alpha)),
             colour=colour,
             metadata=metadata,
             ledger=(*entries, *whole.left_out()),
@@ -96,11 +96,11 @@ class _Still:
         alpha_number = self._whole.alpha
         item = self._parts.items[self._parts.primary]
         if alpha_number is None or not self._grey:
-            decoded = _decode_with_opencv(self._packed(self._parts), self._bits)
+            decoded = _decode_scaled(self._packed(self._parts), self._bits)
             return (decoded[..., :3], decoded[..., 3]) if decoded.shape[2] == 4 else (decoded, None)
         # OpenCV does not read grey with alpha, but each alone.
         alone = [self._alone(number) for number in (self._parts.primary, alpha_number)]
-        pixels, alpha = (_decode_with_opencv(self._packed(file), self._bits) for file in alone)
+        pixels, alpha = (_decode_scaled(self._packed(file), self._bits) for file in alone)
         if alpha_number in item.references.get(b"prem", ()):
             pixels = unmultiplied(pixels, alpha[..., 0])
         return pixels, alpha[..., 0]
@@ -143,8 +143,8 @@ class _Sequence:
         metadata, of_metadata = checked_metadata(info.get("exif"), info.get("xmp"))
         of_depth = [Entry(Feature.SIXTEEN_BITS, Fate.LOST, "(frames are read in 8)")] if self._deep else []
         return Picture(
-            pixels=_whole_array(pixels),
-            alpha=None if alpha is None else _whole_array(alpha),
+            pixels=owned(pixels),
+            alpha=None if alpha is None else owned(alpha),
             colour=self._colour(icc),
             metadata=metadata,
             ledger=(*of_profile, *of_metadata, *of_depth),
@@ -247,25 +247,12 @@ def _decode(data: bytes) -> tuple[Pixels, Pixels | None]:
     return colour_and_alpha(image)
 
 
-def _decode_with_opencv(data: bytes, bits: int) -> Pixels:
+def _decode_scaled(data: bytes, bits: int) -> Pixels:
     """Decode 10 or 12 bits as ``(H, W, 1, 3 or 4)`` in 16, so that white stays white."""
-    cv2 = load_cv2()
-    with quiet_opencv():
-        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if decoded is None or decoded.dtype != np.uint16:
-        raise PictureError(DAMAGED)
-    if decoded.ndim == 3:
-        code = cv2.COLOR_BGRA2RGBA if decoded.shape[2] == 4 else cv2.COLOR_BGR2RGB
-        cv2.cvtColor(decoded, code, decoded)
+    decoded = decode_sixteen_bits(data)
     for row in decoded:  # one by one, to need no second picture
         row[:] = row << (16 - bits) | row >> (2 * bits - 16)
-    whole: Pixels = decoded.reshape(*decoded.shape[:2], -1)
-    return whole
-
-
-def _whole_array(array: Pixels) -> Pixels:
-    """Return an array contiguous and writable."""
-    return np.require(array, requirements=["C", "W"])
+    return decoded
 
 
 def _loops(data: bytes, track: Box) -> int:

@@ -10,7 +10,7 @@ from gsrcli.images.isobmff import Item, find_box, pack_heif, parse_heif
 from gsrcli.images.ledger import Entry, Fate
 from gsrcli.images.picture import Origin, Picture, Pixels, unmultiplied
 from gsrcli.images.readers.heif import HeifPicture, item_size
-from gsrcli.images.readers.source import Limits, Source
+from gsrcli.images.readers.source import Limits, Source, owned
 
 __all__ = ["HeicSource"]
 
@@ -49,8 +49,8 @@ class HeicSource(Source):
         of_sequence = [Entry("image sequence", Fate.LOST)] if self._sequence else []
         pixels, alpha = self._decode()
         return Picture(
-            pixels=np.require(whole.upright(pixels), requirements=["C", "W"]),
-            alpha=None if alpha is None else np.require(whole.upright(alpha), requirements=["C", "W"]),
+            pixels=owned(whole.upright(pixels)),
+            alpha=None if alpha is None else owned(whole.upright(alpha)),
             colour=colour,
             metadata=metadata,
             ledger=(*of_colour, *of_metadata, *whole.left_out(), *of_sequence),

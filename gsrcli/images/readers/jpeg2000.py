@@ -102,7 +102,10 @@ class Jpeg2000Source(Source):
         if siz.bits > 16:
             raise PictureError(f"JPEG 2000 of {siz.bits} bits per channel is not supported", hint="save it with 16")
         if siz.bits > 8 and siz.channels > 2:
-            values = _scaled(decode_sixteen_bits(self._data), siz.depths, shifted=False)
+            values = decode_sixteen_bits(self._data)
+            if values.shape[2] != siz.channels:
+                raise PictureError(DAMAGED)
+            values = _scaled(values, siz.depths, shifted=False)
             pixels, alpha = values[..., :3], values[..., 3] if siz.channels == 4 else None
         elif siz.bits > 8 and siz.channels == 1:
             self._image.load()

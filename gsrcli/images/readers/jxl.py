@@ -13,7 +13,7 @@ from gsrcli.images.isobmff import boxes, exif_content
 from gsrcli.images.ledger import Entry, Fate, Feature
 from gsrcli.images.picture import Origin, Picture, Pixels
 from gsrcli.images.readers.metadata import checked_metadata, checked_profile
-from gsrcli.images.readers.source import DAMAGED, Limits, Source
+from gsrcli.images.readers.source import DAMAGED, Limits, Source, owned
 from gsrcli.size import Size
 
 __all__ = ["JxlSource"]
@@ -83,9 +83,9 @@ class JxlSource(Source):
         values = values if np.issubdtype(values.dtype, np.integer) else np.nan_to_num(values, posinf=1, neginf=0)
         channels = values.shape[2]
         if channels in (1, 3):
-            return np.require(values, requirements=["C", "W"]), None, icc or None
+            return owned(values), None, icc or None
         parts = values[..., : channels - 1], values[..., channels - 1]
-        pixels, alpha = (np.require(part, requirements=["C", "W"]) for part in parts)
+        pixels, alpha = (owned(part) for part in parts)
         return pixels, alpha, icc or None
 
     def _lost(self, pixels: Pixels) -> list[Entry]:

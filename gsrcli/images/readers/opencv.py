@@ -1,4 +1,4 @@
-"""Decode 16-bit colour, of which Pillow would keep 8 bits."""
+"""Decode more than 8 bits per channel, of which Pillow would keep 8."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["decode_sixteen_bits"]
 
 
 def decode_sixteen_bits(data: bytes) -> Pixels:
-    """Decode a file of 16-bit colour as ``(H, W, 3 or 4)``: red, green, blue, and a fourth channel.
+    """Decode a file of more than 8 bits per channel as uint16 ``(H, W, 1, 3 or 4)``: grey, or RGB and alpha.
 
     Raises:
         PictureError: the file is damaged.
@@ -22,7 +22,10 @@ def decode_sixteen_bits(data: bytes) -> Pixels:
     cv2 = load_cv2()
     with quiet_opencv():
         decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if decoded is None or decoded.dtype != np.uint16 or decoded.ndim != 3 or decoded.shape[2] not in (3, 4):
+    if decoded is None or decoded.dtype != np.uint16:
         raise PictureError(DAMAGED)
-    turned: Pixels = decoded[..., [2, 1, 0, 3][: decoded.shape[2]]]
-    return turned
+    if decoded.ndim == 3:
+        code = cv2.COLOR_BGRA2RGBA if decoded.shape[2] == 4 else cv2.COLOR_BGR2RGB
+        cv2.cvtColor(decoded, code, decoded)
+    whole: Pixels = decoded.reshape(*decoded.shape[:2], -1)
+    return whole

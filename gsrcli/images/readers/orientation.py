@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
-
 from gsrcli.images.exif import exif_orientation, exif_upright
 from gsrcli.images.metadata import Metadata
 from gsrcli.images.picture import Pixels
+from gsrcli.images.readers.source import owned
 from gsrcli.images.xmp import xmp_orientation, xmp_upright
 
 __all__ = ["stated_orientation", "upright", "upright_metadata"]
@@ -27,7 +26,7 @@ def upright(array: Pixels, orientation: int) -> Pixels:
         array = array[:, ::-1]
     if orientation in (3, 4, 7, 8):
         array = array[::-1]
-    return np.require(array, requirements=["C", "W"])  # decoders' own memory is read-only
+    return owned(array)
 
 
 def upright_metadata(stored: Metadata, orientation: int) -> Metadata:

@@ -6,11 +6,13 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+
 from gsrcli.errors import LimitError
-from gsrcli.images.picture import Picture
+from gsrcli.images.picture import Picture, Pixels
 from gsrcli.size import Size
 
-__all__ = ["DAMAGED", "Limits", "Source", "shown_for"]
+__all__ = ["DAMAGED", "Limits", "Source", "owned", "shown_for"]
 
 DAMAGED = "the file is damaged or cut short"
 
@@ -58,6 +60,11 @@ class Limits:
 
 def _amount(pixels: int) -> str:
     return f"{pixels / 1e6:g} megapixels" if pixels >= 1e5 else f"{pixels} pixels"
+
+
+def owned(array: Pixels) -> Pixels:
+    """Return an array contiguous and writable, which the memory of decoders is not."""
+    return np.require(array, requirements=["C", "W"])
 
 
 def shown_for(duration: float) -> float:

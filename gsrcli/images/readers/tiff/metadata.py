@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, replace
 
-from gsrcli.images.colour import Chromaticities, Colour
+from gsrcli.images.colour import PRIMARIES, Chromaticities, Colour
 from gsrcli.images.directories import Entry, MalformedError, Tags, Tiff
 from gsrcli.images.exif import exif_block, exif_from_directory
 from gsrcli.images.geo import GEO_TAGS, without_nodata
@@ -21,7 +21,6 @@ _DESCRIPTION, _ORIENTATION, _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 270
 _XMP, _IPTC, _PHOTOSHOP, _ICC, _LAYERS, _RPC = 700, 33723, 34377, 34675, 37724, 50844
 _WHITE, _PRIMARIES = 318, 319
 _GDAL_NODATA = 42113
-_SRGB_CHROMATICITIES = (0.3127, 0.3290, 0.64, 0.33, 0.30, 0.60, 0.15, 0.06)
 _NO_UNIT, _CENTIMETRE = 1, 3
 
 _FOREIGN_DESCRIPTIONS = (  # which state sizes, and how pages belong together
@@ -145,7 +144,8 @@ class _Reading:
             return None
         if len(numbers) != 8 or not all(0 < number < 1 for number in numbers):
             return None
-        if all(abs(number - usual) < 0.001 for number, usual in zip(numbers, _SRGB_CHROMATICITIES, strict=True)):
+        usual = [number for point in PRIMARIES[1] for number in point]  # of sRGB
+        if all(abs(number - known) < 0.001 for number, known in zip(numbers, usual, strict=True)):
             return None
         white, red, green, blue = zip(numbers[::2], numbers[1::2], strict=True)
         return Chromaticities(white, red, green, blue)
