@@ -14,6 +14,7 @@ from gsrcli.images.directories import LONG, RATIONAL, SHORT, Entry, MalformedErr
 from gsrcli.size import Size
 
 __all__ = [
+    "DESCRIPTIVE_TAGS",
     "exif_as_srgb",
     "exif_block",
     "exif_from_directory",
@@ -38,7 +39,7 @@ _INCH, _CENTIMETRE = 2, 3
 _MOST_BYTES = 1 << 24
 
 # The tags in a TIFF file's directory that describe the picture, not the layout of the file.
-_DESCRIPTIVE = frozenset(
+DESCRIPTIVE_TAGS = frozenset(
     (
         *(0x010D, 0x010E, 0x010F, 0x0110, 0x011D),  # document, description, make, model, page
         *(0x0131, 0x0132, 0x013B, 0x013C, 0x8298),  # software, date, artist, host, copyright
@@ -220,7 +221,7 @@ def exif_block(tags: Tags) -> bytes | None:
 
 
 def _descriptive(entries: dict[int, Entry]) -> dict[int, Entry]:
-    return {tag: entry for tag, entry in entries.items() if tag in _DESCRIPTIVE}
+    return {tag: entry for tag, entry in entries.items() if tag in DESCRIPTIVE_TAGS}
 
 
 class _Copier:

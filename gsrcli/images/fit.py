@@ -22,6 +22,7 @@ Background: TypeAlias = tuple[int, int, int]
 """Red, green and blue, 0 to 255."""
 
 _COLOURS = (Feature.PROFILE, Feature.CICP, Feature.GAMMA, Feature.HDR)
+_TEN_BITS = 10
 _CAPTIONS = (Feature.IPTC, Feature.TEXT, Feature.COMMENT)
 
 
@@ -39,6 +40,8 @@ def fit(picture: Picture, form: Format, background: Background | None = None) ->
     Raises:
         PictureError: the format cannot keep the transparency, and there is no background.
     """
+    if picture.duration is not None:
+        form = form.of_frames
     picture, ledger = with_stated_colour(picture)
     for feature in picture.features():
         if feature in (*_COLOURS, *_CAPTIONS):
@@ -72,12 +75,14 @@ def _without(picture: Picture, feature: Feature, form: Format, background: Backg
     entry = Entry(feature, Fate.LOST, f"of {_length(picture, feature)} bytes" if too_long else "")
     match feature:
         case Feature.SIXTEEN_BITS:
-            if form.deep:
+            if form.deep and picture.origin is not None and picture.origin.bits == _TEN_BITS:
+                entry = Entry(f"{_TEN_BITS} bits per channel", Fate.KEPT)
+            elif form.deep:
                 entry = Entry(feature, Fate.CONVERTED, form.deep)
             else:
                 entry = Entry(feature, Fate.LOST, "(8 are written)")
         case Feature.FLOAT:
-            picture, entry = _rounded(picture)
+            picture, entry = _rounded(picture, form)
         case Feature.TRANSPARENCY:
             if background is None:
                 raise PictureError(
@@ -143,10 +148,13 @@ def _in_xmp(feature: Feature, properties: list[Property], lost: list[str]) -> li
     return entries
 
 
-def _rounded(picture: Picture) -> tuple[Picture, Entry]:
-    """Convert floating point to 16 bits: [0, 1] as it is, otherwise from the smallest value to the largest."""
+def _rounded(picture: Picture, form: Format) -> tuple[Picture, Entry]:
+    """Convert floating point to 16 bits: [0, 1] as it is, otherwise from the smallest value to the largest.
+
+    The entry says how many of those bits are written.
+    """
     low, high = float(picture.pixels.min()), float(picture.pixels.max())
-    unit, detail = picture.pixels, "to 16 bits"
+    unit, detail = picture.pixels, "to 16 bits" if Feature.SIXTEEN_BITS in form.keeps else form.deep or "to 8 bits"
     if low < 0 or high > 1:
         unit = (unit / 2 - low / 2) / ((high / 2 - low / 2) or 1.0)  # halves, because the range may overflow
         detail += f", {low:g} to {high:g} as black to white"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from PIL import features
@@ -44,6 +44,7 @@ class Format:
         cicp_rules: whether CICP colour tags rule over a profile that is there too.
         palette: whether it has at most 256 colours, and pixels that are opaque or transparent, but nothing between.
         deep: what 16 bits per channel become where they are not kept, if it is more than 8; a phrase.
+        still: what the frames of an animation do not keep of all that; they have 8 bits if ``deep`` says 10.
     """
 
     name: str
@@ -59,6 +60,12 @@ class Format:
     cicp_rules: bool = False
     deep: str = ""
     palette: bool = False
+    still: frozenset[Feature] = frozenset()
+
+    @property
+    def of_frames(self) -> Format:
+        """What is kept in the frames of an animation."""
+        return replace(self, keeps=self.keeps - self.still, deep="")
 
 
 _FOUR_GIB = 2**32 - 2**24  # minus room for headers, metadata, and the growth of incompressible data
@@ -114,6 +121,7 @@ _FORMATS = (
         keeps=_BLOCKS | {Feature.TRANSPARENCY, Feature.CICP, Feature.HDR, Feature.RESOLUTION, Feature.ASPECT},
         quality=90,
         deep="to 10 (colour at half resolution, unless lossless)",
+        still=frozenset({Feature.HDR, Feature.ASPECT}),
     ),
     Format(
         "GIF",

@@ -17,7 +17,15 @@ from gsrcli.images.opencv import load_cv2, opencv_has_avif, quiet_opencv
 from gsrcli.images.picture import Origin, Picture, Pixels
 from gsrcli.images.readers.av1 import coded_size
 from gsrcli.images.readers.blocks import checked_metadata, checked_profile
-from gsrcli.images.readers.heif import HeifPicture, item_size, nclx_colour, unmultiplied
+from gsrcli.images.readers.heif import (
+    HeifPicture,
+    aspect,
+    item_size,
+    light_level,
+    mastering,
+    nclx_colour,
+    unmultiplied,
+)
 from gsrcli.images.readers.pillow import colour_and_alpha
 from gsrcli.images.readers.source import DAMAGED, Limits, Source, shown_for
 from gsrcli.size import Size
@@ -78,7 +86,7 @@ class _Still:
             colour=colour,
             metadata=metadata,
             ledger=(*entries, *whole.left_out()),
-            origin=Origin(AvifSource.format, lossless=False),
+            origin=Origin(AvifSource.format, lossless=False, bits=self._bits if deep else None),
         )
 
     @property
@@ -147,7 +155,7 @@ class _Sequence:
             pixels=_whole_array(pixels),
             alpha=None if alpha is None else _whole_array(alpha),
             colour=self._colour(icc),
-            metadata=metadata,
+            metadata=replace(metadata, aspect=aspect(self._described(b"pasp"))),
             ledger=(*of_profile, *of_metadata, *of_depth),
             origin=Origin(AvifSource.format, lossless=False),
             duration=shown_for(info["duration"] / 1000) if self.animated else None,
@@ -159,9 +167,14 @@ class _Sequence:
         return box is not None and box.stop - box.start > 2 and bool(self._data[box.start + 2] & 0x40)
 
     def _colour(self, icc: bytes | None) -> Colour:
-        colr = find_box(self._data, *_DESCRIPTION, b"colr", inside=self._track)
-        body = self._data[colr.start : colr.stop] if colr else b""
-        return nclx_colour(body, icc) if body[:4] == b"nclx" else Colour(icc=icc)
+        body = self._described(b"colr")
+        colour = nclx_colour(body, icc) if body[:4] == b"nclx" else Colour(icc=icc)
+        return replace(colour, light=light_level(self._described(b"clli")), mastering=mastering(self._described(b"mdcv")))
+
+    def _described(self, kind: bytes) -> bytes:
+        """Return the body of a box in the description of the frames, or nothing."""
+        found = find_box(self._data, *_DESCRIPTION, kind, inside=self._track)
+        return self._data[found.start : found.stop] if found else b""
 
 
 def _check_sizes(file: Heif, limits: Limits) -> None:

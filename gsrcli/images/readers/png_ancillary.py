@@ -16,6 +16,7 @@ from gsrcli.images.colour import Chromaticities, Cicp, Colour
 from gsrcli.images.exif import exif_orientation, exif_upright
 from gsrcli.images.ledger import Entry, Fate, Feature
 from gsrcli.images.metadata import MODIFIED, Metadata, Text
+from gsrcli.images.readers.photoshop import Photoshop, read_photoshop, with_rights
 from gsrcli.images.readers.png_chunks import Chunk
 from gsrcli.images.xmp import xmp_orientation, xmp_upright
 
@@ -28,16 +29,14 @@ _MAX_TEXTS = 1000
 _XMP_KEYWORD = "XML:com.adobe.xmp"
 _RAW_PROFILE = "Raw profile type "
 _EXIF_MARK, _XMP_MARK = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
-_PHOTOSHOP_IPTC = 0x0404
 _INCHES_PER_METRE = 0.0254
 
-_IGNORED = frozenset({"iDOT"})
-"""Chunks about how the file is stored."""
+_IGNORED = frozenset({"iDOT", "sBIT"})
+"""Chunks about how the file is stored, and about the digits of pixels that are enlarged."""
 
 _NAMES = {
     "PLTE": "suggested palette",
     "bKGD": "background colour",
-    "sBIT": "number of significant bits",
     "hIST": "histogram",
     "sPLT": "suggested palette",
     "oFFs": "offset on the page",
@@ -48,6 +47,8 @@ _NAMES = {
     "dSIG": "digital signature",
 }
 """What is lost with chunks that a `Picture` has no place for."""
+
+_LOST_BACKGROUND = Entry(_NAMES["bKGD"], Fate.LOST)
 
 
 class _TooLongError(Exception):
@@ -68,6 +69,7 @@ class Ancillary:
         self._texts: list[Text] = []
         self._left = _MAX_INFLATED_TOGETHER
         self._seen: set[str] = set()
+        self._photoshop = Photoshop()
 
     def read(self, chunk: Chunk) -> None:
         """Take in a chunk."""
@@ -90,6 +92,18 @@ class Ancillary:
             self.ledger.append(Entry(f"{name} chunk", Fate.LOST, "because it is too long"))
         except (ValueError, struct.error, zlib.error):
             self.ledger.append(Entry(f"{name} chunk", Fate.DAMAGED))
+
+    def finish(self, *, transparent: bool) -> None:
+        """Put together what the chunks say, once all of them are read.
+
+        Args:
+            transparent: whether the picture has transparency, without which nothing is seen of a background.
+        """
+        if not transparent:
+            self.ledger = [entry for entry in self.ledger if entry != _LOST_BACKGROUND]
+        packet, entries = with_rights(self._metadata.xmp, self._photoshop)
+        self._metadata = replace(self._metadata, xmp=packet)
+        self.ledger += entries
 
     @property
     def orientation(self) -> int:
@@ -257,11 +271,10 @@ class Ancillary:
                 raise ValueError("no dataset")
             self._put_block("iptc", block)
             return
-        resources = _photoshop_resources(block)
-        if datasets := resources.pop(_PHOTOSHOP_IPTC, b""):
-            self._put_block("iptc", datasets)
-        if resources:
-            self.ledger.append(Entry("Photoshop resources", Fate.LOST))
+        self._photoshop = read_photoshop(block)
+        self.ledger += self._photoshop.ledger
+        if self._photoshop.iptc:
+            self._put_block("iptc", self._photoshop.iptc)
 
     def _inflated(self, deflated: bytes) -> bytes:
         """Inflate a complete zlib stream; whatever follows it is ignored."""
@@ -320,18 +333,3 @@ def _raw_profile(text: str) -> bytes:
     if len(digits) < 2 * length:
         raise ValueError("it is cut short")
     return bytes.fromhex(digits[: 2 * length])
-
-
-def _photoshop_resources(block: bytes) -> dict[int, bytes]:
-    """Return Photoshop's image resources by their number: signature, number, padded name, length, padded data."""
-    found: dict[int, bytes] = {}
-    at = 0
-    while block[at : at + 4] == b"8BIM":
-        number, name_length = struct.unpack_from(">HB", block, at + 4)
-        at += 6 + (1 + name_length + 1) // 2 * 2
-        (length,) = struct.unpack_from(">I", block, at)
-        if length > len(block) - at - 4:
-            raise ValueError("it is cut short")
-        found.setdefault(number, block[at + 4 : at + 4 + length])
-        at += 4 + length + length % 2
-    return found

@@ -210,7 +210,7 @@ def _metadata(extension: bytes) -> Metadata:
         ("Software", _text(extension[426:467])),
     )
     width, height = struct.unpack_from("<2H", extension, 474)
-    aspect = width / height if width and height else None
+    aspect = width / height if width and height and width != height else None
     return Metadata(texts=tuple(Text(keyword, text) for keyword, text in fields if text), aspect=aspect)
 
 

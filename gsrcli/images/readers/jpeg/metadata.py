@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from gsrcli.images import exif, iptc, xmp
 from gsrcli.images.ledger import Entry, Fate, Feature
 from gsrcli.images.metadata import COMMENT, Text
 from gsrcli.images.readers.jpeg.markers import ADOBE, APP0, COM, JFIF, Codestream, Frame, Segment, read_codestream
+from gsrcli.images.readers.photoshop import read_photoshop, with_rights
 
 __all__ = ["Said", "estimated_quality", "read_said"]
 
@@ -31,7 +32,6 @@ _MOST_PICTURES = 1000
 _BEGINS, _FILLING = b"\xff\xd8\xff", b"\0\xff\r\n\t "
 _HEAD, _LEAST_DATA = 1 << 17, 16  # bytes
 
-_PATHS, _GUIDES = range(2000, 2999), 0x0408
 _INCH = 2.54  # cm
 
 _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 0x011A, 0x011B, 0x0128
@@ -80,20 +80,23 @@ def read_said(data: bytes, stream: Codestream, frame: Frame) -> Said:
     ledger: list[Entry] = []
     block = _exif(stream, ledger)
     icc = _profile(stream, len(frame.components), ledger)
-    resources = _resources(stream, ledger)
+    photoshop = read_photoshop(b"".join(stream.find(_APP13, _PHOTOSHOP)))
+    ledger += photoshop.ledger
     dpi, aspect = _density(stream)
     if dpi is None:
-        dpi = _exif_density(block or b"") or iptc.photoshop_resolution(resources.get(iptc.RESOLUTION, b""))
+        dpi = _exif_density(block or b"") or photoshop.dpi
     packet = _xmp(stream, ledger) or b""
-    alone = xmp.xmp_alone(packet)
+    alone: bytes | None = xmp.xmp_alone(packet)
     _name_others(data, stream, packet if alone != packet else b"", ledger)
+    alone, of_rights = with_rights(alone or None, photoshop)
+    ledger += of_rights
     _name_unknown(stream.segments, ledger)
     if stream.misplaced:
         ledger.append(Entry("marker segment", Fate.DAMAGED))
     return Said(
         exif=block,
-        xmp=alone or None,
-        iptc=_iptc(resources, ledger),
+        xmp=alone,
+        iptc=_iptc(photoshop.iptc, ledger),
         icc=icc,
         comments=tuple(_comments(stream.segments)),
         dpi=dpi,
@@ -183,23 +186,7 @@ def _profile(stream: Codestream, components: int, ledger: list[Entry]) -> bytes 
     return None
 
 
-def _resources(stream: Codestream, ledger: list[Entry]) -> dict[int, bytes]:
-    """Return the Photoshop image resources by identifier, and name those that are lost."""
-    resources: dict[int, bytes] = {}
-    try:
-        for identifier, data in iptc.photoshop_resources(b"".join(stream.find(_APP13, _PHOTOSHOP))):
-            resources.setdefault(identifier, data)
-    except ValueError:
-        ledger.append(Entry("Photoshop image resources", Fate.DAMAGED))
-    if any(identifier in _PATHS for identifier in resources):
-        ledger.append(Entry("clipping path", Fate.LOST))
-    if any(resources.get(_GUIDES, b"")[12:16]):  # their number
-        ledger.append(Entry("guides", Fate.LOST))
-    return resources
-
-
-def _iptc(resources: Mapping[int, bytes], ledger: list[Entry]) -> bytes | None:
-    datasets = resources.get(iptc.IPTC, b"")
+def _iptc(datasets: bytes, ledger: list[Entry]) -> bytes | None:
     sound = iptc.sound_iptc(datasets)
     if datasets[len(sound) :].strip(b"\0"):
         ledger.append(Entry(Feature.IPTC, Fate.DAMAGED))

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field, replace
 
 from gsrcli.images.colour import Chromaticities, Colour
 from gsrcli.images.directories import Entry, MalformedError, Tags, Tiff
-from gsrcli.images.exif import exif_block, exif_from_directory
+from gsrcli.images.exif import DESCRIPTIVE_TAGS, exif_block, exif_from_directory
 from gsrcli.images.geo import GEO_TAGS, without_nodata
 from gsrcli.images.ledger import Entry as LedgerEntry
 from gsrcli.images.ledger import Fate, Feature
 from gsrcli.images.metadata import Metadata
+from gsrcli.images.readers.photoshop import Photoshop, read_photoshop, with_rights
 from gsrcli.images.xmp import xmp_orientation, xmp_upright
 
 __all__ = ["PageMetadata", "read_metadata"]
@@ -30,8 +31,23 @@ _FOREIGN_DESCRIPTIONS = (  # which state sizes, and how pages belong together
     ("MetaMorph description", re.compile(rb"\s*<MetaData>")),
     ("tifffile's description", re.compile(rb'\{"shape": \[')),
 )
-_IPTC_RESOURCE = 0x0404
-_PATH_RESOURCES = range(2000, 2999)
+_LOST = {
+    333: "names of inks",
+    337: "target printer",
+    _LAYERS: "Photoshop layers",
+    50839: "ImageJ metadata",
+    _RPC: "rational polynomial coefficients",
+}
+"""What is lost with tags that a `Picture` has no place for."""
+_TRANSFER, _POSITION = 301, (286, 287)
+_FIRST_PRIVATE, _MOST_NAMED, _FEW = 32768, 4, 100
+_SILENT_PRIVATE = frozenset(
+    (
+        *(32995, 32996, 32997, 32998),  # matteing, kind of data, and depths, of which the pixels tell
+        *(34908, 34909, 34910, 50341),  # how it was faxed, and is to be printed
+        *(50838, 59932),  # counts of ImageJ's metadata, padding
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -76,19 +92,43 @@ class _Reading:
         stated = self._tiff.first_number(self._directory.get(_ORIENTATION))
         orientation = stated if 1 <= stated <= 8 else xmp_orientation(xmp or b"") or 1
         dpi, aspect = self._resolution(orientation)
+        photoshop = read_photoshop(self._block(_PHOTOSHOP, "Photoshop image resources") or b"")
+        xmp, of_rights = with_rights(xmp, photoshop)
+        self._entries += [*photoshop.ledger, *of_rights]
         metadata = Metadata(
             exif=self._exif(),
             xmp=xmp_upright(xmp) if xmp else None,
-            iptc=self._iptc(),
+            iptc=self._iptc(photoshop),
             dpi=dpi,
             aspect=aspect,
             geo=self._geo(orientation),
         )
-        for tag, what in ((_LAYERS, "Photoshop layers"), (_RPC, "rational polynomial coefficients")):
-            if tag in self._directory:
-                self._lose(what)
+        self._name_others(profile=icc is not None)
         colour = Colour(icc=icc, chromaticities=None if icc else self._chromaticities())
         return PageMetadata(metadata, colour, orientation, self._nodata(), self._entries)
+
+    def _name_others(self, *, profile: bool) -> None:
+        """Name what other tags say; a profile rules over a transfer function."""
+        for tag, what in _LOST.items():
+            if tag in self._directory:
+                self._lose(what)
+        if any(self._number(tag) for tag in _POSITION):
+            self._lose("offset on the page")
+        if _TRANSFER in self._directory and not profile:
+            self._lose("transfer function")
+        known = {*_LOST, *_SILENT_PRIVATE, *GEO_TAGS, *DESCRIPTIVE_TAGS, _XMP, _IPTC, _PHOTOSHOP, _ICC}
+        others = [str(tag) for tag in self._directory if tag >= _FIRST_PRIVATE and tag not in known]
+        if others:
+            more = f" and {len(others) - _MOST_NAMED} more" if len(others) > _MOST_NAMED else ""
+            self._lose(f"TIFF tag{'s' * (len(others) > 1)} {', '.join(others[:_MOST_NAMED])}{more}")
+
+    def _number(self, tag: int) -> float:
+        """Return the first number of a tag of a few, 0 if there is none."""
+        entry = self._directory.get(tag)
+        try:
+            return next(iter(self._tiff.floats(entry)), 0.0) if entry and entry.count < _FEW else 0.0
+        except MalformedError:
+            return 0.0
 
     def _lose(self, what: str) -> None:
         self._entries.append(LedgerEntry(what, Fate.LOST))
@@ -152,16 +192,12 @@ class _Reading:
         white, red, green, blue = zip(numbers[::2], numbers[1::2], strict=True)
         return Chromaticities(white, red, green, blue)
 
-    def _iptc(self) -> bytes | None:
+    def _iptc(self, photoshop: Photoshop) -> bytes | None:
         """Return the IPTC datasets, of their own tag or in Photoshop's resources."""
-        photoshop = self._block(_PHOTOSHOP, "Photoshop's image resources") or b""
-        resources = dict(_photoshop_resources(photoshop))
-        if any(number in _PATH_RESOURCES for number in resources):
-            self._lose("Photoshop's paths")
         datasets = self._block(_IPTC, Feature.IPTC)
         if datasets and datasets[:1] != b"\x1c" and datasets[3:4] == b"\x1c":  # 4-byte words in the other byte order
             datasets = b"".join(datasets[at : at + 4][::-1] for at in range(0, len(datasets), 4))
-        return datasets if datasets and datasets[:1] == b"\x1c" else resources.get(_IPTC_RESOURCE) or None
+        return datasets if datasets and datasets[:1] == b"\x1c" else photoshop.iptc or None
 
     def _geo(self, orientation: int) -> Tags | None:
         tags: Tags = {}
@@ -180,16 +216,3 @@ class _Reading:
             return float((self._block(_GDAL_NODATA, Feature.GEO) or b"").strip(b"\0 ").decode("latin-1"))
         except ValueError:
             return None
-
-
-def _photoshop_resources(block: bytes) -> list[tuple[int, bytes]]:
-    """Return Photoshop's image resources: number and data of each."""
-    found, at = list[tuple[int, bytes]](), 0
-    while block[at : at + 4] == b"8BIM" and len(block) >= at + 12:
-        number, name = int.from_bytes(block[at + 4 : at + 6], "big"), block[at + 6]
-        size_at = at + 6 + (1 + name + 1) // 2 * 2
-        size = int.from_bytes(block[size_at : size_at + 4], "big")
-        start = size_at + 4
-        found.append((number, block[start : start + size]))
-        at = start + size + size % 2
-    return found
