@@ -43,6 +43,9 @@ def fit(picture: Picture, form: Format, background: Background | None = None) ->
     if picture.duration is not None:
         form = form.of_frames
     picture, ledger = with_stated_colour(picture)
+    if form.one_density:
+        picture, entries = _with_one_density(picture)
+        ledger += entries
     for feature in picture.features():
         if feature in (*_COLOURS, *_CAPTIONS):
             continue
@@ -57,6 +60,16 @@ def fit(picture: Picture, form: Format, background: Background | None = None) ->
     if form.palette:
         ledger += _beyond_a_palette(picture)
     return picture, tuple(ledger)
+
+
+def _with_one_density(picture: Picture) -> tuple[Picture, list[Entry]]:
+    """Drop the aspect of pixels where there is a resolution, which says it too."""
+    dpi, aspect = picture.metadata.dpi, picture.metadata.aspect
+    if not dpi or not aspect:
+        return picture, []
+    agreed = math.isclose(dpi[1] / dpi[0], aspect, rel_tol=0.01)
+    entries = [] if agreed else [Entry(Feature.ASPECT, Fate.LOST, "beside a resolution")]
+    return replace(picture, metadata=replace(picture.metadata, aspect=None)), entries
 
 
 def _beyond_a_palette(picture: Picture) -> list[Entry]:

@@ -44,7 +44,8 @@ class Format:
         cicp_rules: whether CICP colour tags rule over a profile that is there too.
         palette: whether it has at most 256 colours, and pixels that are opaque or transparent, but nothing between.
         deep: what 16 bits per channel become where they are not kept, if it is more than 8; a phrase.
-        still: what the frames of an animation do not keep of all that; they have 8 bits if ``deep`` says 10.
+        still: what the frames of an animation do not keep of all that; they have 8 bits whatever ``deep`` says.
+        one_density: whether it has one place for the resolution or the aspect of pixels.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Format:
     deep: str = ""
     palette: bool = False
     still: frozenset[Feature] = frozenset()
+    one_density: bool = False
 
     @property
     def of_frames(self) -> Format:
@@ -77,6 +79,7 @@ _FORMATS = (
         max_side=2**31 - 1,
         keeps=frozenset(Feature) - {Feature.FLOAT, Feature.GEO},
         cicp_rules=True,
+        one_density=True,
     ),
     # The file format allows 65535; libjpeg stops at 65500.
     Format(
@@ -88,6 +91,7 @@ _FORMATS = (
         most={Feature.EXIF: 65533 - 6, Feature.PROFILE: 255 * (65533 - 14)},
         quality=95,
         lossless=False,
+        one_density=True,
     ),
     Format(
         "WEBP",
@@ -104,6 +108,7 @@ _FORMATS = (
         keeps=_BLOCKS
         | {Feature.SIXTEEN_BITS, Feature.FLOAT, Feature.TRANSPARENCY, Feature.IPTC, Feature.TEXT, Feature.COMMENT}
         | {Feature.RESOLUTION, Feature.ASPECT, Feature.GEO},
+        one_density=True,
     ),
     Format(
         "BMP",

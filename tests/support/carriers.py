@@ -16,7 +16,7 @@ from typing import Any
 import cv2
 import numpy as np
 import tifffile
-from PIL import Image, ImageCms, features
+from PIL import Image, ImageCms
 
 from support.heif import HeifItem, box, boxes_of, coded_items, exif_item, heif_file, nclx, xmp_item
 
@@ -111,7 +111,13 @@ RESOURCES = _photoshop((0x0404, IPTC), (0x040A, b"\1"), (0x040B, b"http://Photos
 
 
 def _raw_profile(name: bytes, block: bytes) -> bytes:
-    return _chunk(b"zTXt", b"Raw profile type " + name + b"\0\0" + zlib.compress(b"\n%s\n%8d\n%s\n" % (name, len(block), block.hex().encode())))
+    return _chunk(
+        b"zTXt",
+        b"Raw profile type "
+        + name
+        + b"\0\0"
+        + zlib.compress(b"\n%s\n%8d\n%s\n" % (name, len(block), block.hex().encode())),
+    )
 
 
 _TEXTS = (
@@ -215,7 +221,9 @@ def _segment(marker: int, body: bytes) -> bytes:
     return struct.pack(">BBH", 0xFF, marker, len(body) + 2) + body
 
 
-def _jpeg(values: np.ndarray, *segments: bytes, jfif: tuple[int, int, int] = (0, 1, 1), mode: str | None = None) -> bytes:
+def _jpeg(
+    values: np.ndarray, *segments: bytes, jfif: tuple[int, int, int] = (0, 1, 1), mode: str | None = None
+) -> bytes:
     image = Image.fromarray(values[..., 0] if values.shape[2] == 1 else values, mode)
     coded = _saved(image, "JPEG")
     start = coded[:2] + _segment(0xE0, b"JFIF\0\1\1" + struct.pack(">BHHBB", *jfif, 0, 0))
@@ -229,9 +237,7 @@ def _icc_segment(icc: bytes) -> bytes:
 def jpeg() -> bytes:
     extension = _packet("<dc:source>" + "x" * 70_000 + "</dc:source>", "Extended-Xmp")
     digest = hashlib.md5(extension).hexdigest().upper()
-    packet = _packet(
-        f'<n:HasExtendedXMP xmlns:n="http://ns.adobe.com/xmp/note/">{digest}</n:HasExtendedXMP>'
-    )
+    packet = _packet(f'<n:HasExtendedXMP xmlns:n="http://ns.adobe.com/xmp/note/">{digest}</n:HasExtendedXMP>')
     parts = [
         _segment(
             0xE1,

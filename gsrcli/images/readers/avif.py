@@ -169,7 +169,9 @@ class _Sequence:
     def _colour(self, icc: bytes | None) -> Colour:
         body = self._described(b"colr")
         colour = nclx_colour(body, icc) if body[:4] == b"nclx" else Colour(icc=icc)
-        return replace(colour, light=light_level(self._described(b"clli")), mastering=mastering(self._described(b"mdcv")))
+        return replace(
+            colour, light=light_level(self._described(b"clli")), mastering=mastering(self._described(b"mdcv"))
+        )
 
     def _described(self, kind: bytes) -> bytes:
         """Return the body of a box in the description of the frames, or nothing."""

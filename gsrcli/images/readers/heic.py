@@ -75,7 +75,7 @@ class HeicSource(Source):
         width, height = image.size
         values = values.reshape(height, width, -1)
         if bits:
-            values = values | values >> bits
+            values = values | values >> values.dtype.type(bits)
         channels = values.shape[2]
         if channels in (1, 3):
             return values, None, bits

@@ -108,7 +108,9 @@ def _parse(data: bytes) -> _Parts:
             coded.append(chunk)
         elif chunk.body.strip(b"\0"):
             kind = chunk.kind.decode("latin-1").strip()
-            entries.append(Entry(_OTHERS.get(chunk.kind) or f"{kind if kind.isalnum() else 'unknown'} chunk", Fate.LOST))
+            entries.append(
+                Entry(_OTHERS.get(chunk.kind) or f"{kind if kind.isalnum() else 'unknown'} chunk", Fate.LOST)
+            )
     return _Parts(tuple(coded), ancillary, tuple(dict.fromkeys(entries)))
 
 
