@@ -88,12 +88,14 @@ def _without(picture: Picture, feature: Feature, form: Format, background: Backg
     entry = Entry(feature, Fate.LOST, f"of {_length(picture, feature)} bytes" if too_long else "")
     match feature:
         case Feature.SIXTEEN_BITS:
-            if form.deep and picture.origin is not None and picture.origin.bits == _TEN_BITS:
-                entry = Entry(f"{_TEN_BITS} bits per channel", Fate.KEPT)
+            stored = picture.origin.bits if picture.origin else None
+            what = f"{stored} bits per channel" if stored else feature
+            if form.deep and stored == _TEN_BITS:
+                entry = Entry(what, Fate.KEPT)
             elif form.deep:
-                entry = Entry(feature, Fate.CONVERTED, form.deep)
+                entry = Entry(what, Fate.CONVERTED, form.deep)
             else:
-                entry = Entry(feature, Fate.LOST, "(8 are written)")
+                entry = Entry(what, Fate.LOST, "(8 are written)")
         case Feature.FLOAT:
             picture, entry = _rounded(picture, form)
         case Feature.TRANSPARENCY:

@@ -125,7 +125,7 @@ _FORMATS = (
         max_pixels=2**28,
         keeps=_BLOCKS | {Feature.TRANSPARENCY, Feature.CICP, Feature.HDR, Feature.RESOLUTION, Feature.ASPECT},
         quality=90,
-        deep="to 10 (colour at half resolution, unless lossless)",
+        deep="to 10 bits (colour at half resolution, unless lossless)",
         still=frozenset({Feature.HDR, Feature.ASPECT}),
     ),
     Format(
@@ -143,7 +143,7 @@ _FORMATS = (
         max_pixels=142_606_336,  # of HEVC's level 7.2
         keeps=_BLOCKS | {Feature.TRANSPARENCY, Feature.CICP, Feature.HDR, Feature.RESOLUTION, Feature.ASPECT},
         quality=90,
-        deep="to 10",
+        deep="to 10 bits",
     ),
     Format(
         "JXL",

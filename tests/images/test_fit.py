@@ -324,8 +324,11 @@ def test_texts_that_find_no_place_are_lost(packet: bytes) -> None:
     assert not lines(Fate.CONVERTED, ledger)
 
 
-def test_long_texts_are_lost() -> None:
+def test_very_long_texts_are_lost() -> None:
     result, ledger = fitted(Picture(ramp(), metadata=Metadata(texts=(Text("Title", "x" * 70_000),))), BLOCKS)
+    assert b"x" * 70_000 in (result.metadata.xmp or b"")
+    assert lines(Fate.LOST, ledger) == []
+    result, ledger = fitted(Picture(ramp(), metadata=Metadata(texts=(Text("Title", "x" * (1 << 24)),))), BLOCKS)
     assert result.metadata == Metadata()
     assert lines(Fate.LOST, ledger) == ["text (Title)"]
 

@@ -669,7 +669,7 @@ MOVIE = b"\0\0\0\x18ftypmp42" + bytes(500) + b"mdat"
         ([], gain_map() + gain_map(), ["2 other pictures"]),
         ([CONTAINER], gain_map(HDRGM) + MOVIE, ["gain map", "video of the motion photo"]),
         ([], bytes(24) + MOVIE, ["video of the motion photo"]),
-        ([], b"something else of some length", ["data after the picture"]),
+        ([], b"something else of some length", ["29 bytes after the picture"]),
         ([], bytes(5000), []),
     ],
 )

@@ -691,7 +691,7 @@ def test_what_photoshop_adds_is_named(tmp_path: Path) -> None:
         "t37724": (UNDEFINED, b"Adobe Photoshop Document Data Block\0"),
     }
     picture = read(tmp_path, tiff(page(noise(4, 4, 1), **tags)))
-    assert with_fate(Fate.LOST, picture.ledger) == ["Photoshop's paths", "Photoshop layers"]
+    assert with_fate(Fate.LOST, picture.ledger) == ["clipping path", "Photoshop layers"]
 
 
 @pytest.mark.parametrize(

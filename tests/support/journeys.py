@@ -28,12 +28,17 @@ class Journey:
 
     Attributes:
         data: content of the file that was written.
-        several: whether it holds all pictures of the file that was read, of which there are several.
+        pictures: what it holds of several pictures, such as "3 frames" or "1 of 3 pages"; nothing for a file of one.
         ledger: of reading and of fitting, for all pictures.
     """
 
-    def __init__(self, data: bytes, several: bool, ledger: Ledger) -> None:
-        self.data, self.several, self.ledger = data, several, tuple(dict.fromkeys(ledger))
+    def __init__(self, data: bytes, pictures: str, ledger: Ledger) -> None:
+        self.data, self.pictures, self.ledger = data, pictures, tuple(dict.fromkeys(ledger))
+
+    @property
+    def whole(self) -> bool:
+        """Whether all pictures were written."""
+        return not self.pictures.startswith("1 of")
 
     def with_fate(self, fate: Fate) -> list[str]:
         return [str(entry) for entry in self.ledger if entry.fate == fate]
@@ -57,7 +62,8 @@ def journey(source: Path, form: Format, folder: Path) -> Journey:
         write_pictures(fitted(), target, loops=file.loops)
     else:
         write_picture(next(fitted()), target)
-    return Journey(target.read_bytes(), several, ledger)
+    pictures = f"{'' if several else '1 of '}{file.count} {file.noun}s" if file.count > 1 else ""
+    return Journey(target.read_bytes(), pictures, ledger)
 
 
 def _holds(target: Path, file: PictureFile) -> bool:

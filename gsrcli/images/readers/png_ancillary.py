@@ -219,7 +219,7 @@ class Ancillary:
             blocks: dict[str, Any] = {name: block}
             self._metadata = replace(self._metadata, **blocks)
         elif present != block:
-            self.ledger.append(Entry(f"second block of {name.upper()}", Fate.LOST))
+            self.ledger.append(Entry(f"second {name.upper()} block", Fate.LOST))
 
     # Texts
 

@@ -294,7 +294,7 @@ def _name_others(data: bytes, stream: Codestream, referring: bytes, ledger: list
     if b"ftyp" in rest[:_HEAD] or b"MotionPhoto_Data" in rest:
         ledger.append(Entry("video of the motion photo", Fate.LOST))
     elif len(rest) > _LEAST_DATA:
-        ledger.append(Entry("data after the picture", Fate.LOST))
+        ledger.append(Entry(f"{len(rest)} bytes after the picture", Fate.LOST))
 
 
 def _next_picture(data: bytes, end: int) -> int:
