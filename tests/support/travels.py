@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from pathlib import Path
 
+from gsrcli.images import Fate, output_formats
 from support.carriers import CARRIERS
 from support.journeys import journey
-
-from gsrcli.images import Fate, output_formats
 
 __all__ = ["table"]
 
@@ -33,4 +33,4 @@ def table() -> str:
 
 
 if __name__ == "__main__":
-    print(table(), end="")
+    sys.stdout.write(table())

@@ -70,12 +70,12 @@ class HeicSource(Source):
                 raise LimitError(f"it is beyond the decoder's limits: {error}") from error
             raise
         deep = mode.endswith(";16") or mode == "I;16"
-        values = np.frombuffer(data, np.uint16 if deep else np.uint8)
+        values: Pixels = np.frombuffer(data, np.uint16 if deep else np.uint8)
         bits = int(image.info["bit_depth"]) if deep else None
         width, height = image.size
         values = values.reshape(height, width, -1)
         if bits:
-            values = values | values >> values.dtype.type(bits)
+            values = values | values >> bits
         channels = values.shape[2]
         if channels in (1, 3):
             return values, None, bits
