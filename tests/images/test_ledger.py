@@ -5,7 +5,10 @@ What is in the files that are written is told without our readers.
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
+import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +52,11 @@ def measured(dpi: float) -> Part:
     return Part(lambda seen: seen.dpi is not None and seen.dpi == pytest.approx((dpi, dpi), rel=1e-3), "resolution")
 
 
+_WORDS = (
+    *("Exif-Artist", "Exif-Lens", "Xmp-Creator", "Extended-Xmp", "Iptc-Byline", "Photoshop-Url", "Plain-Comment"),
+    *("Text-Author", "Text-Copyright", "Text-Title", "Text-Odd", "Tga-Author", "Tga-Job", "Icc-Profile-"),
+    *("Tiff-Document", "Tiff-Description", "Tiff-Make", "Tiff-Model", "Tiff-Page", "Tiff-Artist", "Tiff-Host"),
+)
 _SRGB = r"|colours to sRGB"
 _COLOURS = Part(lambda seen: seen.form != "GIF", "more than 256 colours")
 _ALPHA = Part(lambda seen: seen.transparent, "transparency to the background", converted=True)
@@ -242,6 +250,24 @@ def test_nothing_is_lost_in_silence(name: str, form: Format, files: Callable[[st
     faults = [fault for part in parts for fault in _faults(part, seen, trip)]
     faults += _noise(parts, trip) + _untrue(seen, trip)
     assert not faults, "; ".join(faults)
+
+
+@pytest.mark.skipif(not shutil.which("exiftool"), reason="exiftool is not installed")
+def test_what_is_there_is_found_by_exiftool(files: Callable[[str], Path], tmp_path: Path) -> None:
+    """Words in the bytes of a file could be out of reach."""
+    names = ("png", "apng", "jpeg", "tiff", "webp", "webp_animation", "gif", "jp2", "avif", "tga")
+    for name in names:
+        for form in output_formats():
+            journey(files(name), form, tmp_path)
+    command = ["exiftool", "-json", "-a", "-u", "-G1:3", tmp_path]
+    found = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+    assert len(found) == len(names) * len(output_formats())
+    for tags in found:
+        path, values = Path(tags.pop("SourceFile")), " ".join(map(str, tags.values()))
+        form = next(form for form in output_formats() if path.suffix in form.suffixes)
+        seen = Seen(path.read_bytes(), form.name)
+        missing = [word for word in _WORDS if seen.says(word) and word not in values]
+        assert not missing, f"{path.name}: {missing}"
 
 
 def _faults(part: Part, seen: Seen, trip: Journey) -> list[str]:

@@ -55,11 +55,14 @@ def _pixels(channels: int = 3, dtype: Any = np.uint8, seed: int = 0) -> np.ndarr
     return np.random.default_rng(seed).integers(0, np.iinfo(dtype).max + 1, (HEIGHT, WIDTH, channels), dtype)
 
 
-def _packet(properties: str, word: str = "Xmp-Creator") -> bytes:
+_CREATOR = b"<dc:creator><rdf:Seq><rdf:li>Xmp-Creator</rdf:li></rdf:Seq></dc:creator>"
+
+
+def _packet(properties: str) -> bytes:
     return (
         '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
-        '<rdf:Description rdf:about="" xmlns:dc="http://purl.org/dc/elements/1.1/"><dc:creator><rdf:Seq>'
-        f"<rdf:li>{word}</rdf:li></rdf:Seq></dc:creator>{properties}</rdf:Description></rdf:RDF></x:xmpmeta>"
+        '<rdf:Description rdf:about="" xmlns:dc="http://purl.org/dc/elements/1.1/">'
+        f"{_CREATOR.decode()}{properties}</rdf:Description></rdf:RDF></x:xmpmeta>"
     ).encode()
 
 
@@ -235,7 +238,7 @@ def _icc_segment(icc: bytes) -> bytes:
 
 
 def jpeg() -> bytes:
-    extension = _packet("<dc:source>" + "x" * 70_000 + "</dc:source>", "Extended-Xmp")
+    extension = _packet("<dc:source>Extended-Xmp" + "x" * 70_000 + "</dc:source>").replace(_CREATOR, b"")
     digest = hashlib.md5(extension).hexdigest().upper()
     packet = _packet(f'<n:HasExtendedXMP xmlns:n="http://ns.adobe.com/xmp/note/">{digest}</n:HasExtendedXMP>')
     parts = [

@@ -150,7 +150,8 @@ class _Sequence:
         info = self._image.info
         icc, of_profile = checked_profile(info.get("icc_profile"))
         metadata, of_metadata = checked_metadata(info.get("exif"), info.get("xmp"))
-        of_depth = [Entry(Feature.SIXTEEN_BITS, Fate.LOST, "(frames are read in 8)")] if self._deep else []
+        bits = _depth(self._described(b"av1C"))
+        of_depth = [Entry(f"{bits} bits per channel", Fate.LOST, "(8 are read)")] if bits > 8 else []
         return Picture(
             pixels=_whole_array(pixels),
             alpha=None if alpha is None else _whole_array(alpha),
@@ -160,11 +161,6 @@ class _Sequence:
             origin=Origin(AvifSource.format, lossless=False),
             duration=shown_for(info["duration"] / 1000) if self.animated else None,
         )
-
-    @property
-    def _deep(self) -> bool:
-        box = find_box(self._data, *_DESCRIPTION, b"av1C", inside=self._track)
-        return box is not None and box.stop - box.start > 2 and bool(self._data[box.start + 2] & 0x40)
 
     def _colour(self, icc: bytes | None) -> Colour:
         body = self._described(b"colr")
@@ -238,18 +234,22 @@ def _check_sequence_header(units: bytes, size: Size) -> None:
         raise PictureError(DAMAGED)
 
 
-def _configuration(item: Item) -> int:
-    """Return the flags of depth and colour of a coded picture."""
-    return (item.property(b"av1C") or b"")[2:3].ljust(1, b"\0")[0]
+def _flags(configuration: bytes) -> int:
+    """Return the flags of depth and colour in the configuration of a codec."""
+    return configuration[2:3].ljust(1, b"\0")[0]
 
 
-def _bits(item: Item) -> int:
-    flags = _configuration(item)
+def _depth(configuration: bytes) -> int:
+    flags = _flags(configuration)
     return 8 if not flags & 0x40 else 12 if flags & 0x20 else 10
 
 
+def _bits(item: Item) -> int:
+    return _depth(item.property(b"av1C") or b"")
+
+
 def _monochrome(item: Item) -> bool:
-    return bool(_configuration(item) & 0x10)
+    return bool(_flags(item.property(b"av1C") or b"") & 0x10)
 
 
 def _decode(data: bytes) -> tuple[Pixels, Pixels | None]:
