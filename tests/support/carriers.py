@@ -78,6 +78,8 @@ def _exif(**more: Any) -> bytes:
     tags = Image.Exif()
     tags[0x013B] = "Exif-Artist"
     tags[0x010F] = "Exif-Make"
+    tags[0xC4A5] = b"PrintIM\0Exif-Print"
+    tags[0xC350] = "Exif-Private"
     tags.get_ifd(0x8769)[0xA434] = "Exif-Lens"
     tags.get_ifd(0x8825)[0x1D] = "2026:01:02"
     for tag, value in more.items():

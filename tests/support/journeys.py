@@ -27,13 +27,18 @@ class Journey:
     """What became of a picture on its way from a file to another.
 
     Attributes:
-        data: content of the file that was written.
+        path: the file that was written.
         pictures: what it holds of several pictures, such as "3 frames" or "1 of 3 pages"; nothing for a file of one.
         ledger: of reading and of fitting, for all pictures.
     """
 
-    def __init__(self, data: bytes, pictures: str, ledger: Ledger) -> None:
-        self.data, self.pictures, self.ledger = data, pictures, tuple(dict.fromkeys(ledger))
+    def __init__(self, path: Path, pictures: str, ledger: Ledger) -> None:
+        self.path, self.pictures, self.ledger = path, pictures, tuple(dict.fromkeys(ledger))
+
+    @property
+    def data(self) -> bytes:
+        """Content of the file that was written."""
+        return self.path.read_bytes()
 
     @property
     def whole(self) -> bool:
@@ -63,7 +68,7 @@ def journey(source: Path, form: Format, folder: Path) -> Journey:
     else:
         write_picture(next(fitted()), target)
     pictures = f"{'' if several else '1 of '}{file.count} {file.noun}s" if file.count > 1 else ""
-    return Journey(target.read_bytes(), pictures, ledger)
+    return Journey(target, pictures, ledger)
 
 
 def _holds(target: Path, file: PictureFile) -> bool:

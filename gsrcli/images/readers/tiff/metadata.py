@@ -44,7 +44,7 @@ _FIRST_PRIVATE, _MOST_NAMED, _FEW = 32768, 4, 100
 _SILENT_PRIVATE = frozenset(
     (
         *(32995, 32996, 32997, 32998),  # matteing, kind of data, and depths, of which the pixels tell
-        *(34908, 34909, 34910, 50341),  # how it was faxed, and is to be printed
+        *(34908, 34909, 34910),  # how it was faxed
         *(50838, 59932),  # counts of ImageJ's metadata, padding
     )
 )
