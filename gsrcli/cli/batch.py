@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Executor, Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -223,6 +223,8 @@ class Batch:
             task.count, task.animated, task.loops = file.count, file.animated, file.loops
         for index in range(file.count) if number is None else [number - 1]:
             picture = file.picture(index)
+            if task.count == 1:
+                picture = replace(picture, duration=None)  # a single frame is a still picture
             self._decoding += time.perf_counter() - began
             yield picture.without_metadata() if self.handling.strip_metadata else picture
             began = time.perf_counter()

@@ -63,7 +63,7 @@ _TRANSLATED = ("dc:title", "dc:description", "dc:rights", "xmpRights:UsageTerms"
 _DATES = ("xmp:CreateDate", "photoshop:DateCreated")
 
 _LONGEST_DATE = 99  # characters
-_LONGEST = 65_000  # bytes of a packet in one segment of a JPEG file
+_LONGEST = 1 << 24  # bytes of a packet
 _UTF8 = b"\x1b%G"
 _FORBIDDEN = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")  # in XML
 _ABOUT = re.compile(r"rdf:about\s*=\s*(\"[^\"]*\"|'[^']*')")

@@ -15,6 +15,7 @@ from gsrcli.images.metadata import MAX_METADATA, sound_dpi
 from gsrcli.size import Size
 
 __all__ = [
+    "DESCRIPTIVE_TAGS",
     "exif_as_srgb",
     "exif_block",
     "exif_from_directory",
@@ -39,13 +40,28 @@ _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 0x011A, 0x011B, 0x0128
 _NO_UNIT, _INCH, _CENTIMETRE = 1, 2, 3
 
 # The tags in a TIFF file's directory that describe the picture, not the layout of the file.
-_DESCRIPTIVE = frozenset(
+DESCRIPTIVE_TAGS = frozenset(
     (
         *(0x010D, 0x010E, 0x010F, 0x0110, 0x011D),  # document, description, make, model, page
         *(0x0131, 0x0132, 0x013B, 0x013C, 0x8298),  # software, date, artist, host, copyright
         *(0x4746, 0x4749),  # rating, rating in percent
         *range(0x9C9B, 0x9CA0),  # Windows' title, comment, author, keywords, subject
+        0xC4A5,  # print image matching
         *(_EXIF_DIRECTORY, _GPS_DIRECTORY),
+    )
+)
+
+# The tags of an EXIF block's first directory that describe how its picture is stored, and those that other parts of a
+# TIFF file have too.
+_OF_STORAGE = frozenset(
+    (
+        *(*range(254, 267), 273, *range(277, 282), 284, *range(288, 294), 317, *range(320, 326), 330, 332, 334),
+        *range(338, 348),
+        *(*range(512, 522), *range(529, 533), *range(32995, 32999)),
+        *(301, 318, 319),  # transfer function, white point and primaries: other formats have a profile
+        *(_ORIENTATION, _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT),
+        *(700, 33723, 34377, 34675, 37724),  # XMP, IPTC, Photoshop's blocks, a profile
+        0xEA1C,  # padding
     )
 )
 
@@ -211,13 +227,13 @@ def _ratio(value: float) -> tuple[int, int]:
 
 
 def exif_tags(block: bytes) -> Tags:
-    """Return the descriptive tags of an EXIF block, with its EXIF and GPS directories."""
+    """Return the tags of an EXIF block that describe its picture, with its EXIF and GPS directories."""
     try:
         tiff = Tiff(block)
         entries, _ = tiff.directory(tiff.first)
     except MalformedError:
         return {}
-    return _Copier(tiff).directory(_descriptive(entries))
+    return _Copier(tiff).directory({tag: entry for tag, entry in entries.items() if tag not in _OF_STORAGE})
 
 
 def exif_from_directory(tiff: Tiff, entries: dict[int, Entry]) -> tuple[Tags, int]:
@@ -236,7 +252,7 @@ def exif_block(tags: Tags) -> bytes | None:
 
 
 def _descriptive(entries: dict[int, Entry]) -> dict[int, Entry]:
-    return {tag: entry for tag, entry in entries.items() if tag in _DESCRIPTIVE}
+    return {tag: entry for tag, entry in entries.items() if tag in DESCRIPTIVE_TAGS}
 
 
 class _Copier:

@@ -22,6 +22,7 @@ Background: TypeAlias = tuple[int, int, int]
 """Red, green and blue, 0 to 255."""
 
 _COLOURS = (Feature.PROFILE, Feature.CICP, Feature.GAMMA, Feature.HDR)
+_TEN_BITS = 10
 _CAPTIONS = (Feature.IPTC, Feature.TEXT, Feature.COMMENT)
 
 
@@ -39,7 +40,12 @@ def fit(picture: Picture, form: Format, background: Background | None = None) ->
     Raises:
         PictureError: the format cannot keep the transparency, and there is no background.
     """
+    if picture.duration is not None:
+        form = form.of_frames
     picture, ledger = with_stated_colour(picture)
+    if form.one_density:
+        picture, entries = _with_one_density(picture)
+        ledger += entries
     for feature in picture.features():
         if feature in (*_COLOURS, *_CAPTIONS):
             continue
@@ -54,6 +60,16 @@ def fit(picture: Picture, form: Format, background: Background | None = None) ->
     if form.palette:
         ledger += _beyond_a_palette(picture)
     return picture, tuple(ledger)
+
+
+def _with_one_density(picture: Picture) -> tuple[Picture, list[Entry]]:
+    """Drop the aspect of pixels where there is a resolution, which says it too."""
+    dpi, aspect = picture.metadata.dpi, picture.metadata.aspect
+    if not dpi or not aspect:
+        return picture, []
+    agreed = math.isclose(dpi[1] / dpi[0], aspect, rel_tol=0.01)
+    entries = [] if agreed else [Entry(Feature.ASPECT, Fate.LOST, "beside a resolution")]
+    return replace(picture, metadata=replace(picture.metadata, aspect=None)), entries
 
 
 def _beyond_a_palette(picture: Picture) -> list[Entry]:
@@ -72,12 +88,16 @@ def _without(picture: Picture, feature: Feature, form: Format, background: Backg
     entry = Entry(feature, Fate.LOST, f"of {_length(picture, feature)} bytes" if too_long else "")
     match feature:
         case Feature.SIXTEEN_BITS:
-            if form.deep:
-                entry = Entry(feature, Fate.CONVERTED, form.deep)
+            stored = picture.origin.bits if picture.origin else None
+            what = f"{stored} bits per channel" if stored else feature
+            if form.deep and stored == _TEN_BITS:
+                entry = Entry(what, Fate.KEPT)
+            elif form.deep:
+                entry = Entry(what, Fate.CONVERTED, form.deep)
             else:
-                entry = Entry(feature, Fate.LOST, "(8 are written)")
+                entry = Entry(what, Fate.LOST, "(8 are written)")
         case Feature.FLOAT:
-            picture, entry = _rounded(picture)
+            picture, entry = _rounded(picture, form)
         case Feature.TRANSPARENCY:
             if background is None:
                 raise PictureError(
@@ -143,10 +163,13 @@ def _in_xmp(feature: Feature, properties: list[Property], lost: list[str]) -> li
     return entries
 
 
-def _rounded(picture: Picture) -> tuple[Picture, Entry]:
-    """Convert floating point to 16 bits: [0, 1] as it is, otherwise from the smallest value to the largest."""
+def _rounded(picture: Picture, form: Format) -> tuple[Picture, Entry]:
+    """Convert floating point to 16 bits: [0, 1] as it is, otherwise from the smallest value to the largest.
+
+    The entry says how many of those bits are written.
+    """
     low, high = float(picture.pixels.min()), float(picture.pixels.max())
-    unit, detail = picture.pixels, "to 16 bits"
+    unit, detail = picture.pixels, "to 16 bits" if Feature.SIXTEEN_BITS in form.keeps else form.deep or "to 8 bits"
     if low < 0 or high > 1:
         unit = (unit / 2 - low / 2) / ((high / 2 - low / 2) or 1.0)  # halves, because the range may overflow
         detail += f", {low:g} to {high:g} as black to white"

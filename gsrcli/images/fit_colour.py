@@ -40,7 +40,9 @@ def fit_colour(picture: Picture, form: Format) -> tuple[Picture, list[Entry]]:
         entries += [Entry(feature, fate, detail) for fate, detail in found]
     if colour.icc and (Feature.PROFILE not in form.keeps or not _fits(colour.icc, target.grey)):
         picture, colour = _in_srgb(picture, colour.icc), Colour(intent=_RELATIVE_COLORIMETRIC)
-        entries = [e for e in entries if e != Entry(Feature.PROFILE, Fate.KEPT)]
+        entries = [
+            e for e in entries if e != Entry(Feature.PROFILE, Fate.KEPT) and not e.detail.startswith(_TO_PROFILE)
+        ]
         entries.append(Entry("colours", Fate.CONVERTED, "to sRGB"))
     return replace(picture, colour=colour), entries
 

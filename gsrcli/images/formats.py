@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from PIL import features
@@ -45,6 +45,8 @@ class Format:
         cicp_rules: whether CICP colour tags rule over a profile that is there too.
         palette: whether it has at most 256 colours, and pixels that are opaque or transparent, but nothing between.
         deep: what 16 bits per channel become where they are not kept, if it is more than 8; a phrase.
+        still: what the frames of an animation do not keep of all that; they have 8 bits whatever ``deep`` says.
+        one_density: whether it has one place for the resolution or the aspect of pixels.
     """
 
     name: str
@@ -60,6 +62,13 @@ class Format:
     cicp_rules: bool = False
     deep: str = ""
     palette: bool = False
+    still: frozenset[Feature] = frozenset()
+    one_density: bool = False
+
+    @property
+    def of_frames(self) -> Format:
+        """What is kept in the frames of an animation."""
+        return replace(self, keeps=self.keeps - self.still, deep="")
 
 
 _FOUR_GIB = 2**32 - 2**24  # minus room for headers, metadata, and the growth of incompressible data
@@ -71,6 +80,7 @@ _FORMATS = (
         max_side=2**31 - 1,
         keeps=frozenset(Feature) - {Feature.FLOAT, Feature.GEO},
         cicp_rules=True,
+        one_density=True,
     ),
     # The file format allows 65535; libjpeg stops at 65500.
     Format(
@@ -82,6 +92,7 @@ _FORMATS = (
         most={Feature.EXIF: 65533 - 6, Feature.PROFILE: 255 * (65533 - 14)},
         quality=95,
         lossless=False,
+        one_density=True,
     ),
     Format(
         "WEBP",
@@ -98,6 +109,7 @@ _FORMATS = (
         keeps=_EMBEDDED
         | {Feature.SIXTEEN_BITS, Feature.FLOAT, Feature.TRANSPARENCY, Feature.IPTC, Feature.TEXT, Feature.COMMENT}
         | {Feature.RESOLUTION, Feature.ASPECT, Feature.GEO},
+        one_density=True,
     ),
     Format(
         "BMP",
@@ -114,7 +126,8 @@ _FORMATS = (
         max_pixels=2**28,
         keeps=_EMBEDDED | {Feature.TRANSPARENCY, Feature.CICP, Feature.HDR, Feature.RESOLUTION, Feature.ASPECT},
         quality=90,
-        deep="to 10 (colour at half resolution, unless lossless)",
+        deep="to 10 bits (colour at half resolution, unless lossless)",
+        still=frozenset({Feature.HDR, Feature.ASPECT}),
     ),
     Format(
         "GIF",
@@ -131,7 +144,7 @@ _FORMATS = (
         max_pixels=142_606_336,  # of HEVC's level 7.2
         keeps=_EMBEDDED | {Feature.TRANSPARENCY, Feature.CICP, Feature.HDR, Feature.RESOLUTION, Feature.ASPECT},
         quality=90,
-        deep="to 10",
+        deep="to 10 bits",
     ),
     Format(
         "JXL",

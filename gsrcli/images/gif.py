@@ -12,7 +12,8 @@ from gsrcli.size import Size
 __all__ = ["Gif", "GifFrame", "pack_blocks", "parse_gif"]
 
 _EXTENSION, _IMAGE, _TRAILER = 0x21, 0x2C, 0x3B
-_CONTROL, _COMMENT, _APPLICATION = 0xF9, 0xFE, 0xFF
+_PLAIN_TEXT, _CONTROL, _COMMENT, _APPLICATION = 0x01, 0xF9, 0xFE, 0xFF
+_MOST_OTHERS = 4
 _LOOPS = (b"NETSCAPE2.0", b"ANIMEXTS1.0")
 _XMP, _PROFILE = b"XMP DataXMP", b"ICCRGBG1012"
 _XMP_TRAILER = 258  # bytes by which readers of blocks find the end
@@ -56,6 +57,7 @@ class Gif:
         comments: comments.
         xmp: XMP packet, or None.
         icc: colour profile, or None.
+        others: names of the other extensions.
         cut: whether the file ends early.
     """
 
@@ -66,6 +68,7 @@ class Gif:
     comments: list[bytes] = field(default_factory=list)
     xmp: bytes | None = None
     icc: bytes | None = None
+    others: dict[str, None] = field(default_factory=dict)
     cut: bool = True
 
 
@@ -153,6 +156,11 @@ def _parse_extension(gif: Gif, label: int, chain: bytes) -> None:
             for body in _blocks(chain):
                 if len(body) == 3 and body[0] == 1:
                     gif.loops = int.from_bytes(body[1:], "little")
+        elif len(gif.others) < _MOST_OTHERS:
+            readable = name.isascii() and name.decode("latin-1").isprintable()
+            gif.others[f"application extension ({name.decode()})" if readable else "application extension"] = None
+    elif label == _PLAIN_TEXT:
+        gif.others["plain text"] = None
 
 
 def _parse_frame(data: bytes, at: int, palette: bytes, control: tuple[int, int, int | None]) -> tuple[int, GifFrame]:

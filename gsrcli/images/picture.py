@@ -45,11 +45,13 @@ class Origin:
         format: name of the file format, as Pillow calls it.
         lossless: whether the file holds the pixels exactly.
         quality: estimated quality of a lossy file, 1 to 100, where it can be told.
+        bits: bits per channel in the file, where they were spread over those of the pixels; otherwise None.
     """
 
     format: str
     lossless: bool = True
     quality: int | None = None
+    bits: int | None = None
 
 
 @dataclass(frozen=True, eq=False)

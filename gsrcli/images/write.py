@@ -55,7 +55,7 @@ def write_picture(
     """
     form, encoding = output_format(path), Encoding(quality, lossless)
     under = _background(background)
-    prepared = _prepared(picture, path, form, under)
+    prepared = _prepared(replace(picture, duration=None), path, form, under)
     _save(path, lambda: ENCODERS[form.name](prepared, encoding), overwrite)
 
 

@@ -267,7 +267,7 @@ def _refers(entry: _Property) -> bool:
 
 def extension_digest(packet: bytes) -> str | None:
     """Return the digest of the extension that an XMP packet names, 32 hexadecimal digits, or None."""
-    match = re.search(rb"HasExtendedXMP\s*(?:=\s*[\"']|>\s*)([0-9A-Fa-f]{32})", packet)
+    match = re.search(rb"HasExtendedXMP(?:\s*=\s*[\"']|[^<>]{0,200}>\s*)([0-9A-Fa-f]{32})", packet)
     return match[1].decode().upper() if match else None
 
 

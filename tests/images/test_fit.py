@@ -25,6 +25,7 @@ from gsrcli.images import (
     Feature,
     Format,
     Metadata,
+    Origin,
     Picture,
     Text,
     exif,
@@ -41,6 +42,7 @@ BLOCKS = replace(EVERYTHING, keeps=frozenset({Feature.PROFILE, Feature.EXIF, Fea
 DEEP = replace(BLOCKS, keeps=BLOCKS.keeps | {Feature.SIXTEEN_BITS})
 PROFILE_RULES = replace(EVERYTHING, cicp_rules=False)
 RGB_ONLY = replace(BLOCKS, grey=False)
+HDR_ONLY = frozenset({Feature.HDR})
 NOTHING = replace(EVERYTHING, keeps=frozenset())
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 P3 = Chromaticities((0.3127, 0.329), (0.68, 0.32), (0.265, 0.69), (0.15, 0.06))
@@ -324,8 +326,11 @@ def test_texts_that_find_no_place_are_lost(packet: bytes) -> None:
     assert not lines(Fate.CONVERTED, ledger)
 
 
-def test_long_texts_are_lost() -> None:
+def test_very_long_texts_are_lost() -> None:
     result, ledger = fitted(Picture(ramp(), metadata=Metadata(texts=(Text("Title", "x" * 70_000),))), BLOCKS)
+    assert b"x" * 70_000 in (result.metadata.xmp or b"")
+    assert lines(Fate.LOST, ledger) == []
+    result, ledger = fitted(Picture(ramp(), metadata=Metadata(texts=(Text("Title", "x" * (1 << 24)),))), BLOCKS)
     assert result.metadata == Metadata()
     assert lines(Fate.LOST, ledger) == ["text (Title)"]
 
@@ -428,6 +433,37 @@ def test_floating_point_becomes_integers(values: list[float], expected: list[int
     assert np.abs(result.pixels.ravel().astype(int) - expected).max() <= 1
     np.testing.assert_array_equal(result.alpha, [[0, 32768, 65535]])
     assert lines(Fate.CONVERTED, ledger) == [f"floating-point values {words}"]
+
+
+@pytest.mark.parametrize("duration", [None, 0.1])
+def test_frames_keep_less_than_still_pictures(duration: float | None) -> None:
+    form = replace(EVERYTHING, keeps=EVERYTHING.keeps - {Feature.SIXTEEN_BITS}, deep="to 10 bits", still=HDR_ONLY)
+    colour = Colour(cicp=Cicp(9, 16), light=(1, 1))
+    result, ledger = fit(Picture(ramp(dtype=np.uint16), colour=colour, duration=duration), form)
+    assert bool(result.colour.light) == (duration is None)
+    if duration is None:
+        assert lines(Fate.CONVERTED, ledger) == ["16 bits per channel to 10 bits"]
+        assert lines(Fate.LOST, ledger) == []
+    else:
+        assert lines(Fate.CONVERTED, ledger) == []
+        assert lines(Fate.LOST, ledger) == ["16 bits per channel (8 are written)", "HDR mastering data"]
+
+
+@pytest.mark.parametrize(("bits", "fate", "words"), [(10, Fate.KEPT, ""), (12, Fate.CONVERTED, " to 10 bits")])
+def test_the_ledger_counts_the_bits_of_the_file(bits: int, fate: Fate, words: str) -> None:
+    picture = Picture(ramp(dtype=np.uint16), origin=Origin("AVIF", bits=bits))
+    _, ledger = fit(picture, replace(NOTHING, deep="to 10 bits"))
+    assert lines(fate, ledger) == [f"{bits} bits per channel{words}"]
+    _, ledger = fit(picture, NOTHING)
+    assert lines(Fate.LOST, ledger) == [f"{bits} bits per channel (8 are written)"]
+
+
+@pytest.mark.parametrize(("dpi", "lost"), [((100, 200), []), ((72, 72), ["pixel aspect ratio beside a resolution"])])
+def test_one_place_for_resolution_and_aspect(dpi: tuple[float, float], lost: list[str]) -> None:
+    picture = Picture(ramp(), metadata=Metadata(dpi=dpi, aspect=2))
+    result, ledger = fitted(picture, replace(EVERYTHING, one_density=True))
+    assert (result.metadata.dpi, result.metadata.aspect) == (dpi, None)
+    assert lines(Fate.LOST, ledger) == lost
 
 
 # Through files

@@ -252,7 +252,7 @@ def test_everything_is_written(tmp_path: Path) -> None:
         picture = Picture(pixels, pixels[..., 0].copy(), colour, metadata)
         _, ledger = fit(picture, output_format(path))
         assert with_fate(Fate.LOST, ledger) == []
-        assert with_fate(Fate.CONVERTED, ledger) == (["16 bits per channel to 10"] if top > 255 else [])
+        assert with_fate(Fate.CONVERTED, ledger) == (["16 bits per channel to 10 bits"] if top > 255 else [])
         write_picture(picture, path)
         info = pillow_heif.open_heif(path).info
         assert info["content_light_level"] == {"max_content_light_level": 1000, "max_pic_average_light_level": 400}

@@ -448,6 +448,21 @@ def test_photoshop_resources_that_are_lost(tmp_path: Path) -> None:
     assert lost(read(tmp_path, with_segments(jpeg(), photoshop((0x0408, guides[:12] + bytes(4)))))) == []
 
 
+def test_rights_of_photoshop_go_to_xmp_unless_it_says_them(tmp_path: Path) -> None:
+    resources = photoshop((0x040A, b"\1"), (0x040B, b"https://example.org/a?b&c"))
+    picture = read(tmp_path, with_segments(jpeg(), resources))
+    assert with_fate(Fate.CONVERTED, picture.ledger) == ["copyright flag to XMP", "copyright URL to XMP"]
+    assert b"<xmpRights:Marked>True<" in (picture.metadata.xmp or b"")
+    assert b"<xmpRights:WebStatement>https://example.org/a?b&amp;c<" in (picture.metadata.xmp or b"")
+    rights = (
+        b' xmlns:xmpRights="http://ns.adobe.com/xap/1.0/rights/" xmpRights:Marked="True" xmpRights:WebStatement="x"'
+    )
+    packet_with_rights = packet(node(b"", rights))
+    picture = read(tmp_path, with_segments(jpeg(), segment(0xE1, XMP + packet_with_rights), resources))
+    assert (picture.metadata.xmp, picture.ledger) == (packet_with_rights, ())
+    assert read(tmp_path, with_segments(jpeg(), photoshop((0x040A, b"\0"), (0x040B, b"")))).ledger == ()
+
+
 def test_resolution(tmp_path: Path) -> None:
     data = jpeg()
     assert data[2:4] == b"\xff\xe0"
@@ -669,7 +684,7 @@ MOVIE = b"\0\0\0\x18ftypmp42" + bytes(500) + b"mdat"
         ([], gain_map() + gain_map(), ["2 other pictures"]),
         ([CONTAINER], gain_map(HDRGM) + MOVIE, ["gain map", "video of the motion photo"]),
         ([], bytes(24) + MOVIE, ["video of the motion photo"]),
-        ([], b"something else of some length", ["data after the picture"]),
+        ([], b"something else of some length", ["29 bytes after the picture"]),
         ([], bytes(5000), []),
     ],
 )

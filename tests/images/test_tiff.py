@@ -696,6 +696,20 @@ def test_what_photoshop_adds_is_named(tmp_path: Path) -> None:
     assert with_fate(Fate.LOST, picture.ledger) == ["clipping path", "Photoshop layers"]
 
 
+def test_tags_that_have_no_place_are_named(tmp_path: Path) -> None:
+    tags: dict[str, Any] = {f"t{tag}": (ASCII, b"word\0") for tag in (333, *range(65000, 65006))}
+    tags |= {"t301": (SHORT, [0] * 256), "t287": (RATIONAL, [2.5]), "t59932": (UNDEFINED, bytes(9))}
+    picture = read(tmp_path, tiff(page(noise(4, 4, 1), **tags)))
+    assert with_fate(Fate.LOST, picture.ledger) == [
+        "names of inks",
+        "offset on the page",
+        "transfer function",
+        "TIFF tags 65000, 65001, 65002, 65003 and 2 more",
+    ]
+    harmless = {"t287": (RATIONAL, [0.0]), "t280": (SHORT, [0]), "t281": (SHORT, [255]), "t32995": (SHORT, [1])}
+    assert read(tmp_path, tiff(page(noise(4, 4, 1), **harmless))).ledger == ()
+
+
 @pytest.mark.parametrize(
     ("text", "lost"),
     [

@@ -15,7 +15,7 @@ from gsrcli.images.ledger import Entry, Fate, Feature
 from gsrcli.images.opencv import opencv_has_avif
 from gsrcli.images.picture import Origin, Picture, Pixels, unmultiplied
 from gsrcli.images.readers.av1 import coded_size
-from gsrcli.images.readers.heif import HeifPicture, item_size, nclx_colour
+from gsrcli.images.readers.heif import HeifPicture, aspect, item_size, light_level, mastering, nclx_colour
 from gsrcli.images.readers.metadata import checked_metadata, checked_profile
 from gsrcli.images.readers.opencv import decode_sixteen_bits
 from gsrcli.images.readers.pillow import colour_and_alpha
@@ -77,7 +77,7 @@ class _Still:
             colour=colour,
             metadata=metadata,
             ledger=(*entries, *whole.left_out()),
-            origin=Origin(AvifSource.format, lossless=False),
+            origin=Origin(AvifSource.format, lossless=False, bits=self._bits if deep else None),
         )
 
     @property
@@ -141,26 +141,29 @@ class _Sequence:
         info = self._image.info
         icc, of_profile = checked_profile(info.get("icc_profile"))
         metadata, of_metadata = checked_metadata(info.get("exif"), info.get("xmp"))
-        of_depth = [Entry(Feature.SIXTEEN_BITS, Fate.LOST, "(frames are read in 8)")] if self._deep else []
+        bits = _depth(self._described(b"av1C"))
+        of_depth = [Entry(f"{bits} bits per channel", Fate.LOST, "(8 are read)")] if bits > 8 else []
         return Picture(
             pixels=owned(pixels),
             alpha=None if alpha is None else owned(alpha),
             colour=self._colour(icc),
-            metadata=metadata,
+            metadata=replace(metadata, aspect=aspect(self._described(b"pasp"))),
             ledger=(*of_profile, *of_metadata, *of_depth),
             origin=Origin(AvifSource.format, lossless=False),
             duration=shown_for(info["duration"] / 1000) if self.animated else None,
         )
 
-    @property
-    def _deep(self) -> bool:
-        box = find_box(self._data, *_DESCRIPTION, b"av1C", inside=self._track)
-        return box is not None and box.stop - box.start > 2 and bool(self._data[box.start + 2] & 0x40)
-
     def _colour(self, icc: bytes | None) -> Colour:
-        colr = find_box(self._data, *_DESCRIPTION, b"colr", inside=self._track)
-        body = self._data[colr.start : colr.stop] if colr else b""
-        return nclx_colour(body, icc) if body[:4] == b"nclx" else Colour(icc=icc)
+        body = self._described(b"colr")
+        colour = nclx_colour(body, icc) if body[:4] == b"nclx" else Colour(icc=icc)
+        return replace(
+            colour, light=light_level(self._described(b"clli")), mastering=mastering(self._described(b"mdcv"))
+        )
+
+    def _described(self, kind: bytes) -> bytes:
+        """Return the body of a box in the description of the frames, or nothing."""
+        found = find_box(self._data, *_DESCRIPTION, kind, inside=self._track)
+        return self._data[found.start : found.stop] if found else b""
 
 
 def _check_sizes(file: Heif, limits: Limits) -> None:
@@ -222,18 +225,22 @@ def _check_sequence_header(units: bytes, size: Size) -> None:
         raise PictureError(DAMAGED)
 
 
-def _configuration(item: Item) -> int:
-    """Return the flags of depth and colour of a coded picture."""
-    return (item.property(b"av1C") or b"")[2:3].ljust(1, b"\0")[0]
+def _flags(configuration: bytes) -> int:
+    """Return the flags of depth and colour in the configuration of a codec."""
+    return configuration[2:3].ljust(1, b"\0")[0]
 
 
-def _bits(item: Item) -> int:
-    flags = _configuration(item)
+def _depth(configuration: bytes) -> int:
+    flags = _flags(configuration)
     return 8 if not flags & 0x40 else 12 if flags & 0x20 else 10
 
 
+def _bits(item: Item) -> int:
+    return _depth(item.property(b"av1C") or b"")
+
+
 def _monochrome(item: Item) -> bool:
-    return bool(_configuration(item) & 0x10)
+    return bool(_flags(item.property(b"av1C") or b"") & 0x10)
 
 
 def _decode(data: bytes) -> tuple[Pixels, Pixels | None]:

@@ -66,6 +66,9 @@ class GifSource(Source):
         icc, of_profile = checked_profile(gif.icc)
         metadata, of_metadata = checked_metadata(None, gif.xmp)
         comments = tuple(Text(COMMENT, decoded_text(comment)) for comment in gif.comments[:_MAX_COMMENTS])
+        lost = [Entry(name, Fate.LOST) for name in gif.others]
+        if len(gif.comments) > _MAX_COMMENTS:
+            lost.append(Entry(f"{len(gif.comments) - _MAX_COMMENTS} comments", Fate.LOST))
         of_end = [Entry("end of the file", Fate.DAMAGED)] if gif.cut else []
         canvas = self._canvas.view(np.uint8).reshape(*self.size, 4)
         return Picture(
@@ -73,7 +76,7 @@ class GifSource(Source):
             alpha=canvas[..., 3].copy() if self._transparent else None,
             colour=Colour(icc=icc),
             metadata=replace(metadata, texts=comments, aspect=gif.aspect),
-            ledger=(*of_profile, *of_metadata, *of_end),
+            ledger=(*of_profile, *of_metadata, *lost, *of_end),
             origin=Origin(self.format),
             duration=shown_for(frame.delay / 100) if self.animated else None,
         )

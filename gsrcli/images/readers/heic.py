@@ -47,18 +47,18 @@ class HeicSource(Source):
         colour, of_colour = whole.colour()
         metadata, of_metadata = whole.metadata()
         of_sequence = [Entry("image sequence", Fate.LOST)] if self._sequence else []
-        pixels, alpha = self._decode()
+        pixels, alpha, bits = self._decode()
         return Picture(
             pixels=owned(whole.upright(pixels)),
             alpha=None if alpha is None else owned(whole.upright(alpha)),
             colour=colour,
             metadata=metadata,
             ledger=(*of_colour, *of_metadata, *whole.left_out(), *of_sequence),
-            origin=Origin(self.format, lossless=False),
+            origin=Origin(self.format, lossless=False, bits=bits),
         )
 
-    def _decode(self) -> tuple[Pixels, Pixels | None]:
-        """Return pixels and alpha in 8 bits, or in 16 so that white stays white."""
+    def _decode(self) -> tuple[Pixels, Pixels | None, int | None]:
+        """Return pixels and alpha in 8 bits, or in 16 so that white stays white, and then how many bits there are."""
         try:
             image = self._heif.open_heif(
                 pack_heif(self._whole.parts, b"heic", b"heix", b"mif1"), convert_hdr_to_8bit=False
@@ -69,19 +69,20 @@ class HeicSource(Source):
                 raise LimitError(f"it is beyond the decoder's limits: {error}") from error
             raise
         deep = mode.endswith(";16") or mode == "I;16"
-        values = np.frombuffer(data, np.uint16 if deep else np.uint8)
+        values: Pixels = np.frombuffer(data, np.uint16 if deep else np.uint8)
+        bits = int(image.info["bit_depth"]) if deep else None
         width, height = image.size
         values = values.reshape(height, width, -1)
-        if deep:
-            values = values | values >> image.info["bit_depth"]
+        if bits:
+            values = values | values >> bits
         channels = values.shape[2]
         if channels in (1, 3):
-            return values, None
+            return values, None, bits
         pixels, alpha = values[..., : channels - 1], values[..., channels - 1]
         if mode.split(";")[0].endswith("a"):
             pixels = unmultiplied(pixels, alpha)
         grey = all(_monochrome(item) for item in self._whole.coded())
-        return (pixels[..., :1] if grey else pixels), alpha
+        return (pixels[..., :1] if grey else pixels), alpha, bits
 
 
 def _monochrome(item: Item) -> bool:

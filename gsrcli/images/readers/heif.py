@@ -20,7 +20,7 @@ from gsrcli.images.readers.metadata import checked_metadata, checked_profile
 from gsrcli.images.readers.source import DAMAGED
 from gsrcli.size import Size
 
-__all__ = ["HeifPicture", "item_size", "nclx_colour"]
+__all__ = ["HeifPicture", "aspect", "item_size", "light_level", "mastering", "nclx_colour"]
 
 _XMP_TYPE = b"application/rdf+xml"
 _ALPHA = (b"urn:mpeg:mpegb:cicp:systems:auxiliary:alpha", b"urn:mpeg:hevc:2015:auxid:1")  # in lower case
@@ -104,13 +104,8 @@ class HeifPicture:
         icc = next((body[4:] for body in profiles if body[:4] in (b"prof", b"rICC")), None)
         icc, entries = checked_profile(icc)
         colour = next((nclx_colour(body, icc) for body in profiles if body[:4] == b"nclx"), Colour(icc=icc))
-        light = source.property(b"clli")
-        mastering = source.property(b"mdcv")
-        colour = replace(
-            colour,
-            light=_light(light) if light and len(light) >= 4 else None,
-            mastering=_mastering(mastering) if mastering and len(mastering) >= 24 else None,
-        )
+        light, volume = (source.property(kind) or b"" for kind in (b"clli", b"mdcv"))
+        colour = replace(colour, light=light_level(light), mastering=mastering(volume))
         return colour, entries
 
     def metadata(self) -> tuple[Metadata, list[Entry]]:
@@ -130,13 +125,8 @@ class HeifPicture:
                 yield item
 
     def _aspect(self) -> float | None:
-        pasp = self.item.property(b"pasp")
-        if pasp is None or len(pasp) < 8:
-            return None
-        horizontal, vertical = struct.unpack_from(">II", pasp)
-        if not horizontal or not vertical or horizontal == vertical:
-            return None
-        return vertical / horizontal if self.turned else horizontal / vertical
+        stored = aspect(self.item.property(b"pasp") or b"")
+        return 1 / stored if stored and self.turned else stored
 
     def left_out(self) -> list[Entry]:
         """Return entries for the items that are not part of the picture."""
@@ -210,14 +200,25 @@ def _name(item: Item) -> str | None:
     return "further picture"
 
 
-def _light(body: bytes) -> tuple[int, int]:
-    most, average = struct.unpack_from(">HH", body)
+def light_level(clli: bytes) -> tuple[int, int] | None:
+    """Return the light level in the body of a box, in units of 0.0001 cd/m²; None without one."""
+    if len(clli) < 4:
+        return None
+    most, average = struct.unpack_from(">HH", clli)
     return most * 10_000, average * 10_000
 
 
-def _mastering(body: bytes) -> bytes:
-    """Return the volume as PNG has it: red, green and blue, where this box has green, blue and red."""
-    return body[8:12] + body[:8] + body[12:24]
+def mastering(mdcv: bytes) -> bytes | None:
+    """Return the volume as PNG has it: red, green and blue, where the box has green, blue and red; None without one."""
+    return mdcv[8:12] + mdcv[:8] + mdcv[12:24] if len(mdcv) >= 24 else None
+
+
+def aspect(pasp: bytes) -> float | None:
+    """Return the width of a pixel divided by its height, None where they are equal or unknown."""
+    if len(pasp) < 8:
+        return None
+    horizontal, vertical = struct.unpack_from(">II", pasp)
+    return horizontal / vertical if horizontal and vertical and horizontal != vertical else None
 
 
 def _clean_aperture(body: bytes, size: Size) -> tuple[slice, slice] | None:

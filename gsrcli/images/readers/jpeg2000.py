@@ -97,6 +97,8 @@ class Jpeg2000Source(Source):
         siz, entries = self._siz, list[Entry]()
         if _GEO in self._boxes:
             entries.append(Entry("GeoJP2 tags", Fate.LOST))
+        if any(self._boxes.get(name, b"").strip() for name in (b"xml ", b"asoc")):
+            entries.append(Entry("XML box", Fate.LOST))
         if siz.channels > 4:
             raise PictureError(f"JPEG 2000 of {siz.channels} channels is not supported", hint="save it as RGB")
         if siz.bits > 16:
@@ -170,6 +172,8 @@ def _header_boxes(data: bytes) -> dict[bytes, bytes]:
     for name, start, end in _boxes(data, 0, len(data)):
         if name == b"uuid":
             keep(data[start : start + 16], start + 16, end)
+        elif name in (b"xml ", b"asoc"):
+            keep(name, start, end)
         if name != b"jp2h":
             continue
         for inner, inner_start, inner_end in _boxes(data, start, end):

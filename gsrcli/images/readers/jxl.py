@@ -24,6 +24,8 @@ _GREY = 1
 _D65 = 1
 _PRIMARIES = {1: 1, 9: 9, 11: 12}  # to those of CICP
 
+_LOST = {b"jhgm": "gain map", b"jumb": "JUMBF metadata"}
+
 
 @dataclass(frozen=True)
 class _Header:
@@ -121,10 +123,12 @@ def _parse(data: bytes) -> tuple[bytes, dict[bytes, bytes], list[Entry]]:
         elif box.kind == b"xml ":
             blocks.setdefault(b"xml ", body)
         elif box.kind == b"brob":
-            name = {b"Exif": Feature.EXIF, b"xml ": Feature.XMP}.get(body[:4])
+            name = {b"Exif": Feature.EXIF, b"xml ": Feature.XMP, **_LOST}.get(body[:4])
             if name:
-                entries.append(Entry(name, Fate.LOST, "(it is compressed with Brotli)"))
-    return b"".join(parts), blocks, entries
+                entries.append(Entry(name, Fate.LOST, "" if body[:4] in _LOST else "(it is compressed with Brotli)"))
+        elif box.kind in _LOST:
+            entries.append(Entry(_LOST[box.kind], Fate.LOST))
+    return b"".join(parts), blocks, list(dict.fromkeys(entries))
 
 
 class _Bits:

@@ -122,8 +122,8 @@ class TgaSource(Source):
         return Picture(
             self._upright(pixels),
             None if alpha is None else self._upright(alpha),
-            metadata=_metadata(extension) if extension else Metadata(),
-            ledger=tuple(entries),
+            metadata=_metadata(self._data[_HEADER.size : palette_at], extension),
+            ledger=(*entries, *_lost(extension)),
             origin=Origin(self.format),
         )
 
@@ -194,17 +194,34 @@ def _extension(data: bytes) -> bytes | None:
     return area if at and len(area) == _EXTENSION and int.from_bytes(area[:2], "little") >= _EXTENSION else None
 
 
-def _metadata(extension: bytes) -> Metadata:
-    """Return author, comments, program and pixel aspect ratio of an extension area."""
+def _metadata(name: bytes, extension: bytes | None) -> Metadata:
+    """Return the name of the picture; author, comments, date, job, program and pixel aspect ratio of an extension."""
+    title = ("Title", _text(name))
+    if not extension:
+        return Metadata(texts=(Text(*title),) if title[1] else ())
     lines = [_text(extension[at : at + 81]) for at in range(43, 367, 81)]
+    month, day, year, *time = struct.unpack_from("<6H", extension, 367)
+    date = f"{year:04}-{month:02}-{day:02}T{time[0]:02}:{time[1]:02}:{time[2]:02}" if month and day else ""
     fields = (
+        title,
         ("Author", _text(extension[2:43])),
         (COMMENT, "\n".join(line for line in lines if line)),
+        ("Creation Time", date),
+        ("Job", _text(extension[379:420])),
         ("Software", _text(extension[426:467])),
     )
     width, height = struct.unpack_from("<2H", extension, 474)
-    aspect = width / height if width and height else None
+    aspect = width / height if width and height and width != height else None
     return Metadata(texts=tuple(Text(keyword, text) for keyword, text in fields if text), aspect=aspect)
+
+
+def _lost(extension: bytes | None) -> list[Entry]:
+    """Return entries for what an extension area says of colours. What gamma means is not agreed on."""
+    if not extension:
+        return []
+    top, bottom, correction = struct.unpack_from("<2HI", extension, 478)
+    entries = [Entry("gamma", Fate.LOST, f"of {top / bottom:g}")] if top and bottom and top != bottom else []
+    return entries + ([Entry("colour correction table", Fate.LOST)] if correction else [])
 
 
 def _text(field: bytes) -> str:

@@ -23,6 +23,7 @@ __all__ = ["WebpSource"]
 _EXTENDED, _ANIMATION, _FRAME, _ALPHA = b"VP8X", b"ANIM", b"ANMF", b"ALPH"
 _LOSSY, _LOSSLESS = b"VP8 ", b"VP8L"
 _ANCILLARY = {b"ICCP": Feature.PROFILE, b"EXIF": Feature.EXIF, b"XMP ": Feature.XMP}
+_OTHERS = {b"C2PA": "content credentials (C2PA)"}
 _FRAME_HEADER = 16  # bytes
 
 
@@ -104,7 +105,12 @@ def _parse(data: bytes) -> _Parts:
             if not chunk.whole:
                 raise PictureError(DAMAGED)
             coded.append(chunk)
-    return _Parts(tuple(coded), ancillary, tuple(entries))
+        elif chunk.body.strip(b"\0"):
+            kind = chunk.kind.decode("latin-1").strip()
+            entries.append(
+                Entry(_OTHERS.get(chunk.kind) or f"{kind if kind.isalnum() else 'unknown'} chunk", Fate.LOST)
+            )
+    return _Parts(tuple(coded), ancillary, tuple(dict.fromkeys(entries)))
 
 
 def _canvas(parts: _Parts) -> Size:

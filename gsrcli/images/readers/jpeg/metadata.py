@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from gsrcli.images.directories import MalformedError, Tiff
 from gsrcli.images.ledger import Entry, Fate, Feature
 from gsrcli.images.metadata import COMMENT, Metadata, Text, decoded_text
 from gsrcli.images.readers.jpeg.markers import ADOBE, APP0, COM, JFIF, Codestream, Frame, Segment, read_codestream
+from gsrcli.images.readers.photoshop import read_photoshop, with_rights
 
 __all__ = ["Said", "estimated_quality", "read_said"]
 
@@ -67,20 +68,23 @@ def read_said(data: bytes, stream: Codestream, frame: Frame) -> Said:
     ledger: list[Entry] = []
     block = _exif(stream, ledger)
     icc = _profile(stream, len(frame.components), ledger)
-    resources = _resources(stream, ledger)
+    photoshop = read_photoshop(b"".join(stream.find(_APP13, _PHOTOSHOP)))
+    ledger += photoshop.ledger
     dpi, aspect = _density(stream)
     if dpi is None:
-        dpi = exif.exif_resolution(block or b"") or iptc.photoshop_resolution(resources.get(iptc.RESOLUTION, b""))
+        dpi = exif.exif_resolution(block or b"") or photoshop.dpi
     packet = _xmp(stream, ledger) or b""
-    alone = xmp.xmp_alone(packet)
+    alone: bytes | None = xmp.xmp_alone(packet)
     _name_others(data, stream, packet if alone != packet else b"", ledger)
+    alone, of_rights = with_rights(alone or None, photoshop)
+    ledger += of_rights
     _name_unknown(stream.segments, ledger)
     if stream.misplaced:
         ledger.append(Entry("marker segment", Fate.DAMAGED))
     metadata = Metadata(
         exif=block,
-        xmp=alone or None,
-        iptc=_iptc(resources, ledger),
+        xmp=alone,
+        iptc=_iptc(photoshop.iptc, ledger),
         texts=tuple(_comments(stream.segments)),
         dpi=dpi,
         aspect=None if dpi else aspect,
@@ -169,17 +173,8 @@ def _profile(stream: Codestream, components: int, ledger: list[Entry]) -> bytes 
     return None
 
 
-def _resources(stream: Codestream, ledger: list[Entry]) -> dict[int, bytes]:
-    """Return the Photoshop image resources by identifier, and name those that are lost."""
-    resources, sound = iptc.photoshop_resources(b"".join(stream.find(_APP13, _PHOTOSHOP)))
-    if not sound:
-        ledger.append(Entry("Photoshop image resources", Fate.DAMAGED))
-    ledger += [Entry(what, Fate.LOST) for what in iptc.lost_resources(resources)]
-    return resources
-
-
-def _iptc(resources: Mapping[int, bytes], ledger: list[Entry]) -> bytes | None:
-    datasets, whole = iptc.sound_iptc(resources.get(iptc.IPTC, b""))
+def _iptc(block: bytes, ledger: list[Entry]) -> bytes | None:
+    datasets, whole = iptc.sound_iptc(block)
     if not whole:
         ledger.append(Entry(Feature.IPTC, Fate.DAMAGED))
     return datasets or None
@@ -236,7 +231,7 @@ def _name_others(data: bytes, stream: Codestream, referring: bytes, ledger: list
     if b"ftyp" in rest[:_HEAD] or b"MotionPhoto_Data" in rest:
         ledger.append(Entry("video of the motion photo", Fate.LOST))
     elif len(rest) > _LEAST_DATA:
-        ledger.append(Entry("data after the picture", Fate.LOST))
+        ledger.append(Entry(f"{len(rest)} bytes after the picture", Fate.LOST))
 
 
 def _next_picture(data: bytes, end: int) -> int:

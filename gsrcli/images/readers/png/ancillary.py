@@ -14,10 +14,11 @@ from typing import Any
 
 from gsrcli.images.colour import Chromaticities, Cicp, Colour
 from gsrcli.images.exif import exif_upright
-from gsrcli.images.iptc import IPTC, lost_resources, photoshop_resources, sound_iptc
+from gsrcli.images.iptc import sound_iptc
 from gsrcli.images.ledger import Entry, Fate, Feature
 from gsrcli.images.metadata import MAX_METADATA, METRES_PER_INCH, MODIFIED, Metadata, Text, sound_dpi
 from gsrcli.images.readers.orientation import stated_orientation, upright_metadata
+from gsrcli.images.readers.photoshop import Photoshop, read_photoshop, with_rights
 from gsrcli.images.readers.png.chunks import Chunk
 
 __all__ = ["Ancillary"]
@@ -29,13 +30,12 @@ _XMP_KEYWORD = "XML:com.adobe.xmp"
 _RAW_PROFILE = "Raw profile type "
 _EXIF_MARK, _XMP_MARK = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
 
-_IGNORED = frozenset({"iDOT"})
-"""Chunks about how the file is stored."""
+_IGNORED = frozenset({"iDOT", "sBIT"})
+"""Chunks about how the file is stored, and about the digits of pixels that are enlarged."""
 
 _NAMES = {
     "PLTE": "suggested palette",
     "bKGD": "background colour",
-    "sBIT": "number of significant bits",
     "hIST": "histogram",
     "sPLT": "suggested palette",
     "oFFs": "offset on the page",
@@ -46,6 +46,8 @@ _NAMES = {
     "dSIG": "digital signature",
 }
 """What is lost with chunks that a `Picture` has no place for."""
+
+_LOST_BACKGROUND = Entry(_NAMES["bKGD"], Fate.LOST)
 
 
 class _TooLongError(Exception):
@@ -66,6 +68,7 @@ class Ancillary:
         self._texts: list[Text] = []
         self._left = _MAX_INFLATED_TOGETHER
         self._seen: set[str] = set()
+        self._photoshop = Photoshop()
 
     def read(self, chunk: Chunk) -> None:
         """Take in a chunk."""
@@ -88,6 +91,18 @@ class Ancillary:
             self.ledger.append(Entry(f"{name} chunk", Fate.LOST, "because it is too long"))
         except (ValueError, struct.error, zlib.error):
             self.ledger.append(Entry(f"{name} chunk", Fate.DAMAGED))
+
+    def finish(self, *, transparent: bool) -> None:
+        """Put together what the chunks say, once all of them are read.
+
+        Args:
+            transparent: whether the picture has transparency, without which nothing is seen of a background.
+        """
+        if not transparent:
+            self.ledger = [entry for entry in self.ledger if entry != _LOST_BACKGROUND]
+        packet, entries = with_rights(self._metadata.xmp, self._photoshop)
+        self._metadata = replace(self._metadata, xmp=packet)
+        self.ledger += entries
 
     @property
     def orientation(self) -> int:
@@ -194,7 +209,7 @@ class Ancillary:
             blocks: dict[str, Any] = {name: block}
             self._metadata = replace(self._metadata, **blocks)
         elif present != block:
-            self.ledger.append(Entry(f"second block of {name.upper()}", Fate.LOST))
+            self.ledger.append(Entry(f"second {name.upper()} block", Fate.LOST))
 
     # Texts
 
@@ -241,15 +256,17 @@ class Ancillary:
 
     def _read_iptc(self, block: bytes) -> None:
         """Take in IPTC datasets: bare ones, or those among Photoshop's resources."""
-        resources, sound = ({IPTC: block}, True) if block.startswith(b"\x1c") else photoshop_resources(block)
-        if not sound:
-            raise ValueError("a malformed resource")
-        datasets, whole = sound_iptc(resources.get(IPTC, b""))
+        if block.startswith(b"8BIM"):
+            self._photoshop = read_photoshop(block)
+            self.ledger += self._photoshop.ledger
+            block = self._photoshop.iptc
+        elif not block.startswith(b"\x1c"):
+            raise ValueError("no dataset")
+        datasets, whole = sound_iptc(block)
         if datasets:
             self._put_block("iptc", datasets)
         if not whole:
             self.ledger.append(Entry(Feature.IPTC, Fate.DAMAGED))
-        self.ledger += [Entry(what, Fate.LOST) for what in lost_resources(resources)]
 
     def _inflated(self, deflated: bytes) -> bytes:
         """Inflate a complete zlib stream; whatever follows it is ignored."""

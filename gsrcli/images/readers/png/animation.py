@@ -99,7 +99,8 @@ class Animation:
         self.frames = [frame for frame in self.frames if frame.parts and self._claimed]
         entries = []
         if self._damaged or len(self.frames) < found or len(self.frames) != (self._claimed or 0):
-            entries.append(Entry("animation", Fate.DAMAGED, f"of which {len(self.frames)} frames are left"))
+            left = {0: "no frame is", 1: "1 frame is"}.get(len(self.frames), f"{len(self.frames)} frames are")
+            entries.append(Entry("animation", Fate.DAMAGED, f"of which {left} left"))
         if self.frames and self._default not in self.frames:
             entries.append(Entry("picture that is not part of the animation", Fate.LOST))
         return entries

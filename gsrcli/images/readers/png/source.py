@@ -44,6 +44,7 @@ class PngSource(Source):
         animation = Animation(self._default)
         for chunk in chunks:
             self._read(chunk, animation)
+        self._ancillary.finish(transparent=self._header.alpha or self._transparency is not None)
         check_capacity(self._header, size, sum(map(len, self._default.parts)))
         if self._header.palette and not self._palette:
             raise PictureError(f"{DAMAGED}: its palette is missing")

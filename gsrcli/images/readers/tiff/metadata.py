@@ -7,12 +7,13 @@ from dataclasses import dataclass, field, replace
 
 from gsrcli.images.colour import PRIMARIES, Chromaticities, Colour
 from gsrcli.images.directories import Entry, MalformedError, Tags, Tiff
-from gsrcli.images.exif import exif_block, exif_from_directory
+from gsrcli.images.exif import DESCRIPTIVE_TAGS, exif_block, exif_from_directory
 from gsrcli.images.geo import GEO_TAGS, without_nodata
-from gsrcli.images.iptc import IPTC, lost_resources, photoshop_resources, sound_iptc
+from gsrcli.images.iptc import sound_iptc
 from gsrcli.images.ledger import Entry as LedgerEntry
 from gsrcli.images.ledger import Fate, Feature
 from gsrcli.images.metadata import MAX_METADATA, Metadata
+from gsrcli.images.readers.photoshop import Photoshop, read_photoshop, with_rights
 from gsrcli.images.xmp import xmp_orientation, xmp_upright
 
 __all__ = ["PageMetadata", "read_metadata"]
@@ -28,6 +29,23 @@ _FOREIGN_DESCRIPTIONS = (  # which state sizes, and how pages belong together
     ("ImageJ description", re.compile(rb"ImageJ=")),
     ("MetaMorph description", re.compile(rb"\s*<MetaData>")),
     ("tifffile's description", re.compile(rb'\{"shape": \[')),
+)
+_LOST = {
+    333: "names of inks",
+    337: "target printer",
+    _LAYERS: "Photoshop layers",
+    50839: "ImageJ metadata",
+    _RPC: "rational polynomial coefficients",
+}
+"""What is lost with tags that a `Picture` has no place for."""
+_TRANSFER, _POSITION = 301, (286, 287)
+_FIRST_PRIVATE, _MOST_NAMED, _FEW = 32768, 4, 100
+_SILENT_PRIVATE = frozenset(
+    (
+        *(32995, 32996, 32997, 32998),  # matteing, kind of data, and depths, of which the pixels tell
+        *(34908, 34909, 34910),  # how it was faxed
+        *(50838, 59932),  # counts of ImageJ's metadata, padding
+    )
 )
 
 
@@ -73,19 +91,43 @@ class _Reading:
         stated = self._tiff.first_number(self._directory.get(_ORIENTATION))
         orientation = stated if 1 <= stated <= 8 else xmp_orientation(xmp or b"") or 1
         dpi, aspect = self._resolution(orientation)
+        photoshop = read_photoshop(self._block(_PHOTOSHOP, "Photoshop image resources") or b"")
+        xmp, of_rights = with_rights(xmp, photoshop)
+        self._entries += [*photoshop.ledger, *of_rights]
         metadata = Metadata(
             exif=self._exif(),
             xmp=xmp_upright(xmp) if xmp else None,
-            iptc=self._iptc(),
+            iptc=self._iptc(photoshop),
             dpi=dpi,
             aspect=aspect,
             geo=self._geo(orientation),
         )
-        for tag, what in ((_LAYERS, "Photoshop layers"), (_RPC, "rational polynomial coefficients")):
-            if tag in self._directory:
-                self._lose(what)
+        self._name_others(profile=icc is not None)
         colour = Colour(icc=icc, chromaticities=None if icc else self._chromaticities())
         return PageMetadata(metadata, colour, orientation, self._nodata(), self._entries)
+
+    def _name_others(self, *, profile: bool) -> None:
+        """Name what other tags say; a profile rules over a transfer function."""
+        for tag, what in _LOST.items():
+            if tag in self._directory:
+                self._lose(what)
+        if any(self._number(tag) for tag in _POSITION):
+            self._lose("offset on the page")
+        if _TRANSFER in self._directory and not profile:
+            self._lose("transfer function")
+        known = {*_LOST, *_SILENT_PRIVATE, *GEO_TAGS, *DESCRIPTIVE_TAGS, _XMP, _IPTC, _PHOTOSHOP, _ICC}
+        others = [str(tag) for tag in self._directory if tag >= _FIRST_PRIVATE and tag not in known]
+        if others:
+            more = f" and {len(others) - _MOST_NAMED} more" if len(others) > _MOST_NAMED else ""
+            self._lose(f"TIFF tag{'s' * (len(others) > 1)} {', '.join(others[:_MOST_NAMED])}{more}")
+
+    def _number(self, tag: int) -> float:
+        """Return the first number of a tag of a few, 0 if there is none."""
+        entry = self._directory.get(tag)
+        try:
+            return next(iter(self._tiff.floats(entry)), 0.0) if entry and entry.count < _FEW else 0.0
+        except MalformedError:
+            return 0.0
 
     def _lose(self, what: str) -> None:
         self._entries.append(LedgerEntry(what, Fate.LOST))
@@ -150,19 +192,13 @@ class _Reading:
         white, red, green, blue = zip(numbers[::2], numbers[1::2], strict=True)
         return Chromaticities(white, red, green, blue)
 
-    def _iptc(self) -> bytes | None:
+    def _iptc(self, photoshop: Photoshop) -> bytes | None:
         """Return the IPTC datasets, of their own tag or in Photoshop's resources."""
-        what = "Photoshop image resources"
-        resources, sound = photoshop_resources(self._block(_PHOTOSHOP, what) or b"")
-        if not sound:
-            self._entries.append(LedgerEntry(what, Fate.DAMAGED))
-        for lost in lost_resources(resources):
-            self._lose(lost)
         datasets = self._block(_IPTC, Feature.IPTC)
         if datasets and datasets[:1] != b"\x1c" and datasets[3:4] == b"\x1c":  # 4-byte words in the other byte order
             datasets = b"".join(datasets[at : at + 4][::-1] for at in range(0, len(datasets), 4))
         if not datasets or datasets[:1] != b"\x1c":
-            datasets = resources.get(IPTC, b"")
+            datasets = photoshop.iptc
         datasets, whole = sound_iptc(datasets)
         if not whole:
             self._entries.append(LedgerEntry(Feature.IPTC, Fate.DAMAGED))

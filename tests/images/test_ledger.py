@@ -1,0 +1,307 @@
+"""No part of a picture is lost in silence: every kind of file, with everything it can carry, to every format.
+
+What is in the files that are written is told without our readers.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pytest
+from PIL import features
+from support.carriers import CARRIERS, DURATIONS, LIGHT, MASTERING
+from support.journeys import Journey, journey
+from support.seen import Seen
+
+from gsrcli.images import Fate, Format, output_formats
+from gsrcli.images.extras import has_extra
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a picture that a file carries.
+
+    Attributes:
+        there: whether it is in a file that was written, with the right value.
+        entry: pattern of what the ledger calls it, whole, where it is not.
+        converted: whether a conversion may leave nothing of it as it was.
+    """
+
+    there: Callable[[Seen], bool]
+    entry: str
+    converted: bool = False
+
+
+def word(text: str, entry: str) -> Part:
+    return Part(lambda seen: seen.says(text), entry)
+
+
+def gone(entry: str, *, converted: bool = False) -> Part:
+    """Return a part that no format keeps, or of which reading leaves nothing."""
+    return Part(lambda seen: False, entry, converted)
+
+
+def measured(dpi: float) -> Part:
+    """Return a resolution, which formats store in whole numbers of an inch, a centimetre or a metre."""
+    return Part(lambda seen: seen.dpi is not None and seen.dpi == pytest.approx((dpi, dpi), rel=1e-3), "resolution")
+
+
+_WORDS = (
+    *("Exif-Artist", "Exif-Lens", "Xmp-Creator", "Extended-Xmp", "Iptc-Byline", "Photoshop-Url", "Plain-Comment"),
+    *("Text-Author", "Text-Copyright", "Text-Title", "Text-Odd", "Tga-Author", "Tga-Job", "Icc-Profile-"),
+    *("Tiff-Document", "Tiff-Description", "Tiff-Make", "Tiff-Model", "Tiff-Page", "Tiff-Artist", "Tiff-Host"),
+)
+_SRGB = r"|colours to sRGB"
+_COLOURS = Part(lambda seen: seen.form != "GIF", "more than 256 colours")
+_ALPHA = Part(lambda seen: seen.transparent, "transparency to the background", converted=True)
+_SOFT = Part(lambda seen: seen.form != "GIF", "partial transparency|transparency to the background", converted=True)
+_PROFILE = Part(lambda seen: "Icc-Profile-".encode("utf-16-be") in seen.icc, "colour profile" + _SRGB, converted=True)
+_SIXTEEN = Part(lambda seen: seen.bits >= 16, r"16 bits per channel .*", converted=True)
+_TEN = Part(lambda seen: seen.bits >= 10, r"10 bits per channel \(8 are written\)")
+_FLOAT = Part(lambda seen: seen.bits == 32, "floating-point values to .*", converted=True)
+_ASPECT = Part(lambda seen: seen.aspect == pytest.approx(2), "pixel aspect ratio( beside a resolution)?")
+_LIGHT = Part(lambda seen: tuple(seen.light) == LIGHT, "HDR mastering data")
+_MASTERING = Part(lambda seen: seen.mastering == MASTERING, "HDR mastering data")
+_GAMMA = Part(lambda seen: bool(seen.chunk(b"gAMA")), "gamma and chromaticities to a colour profile" + _SRGB, True)
+_EXIF = [word(text, "EXIF") for text in ("Exif-Artist", "Exif-Lens", "Exif-Print", "Exif-Private", "2026:01:02")]
+_XMP = word("Xmp-Creator", "XMP")
+_BYLINE = word("Iptc-Byline", r"IPTC( \(.*creator.*\))?")
+_ODD = word("Iptc-Odd", r"IPTC( \(.*2:225.*\))?")
+_DATE = Part(lambda seen: seen.says("20260102") or seen.says("2026-01-02"), r"IPTC( \(.*DateCreated.*\))?")
+_IPTC = [_BYLINE, _ODD, _DATE]
+_COMMENT = word("Plain-Comment", r"comment( \(Comment\))?")
+_DURATIONS = Part(lambda seen: seen.durations == pytest.approx(DURATIONS), "-")
+_FOREVER, _TWICE, _THRICE = (Part(lambda seen, n=n: seen.loops == n, "-") for n in (0, 2, 3))
+_FRAMES = Part(lambda seen: seen.count == 3, "-")
+_GEO = Part(lambda seen: seen.form == "TIFF" and 33922 in seen.tiff.pages[0].tags, "GeoTIFF tags")
+
+
+_MODIFIED = Part(
+    lambda seen: bool(seen.chunk(b"tIME")) or seen.says("2026-01-02T03:04:05"), r"text( \(.*Modification Time.*\))?"
+)
+_WRITER = word("tifffile", "EXIF")
+
+
+def coded(*codes: int) -> Part:
+    pattern = r"CICP colour tags to a colour profile(, which few programs show as HDR)?" + _SRGB
+    return Part(lambda seen: tuple(seen.code_points) == codes, pattern, converted=True)
+
+
+def text(keyword: str, words: str | None = None) -> Part:
+    return word(words or f"Text-{keyword}", rf"text( \(.*{keyword}.*\))?")
+
+
+def tag(words: str) -> Part:
+    return word(words, "EXIF")
+
+
+_RIGHTS = [word("Photoshop-Url", "XMP"), word("Marked>True<", "XMP")]
+_TEXTS = [text("Author"), text("Copyright"), text("Title"), text("Odd"), _COMMENT]
+_TIFF_WORDS = ("Document", "Description", "Make", "Model", "Page", "Artist", "Host", "Copyright", "Software")
+_CARRIED: Mapping[str, list[Part]] = {
+    "png": [
+        *(
+            _COLOURS,
+            _ALPHA,
+            _SOFT,
+            _PROFILE,
+            measured(200),
+            *_EXIF,
+            _XMP,
+            *_IPTC,
+            *_RIGHTS,
+            *_TEXTS,
+            _MODIFIED,
+        ),
+    ],
+    "png_unusual": [
+        *(_COLOURS, _ALPHA, _SOFT),
+        *map(
+            gone,
+            (
+                "background colour",
+                "offset on the page",
+                "physical scale",
+                r"content credentials \(C2PA\)",
+                "zzZz chunk",
+                "stereo layout",
+                "22 bytes after the picture",
+            ),
+        ),
+    ],
+    "png_hdr": [_COLOURS, _SIXTEEN, coded(9, 16), _LIGHT, _MASTERING],
+    "png_gamma": [_COLOURS, _GAMMA, _ASPECT],
+    "png_palette": [_COLOURS, _ALPHA, _SOFT],
+    "png_grey": [_SIXTEEN, _ALPHA, _SOFT],
+    "png_plain": [_COLOURS],
+    "apng": [_COLOURS, _ALPHA, _SOFT, _PROFILE, *_TEXTS, _MODIFIED],
+    "jpeg": [
+        *(_COLOURS, _PROFILE, measured(304.8), *_EXIF, _XMP, word("Extended-Xmp", "XMP")),
+        *(*_IPTC, _COMMENT, *_RIGHTS),
+    ],
+    "jpeg_with_maps": [
+        *(_COLOURS, _XMP, gone("gain map"), gone("depth map"), gone(r"content credentials \(C2PA\)")),
+    ],
+    "jpeg_grey": [_ASPECT],
+    "jpeg_cmyk": [_COLOURS, gone("CMYK to sRGB", converted=True)],
+    "jpeg_plain": [_COLOURS],
+    "tiff": [
+        *(_COLOURS, _SIXTEEN, _ALPHA, _SOFT, _PROFILE, measured(304.8), _XMP, *_IPTC, _GEO, *_RIGHTS),
+        *(tag(f"Tiff-{name}") for name in _TIFF_WORDS),
+        *(
+            gone("extra channel"),
+            gone("Photoshop layers"),
+            gone("names of inks"),
+            gone("target printer"),
+            gone("TIFF tag 65000"),
+        ),
+    ],
+    "tiff_premultiplied": [_WRITER, gone("transfer function"), _COLOURS, _ALPHA, _SOFT, _ASPECT],
+    "tiff_of_numbers": [_FLOAT, _GEO, _WRITER],
+    "tiff_cmyk": [_COLOURS, _SIXTEEN, gone("CMYK to sRGB", converted=True), _WRITER],
+    "tiff_ome": [word("Ome-Words", "OME-XML description"), _WRITER],
+    "tiff_imagej": [_SIXTEEN, word("ImageJ-Words", "ImageJ metadata"), gone("ImageJ description"), _WRITER],
+    "tiff_pages": [_COLOURS, tag("Page-Artist-0"), measured(100), _WRITER],
+    "webp": [
+        _COLOURS,
+        _ALPHA,
+        _SOFT,
+        _PROFILE,
+        measured(200),
+        *_EXIF,
+        _XMP,
+        gone(r"content credentials \(C2PA\)"),
+    ],
+    "webp_animation": [_COLOURS, _ALPHA, _SOFT, _PROFILE, *_EXIF, _XMP],
+    "gif": [_COLOURS, _ALPHA, _SOFT, _PROFILE, _XMP, _COMMENT, _ASPECT, gone(r"application extension \(MGK8BIM0000\)")],
+    "gif_animation": [_COLOURS, _ALPHA, _SOFT, _XMP, _COMMENT, _ASPECT, gone("plain text")],
+    "bmp": [_COLOURS, _ALPHA, _SOFT, _PROFILE, measured(200)],
+    "bmp_calibrated": [_COLOURS, _GAMMA],
+    "avif": [
+        *(_COLOURS, _ALPHA, _SOFT, coded(12, 13), _ASPECT, measured(200), *_EXIF, _XMP),
+        *(gone("gain map"), gone("depth map")),
+    ],
+    "avif_profile": [_COLOURS, _PROFILE],
+    "avif_hdr": [_COLOURS, _TEN, coded(9, 16), _LIGHT, _MASTERING],
+    "avif_animation": [_COLOURS, _LIGHT, _MASTERING, _ASPECT, *_EXIF, _XMP],
+    "heic": [
+        *(_COLOURS, _TEN, coded(9, 16), _LIGHT, _MASTERING, _ASPECT, measured(200), *_EXIF, _XMP),
+        gone("depth map"),
+    ],
+    "jxl": [_COLOURS, _ALPHA, _SOFT, measured(200), *_EXIF, _XMP, gone("gain map")],
+    "tga": [
+        *(_COLOURS, _ALPHA, _SOFT, _ASPECT, _COMMENT),
+        *(text("Author", "Tga-Author"), text("Software", "Tga-Software"), text("Title", "Tga-Name-Word")),
+        *(text("Job", "Tga-Job"), text("Creation Time", "2026-01-02T03:04:05"), gone("gamma of 1.8")),
+    ],
+    "ppm": [_COLOURS, _SIXTEEN, _COMMENT],
+    "pfm": [_FLOAT],
+    "jp2": [_COLOURS, _PROFILE, measured(200), *_EXIF, _XMP, *_IPTC, gone("GeoJP2 tags"), gone("XML box")],
+    "ico": [_COLOURS, _ALPHA, _SOFT, gone("a smaller picture")],
+}
+"""What every file carries."""
+_OF_ALL: Mapping[str, list[Part]] = {
+    "apng": [_FRAMES, _DURATIONS, _THRICE],
+    "webp_animation": [_FRAMES, _DURATIONS, _THRICE],
+    "gif_animation": [_FRAMES, _DURATIONS, _THRICE],
+    "avif_animation": [_FRAMES, _DURATIONS, _FOREVER],
+    "tiff_pages": [_FRAMES, tag("Page-Artist-1"), tag("Page-Artist-2")],
+}
+"""What those with several pictures carry further, if all of them are written."""
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Return a function that makes the file of a carrier, or skips the test if it cannot."""
+    folder = tmp_path_factory.mktemp("carriers")
+
+    def made(name: str) -> Path:
+        if name.startswith("avif") and not features.check("avif"):
+            pytest.skip("Pillow has no AVIF")
+        extra = {"heic": "pillow_heif", "jxl": "pillow_jxl"}.get(name)
+        if extra and not has_extra(extra):
+            pytest.skip(f"{extra} is not installed")
+        path = folder / name
+        if not path.exists():
+            path.write_bytes(CARRIERS[name]())
+        return path
+
+    return made
+
+
+@pytest.fixture(scope="module")
+def take(files: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Format], Journey]:
+    """Return a function that takes a carrier to a format, once."""
+    folder = tmp_path_factory.mktemp("journeys")
+    return cache(lambda name, form: journey(files(name), form, folder))
+
+
+def test_all_carriers_are_walked() -> None:
+    assert set(_CARRIED) == set(CARRIERS)
+
+
+@pytest.mark.parametrize("form", output_formats(), ids=lambda form: form.name)
+@pytest.mark.parametrize("name", CARRIERS)
+def test_nothing_is_lost_in_silence(name: str, form: Format, take: Callable[[str, Format], Journey]) -> None:
+    trip = take(name, form)
+    parts = [*_CARRIED[name], *(_OF_ALL.get(name, []) if trip.whole else [])]
+    seen = Seen(trip.data, form.name)
+    faults = [fault for part in parts for fault in _faults(part, seen, trip)]
+    faults += _noise(parts, trip) + _untrue(seen, trip)
+    assert not faults, "; ".join(faults)
+
+
+@pytest.mark.skipif(not shutil.which("exiftool"), reason="exiftool is not installed")
+def test_what_is_there_is_found_by_exiftool(take: Callable[[str, Format], Journey]) -> None:
+    """Words in the bytes of a file could be out of reach."""
+    names = ("png", "apng", "jpeg", "tiff", "webp", "webp_animation", "gif", "jp2", "avif", "tga")
+    forms = {
+        str((trip := take(name, form)).path): (trip.data, form.name) for name in names for form in output_formats()
+    }
+    command = ["exiftool", "-json", "-a", "-u", "-G1:3", *forms]
+    for tags in json.loads(subprocess.run(command, check=True, capture_output=True).stdout):
+        seen = Seen(*forms.pop(tags["SourceFile"]))
+        values = " ".join(map(str, tags.values()))
+        missing = [word for word in _WORDS if seen.says(word) and word not in values]
+        assert not missing, f"{tags['SourceFile']}: {missing}"
+    assert not forms
+
+
+def _faults(part: Part, seen: Seen, trip: Journey) -> list[str]:
+    """Return what is wrong with the ledger of a part."""
+    named = {entry.fate for entry in trip.ledger if re.fullmatch(part.entry, str(entry))} - {Fate.KEPT}
+    excused = named if part.converted else named - {Fate.CONVERTED}
+    if part.there(seen):
+        return [f"{part.entry} is called lost, but is there"] if named & {Fate.LOST, Fate.DAMAGED} else []
+    return [] if excused else [f"{part.entry} is lost in silence"]
+
+
+def _noise(parts: list[Part], trip: Journey) -> list[str]:
+    """Return what is called lost, converted or damaged, and was not in the file."""
+    captions = r"(IPTC|text|comment|copyright flag|copyright URL) to XMP"
+    changed = [str(entry) for entry in trip.ledger if entry.fate != Fate.KEPT]
+    patterns = [part.entry for part in parts] + [captions]
+    return [f"{line} is noise" for line in changed if not any(re.fullmatch(pattern, line) for pattern in patterns)]
+
+
+def _untrue(seen: Seen, trip: Journey) -> list[str]:
+    """Return conversions that did not happen, and what is called both kept and lost."""
+    truths = {
+        r"to a colour profile": lambda: bool(seen.icc),
+        r"colours to sRGB": lambda: not seen.icc,
+        r"to 10\b": lambda: seen.bits == 10,
+        r"to 16 bits": lambda: seen.bits == 16,
+        r"\(8 are written\)|to 8 bits": lambda: seen.bits == 8,
+    }
+    lines = [str(entry) for entry in trip.ledger if entry.fate in (Fate.CONVERTED, Fate.LOST)]
+    untrue = [line for line in lines for said, true in truths.items() if re.search(said, line) and not true()]
+    kept = {entry.what for entry in trip.ledger if entry.fate == Fate.KEPT}
+    both = [entry.what for entry in trip.ledger if entry.fate == Fate.LOST and entry.what in kept]
+    return [f"{line} is not true" for line in untrue] + [f"{what} is called kept and lost" for what in both]
