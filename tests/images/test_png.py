@@ -12,14 +12,11 @@ import struct
 import subprocess
 import time
 import zlib
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageCms, PngImagePlugin
 
 from gsrcli.errors import LimitError, PictureError
@@ -366,19 +363,6 @@ def test_what_follows_the_picture(tmp_path: Path) -> None:
     assert lost(read(tmp_path, png() + b"appended")) == ["8 bytes after the picture"]
     assert damaged(read(tmp_path, png(end=b""))) == ["file whose end is missing"]
     assert len(damaged(read(tmp_path, png(end=b"\0\0\0\4????")))) == 1
-
-
-@given(st.data())
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_no_mutation_does_worse_than_a_picture_error(tmp_path: Path, data: st.DataObject) -> None:
-    kind, bits = data.draw(st.sampled_from(KINDS))
-    rows = zlib.compress(scanlines(noise(9, 13, kind, bits), bits, interlaced=data.draw(st.booleans())))
-    chunks = [header(13, 9, bits, kind), chunk("PLTE", bytes(24)), chunk("tRNS", b"\0\1"), *BAD.values()]
-    body = bytearray(b"".join(chunks) + chunk("IDAT", rows) + chunk("IEND"))
-    for _ in range(data.draw(st.integers(1, 5))):
-        body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
-    with suppress(PictureError):
-        assert read(tmp_path, SIGNATURE + bytes(body)).ledger
 
 
 # Colour

@@ -18,8 +18,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from gsrcli.errors import LimitError, PictureError
@@ -937,30 +935,6 @@ def _written(tmp_path: Path, data: bytes) -> Path:
     path = tmp_path / "picture.tif"
     path.write_bytes(data)
     return path
-
-
-@given(st.data())
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_no_file_is_too_broken(tmp_path: Path, data: st.DataObject) -> None:
-    deep, grey = noise(12, 10, 4, dtype=np.uint16), noise(12, 10, 1)
-    fax_tags, fax_stream = fax(noise(16, 16) > 99, "group4")
-    files = [
-        tiff(page(deep, CMYK), page(grey, t330=(LONG, [8]), t34665=(LONG, [8]))),
-        tiff(page(deep, RGB, ">", t33550=doubles(1, 1, 0), t317=(SHORT, [2])), order=">", big=True),
-        tiff((layout(Size(5, 9), 1, 4, PALETTE, t320=(SHORT, list(range(48)))), [bytes(25)])),
-        tiff((layout(Size(16, 16), 3, 8, 6, t259=(SHORT, [JPEG])), [jpeg_strip(noise(16, 16, 3))])),
-        tiff((fax_tags, [fax_stream])),
-    ]
-    broken = bytearray(data.draw(st.sampled_from(files)))
-    for _ in range(data.draw(st.integers(1, 6))):
-        top = min(data.draw(st.sampled_from([200, len(broken)])), len(broken)) - 1
-        broken[data.draw(st.integers(0, top))] = data.draw(st.integers(0, 255))
-    try:
-        file = PictureFile(_written(tmp_path, bytes(broken)), max_pixels=1_000_000)
-        for index in range(min(file.count, 3)):
-            file.picture(index)
-    except PictureError:
-        pass
 
 
 # Writing

@@ -178,8 +178,10 @@ def _decoded_by_turbo(stream: Codestream, frame: Frame) -> tuple[Pixels, bool]:
     for data in dict.fromkeys((stream.decodable, _without_filling(stream.decodable))):
         with suppress(ValueError):
             return simplejpeg.decode_jpeg(data, space), True
+    # What the decoder does not reach would otherwise show whatever was in memory before.
+    grey = np.full((*frame.size, len(frame.components)), 128, np.uint8)
     try:
-        return simplejpeg.decode_jpeg(stream.decodable, space, strict=False), False
+        return simplejpeg.decode_jpeg(stream.decodable, space, strict=False, buffer=grey), False
     except ValueError:
         raise PictureError(DAMAGED) from None
 

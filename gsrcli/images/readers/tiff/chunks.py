@@ -163,7 +163,10 @@ def _from_jpeg(layout: Layout, stream: bytes, tables: bytes) -> tuple[Pixels, bo
     try:
         return simplejpeg.decode_jpeg(whole, colours), True
     except ValueError:
-        return simplejpeg.decode_jpeg(whole, colours, strict=False), False
+        height, width, _, _ = simplejpeg.decode_jpeg_header(whole, strict=False)
+        # What the decoder does not reach would otherwise show whatever was in memory before.
+        grey = np.full((height, width, samples), 128, np.uint8)
+        return simplejpeg.decode_jpeg(whole, colours, strict=False, buffer=grey), False
 
 
 def _complete_stream(tables: bytes, stream: bytes, chunk: Size, *, ycbcr: bool) -> bytes:
