@@ -36,6 +36,7 @@ _COLOUR_SPACE, _INTEROPERABILITY_INDEX = 0xA001, 1
 _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 0x011A, 0x011B, 0x0128
 _INCH, _CENTIMETRE = 2, 3
 
+_DIRECTORY_KIND = 13
 _MOST_BYTES = 1 << 24
 
 # The tags in a TIFF file's directory that describe the picture, not the layout of the file.
@@ -60,6 +61,7 @@ _OF_STORAGE = frozenset(
         *(301, 318, 319),  # transfer function, white point and primaries: other formats have a profile
         *(_ORIENTATION, _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT),
         *(700, 33723, 34377, 34675, 37724),  # XMP, IPTC, Photoshop's blocks, a profile
+        *(33421, 33422, *range(50706, 51200)),  # of camera raw files
         0xEA1C,  # padding
     )
 )
@@ -217,7 +219,8 @@ def exif_tags(block: bytes) -> Tags:
         entries, _ = tiff.directory(tiff.first)
     except MalformedError:
         return {}
-    return _Copier(tiff).directory({tag: entry for tag, entry in entries.items() if tag not in _OF_STORAGE})
+    described = {t: entry for t, entry in entries.items() if t not in _OF_STORAGE and entry.kind != _DIRECTORY_KIND}
+    return _Copier(tiff).directory(described)
 
 
 def exif_from_directory(tiff: Tiff, entries: dict[int, Entry]) -> tuple[Tags, int]:
