@@ -39,6 +39,8 @@ _ADOBE_RGB, _UNCALIBRATED = 2, 0xFFFF
 _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 0x011A, 0x011B, 0x0128
 _NO_UNIT, _INCH, _CENTIMETRE = 1, 2, 3
 
+_DIRECTORY_KIND = 13
+
 # The tags in a TIFF file's directory that describe the picture, not the layout of the file.
 DESCRIPTIVE_TAGS = frozenset(
     (
@@ -61,6 +63,7 @@ _OF_STORAGE = frozenset(
         *(301, 318, 319),  # transfer function, white point and primaries: other formats have a profile
         *(_ORIENTATION, _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT),
         *(700, 33723, 34377, 34675, 37724),  # XMP, IPTC, Photoshop's blocks, a profile
+        *(33421, 33422, *range(50706, 51200)),  # of camera raw files
         0xEA1C,  # padding
     )
 )
@@ -233,7 +236,8 @@ def exif_tags(block: bytes) -> Tags:
         entries, _ = tiff.directory(tiff.first)
     except MalformedError:
         return {}
-    return _Copier(tiff).directory({tag: entry for tag, entry in entries.items() if tag not in _OF_STORAGE})
+    described = {t: entry for t, entry in entries.items() if t not in _OF_STORAGE and entry.kind != _DIRECTORY_KIND}
+    return _Copier(tiff).directory(described)
 
 
 def exif_from_directory(tiff: Tiff, entries: dict[int, Entry]) -> tuple[Tags, int]:

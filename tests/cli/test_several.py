@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, ImageSequence
+from PIL import Image, ImageSequence, features
+from support.carriers import CARRIERS
 from typer.testing import Result
 
 from gsrcli.errors import PictureError
@@ -208,6 +209,16 @@ def test_one_picture_can_be_chosen(upscale: Upscale, studio: Studio, book: Path,
         assert image.size == (18, 14)
         assert image.info["dpi"] == pytest.approx((101, 101), abs=0.1)
     assert studio.decoded == 1
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="Pillow has no AVIF")
+def test_a_chosen_frame_keeps_what_a_still_picture_does(upscale: Upscale, tmp_path: Path) -> None:
+    film = tmp_path / "film.avif"
+    film.write_bytes(CARRIERS["avif_animation"]())
+    result = upscale(film, "--scale", 1.5, "--frame", 2)
+    assert (result.exit_code, result.stderr) == (0, "")
+    result = upscale(film, "--scale", 1.5, "-o", tmp_path / "out.avif")
+    assert result.stderr == f"warning: {tmp_path}/out.avif: AVIF does not keep pixel aspect ratio, HDR mastering data\n"
 
 
 def test_a_picture_that_there_is_not(upscale: Upscale, studio: Studio, film: Path, photo: Photo) -> None:
