@@ -207,6 +207,7 @@ def test_clean_aperture(tmp_path: Path) -> None:
     [
         ((1, 13), False, Colour()),
         ((2, 2), False, Colour()),
+        ((300, 13), False, Colour()),  # there is no such code
         ((12, 13), False, Colour(cicp=Cicp(12, 13))),
         ((9, 16), False, Colour(cicp=Cicp(9, 16))),
         ((2, 2), True, Colour(icc=SRGB)),

@@ -760,6 +760,30 @@ def test_frames_follow_the_first_one() -> None:
         encoded()
 
 
+def test_far_more_rows_than_there_are_is_no_damage(tmp_path: Path) -> None:
+    data = SIGNATURE + header(4, 4, 8, 2) + chunk("IDAT", zlib.compress(bytes(5 << 20))) + chunk("IEND")
+    picture = read(tmp_path, data)
+    assert damaged(picture) == []
+    assert lost(picture) == ["pixels beyond the last row"]
+
+
+def test_a_large_picture_of_few_bytes_is_not_believed(tmp_path: Path) -> None:
+    path = tmp_path / "blank.png"
+
+    def write(stream_bytes: int) -> None:
+        stream = zlib.compress(b"\5").ljust(stream_bytes, b"\0")  # nothing that could be decoded
+        path.write_bytes(SIGNATURE + header(17_000, 17_000, 8, 0) + chunk("IDAT", stream) + chunk("IEND"))
+
+    write(300_000)
+    with pytest.raises(LimitError, match="17000x17000 is too large to be believed of 300000 bytes"):
+        read_picture(path)
+    with pytest.raises(PictureError, match="damaged"):
+        read_picture(path, max_pixels=None)
+    write(1_200_000)
+    with pytest.raises(PictureError, match="damaged"):
+        read_picture(path)
+
+
 def test_a_text_made_by_pillow(tmp_path: Path) -> None:
     info = PngImagePlugin.PngInfo()
     info.add_text("Title", "a title", zip=True)

@@ -104,6 +104,7 @@ def test_what_else_a_file_says(tmp_path: Path) -> None:
         b"P2 3 1 9\n1 2",
         b"P2 3 1 9\n1 2 -3",
         b"P2 3 1 9\n1 2 z",
+        b"P2 3 1 9\n1 2 " + b"9" * 99,
         b"PF 1 1 0\n" + bytes(12),
         b"PF 1 1 nan",
         b"P6 20000 20000 255\n",

@@ -159,7 +159,8 @@ def nclx_colour(body: bytes, icc: bytes | None = None) -> Colour:
     """
     if len(body) < 10:
         return Colour(icc=icc)
-    primaries, transfer = struct.unpack_from(">HH", body, 4)
+    codes = struct.unpack_from(">HH", body, 4)
+    primaries, transfer = (code if code < 256 else _UNSPECIFIED for code in codes)  # ITU-T H.273 has no others
     plain = primaries in (_UNSPECIFIED, _BT709) and transfer in (_UNSPECIFIED, SRGB_TRANSFER)
     if plain or (icc and transfer not in (PQ, HLG)):
         return Colour(icc=icc)

@@ -21,6 +21,7 @@ _BEGINS = re.compile(rb"P[1-6Ff](?:\s|#)|P7\s")
 _FIELD = re.compile(rb"(?:\s|#[^\n\r]*[\n\r])*([^\s#]+)")
 _LINE = re.compile(rb"[^\n]*\n")
 _COMMENTS = re.compile(rb"#([^\n\r]*)")
+_TOO_MUCH = 1 << 32  # for a sample
 _MAX_HEADER = 1 << 16  # bytes
 _PLAIN_BITS, _PLAIN_GREY, _PLAIN_RGB, _BITS, _GREY, _RGB = (b"P%d" % number for number in range(1, 7))
 _PAM, _FLOAT_GREY, _FLOAT_RGB = b"P7", b"Pf", b"PF"
@@ -91,9 +92,10 @@ class PnmSource(Source):
             return 1 - bits, len(self._data)
         if kind in (_PLAIN_GREY, _PLAIN_RGB):
             fields = _COMMENTS.sub(b"", self._data[at:]).split(None, height * width * channels)
-            numbers = np.array([int(field) for field in fields[: height * width * channels]], np.int64)
-            if numbers.size and numbers.min() < 0:
+            values = [int(field) for field in fields[: height * width * channels]]
+            if values and not 0 <= min(values) <= max(values) < _TOO_MUCH:
                 raise PictureError(DAMAGED)
+            numbers = np.array(values, np.int64)
             return self._shaped(numbers), len(self._data)
         if kind == _BITS:
             stride = (width + 7) // 8

@@ -23,7 +23,7 @@ from gsrcli.images.picture import Pixels, levels, unmultiplied
 from gsrcli.images.readers.source import DAMAGED
 from gsrcli.size import Size
 
-__all__ = ["Decoded", "Header", "check_capacity", "decode"]
+__all__ = ["Decoded", "Header", "check_capacity", "check_proportion", "decode"]
 
 _GREY, _RGB, _PALETTE, _GREY_ALPHA, _RGB_ALPHA = 0, 2, 3, 4, 6
 _SAMPLES = {_GREY: 1, _RGB: 3, _PALETTE: 1, _GREY_ALPHA: 2, _RGB_ALPHA: 4}
@@ -35,6 +35,7 @@ _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), 
 
 _MAX_FILTER = 4
 _DEFLATE_RATIO = 1032  # deflate makes at most this many bytes of one
+_BELIEVED_BYTES, _BYTES_PER_BYTE = 1 << 28, _DEFLATE_RATIO // 4
 _MAX_SIDE = 1 << 24  # millions of rows take long, of however few pixels
 _LEAST_SHARE = 16  # a picture of which less than this fraction is sound is refused
 _MAX_STREAM = 2**32 - 1  # Pillow's decoder counts in 32 bits
@@ -153,6 +154,21 @@ def check_capacity(header: Header, size: Size, stream_bytes: int) -> None:
         raise LimitError("its compressed pixels take more than 4 GiB", hint="save it as .tif first")
 
 
+def check_proportion(header: Header, size: Size, stream_bytes: int) -> None:
+    """Check that the pixels of a large picture are not out of proportion to its bytes: no photograph is so blank.
+
+    Raises:
+        LimitError: they are.
+    """
+    channels = header.colours + header.alpha
+    taken = size.area * channels * (2 if header.bits == 16 else 1)
+    if taken > max(_BELIEVED_BYTES, _BYTES_PER_BYTE * stream_bytes):
+        raise LimitError(
+            f"{size} is too large to be believed of {stream_bytes} bytes",
+            hint="if the picture is really that blank, convert it to an uncompressed format with another program",
+        )
+
+
 def decode(
     header: Header,
     size: Size,
@@ -189,7 +205,7 @@ def decode(
         if good * _LEAST_SHARE < expected:
             raise PictureError(f"{DAMAGED}: too little of its pixels is left")
         entries = [_missing(header, size, passes, good)]
-    elif not (sound and (header.apple or inflation.checked)):
+    elif not (sound and (header.apple or inflation.checked or extra)):
         entries = [Entry("pixels", Fate.DAMAGED, "whose checksum is wrong")]
     elif extra:
         entries = [Entry("pixels beyond the last row", Fate.LOST)]
@@ -326,7 +342,12 @@ def _samples(header: Header, size: Size, stream: bytes) -> Pixels:
 
     def decoded(mode: str, raw_mode: str) -> NDArray[np.uint8]:
         image = Image.frombytes(mode, size.for_pillow, stream, "zip", raw_mode, int(header.interlaced))
-        return np.asarray(image).reshape(*size, -1)
+        values = np.empty((*size, len(image.getbands())), np.uint8)
+        step = max(1, _OUTPUT_STEP // values[0].size)
+        for top in range(0, size.height, step):  # Pillow converts a whole picture in two copies
+            rows = image.crop((0, top, size.width, min(top + step, size.height)))
+            values[top : top + step] = np.asarray(rows).reshape(rows.height, size.width, -1)
+        return values
 
     if header.bits < 8:
         return decoded("P", f"P;{header.bits}")

@@ -17,7 +17,7 @@ from gsrcli.images.readers.orientation import upright
 from gsrcli.images.readers.png.ancillary import Ancillary
 from gsrcli.images.readers.png.animation import Animation, Canvas, Stored
 from gsrcli.images.readers.png.chunks import Chunk, chunks_of
-from gsrcli.images.readers.png.pixels import Decoded, Header, check_capacity, decode
+from gsrcli.images.readers.png.pixels import Decoded, Header, check_capacity, check_proportion, decode
 from gsrcli.images.readers.source import DAMAGED, Limits, Source
 from gsrcli.size import Size
 
@@ -45,7 +45,10 @@ class PngSource(Source):
         for chunk in chunks:
             self._read(chunk, animation)
         self._ancillary.finish(transparent=self._header.alpha or self._transparency is not None)
-        check_capacity(self._header, size, sum(map(len, self._default.parts)))
+        stream_bytes = sum(map(len, self._default.parts))
+        check_capacity(self._header, size, stream_bytes)
+        if limits.max_pixels is not None:
+            check_proportion(self._header, size, stream_bytes)
         if self._header.palette and not self._palette:
             raise PictureError(f"{DAMAGED}: its palette is missing")
         self._colour, entries = self._ancillary.colour(grey=self._header.grey)
