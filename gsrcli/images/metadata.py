@@ -7,7 +7,17 @@ from typing import NamedTuple
 
 from gsrcli.images.directories import Tags
 
-__all__ = ["COMMENT", "MAX_METADATA", "METRES_PER_INCH", "MODIFIED", "Metadata", "Text", "decoded_text", "sound_dpi"]
+__all__ = [
+    "COMMENT",
+    "MAX_METADATA",
+    "METRES_PER_INCH",
+    "MODIFIED",
+    "Metadata",
+    "Text",
+    "decoded_text",
+    "sound_aspect",
+    "sound_dpi",
+]
 
 COMMENT = "Comment"
 """Keyword of a comment, as JPEG and GIF files have it."""
@@ -67,6 +77,11 @@ def decoded_text(raw: bytes) -> str:
         return raw.decode()
     except UnicodeDecodeError:
         return raw.decode("latin-1")
+
+
+def sound_aspect(width: float, height: float) -> float | None:
+    """Return the width of a pixel divided by its height; None if they are equal or make no sense."""
+    return width / height if width > 0 and height > 0 and width != height and 1e-3 < width / height < 1e3 else None
 
 
 def sound_dpi(x: float, y: float) -> tuple[float, float] | None:

@@ -14,7 +14,7 @@ from gsrcli.errors import PictureError
 from gsrcli.images.colour import HLG, PQ, SRGB_TRANSFER, Cicp, Colour
 from gsrcli.images.isobmff import Heif, Item, exif_content
 from gsrcli.images.ledger import Entry, Fate
-from gsrcli.images.metadata import Metadata
+from gsrcli.images.metadata import Metadata, sound_aspect
 from gsrcli.images.picture import Pixels
 from gsrcli.images.readers.metadata import checked_metadata, checked_profile
 from gsrcli.images.readers.source import DAMAGED
@@ -218,8 +218,7 @@ def aspect(pasp: bytes) -> float | None:
     """Return the width of a pixel divided by its height, None where they are equal or unknown."""
     if len(pasp) < 8:
         return None
-    horizontal, vertical = struct.unpack_from(">II", pasp)
-    return horizontal / vertical if horizontal and vertical and horizontal != vertical else None
+    return sound_aspect(*struct.unpack_from(">II", pasp))
 
 
 def _clean_aperture(body: bytes, size: Size) -> tuple[slice, slice] | None:

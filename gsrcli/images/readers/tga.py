@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from gsrcli.errors import PictureError
 from gsrcli.images.ledger import Entry, Fate
-from gsrcli.images.metadata import COMMENT, Metadata, Text
+from gsrcli.images.metadata import COMMENT, Metadata, Text, sound_aspect
 from gsrcli.images.picture import Origin, Picture, Pixels, levels, unmultiplied
 from gsrcli.images.readers.source import DAMAGED, Limits, Source
 from gsrcli.size import Size
@@ -210,8 +210,7 @@ def _metadata(name: bytes, extension: bytes | None) -> Metadata:
         ("Job", _text(extension[379:420])),
         ("Software", _text(extension[426:467])),
     )
-    width, height = struct.unpack_from("<2H", extension, 474)
-    aspect = width / height if width and height and width != height else None
+    aspect = sound_aspect(*struct.unpack_from("<2H", extension, 474))
     return Metadata(texts=tuple(Text(keyword, text) for keyword, text in fields if text), aspect=aspect)
 
 

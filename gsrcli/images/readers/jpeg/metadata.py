@@ -11,7 +11,7 @@ import numpy as np
 from gsrcli.images import exif, iptc, xmp
 from gsrcli.images.directories import MalformedError, Tiff
 from gsrcli.images.ledger import Entry, Fate, Feature
-from gsrcli.images.metadata import COMMENT, Metadata, Text, decoded_text
+from gsrcli.images.metadata import COMMENT, Metadata, Text, decoded_text, sound_aspect
 from gsrcli.images.readers.jpeg.markers import ADOBE, APP0, COM, JFIF, Codestream, Frame, Segment, read_codestream
 from gsrcli.images.readers.photoshop import read_photoshop, with_rights
 
@@ -188,7 +188,7 @@ def _density(stream: Codestream) -> tuple[tuple[float, float] | None, float | No
             if x and y and unit in (1, 2):
                 factor = _INCH if unit == 2 else 1
                 return (x * factor, y * factor), None
-            return None, y / x if x and y and x != y and unit == 0 else None
+            return None, sound_aspect(y, x) if unit == 0 else None
     return None, None
 
 

@@ -16,7 +16,7 @@ from gsrcli.images.colour import Chromaticities, Cicp, Colour
 from gsrcli.images.exif import exif_upright
 from gsrcli.images.iptc import sound_iptc
 from gsrcli.images.ledger import Entry, Fate, Feature
-from gsrcli.images.metadata import MAX_METADATA, METRES_PER_INCH, MODIFIED, Metadata, Text, sound_dpi
+from gsrcli.images.metadata import MAX_METADATA, METRES_PER_INCH, MODIFIED, Metadata, Text, sound_aspect, sound_dpi
 from gsrcli.images.readers.orientation import stated_orientation, upright_metadata
 from gsrcli.images.readers.photoshop import Photoshop, read_photoshop, with_rights
 from gsrcli.images.readers.png.chunks import Chunk
@@ -186,7 +186,7 @@ class Ancillary:
         if unit > 1 or not (0 < x < 2**31 and 0 < y < 2**31):
             raise ValueError("no resolution")
         if unit == 0:
-            self._metadata = replace(self._metadata, aspect=y / x if x != y else None)
+            self._metadata = replace(self._metadata, aspect=sound_aspect(y, x))
         elif dpi := sound_dpi(x * METRES_PER_INCH, y * METRES_PER_INCH):
             self._metadata = replace(self._metadata, dpi=dpi)
         else:

@@ -12,7 +12,7 @@ from gsrcli.images.geo import GEO_TAGS, without_nodata
 from gsrcli.images.iptc import sound_iptc
 from gsrcli.images.ledger import Entry as LedgerEntry
 from gsrcli.images.ledger import Fate, Feature
-from gsrcli.images.metadata import MAX_METADATA, Metadata
+from gsrcli.images.metadata import MAX_METADATA, Metadata, sound_aspect
 from gsrcli.images.readers.photoshop import Photoshop, read_photoshop, with_rights
 from gsrcli.images.xmp import xmp_orientation, xmp_upright
 
@@ -173,7 +173,7 @@ class _Reading:
             return None, None
         if unit != _NO_UNIT:
             return (x, y), None
-        return None, None if x == y else y / x
+        return None, sound_aspect(y, x)
 
     def _chromaticities(self) -> Chromaticities | None:
         """Return the white point and primaries, unless they are those of sRGB, which pages without are taken for."""
