@@ -10,7 +10,7 @@ import numpy as np
 
 from gsrcli.errors import PictureError
 from gsrcli.images.captions import Property, iptc_properties, text_properties, with_properties
-from gsrcli.images.fit_colour import fit_colour, with_stated_colour
+from gsrcli.images.fit_colour import fit_colour
 from gsrcli.images.formats import Format
 from gsrcli.images.ledger import Entry, Fate, Feature, Ledger
 from gsrcli.images.metadata import COMMENT, Metadata
@@ -39,7 +39,7 @@ def fit(picture: Picture, form: Format, background: Background | None = None) ->
     Raises:
         PictureError: the format cannot keep the transparency, and there is no background.
     """
-    picture, ledger = with_stated_colour(picture)
+    ledger = list[Entry]()
     for feature in picture.features():
         if feature in (*_COLOURS, *_CAPTIONS):
             continue

@@ -9,18 +9,16 @@ import numpy as np
 from PIL import Image
 
 from gsrcli.images.colour import Colour
-from gsrcli.images.exif import exif_as_srgb, exif_tags
+from gsrcli.images.exif import exif_as_srgb
 from gsrcli.images.formats import Format
-from gsrcli.images.icc import adobe_rgb_profile, cicp_profile, gamma_profile, profile_for, profile_space, to_srgb
+from gsrcli.images.icc import cicp_profile, gamma_profile, profile_for, profile_space, to_srgb
 from gsrcli.images.ledger import Entry, Fate, Feature
 from gsrcli.images.picture import Picture, to_eight_bits
 
-__all__ = ["fit_colour", "with_stated_colour"]
+__all__ = ["fit_colour"]
 
 _RELATIVE_COLORIMETRIC = 1
 _TO_PROFILE = "to a colour profile"
-_EXIF, _COLOUR_SPACE, _INTEROPERABILITY, _INDEX = 0x8769, 0xA001, 0xA005, 1
-_ADOBE_RGB, _UNCALIBRATED = 2, 0xFFFF
 
 
 def fit_colour(picture: Picture, form: Format) -> tuple[Picture, list[Entry]]:
@@ -44,15 +42,6 @@ def fit_colour(picture: Picture, form: Format) -> tuple[Picture, list[Entry]]:
         entries = [e for e in entries if e != Entry(Feature.PROFILE, Fate.KEPT)]
         entries.append(Entry("colours", Fate.CONVERTED, "to sRGB"))
     return replace(picture, colour=colour), entries
-
-
-def with_stated_colour(picture: Picture) -> tuple[Picture, list[Entry]]:
-    """Return a picture with a profile for the Adobe RGB that its EXIF alone states, and the entry that says so."""
-    converted = any(entry.fate == Fate.CONVERTED and "sRGB" in entry.detail for entry in picture.ledger)
-    if picture.colour != Colour() or converted or not _says_adobe_rgb(picture.metadata.exif):
-        return picture, []
-    colour = Colour(icc=adobe_rgb_profile(grey=picture.grey))
-    return replace(picture, colour=colour), [Entry("Adobe RGB of EXIF", Fate.CONVERTED, _TO_PROFILE)]
 
 
 _Step = tuple[Colour, list[tuple[Fate, str]]]
@@ -126,17 +115,3 @@ def _in_srgb(picture: Picture, icc: bytes) -> Picture:
     exif = picture.metadata.exif and exif_as_srgb(picture.metadata.exif)
     metadata = replace(picture.metadata, exif=exif)
     return replace(picture, pixels=np.array(to_srgb(image, icc)), alpha=alpha, metadata=metadata)
-
-
-def _says_adobe_rgb(exif: bytes | None) -> bool:
-    """Return whether EXIF says Adobe RGB, as cameras tag it (DCF 2.0)."""
-    directory = exif_tags(exif).get(_EXIF) if exif else None
-    if not isinstance(directory, dict):
-        return False
-    space, interoperability = directory.get(_COLOUR_SPACE), directory.get(_INTEROPERABILITY)
-    if not isinstance(space, tuple):
-        return False
-    code = int.from_bytes(space[2][:2], "little")
-    index = interoperability.get(_INDEX) if isinstance(interoperability, dict) else None
-    adobe = isinstance(index, tuple) and index[2].startswith(b"R03")
-    return code == _ADOBE_RGB or (code == _UNCALIBRATED and adobe)

@@ -217,26 +217,30 @@ def exif_of_camera(colour_space: int, index: bytes | None) -> bytes:
         (1, b"R03", False),
     ],
 )
-def test_adobe_rgb_of_cameras(space: int, index: bytes | None, adobe: bool) -> None:
-    metadata = Metadata(exif=exif_of_camera(space, index))
-    result, ledger = fitted(Picture(ramp(), metadata=metadata), BLOCKS)
-    assert result.colour == Colour(icc.adobe_rgb_profile(grey=False) if adobe else None)
-    assert ("Adobe RGB of EXIF to a colour profile" in lines(Fate.CONVERTED, ledger)) == adobe
+def test_adobe_rgb_of_cameras(tmp_path: Path, space: int, index: bytes | None, adobe: bool) -> None:
+    path = tmp_path / "in.jpg"
+    profile = icc.adobe_rgb_profile(grey=False) if adobe else None
+    Image.fromarray(ramp()).save(path, exif=b"Exif\0\0" + exif_of_camera(space, index))
+    picture = read_picture(path)
+    assert picture.colour == Colour(profile)
+    assert lines(Fate.CONVERTED, picture.ledger) == ["Adobe RGB of EXIF to a colour profile"] * adobe
+    assert picture.without_metadata().colour == picture.colour  # stripping leaves how the picture looks
     profiles_alone = replace(NOTHING, keeps=frozenset({Feature.PROFILE}))
-    assert fitted(Picture(ramp(), metadata=metadata), profiles_alone)[0].colour == result.colour
-    tagged, _ = fitted(Picture(ramp(), colour=Colour(SRGB), metadata=metadata), BLOCKS)
-    assert tagged.colour == Colour(SRGB)
+    assert fitted(picture, profiles_alone)[0].colour == picture.colour
+    Image.fromarray(ramp()).save(path, exif=b"Exif\0\0" + exif_of_camera(space, index), icc_profile=SRGB)
+    assert read_picture(path).colour == Colour(SRGB)
 
 
-def test_adobe_rgb_is_not_said_of_srgb() -> None:
-    metadata = Metadata(exif=exif_of_camera(2, b"R03"))
-    form = replace(NOTHING, keeps=frozenset({Feature.EXIF}))
-    result, ledger = fitted(Picture(ramp(), metadata=metadata), form)
-    assert lines(Fate.CONVERTED, ledger) == ["Adobe RGB of EXIF to a colour profile", "colours to sRGB"]
+def test_adobe_rgb_is_not_said_of_srgb(tmp_path: Path) -> None:
+    path, block = tmp_path / "in.jpg", b"Exif\0\0" + exif_of_camera(2, b"R03")
+    Image.fromarray(ramp()).save(path, exif=block)
+    picture = read_picture(path)
+    result, ledger = fitted(picture, replace(NOTHING, keeps=frozenset({Feature.EXIF})))
+    assert lines(Fate.CONVERTED, ledger) == ["colours to sRGB"]
     assert result.metadata.exif == exif_of_camera(1, b"R98")
-    assert np.abs(result.pixels.astype(int) - ramp()).max() > 3
-    inks = Picture(ramp(), metadata=metadata, ledger=(Entry("CMYK", Fate.CONVERTED, "to sRGB"),))
-    assert fitted(inks, BLOCKS)[0].colour == Colour()
+    assert np.abs(result.pixels.astype(int) - picture.pixels).max() > 3
+    Image.fromarray(ramp()).convert("CMYK").save(path, exif=block)
+    assert read_picture(path).colour == Colour()
 
 
 def test_pixels_per_unit_on_the_sensor_are_scaled() -> None:
