@@ -144,12 +144,16 @@ def _in_xmp(feature: Feature, properties: list[Property], lost: list[str]) -> li
 
 
 def _rounded(picture: Picture) -> tuple[Picture, Entry]:
-    """Convert floating point to 16 bits: [0, 1] as it is, otherwise from the smallest value to the largest."""
-    low, high = float(picture.pixels.min()), float(picture.pixels.max())
+    """Convert floating point to 16 bits: [0, 1] as it is, otherwise from the smallest visible value to the largest."""
+    visible = picture.pixels if picture.alpha is None else picture.pixels[picture.alpha > 0]
+    seen = visible if visible.size else picture.pixels
+    low, high = float(seen.min()), float(seen.max())
     unit, detail = picture.pixels, "to 16 bits"
     if low < 0 or high > 1:
+        unit = np.clip(unit, low, high)  # what is hidden may be any number for "no data"
         unit = (unit / 2 - low / 2) / ((high / 2 - low / 2) or 1.0)  # halves, because the range may overflow
         detail += f", {low:g} to {high:g} as black to white"
+    unit = np.clip(unit, 0, 1)
     alpha = None if picture.alpha is None else from_unit(picture.alpha, np.uint16)
     rounded = replace(picture, pixels=from_unit(unit, np.uint16), alpha=alpha)
     return rounded, Entry(Feature.FLOAT, Fate.CONVERTED, detail)

@@ -425,13 +425,29 @@ def test_grey_over_a_colour_becomes_rgb_with_its_profile() -> None:
 )
 def test_floating_point_becomes_integers(values: list[float], expected: list[int], words: str) -> None:
     pixels = np.array(values, np.float32).reshape(1, 3, 1)
-    alpha = np.array([[0, 0.5, 1]], np.float32)
+    alpha = np.array([[0.25, 0.5, 1]], np.float32)
     form = replace(NOTHING, keeps=frozenset({Feature.SIXTEEN_BITS, Feature.TRANSPARENCY}))
     result, ledger = fitted(Picture(pixels, alpha), form)
     assert result.pixels.dtype == result.alpha.dtype == np.uint16
     assert np.abs(result.pixels.ravel().astype(int) - expected).max() <= 1
-    np.testing.assert_array_equal(result.alpha, [[0, 32768, 65535]])
+    np.testing.assert_array_equal(result.alpha, [[16384, 32768, 65535]])
     assert lines(Fate.CONVERTED, ledger) == [f"floating-point values {words}"]
+
+
+@pytest.mark.parametrize("hidden", [-9999, -3.4e38, 3.4e38, 0.5])
+@pytest.mark.parametrize(("low", "high"), [(0.25, 0.75), (3000, 3200), (-1, 0)])
+@pytest.mark.filterwarnings("error")
+def test_hidden_values_do_not_stretch_the_range(hidden: float, low: float, high: float) -> None:
+    pixels = np.array([hidden, low, high], np.float32).reshape(1, 3, 1)
+    form = replace(NOTHING, keeps=frozenset({Feature.SIXTEEN_BITS, Feature.TRANSPARENCY}))
+    result, ledger = fitted(Picture(pixels, np.array([[0, 1, 1]], np.float32)), form)
+    within = 0 <= low and high <= 1
+    expected = [16384, 49151] if within else [0, 65535]
+    np.testing.assert_array_equal(result.pixels.ravel()[1:], expected)
+    words = "to 16 bits" if within else f"to 16 bits, {low:g} to {high:g} as black to white"
+    assert lines(Fate.CONVERTED, ledger) == [f"floating-point values {words}"]
+    unseen, _ = fitted(Picture(pixels, np.zeros((1, 3), np.float32)), form)
+    assert unseen.pixels.dtype == np.uint16
 
 
 # Through files
