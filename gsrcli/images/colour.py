@@ -64,6 +64,11 @@ class Cicp(NamedTuple):
         return Cicp(primaries or _BT709, transfer or SRGB_TRANSFER, self.full_range)
 
     @property
+    def full(self) -> Cicp:
+        """The codes of values that span their whole range."""
+        return self._replace(full_range=True)
+
+    @property
     def srgb(self) -> bool:
         """Whether the values are sRGB."""
         return self == (_BT709, SRGB_TRANSFER, True)

@@ -14,7 +14,7 @@ from gsrcli.images.fit_colour import fit_colour
 from gsrcli.images.formats import Format
 from gsrcli.images.ledger import Entry, Fate, Feature, Ledger
 from gsrcli.images.metadata import COMMENT, Metadata
-from gsrcli.images.picture import Picture, from_unit, to_unit
+from gsrcli.images.picture import Picture, from_unit, to_unit, white
 
 __all__ = ["Background", "fit"]
 
@@ -78,6 +78,8 @@ def _without(picture: Picture, feature: Feature, form: Format, background: Backg
                 entry = Entry(feature, Fate.LOST, "(8 are written)")
         case Feature.FLOAT:
             picture, entry = _rounded(picture)
+        case Feature.NARROW:
+            picture, entry = _expanded(picture), Entry(feature, Fate.CONVERTED, "to full range")
         case Feature.TRANSPARENCY:
             if background is None:
                 raise PictureError(
@@ -157,6 +159,18 @@ def _rounded(picture: Picture) -> tuple[Picture, Entry]:
     alpha = None if picture.alpha is None else from_unit(picture.alpha, np.uint16)
     rounded = replace(picture, pixels=from_unit(unit, np.uint16), alpha=alpha)
     return rounded, Entry(Feature.FLOAT, Fate.CONVERTED, detail)
+
+
+def _expanded(picture: Picture) -> Picture:
+    """Convert values of narrow range, in which 8 bits have black at 16 and white at 235, to full range."""
+    assert picture.colour.cicp is not None
+    pixels = picture.pixels
+    if pixels.dtype == np.float32:
+        pixels = (pixels * np.float32(255) - 16) / 219
+    else:
+        values = np.arange(white(pixels.dtype) + 1) / (1 << picture.bits - 8)
+        pixels = from_unit((values - 16) / 219, pixels.dtype)[pixels]
+    return replace(picture, pixels=pixels, colour=replace(picture.colour, cicp=picture.colour.cicp.full))
 
 
 def _flattened(picture: Picture, background: Background) -> Picture:

@@ -35,7 +35,7 @@ def fit_colour(picture: Picture, form: Format) -> tuple[Picture, list[Entry]]:
         (Feature.GAMMA, _gamma),
         (Feature.HDR, _mastering),
     ):
-        colour, found = step(colour, form, grey, picture.bits)
+        colour, found = step(colour, form, grey)
         entries += [Entry(feature, fate, detail) for fate, detail in found]
     if colour.icc and (Feature.PROFILE not in form.keeps or not _fits(colour.icc, grey)):
         picture, colour = _in_srgb(picture, colour.icc), Colour(intent=_RELATIVE_COLORIMETRIC)
@@ -47,9 +47,8 @@ def fit_colour(picture: Picture, form: Format) -> tuple[Picture, list[Entry]]:
 _Step = tuple[Colour, list[tuple[Fate, str]]]
 
 
-def _profile(colour: Colour, form: Format, grey: bool, bits: int) -> _Step:
+def _profile(colour: Colour, form: Format, grey: bool) -> _Step:
     """Check the profile, and make it one for grey or for RGB, as the format has the pixels."""
-    del bits
     if not colour.icc:
         return colour, []
     if profile_space(colour.icc) not in ("RGB", "GRAY"):  # a CMYK profile says nothing of RGB
@@ -62,7 +61,7 @@ def _profile(colour: Colour, form: Format, grey: bool, bits: int) -> _Step:
     return replace(colour, icc=icc), [(Fate.KEPT, "")]
 
 
-def _cicp(colour: Colour, form: Format, grey: bool, bits: int) -> _Step:
+def _cicp(colour: Colour, form: Format, grey: bool) -> _Step:
     codes = colour.cicp and colour.cicp.known
     if not codes:
         return replace(colour, cicp=None), []
@@ -72,12 +71,11 @@ def _cicp(colour: Colour, form: Format, grey: bool, bits: int) -> _Step:
     if codes.srgb:
         return without, [(Fate.KEPT, "")]  # as what values mean without tags
     hdr = ", which few programs show as HDR" if codes.hdr else ""
-    icc = cicp_profile(codes, grey=grey, bits=bits, peak=colour.peak)
+    icc = cicp_profile(codes, grey=grey, peak=colour.peak)
     return replace(without, icc=icc), [(Fate.CONVERTED, _TO_PROFILE + hdr)]
 
 
-def _gamma(colour: Colour, form: Format, grey: bool, bits: int) -> _Step:
-    del bits
+def _gamma(colour: Colour, form: Format, grey: bool) -> _Step:
     if not (colour.gamma or colour.chromaticities):
         return colour, []
     without = replace(colour, gamma=None, chromaticities=None)
@@ -92,8 +90,8 @@ def _gamma(colour: Colour, form: Format, grey: bool, bits: int) -> _Step:
     return replace(without, icc=icc), [(Fate.CONVERTED, _TO_PROFILE)]
 
 
-def _mastering(colour: Colour, form: Format, grey: bool, bits: int) -> _Step:
-    del grey, bits
+def _mastering(colour: Colour, form: Format, grey: bool) -> _Step:
+    del grey
     if not (colour.mastering or colour.light):
         return colour, []
     if Feature.HDR in form.keeps:

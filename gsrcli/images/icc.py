@@ -75,8 +75,8 @@ _NAMES_OF_TRANSFERS = {4: "gamma 2.2", 5: "gamma 2.8", 8: "linear", SRGB_TRANSFE
 _NAMES_OF_TRANSFERS |= dict.fromkeys((1, 6, 14, 15), "BT.709")
 
 
-def cicp_profile(cicp: Cicp, *, grey: bool, bits: int = 8, peak: float | None = None) -> bytes:
-    """Make the profile of code points.
+def cicp_profile(cicp: Cicp, *, grey: bool, peak: float | None = None) -> bytes:
+    """Make the profile of code points, for values that span their whole range.
 
     The curve of PQ and HLG rolls bright light off to white, as BT.2390 does for a display of 203 cd/m², the level of
     paper white; programs that know the profile's code points show them instead.
@@ -84,20 +84,15 @@ def cicp_profile(cicp: Cicp, *, grey: bool, bits: int = 8, peak: float | None = 
     Args:
         cicp: codes of which neither is reserved or unspecified.
         grey: whether it is for grey.
-        bits: bits per channel of the picture, on which narrow-range values depend.
         peak: the brightest light of a PQ picture, in cd/m².
     """
-    tags = {} if grey else {b"cicp": b"cicp\0\0\0\0" + bytes((cicp.primaries, cicp.transfer, 0, cicp.full_range))}
+    tags = {} if grey else {b"cicp": b"cicp\0\0\0\0" + bytes((cicp.primaries, cicp.transfer, 0, True))}
     primaries = _NAMES_OF_PRIMARIES.get(cicp.primaries, f"CICP {cicp.primaries}")
     name = f"{primaries}, {_NAMES_OF_TRANSFERS.get(cicp.transfer, f'CICP {cicp.transfer}')} curve"
     parametric = _CURVES.get(cicp.transfer)
-    if parametric and cicp.full_range:
+    if parametric:
         return _display_profile(name, PRIMARIES[cicp.primaries], _parametric(parametric), tags, grey=grey)
-    value = np.linspace(0, 1, _SAMPLES)
-    if not cicp.full_range:
-        top = (1 << bits) - 1
-        value = np.clip((value * top / (1 << bits - 8) - 16) / 219, 0, 1)
-    light = parametric(value) if parametric else _light(cicp.transfer, value, peak or _USUAL_PEAK)
+    light = _light(cicp.transfer, np.linspace(0, 1, _SAMPLES), peak or _USUAL_PEAK)
     return _display_profile(name, PRIMARIES[cicp.primaries], _sampled(light), tags, grey=grey)
 
 

@@ -122,6 +122,7 @@ class Picture:
         carried = {
             Feature.SIXTEEN_BITS: self.bits == 16,
             Feature.FLOAT: self.bits == 32,
+            Feature.NARROW: colour.cicp and colour.cicp.known and not colour.cicp.full_range,
             Feature.TRANSPARENCY: not self.opaque,
             Feature.PROFILE: colour.icc,
             Feature.CICP: colour.cicp,

@@ -17,6 +17,7 @@ from PIL import ExifTags, Image, ImageCms, TiffImagePlugin
 
 from gsrcli.errors import PictureError
 from gsrcli.images import (
+    OUTPUT_SUFFIXES,
     Chromaticities,
     Cicp,
     Colour,
@@ -30,7 +31,10 @@ from gsrcli.images import (
     exif,
     fit,
     icc,
+    output_format,
     read_picture,
+    to_unit,
+    white,
     with_fate,
     write_picture,
 )
@@ -98,7 +102,7 @@ def test_code_points_become_a_profile(channels: int) -> None:
 def test_hdr_without_code_points_is_told() -> None:
     colour = Colour(cicp=Cicp(9, 16), light=(40_000_000, 1), mastering=bytes(24))
     result, ledger = fitted(Picture(ramp(dtype=np.uint16), colour=colour), DEEP)
-    assert result.colour == Colour(icc.cicp_profile(Cicp(9, 16), grey=False, bits=16, peak=4000))
+    assert result.colour == Colour(icc.cicp_profile(Cicp(9, 16), grey=False, peak=4000))
     assert lines(Fate.CONVERTED, ledger) == ["CICP colour tags to a colour profile, which few programs show as HDR"]
     assert lines(Fate.LOST, ledger) == ["HDR mastering data"]
 
@@ -441,13 +445,61 @@ def test_hidden_values_do_not_stretch_the_range(hidden: float, low: float, high:
     pixels = np.array([hidden, low, high], np.float32).reshape(1, 3, 1)
     form = replace(NOTHING, keeps=frozenset({Feature.SIXTEEN_BITS, Feature.TRANSPARENCY}))
     result, ledger = fitted(Picture(pixels, np.array([[0, 1, 1]], np.float32)), form)
-    within = 0 <= low and high <= 1
+    within = low >= 0 and high <= 1
     expected = [16384, 49151] if within else [0, 65535]
     np.testing.assert_array_equal(result.pixels.ravel()[1:], expected)
     words = "to 16 bits" if within else f"to 16 bits, {low:g} to {high:g} as black to white"
     assert lines(Fate.CONVERTED, ledger) == [f"floating-point values {words}"]
     unseen, _ = fitted(Picture(pixels, np.zeros((1, 3), np.float32)), form)
     assert unseen.pixels.dtype == np.uint16
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("suffix", [".avif", ".heic", ".tif", ".webp", ".png"])
+def test_narrow_range_becomes_full_where_a_format_cannot_say_it(tmp_path: Path, suffix: str, dtype: Any) -> None:
+    if suffix not in OUTPUT_SUFFIXES:
+        pytest.skip(f"this machine writes no {suffix}")
+    unit = np.broadcast_to(np.linspace(0, 1, 64)[:, None, None], (64, 64, 3))
+    step = 1 << 8 * np.dtype(dtype).itemsize - 8
+    narrow = np.rint((16 + 219 * unit) * step).astype(dtype)
+    picture = Picture(narrow, colour=Colour(cicp=Cicp(9, 16, full_range=False)))
+    form = output_format(f"a{suffix}")
+    result, ledger = fit(picture, form)
+    if suffix == ".png":
+        assert result.colour == picture.colour
+        np.testing.assert_array_equal(result.pixels, narrow)
+        assert "narrow-range values" in lines(Fate.KEPT, ledger)
+        return
+    assert "narrow-range values to full range" in lines(Fate.CONVERTED, ledger)
+    assert np.abs(to_unit(result.pixels) - unit).max() <= (
+        0.5 / 219 if dtype == np.uint8 else 0.5 / 56064
+    ) + 0.5 / white(dtype)
+    assert (result.pixels.min(), result.pixels.max()) == (0, white(dtype))
+    write_picture(picture, tmp_path / f"out{suffix}", lossless=form.lossless and form.quality is not None)
+    again = read_picture(tmp_path / f"out{suffix}")
+    assert np.abs(to_unit(again.pixels) - unit).max() < 0.006
+    assert again.colour.cicp == (Cicp(9, 16) if Feature.CICP in form.keeps else None)
+
+
+def test_values_outside_the_narrow_range_are_clipped() -> None:
+    pixels = np.array([[[0, 1, 15], [236, 254, 255]]], np.uint8)
+    result, _ = fitted(Picture(pixels, colour=Colour(cicp=Cicp(1, 13, full_range=False))), BLOCKS)
+    np.testing.assert_array_equal(result.pixels, [[[0] * 3, [255] * 3]])
+    assert result.colour == Colour()
+
+
+def test_alpha_has_no_narrow_range() -> None:
+    alpha = np.full((16, 16), 16, np.uint8)
+    colour = Colour(cicp=Cicp(12, 13, full_range=False))
+    result, _ = fitted(Picture(ramp(), alpha, colour), output_format("a.webp"))
+    np.testing.assert_array_equal(result.alpha, alpha)
+
+
+def test_floating_point_of_narrow_range() -> None:
+    pixels = np.array([[[16 / 255, 0.5, 235 / 255]]], np.float32)
+    form = replace(BLOCKS, keeps=BLOCKS.keeps | {Feature.FLOAT})
+    result, _ = fitted(Picture(pixels, colour=Colour(cicp=Cicp(1, 13, full_range=False))), form)
+    np.testing.assert_allclose(result.pixels, [[[0, (127.5 - 16) / 219, 1]]], atol=1e-6)
 
 
 # Through files
