@@ -34,6 +34,9 @@ _INCHES_PER_METRE = 0.0254
 _IGNORED = frozenset({"iDOT"})
 """Chunks about how the file is stored."""
 
+_OF_ANOTHER_FILE = frozenset({"date:create", "date:modify", "date:timestamp"})
+"""Keywords of texts in which ImageMagick writes the times of the file that it read."""
+
 _NAMES = {
     "PLTE": "suggested palette",
     "bKGD": "background colour",
@@ -236,6 +239,8 @@ class Ancillary:
             read := _RAW.get(text.keyword.removeprefix(_RAW_PROFILE).lower())
         ):
             read(self, _raw_profile(text.text))
+        elif text.keyword in _OF_ANOTHER_FILE:
+            pass
         elif len(self._texts) == _MAX_TEXTS:
             raise _TooLongError
         else:
