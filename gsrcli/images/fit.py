@@ -7,20 +7,23 @@ from dataclasses import replace
 from typing import TypeAlias
 
 import numpy as np
+from PIL import Image
 
 from gsrcli.errors import PictureError
 from gsrcli.images.captions import Property, iptc_properties, text_properties, with_properties
 from gsrcli.images.fit_colour import fit_colour
 from gsrcli.images.formats import Format
+from gsrcli.images.icc import from_srgb
 from gsrcli.images.ledger import Entry, Fate, Feature, Ledger
 from gsrcli.images.metadata import COMMENT, Metadata
-from gsrcli.images.picture import Picture, from_unit, to_unit, white
+from gsrcli.images.picture import Picture, from_unit, to_eight_bits, to_unit, white
 
 __all__ = ["Background", "fit"]
 
 Background: TypeAlias = tuple[int, int, int]
 """Red, green and blue, 0 to 255."""
 
+_BLACK, _WHITE, _PALETTE = (0, 0, 0), (255, 255, 255), 256
 _COLOURS = (Feature.PROFILE, Feature.CICP, Feature.GAMMA, Feature.HDR)
 _CAPTIONS = (Feature.IPTC, Feature.TEXT, Feature.COMMENT)
 
@@ -48,20 +51,30 @@ def fit(picture: Picture, form: Format, background: Background | None = None) ->
         else:
             picture, entry = _without(picture, feature, form, background)
             ledger.append(entry)
-    for step in (fit_colour, _fit_captions):
-        picture, entries = step(picture, form)
-        ledger += entries
+    picture, entries = fit_colour(picture, form)
+    ledger += entries
+    if background and Feature.TRANSPARENCY not in form.keeps and not picture.opaque:
+        picture = _flattened(picture, background)
+    picture, entries = _fit_captions(picture, form)
+    ledger += entries
     if form.palette:
         ledger += _beyond_a_palette(picture)
     return picture, tuple(ledger)
 
 
 def _beyond_a_palette(picture: Picture) -> list[Entry]:
-    """Return what a palette does not keep of a picture, once it is upscaled; encoders reduce it themselves."""
+    """Return what a palette does not keep of a picture; encoders reduce it themselves.
+
+    What upscaling adds to a picture that a palette does keep, such as one from a GIF file, nobody misses.
+    """
+    if picture.origin and picture.origin.format == "GIF":
+        return []
     entries = []
-    if not picture.grey:
-        entries.append(Entry("more than 256 colours", Fate.LOST))
-    if not picture.opaque:
+    pixels, alpha = to_eight_bits(picture.pixels), picture.alpha
+    visible = pixels if alpha is None else pixels[alpha > 0][None]
+    if not picture.grey and visible.size and Image.fromarray(visible).getcolors(_PALETTE) is None:
+        entries.append(Entry(f"more than {_PALETTE} colours", Fate.LOST))
+    if alpha is not None and np.any((alpha > 0) & (alpha < white(alpha.dtype))):
         entries.append(Entry("partial transparency", Fate.LOST))
     return entries
 
@@ -86,7 +99,9 @@ def _without(picture: Picture, feature: Feature, form: Format, background: Backg
                     f"{form.name} cannot keep the transparency of this picture",
                     hint="write a .png or .webp file, or add --background white",
                 )
-            picture, entry = _flattened(picture, background), Entry(feature, Fate.CONVERTED, "to the background")
+            entry = Entry(feature, Fate.CONVERTED, "to the background")
+            if picture.grey and len(set(background)) > 1:
+                picture = replace(picture, pixels=np.repeat(picture.pixels, 3, axis=2))
         case Feature.EXIF:
             metadata = replace(metadata, exif=None)
         case Feature.XMP:
@@ -174,11 +189,21 @@ def _expanded(picture: Picture) -> Picture:
 
 
 def _flattened(picture: Picture, background: Background) -> Picture:
-    """Lay the picture over a background; grey becomes RGB if the background has a colour."""
+    """Lay the picture over a background, whose colour is one of sRGB.
+
+    Formats without transparency have no colour tags but profiles.
+    """
     assert picture.alpha is not None
-    under = np.array(background, np.float32) / 255
-    if picture.grey and len(set(background)) == 1:
-        under = under[:1]
+    icc = picture.colour.icc
+    values: tuple[int, ...] = background
+    if icc and background not in (_BLACK, _WHITE):  # which all colours have in common, exactly
+        try:
+            values = from_srgb(background, icc)
+        except ValueError:
+            raise PictureError(
+                "its colour profile has no way to the colour of the background", hint="add --background white, or black"
+            ) from None
+    under = np.array(values[: picture.channels], np.float32) / 255
     top = to_unit(picture.pixels)
     alpha = to_unit(picture.alpha)[..., None]
     return replace(picture, pixels=from_unit(under + (top - under) * alpha, picture.pixels.dtype), alpha=None)

@@ -25,10 +25,10 @@ def fit_colour(picture: Picture, form: Format) -> tuple[Picture, list[Entry]]:
     """Return a picture with only the colour tags that a format keeps, and what became of the others.
 
     A tag that rules and that the format does not keep becomes a profile. Pixels are converted, to 8 bits of sRGB, only
-    where the format keeps no profile.
+    where the format keeps no profile; grey stays grey.
     """
     colour, entries = picture.colour, list[Entry]()
-    grey = picture.grey and form.grey
+    grey, hdr = picture.grey and form.grey, bool(colour.cicp and colour.cicp.hdr)
     for feature, step in (
         (Feature.PROFILE, _profile),
         (Feature.CICP, _cicp),
@@ -39,8 +39,8 @@ def fit_colour(picture: Picture, form: Format) -> tuple[Picture, list[Entry]]:
         entries += [Entry(feature, fate, detail) for fate, detail in found]
     if colour.icc and (Feature.PROFILE not in form.keeps or not _fits(colour.icc, grey)):
         picture, colour = _in_srgb(picture, colour.icc), Colour(intent=_RELATIVE_COLORIMETRIC)
-        entries = [e for e in entries if e != Entry(Feature.PROFILE, Fate.KEPT)]
-        entries.append(Entry("colours", Fate.CONVERTED, "to sRGB"))
+        entries = [entry for entry in entries if entry.fate not in (Fate.KEPT, Fate.CONVERTED)]
+        entries.append(Entry("colours", Fate.CONVERTED, "to sRGB, without the range of HDR" if hdr else "to sRGB"))
     return replace(picture, colour=colour), entries
 
 
@@ -79,6 +79,8 @@ def _gamma(colour: Colour, form: Format, grey: bool) -> _Step:
     if not (colour.gamma or colour.chromaticities):
         return colour, []
     without = replace(colour, gamma=None, chromaticities=None)
+    if colour.srgb_gamma and Feature.GAMMA not in form.keeps:
+        return without, []  # as what values mean without tags
     try:
         icc = gamma_profile(colour.gamma, colour.chromaticities, grey=grey)
     except ValueError:
@@ -104,12 +106,14 @@ def _fits(icc: bytes, grey: bool) -> bool:
 
 
 def _in_srgb(picture: Picture, icc: bytes) -> Picture:
-    """Convert the pixels to 8 bits of sRGB."""
-    values = to_eight_bits(picture.pixels)
-    image = Image.fromarray(values[..., 0] if picture.grey else values)
-    if picture.grey and not _fits(icc, grey=True):
-        image = image.convert("RGB")
+    """Convert the pixels to 8 bits of sRGB; grey stays grey through a profile for grey."""
+    pixels = to_eight_bits(picture.pixels)
+    if picture.grey and _fits(icc, grey=True):
+        levels = Image.fromarray(np.arange(256, dtype=np.uint8)[None])
+        pixels = np.asarray(to_srgb(levels, icc, grey=True))[0, pixels]
+    else:
+        pixels = np.array(to_srgb(Image.fromarray(np.broadcast_to(pixels, (*picture.size, 3))), icc))
     alpha = None if picture.alpha is None else to_eight_bits(picture.alpha)
     exif = picture.metadata.exif and exif_as_srgb(picture.metadata.exif)
     metadata = replace(picture.metadata, exif=exif)
-    return replace(picture, pixels=np.array(to_srgb(image, icc)), alpha=alpha, metadata=metadata)
+    return replace(picture, pixels=pixels, alpha=alpha, metadata=metadata)

@@ -19,6 +19,7 @@ from gsrcli.images.colour import HLG, PQ, PRIMARIES, SRGB_TRANSFER, Chromaticiti
 __all__ = [
     "adobe_rgb_profile",
     "cicp_profile",
+    "from_srgb",
     "gamma_profile",
     "profile_for",
     "profile_space",
@@ -147,23 +148,61 @@ def profile_for(icc: bytes, *, grey: bool) -> bytes | None:
     return _display_profile("Tone curve of another profile", _SRGB, curve, {}, grey=grey)
 
 
-def to_srgb(image: Image.Image, icc: bytes | None) -> Image.Image:
-    """Convert a Pillow image to sRGB, through its colour profile if that is usable, and a Lab image without."""
+def to_srgb(image: Image.Image, icc: bytes | None, *, grey: bool = False) -> Image.Image:
+    """Convert a Pillow image to sRGB, through its colour profile if that is usable, and a Lab image without.
+
+    Args:
+        image: the image.
+        icc: its profile, or None.
+        grey: whether the result is grey, as the image and its profile are, with the tone curve of sRGB.
+    """
+    mode, flags = "RGB", ImageCms.Flags.BLACKPOINTCOMPENSATION
+    if grey:
+        mode, flags = "L", flags | ImageCms.Flags.NOOPTIMIZE  # which is exact
     try:
         lab = image.mode == "LAB"
         source = ImageCms.createProfile("LAB") if lab else ImageCms.ImageCmsProfile(io.BytesIO(icc or b""))
         converted = ImageCms.profileToProfile(
             image,
             source,
-            ImageCms.createProfile("sRGB"),
+            _srgb(grey=grey),
             renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
-            outputMode="RGB",
-            flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
+            outputMode=mode,
+            flags=flags,
         )
     except (OSError, ImageCms.PyCMSError):
-        return image.convert("RGB")  # no profile, or a broken one
+        return image.convert(mode)  # no profile, or a broken one
     assert converted is not None
     return converted
+
+
+def from_srgb(colour: tuple[int, int, int], icc: bytes) -> tuple[int, ...]:
+    """Return an sRGB colour, from 0 to 255, as the three values, or the one, that a usable profile has for it.
+
+    Raises:
+        ValueError: the profile converts in the other direction alone.
+    """
+    grey = profile_space(icc) == "GRAY"
+    try:
+        converted = ImageCms.profileToProfile(
+            Image.new("RGB", (1, 1), colour),
+            _srgb(grey=False),
+            ImageCms.ImageCmsProfile(io.BytesIO(icc)),
+            renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
+            outputMode="L" if grey else "RGB",
+            flags=ImageCms.Flags.BLACKPOINTCOMPENSATION | ImageCms.Flags.NOOPTIMIZE,  # which is exact
+        )
+    except (OSError, ImageCms.PyCMSError) as error:
+        raise ValueError("the profile cannot be converted to") from error
+    assert converted is not None
+    return tuple(np.asarray(converted).ravel().tolist())
+
+
+def _srgb(*, grey: bool) -> ImageCms.ImageCmsProfile:
+    """Return the profile of sRGB, or of grey with its tone curve."""
+    if not grey:
+        return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+    return ImageCms.ImageCmsProfile(io.BytesIO(gamma_profile(None, None, grey=True)))
 
 
 def _light(transfer: int, value: Array, peak: float) -> Array:

@@ -130,6 +130,21 @@ def test_code_points_are_not_written_below_a_profile_that_would_rule() -> None:
     assert result.colour == Colour(cicp=Cicp(12, 13))
 
 
+@pytest.mark.parametrize("gamma", [None, 0.45455, 0.45454, 1 / 2.2])
+@pytest.mark.parametrize(
+    "chromaticities", [None, Chromaticities((0.3127, 0.329), (0.64, 0.33), (0.30001, 0.6), (0.15, 0.06))]
+)
+def test_the_gamma_of_srgb_is_srgb(gamma: float | None, chromaticities: Chromaticities | None) -> None:
+    colour = Colour(gamma=gamma, chromaticities=chromaticities)
+    for form in (BLOCKS, NOTHING):
+        result, ledger = fitted(Picture(ramp(), colour=colour), form)
+        assert (result.colour, ledger) == (Colour(), ())
+        np.testing.assert_array_equal(result.pixels, ramp())
+    assert fitted(Picture(ramp(), colour=colour), EVERYTHING)[0].colour == colour
+    for other in (replace(colour, gamma=1 / 1.8), replace(colour, chromaticities=P3)):
+        assert fitted(Picture(ramp(), colour=other), BLOCKS)[0].colour.icc
+
+
 def test_gamma_becomes_a_profile_and_goes_below_one_without_a_word() -> None:
     result, ledger = fitted(Picture(ramp(), colour=Colour(gamma=1 / 2.2, chromaticities=P3)), BLOCKS)
     assert result.colour == Colour(icc.gamma_profile(1 / 2.2, P3, grey=False))
@@ -196,7 +211,40 @@ def test_a_format_without_profiles_gets_srgb() -> None:
         result, ledger = fitted(Picture(pixels, colour=colour), NOTHING)
         assert result.colour == Colour(intent=1)
         assert np.abs(result.pixels.astype(int) - np.asarray(expected)).max() <= 1
-        assert "colours to sRGB" in lines(Fate.CONVERTED, ledger)
+        assert lines(Fate.CONVERTED, ledger) == ["colours to sRGB"]
+        assert not lines(Fate.KEPT, ledger)
+
+
+def test_hdr_without_profiles_is_told_once() -> None:
+    colour = Colour(SRGB, cicp=Cicp(9, 16), light=(40_000_000, 1))
+    _, ledger = fitted(Picture(ramp(), colour=colour), NOTHING)
+    assert lines(Fate.CONVERTED, ledger) == ["colours to sRGB, without the range of HDR"]
+    assert lines(Fate.LOST, ledger) == ["HDR mastering data"]
+    assert not lines(Fate.KEPT, ledger)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize(
+    "colour",
+    [
+        Colour(gamma=1 / 1.8),
+        Colour(icc.gamma_profile(1 / 1.8, None, grey=True)),
+        Colour(icc.gamma_profile(1 / 1.8, None, grey=False)),
+    ],
+)
+def test_grey_stays_grey_in_srgb(colour: Colour, dtype: Any) -> None:
+    grey = np.linspace(0, white(dtype), 256).astype(dtype).reshape(16, 16, 1)
+    result, ledger = fit(Picture(grey, colour=colour), NOTHING)
+    light = np.linspace(0, 1, 256) ** 1.8
+    expected = 255 * np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+    assert result.pixels.shape == (16, 16, 1)
+    assert np.abs(result.pixels.ravel() - expected).max() <= (0.501 if dtype == np.uint8 else 1)
+    assert "colours to sRGB" in lines(Fate.CONVERTED, ledger)
+    for name in (".gif", ".jxl"):
+        if name in OUTPUT_SUFFIXES:
+            fitted_picture, ledger = fit(Picture(grey, colour=colour), output_format(f"a{name}"))
+            assert fitted_picture.grey
+            assert "more than 256 colours" not in lines(Fate.LOST, ledger)
 
 
 def exif_of_camera(colour_space: int, index: bytes | None) -> bytes:
@@ -500,6 +548,50 @@ def test_floating_point_of_narrow_range() -> None:
     form = replace(BLOCKS, keeps=BLOCKS.keeps | {Feature.FLOAT})
     result, _ = fitted(Picture(pixels, colour=Colour(cicp=Cicp(1, 13, full_range=False))), form)
     np.testing.assert_allclose(result.pixels, [[[0, (127.5 - 16) / 219, 1]]], atol=1e-6)
+
+
+def seen_as(colour: tuple[int, ...], profile: bytes) -> np.ndarray:
+    """Return the sRGB that littlecms sees in the values of a profile."""
+    image = Image.fromarray(np.array(colour, np.uint8).reshape((1, 1) if len(colour) == 1 else (1, 1, 3)))
+    source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+    shown = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    return np.asarray(shown)[0, 0].astype(int)
+
+
+@pytest.mark.parametrize("background", [(255, 136, 0), (128, 128, 128), (0, 0, 0), (255, 255, 255)])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(
+    "colour",
+    [
+        Colour(icc.adobe_rgb_profile(grey=False)),
+        Colour(icc.adobe_rgb_profile(grey=True)),
+        Colour(cicp=Cicp(12, 13)),
+        Colour(cicp=Cicp(9, 1)),
+        Colour(cicp=Cicp(9, 16)),
+        Colour(gamma=1.0),
+        Colour(gamma=1 / 1.8, chromaticities=P3),
+    ],
+)
+def test_a_background_is_a_colour_of_srgb(colour: Colour, channels: int, background: tuple[int, int, int]) -> None:
+    picture = Picture(ramp(channels), np.zeros((16, 16), np.uint8), colour)
+    result, _ = fitted_over(picture, background)
+    assert result.grey == (channels == 1 and len(set(background)) == 1)
+    (values,) = {tuple(pixel) for pixel in result.pixels.reshape(-1, result.channels).tolist()}
+    assert result.colour.icc
+    assert np.abs(seen_as(values, result.colour.icc) - background).max() <= 4  # dark linear light has few 8-bit values
+    if background in ((0, 0, 0), (255, 255, 255)):
+        assert values == background[: result.channels]
+    unconverted, _ = fit(picture, NOTHING, background)
+    assert unconverted.colour == Colour(intent=1)
+    np.testing.assert_array_equal(unconverted.pixels[0, 0], background[: unconverted.channels])
+
+
+def fitted_over(picture: Picture, background: tuple[int, int, int]) -> tuple[Picture, tuple[Entry, ...]]:
+    """Fit to a format without transparency, and assert that fitting again changes nothing."""
+    result, ledger = fit(picture, BLOCKS, background)
+    again, _ = fit(result, BLOCKS, background)
+    np.testing.assert_array_equal(again.pixels, result.pixels)
+    return result, ledger
 
 
 # Through files
