@@ -126,7 +126,7 @@ def _fit_captions(picture: Picture, form: Format) -> tuple[Picture, list[Entry]]
     entries = [Entry(feature, Fate.KEPT) for feature in carried if feature in form.keeps]
     dropped = [feature for feature in carried if feature not in form.keeps]
     properties = {feature: _properties(picture.metadata, feature) for feature in dropped}
-    metadata = _without_captions(picture.metadata, dropped)
+    metadata = _within(picture.metadata, form)
     if Feature.XMP in form.keeps:
         packet, lost = with_properties(metadata.xmp, [new for found in properties.values() for new in found])
         metadata = replace(metadata, xmp=packet)
@@ -141,13 +141,21 @@ def _properties(metadata: Metadata, feature: Feature) -> list[Property]:
     if feature == Feature.IPTC:
         return iptc_properties(metadata.iptc or b"")
     comments = feature == Feature.COMMENT
-    return text_properties(text for text in metadata.texts if (text.keyword == COMMENT) == comments)
+    return text_properties(text for text in metadata.texts if (text.keyword == COMMENT) == comments and not text.blank)
 
 
-def _without_captions(metadata: Metadata, dropped: list[Feature]) -> Metadata:
+def _within(metadata: Metadata, form: Format) -> Metadata:
+    """Return only the blocks and texts that a format keeps; those without content are in no ledger."""
     kinds = {True: Feature.COMMENT, False: Feature.TEXT}
-    texts = tuple(text for text in metadata.texts if kinds[text.keyword == COMMENT] not in dropped)
-    return replace(metadata, texts=texts, iptc=None if Feature.IPTC in dropped else metadata.iptc)
+    texts = tuple(text for text in metadata.texts if kinds[text.keyword == COMMENT] in form.keeps)
+    exif = metadata.exif if len(metadata.exif or b"") <= form.most.get(Feature.EXIF, math.inf) else None
+    return replace(
+        metadata,
+        exif=exif if Feature.EXIF in form.keeps else None,
+        xmp=metadata.xmp if Feature.XMP in form.keeps else None,
+        iptc=metadata.iptc if Feature.IPTC in form.keeps else None,
+        texts=texts,
+    )
 
 
 def _in_xmp(feature: Feature, properties: list[Property], lost: list[str]) -> list[Entry]:

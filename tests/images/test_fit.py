@@ -433,6 +433,53 @@ def test_square_pixels_are_nothing_to_lose() -> None:
     assert lines(Fate.LOST, ledger) == ["pixel aspect ratio"]
 
 
+def blank_exif() -> bytes:
+    """Build an EXIF block with an orientation, a resolution, and the version in the EXIF directory."""
+    return (
+        struct.pack(">2sHI", b"MM", 42, 8)
+        + struct.pack(">HHHIHHHHIHHHHIII", 3, 0x0112, 3, 1, 1, 0, 0x0128, 3, 1, 2, 0, 0x8769, 4, 1, 50, 0)
+        + struct.pack(">HHHI4sI", 1, 0x9000, 7, 4, b"0232", 0)
+    )
+
+
+BLANK_XMP = (
+    b'<?xpacket begin=""?><x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-'
+    b'syntax-ns#"><rdf:Description rdf:about="" xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="1"/>'
+    b"</rdf:RDF></x:xmpmeta>" + b" " * 9000 + b'<?xpacket end="w"?>'
+)
+
+
+def test_what_has_no_content_is_nothing_to_lose() -> None:
+    texts = (Text("Title", ""), Text("Comment", " \n"))
+    iptc = dataset(1, 90, b"\x1b%G") + dataset(2, 0, b"\0\4") + dataset(2, 120, b"")
+    blank = Metadata(exif=blank_exif(), xmp=BLANK_XMP, iptc=iptc, texts=texts)
+    assert Picture(ramp(), metadata=blank).features() == []
+    result, ledger = fitted(Picture(ramp(), metadata=blank), NOTHING)
+    assert (result.metadata, ledger) == (Metadata(), ())
+    assert fitted(Picture(ramp(), metadata=blank), EVERYTHING)[0].metadata == blank
+    result, ledger = fitted(Picture(ramp(), metadata=replace(blank, texts=(*texts, Text("Author", "Asa")))), BLOCKS)
+    assert [str(entry) for entry in ledger] == ["text to XMP"]
+    small = replace(EVERYTHING, most={Feature.EXIF: 9})
+    assert fitted(Picture(ramp(), metadata=blank), small)[0].metadata.exif is None
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        Metadata(exif=exif_of_camera(1, b"R98")),
+        Metadata(exif=b"broken"),
+        Metadata(xmp=OLD),
+        Metadata(xmp=b"<broken"),
+        Metadata(iptc=dataset(2, 0, b"\0\4") + dataset(2, 120, b"A bridge")),
+        Metadata(iptc=b"broken"),
+        Metadata(texts=(Text("Title", "x"),)),
+    ],
+)
+def test_what_has_content_is_told(metadata: Metadata) -> None:
+    _, ledger = fitted(Picture(ramp(), metadata=metadata), NOTHING)
+    assert len(lines(Fate.LOST, ledger)) == 1
+
+
 # Pixels
 
 
