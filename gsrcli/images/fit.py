@@ -209,7 +209,7 @@ def _flattened(picture: Picture, background: Background) -> Picture:
             values = from_srgb(background, icc)
         except ValueError:
             raise PictureError(
-                "its colour profile has no way to the colour of the background", hint="add --background white, or black"
+                "its colour profile has no way to the colour of the background", hint="use white or black"
             ) from None
     under = np.array(values[: picture.channels], np.float32) / 255
     top = to_unit(picture.pixels)

@@ -633,6 +633,36 @@ def test_a_background_is_a_colour_of_srgb(colour: Colour, channels: int, backgro
     np.testing.assert_array_equal(unconverted.pixels[0, 0], background[: unconverted.channels])
 
 
+def scanner_profile() -> bytes:
+    """Build an RGB profile that tells the colours of values, but not the values of colours (ICC.1: lut8Type)."""
+    ramp_table = bytes(range(256)) * 3
+    corners = bytes(
+        v for red in (0, 1) for green in (0, 1) for blue in (0, 1) for v in (85 * (red + green + blue), 128, 128)
+    )
+    identity = struct.pack(">9i", *(65536 * (at % 4 == 0) for at in range(9)))
+    lut = b"mft1\0\0\0\0" + bytes([3, 3, 2, 0]) + identity + ramp_table + corners + ramp_table
+    text = b"text\0\0\0\0Scanner\0"
+    white_point = b"XYZ \0\0\0\0" + struct.pack(">3i", 63190, 65536, 54061)
+    values = [(b"cprt", text), (b"desc", b"desc\0\0\0\0\0\0\0\x08Scanner\0".ljust(100, b"\0")), (b"wtpt", white_point)]
+    table, body = struct.pack(">I", 4), b""
+    for name, value in [*values, (b"A2B0", lut)]:
+        table += struct.pack(">4sII", name, 128 + 4 + 48 + len(body), len(value))
+        body += value.ljust(-(-len(value) // 4) * 4, b"\0")
+    head = struct.pack(">I4xI4s4s4s12x4s", 180 + len(body), 0x02400000, b"scnr", b"RGB ", b"Lab ", b"acsp")
+    head = head.ljust(68, b"\0") + struct.pack(">3i", 63190, 65536, 54061)
+    return head.ljust(128, b"\0") + table + body
+
+
+def test_a_profile_without_a_way_to_the_background_is_told() -> None:
+    picture = Picture(ramp(), np.zeros((16, 16), np.uint8), Colour(scanner_profile()))
+    assert icc.profile_space(scanner_profile()) == "RGB"
+    result, _ = fitted_over(picture, (255, 255, 255))
+    assert result.colour == picture.colour
+    assert (result.pixels == 255).all()
+    with pytest.raises(PictureError, match="no way to the colour of the background"):
+        fit(picture, BLOCKS, (255, 136, 0))
+
+
 def fitted_over(picture: Picture, background: tuple[int, int, int]) -> tuple[Picture, tuple[Entry, ...]]:
     """Fit to a format without transparency, and assert that fitting again changes nothing."""
     result, ledger = fit(picture, BLOCKS, background)
