@@ -13,7 +13,7 @@ from email.utils import parsedate_to_datetime
 from typing import NamedTuple
 from xml.sax.saxutils import escape, quoteattr
 
-from gsrcli.images.metadata import COMMENT, Text
+from gsrcli.images.metadata import COMMENT, MODIFIED, Text
 
 __all__ = ["iptc_is_blank", "iptc_properties", "text_properties", "with_properties"]
 
@@ -31,6 +31,7 @@ _OF_KEYWORD = {
     "Description": "dc:description",
     "Copyright": "dc:rights",
     "Creation Time": "xmp:CreateDate",
+    MODIFIED: "xmp:ModifyDate",
     "Software": "xmp:CreatorTool",
     "Source": "dc:source",
     "Disclaimer": "xmpRights:UsageTerms",
@@ -59,7 +60,7 @@ _DATE, _TIME = 55, 60
 _STRUCTURAL = (0, _TIME)  # the version, and the time, which goes with the date
 _ARRAYS = {"dc:creator": "Seq", "dc:subject": "Bag"}
 _TRANSLATED = ("dc:title", "dc:description", "dc:rights", "xmpRights:UsageTerms", _COMMENT_PROPERTY)
-_DATES = ("xmp:CreateDate", "photoshop:DateCreated")
+_DATES = ("xmp:CreateDate", "xmp:ModifyDate", "photoshop:DateCreated")
 
 _LONGEST_DATE = 99  # characters
 _LONGEST = 65_000  # bytes of a packet in one segment of a JPEG file

@@ -10,6 +10,7 @@ import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -352,6 +353,16 @@ def test_texts_become_xmp(tmp_path: Path) -> None:
         "CreatorTool": "painter",
         "UserComment": "parameters: steps: 20.hello",
     }
+
+
+def test_the_time_of_the_last_change_becomes_xmp() -> None:
+    """That of PNG's tIME, in the words of XMP, not as a comment."""
+    texts = (Text("Modification Time", "2026-01-02T03:04:05Z"),)
+    result, _ = fitted(Picture(ramp(), metadata=Metadata(texts=texts)), BLOCKS)
+    packet = ElementTree.fromstring(result.metadata.xmp or b"")
+    dates = [node.text for node in packet.iter("{http://ns.adobe.com/xap/1.0/}ModifyDate")]
+    assert dates == ["2026-01-02T03:04:05+00:00"]
+    assert b"UserComment" not in (result.metadata.xmp or b"")
 
 
 OLD = (
