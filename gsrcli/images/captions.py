@@ -14,9 +14,9 @@ from typing import NamedTuple
 from xml.sax.saxutils import escape, quoteattr
 
 from gsrcli.images.iptc import datasets_of
-from gsrcli.images.metadata import COMMENT, Text
+from gsrcli.images.metadata import COMMENT, MODIFIED, Text
 
-__all__ = ["iptc_properties", "text_properties", "with_properties"]
+__all__ = ["iptc_is_blank", "iptc_properties", "text_properties", "with_properties"]
 
 _NAMESPACES = {
     "dc": "http://purl.org/dc/elements/1.1/",
@@ -32,6 +32,7 @@ _OF_KEYWORD = {
     "Description": "dc:description",
     "Copyright": "dc:rights",
     "Creation Time": "xmp:CreateDate",
+    MODIFIED: "xmp:ModifyDate",
     "Software": "xmp:CreatorTool",
     "Source": "dc:source",
     "Disclaimer": "xmpRights:UsageTerms",
@@ -60,7 +61,7 @@ _DATE, _TIME = 55, 60
 _STRUCTURAL = (0, _TIME)  # the version, and the time, which goes with the date
 _ARRAYS = {"dc:creator": "Seq", "dc:subject": "Bag"}
 _TRANSLATED = ("dc:title", "dc:description", "dc:rights", "xmpRights:UsageTerms", _COMMENT_PROPERTY)
-_DATES = ("xmp:CreateDate", "photoshop:DateCreated")
+_DATES = ("xmp:CreateDate", "xmp:ModifyDate", "photoshop:DateCreated")
 
 _LONGEST_DATE = 99  # characters
 _LONGEST = 1 << 24  # bytes of a packet
@@ -107,6 +108,13 @@ def iptc_properties(iptc: bytes) -> list[Property]:
         if value:
             found.append(Property(name, value, name.partition(":")[2] or f"dataset {record}:{number}"))
     return found
+
+
+def iptc_is_blank(iptc: bytes) -> bool:
+    """Return whether IPTC-IIM datasets say nothing but their version and encoding."""
+    datasets = list(datasets_of(iptc))
+    named = {(1, 90), *((2, number) for number in _STRUCTURAL)}
+    return bool(datasets) and all((each.record, each.number) in named or not each.value for each in datasets)
 
 
 def with_properties(packet: bytes | None, properties: Iterable[Property]) -> tuple[bytes | None, list[str]]:

@@ -6,12 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
+
 __all__ = ["HLG", "PQ", "PRIMARIES", "SRGB_TRANSFER", "Chromaticities", "Cicp", "Colour"]
 
 SRGB_TRANSFER, PQ, HLG = 13, 16, 18
 """Codes of transfer characteristics in ITU-T H.273."""
 
 _BT709 = 1
+_NEAR_GAMMA, _NEAR_CHROMATICITY = 0.0005, 0.001  # they are stored rounded
 _TRANSFERS = frozenset((1, *range(4, 19)))
 
 
@@ -64,6 +67,11 @@ class Cicp(NamedTuple):
         return Cicp(primaries or _BT709, transfer or SRGB_TRANSFER, self.full_range)
 
     @property
+    def full(self) -> Cicp:
+        """The codes of values that span their whole range."""
+        return self._replace(full_range=True)
+
+    @property
     def srgb(self) -> bool:
         """Whether the values are sRGB."""
         return self == (_BT709, SRGB_TRANSFER, True)
@@ -95,6 +103,13 @@ class Colour:
     mastering: bytes | None = None
     light: tuple[int, int] | None = None
     intent: int | None = None
+
+    @property
+    def srgb_gamma(self) -> bool:
+        """Whether gamma and chromaticities are those that many programs write for sRGB (PNG, sRGB)."""
+        primaries = np.array(self.chromaticities or PRIMARIES[_BT709])
+        same_gamma = self.gamma is None or abs(self.gamma - 1 / 2.2) < _NEAR_GAMMA
+        return same_gamma and bool(np.abs(primaries - PRIMARIES[_BT709]).max() < _NEAR_CHROMATICITY)
 
     @property
     def peak(self) -> float | None:

@@ -19,6 +19,7 @@ __all__ = [
     "exif_as_srgb",
     "exif_block",
     "exif_from_directory",
+    "exif_is_blank",
     "exif_orientation",
     "exif_resized",
     "exif_resolution",
@@ -40,6 +41,10 @@ _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 0x011A, 0x011B, 0x0128
 _NO_UNIT, _INCH, _CENTIMETRE = 1, 2, 3
 
 _DIRECTORY_KIND = 13
+
+# The tags that say nothing beyond the pixels, the resolution and the size, and those that EXIF must have.
+_OF_THE_PICTURE = {_IMAGE_WIDTH, _IMAGE_HEIGHT, _ORIENTATION, _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT, 0x0213}
+_OF_THE_PICTURE |= {0x9000, 0x9101, 0xA000, _COLOUR_SPACE, _PIXEL_WIDTH, _PIXEL_HEIGHT}  # versions and components
 
 # The tags in a TIFF file's directory that describe the picture, not the layout of the file.
 DESCRIPTIVE_TAGS = frozenset(
@@ -78,6 +83,18 @@ def exif_orientation(block: bytes) -> int | None:
     except MalformedError:
         return None
     return value if 1 <= value <= 8 else None
+
+
+def exif_is_blank(block: bytes) -> bool:
+    """Return whether an EXIF block says nothing but what every file does: orientation, resolution, size, versions."""
+    try:
+        tiff = Tiff(block)
+        tags, _ = tiff.directory(tiff.first)
+        exif = tags.pop(_EXIF_DIRECTORY, None)
+        below, _ = tiff.directory(tiff.first_number(exif)) if exif else ({}, 0)
+    except MalformedError:
+        return False
+    return (tags.keys() | below.keys()) <= _OF_THE_PICTURE
 
 
 def exif_upright(block: bytes) -> bytes | None:

@@ -7,20 +7,23 @@ from dataclasses import replace
 from typing import TypeAlias
 
 import numpy as np
+from PIL import Image
 
 from gsrcli.errors import PictureError
 from gsrcli.images.captions import Property, iptc_properties, text_properties, with_properties
-from gsrcli.images.fit_colour import fit_colour, with_stated_colour
+from gsrcli.images.fit_colour import fit_colour
 from gsrcli.images.formats import Format
+from gsrcli.images.icc import from_srgb
 from gsrcli.images.ledger import Entry, Fate, Feature, Ledger
 from gsrcli.images.metadata import COMMENT, Metadata
-from gsrcli.images.picture import Picture, from_unit, to_unit
+from gsrcli.images.picture import Picture, from_unit, to_eight_bits, to_unit, white
 
 __all__ = ["Background", "fit"]
 
 Background: TypeAlias = tuple[int, int, int]
 """Red, green and blue, 0 to 255."""
 
+_BLACK, _WHITE, _PALETTE = (0, 0, 0), (255, 255, 255), 256
 _COLOURS = (Feature.PROFILE, Feature.CICP, Feature.GAMMA, Feature.HDR)
 _TEN_BITS = 10
 _CAPTIONS = (Feature.IPTC, Feature.TEXT, Feature.COMMENT)
@@ -40,9 +43,9 @@ def fit(picture: Picture, form: Format, background: Background | None = None) ->
     Raises:
         PictureError: the format cannot keep the transparency, and there is no background.
     """
+    ledger = list[Entry]()
     if picture.duration is not None:
         form = form.of_frames
-    picture, ledger = with_stated_colour(picture)
     if form.one_density:
         picture, entries = _with_one_density(picture)
         ledger += entries
@@ -54,9 +57,12 @@ def fit(picture: Picture, form: Format, background: Background | None = None) ->
         else:
             picture, entry = _without(picture, feature, form, background)
             ledger.append(entry)
-    for step in (fit_colour, _fit_captions):
-        picture, entries = step(picture, form)
-        ledger += entries
+    picture, entries = fit_colour(picture, form)
+    ledger += entries
+    if background and Feature.TRANSPARENCY not in form.keeps and not picture.opaque:
+        picture = _flattened(picture, background)
+    picture, entries = _fit_captions(picture, form)
+    ledger += entries
     if form.palette:
         ledger += _beyond_a_palette(picture)
     return picture, tuple(ledger)
@@ -73,11 +79,18 @@ def _with_one_density(picture: Picture) -> tuple[Picture, list[Entry]]:
 
 
 def _beyond_a_palette(picture: Picture) -> list[Entry]:
-    """Return what a palette does not keep of a picture, once it is upscaled; encoders reduce it themselves."""
+    """Return what a palette does not keep of a picture; encoders reduce it themselves.
+
+    What upscaling adds to a picture that a palette does keep, such as one from a GIF file, nobody misses.
+    """
+    if picture.origin and picture.origin.format == "GIF":
+        return []
     entries = []
-    if not picture.grey:
-        entries.append(Entry("more than 256 colours", Fate.LOST))
-    if not picture.opaque:
+    pixels, alpha = to_eight_bits(picture.pixels), picture.alpha
+    visible = pixels if alpha is None else pixels[alpha > 0][None]
+    if not picture.grey and visible.size and Image.fromarray(visible).getcolors(_PALETTE) is None:
+        entries.append(Entry(f"more than {_PALETTE} colours", Fate.LOST))
+    if alpha is not None and np.any((alpha > 0) & (alpha < white(alpha.dtype))):
         entries.append(Entry("partial transparency", Fate.LOST))
     return entries
 
@@ -98,13 +111,17 @@ def _without(picture: Picture, feature: Feature, form: Format, background: Backg
                 entry = Entry(what, Fate.LOST, "(8 are written)")
         case Feature.FLOAT:
             picture, entry = _rounded(picture, form)
+        case Feature.NARROW:
+            picture, entry = _expanded(picture), Entry(feature, Fate.CONVERTED, "to full range")
         case Feature.TRANSPARENCY:
             if background is None:
                 raise PictureError(
                     f"{form.name} cannot keep the transparency of this picture",
                     hint="write a .png or .webp file, or add --background white",
                 )
-            picture, entry = _flattened(picture, background), Entry(feature, Fate.CONVERTED, "to the background")
+            entry = Entry(feature, Fate.CONVERTED, "to the background")
+            if picture.grey and len(set(background)) > 1:
+                picture = replace(picture, pixels=np.repeat(picture.pixels, 3, axis=2))
         case Feature.EXIF:
             metadata = replace(metadata, exif=None)
         case Feature.XMP:
@@ -129,7 +146,7 @@ def _fit_captions(picture: Picture, form: Format) -> tuple[Picture, list[Entry]]
     entries = [Entry(feature, Fate.KEPT) for feature in carried if feature in form.keeps]
     dropped = [feature for feature in carried if feature not in form.keeps]
     properties = {feature: _properties(picture.metadata, feature) for feature in dropped}
-    metadata = _without_captions(picture.metadata, dropped)
+    metadata = _within(picture.metadata, form)
     if Feature.XMP in form.keeps:
         packet, lost = with_properties(metadata.xmp, [new for found in properties.values() for new in found])
         metadata = replace(metadata, xmp=packet)
@@ -144,13 +161,21 @@ def _properties(metadata: Metadata, feature: Feature) -> list[Property]:
     if feature == Feature.IPTC:
         return iptc_properties(metadata.iptc or b"")
     comments = feature == Feature.COMMENT
-    return text_properties(text for text in metadata.texts if (text.keyword == COMMENT) == comments)
+    return text_properties(text for text in metadata.texts if (text.keyword == COMMENT) == comments and not text.blank)
 
 
-def _without_captions(metadata: Metadata, dropped: list[Feature]) -> Metadata:
+def _within(metadata: Metadata, form: Format) -> Metadata:
+    """Return only the blocks and texts that a format keeps; those without content are in no ledger."""
     kinds = {True: Feature.COMMENT, False: Feature.TEXT}
-    texts = tuple(text for text in metadata.texts if kinds[text.keyword == COMMENT] not in dropped)
-    return replace(metadata, texts=texts, iptc=None if Feature.IPTC in dropped else metadata.iptc)
+    texts = tuple(text for text in metadata.texts if kinds[text.keyword == COMMENT] in form.keeps)
+    exif = metadata.exif if len(metadata.exif or b"") <= form.most.get(Feature.EXIF, math.inf) else None
+    return replace(
+        metadata,
+        exif=exif if Feature.EXIF in form.keeps else None,
+        xmp=metadata.xmp if Feature.XMP in form.keeps else None,
+        iptc=metadata.iptc if Feature.IPTC in form.keeps else None,
+        texts=texts,
+    )
 
 
 def _in_xmp(feature: Feature, properties: list[Property], lost: list[str]) -> list[Entry]:
@@ -164,26 +189,52 @@ def _in_xmp(feature: Feature, properties: list[Property], lost: list[str]) -> li
 
 
 def _rounded(picture: Picture, form: Format) -> tuple[Picture, Entry]:
-    """Convert floating point to 16 bits: [0, 1] as it is, otherwise from the smallest value to the largest.
+    """Convert floating point to 16 bits: [0, 1] as it is, otherwise from the smallest visible value to the largest.
 
     The entry says how many of those bits are written.
     """
-    low, high = float(picture.pixels.min()), float(picture.pixels.max())
+    visible = picture.pixels if picture.alpha is None else picture.pixels[picture.alpha > 0]
+    seen = visible if visible.size else picture.pixels
+    low, high = float(seen.min()), float(seen.max())
     unit, detail = picture.pixels, "to 16 bits" if Feature.SIXTEEN_BITS in form.keeps else form.deep or "to 8 bits"
     if low < 0 or high > 1:
+        unit = np.clip(unit, low, high)  # what is hidden may be any number for "no data"
         unit = (unit / 2 - low / 2) / ((high / 2 - low / 2) or 1.0)  # halves, because the range may overflow
         detail += f", {low:g} to {high:g} as black to white"
+    unit = np.clip(unit, 0, 1)
     alpha = None if picture.alpha is None else from_unit(picture.alpha, np.uint16)
     rounded = replace(picture, pixels=from_unit(unit, np.uint16), alpha=alpha)
     return rounded, Entry(Feature.FLOAT, Fate.CONVERTED, detail)
 
 
+def _expanded(picture: Picture) -> Picture:
+    """Convert values of narrow range, in which 8 bits have black at 16 and white at 235, to full range."""
+    assert picture.colour.cicp is not None
+    pixels = picture.pixels
+    if pixels.dtype == np.float32:
+        pixels = (pixels * np.float32(255) - 16) / 219
+    else:
+        values = np.arange(white(pixels.dtype) + 1) / (1 << picture.bits - 8)
+        pixels = from_unit((values - 16) / 219, pixels.dtype)[pixels]
+    return replace(picture, pixels=pixels, colour=replace(picture.colour, cicp=picture.colour.cicp.full))
+
+
 def _flattened(picture: Picture, background: Background) -> Picture:
-    """Lay the picture over a background; grey becomes RGB if the background has a colour."""
+    """Lay the picture over a background, whose colour is one of sRGB.
+
+    Formats without transparency have no colour tags but profiles.
+    """
     assert picture.alpha is not None
-    under = np.array(background, np.float32) / 255
-    if picture.grey and len(set(background)) == 1:
-        under = under[:1]
+    icc = picture.colour.icc
+    values: tuple[int, ...] = background
+    if icc and background not in (_BLACK, _WHITE):  # which all colours have in common, exactly
+        try:
+            values = from_srgb(background, icc)
+        except ValueError:
+            raise PictureError(
+                "its colour profile has no way to the colour of the background", hint="use white or black"
+            ) from None
+    under = np.array(values[: picture.channels], np.float32) / 255
     top = to_unit(picture.pixels)
     alpha = to_unit(picture.alpha)[..., None]
     return replace(picture, pixels=from_unit(under + (top - under) * alpha, picture.pixels.dtype), alpha=None)

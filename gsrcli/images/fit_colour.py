@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from gsrcli.images.colour import Colour
-from gsrcli.images.exif import exif_as_srgb, exif_says_adobe_rgb
+from gsrcli.images.exif import exif_as_srgb
 from gsrcli.images.formats import Format
-from gsrcli.images.icc import adobe_rgb_profile, cicp_profile, gamma_profile, profile_for, profile_space, to_srgb
+from gsrcli.images.icc import cicp_profile, gamma_profile, profile_for, profile_space, to_srgb
 from gsrcli.images.ledger import Entry, Fate, Feature
 from gsrcli.images.picture import Picture, to_eight_bits
 
-__all__ = ["fit_colour", "with_stated_colour"]
+__all__ = ["fit_colour"]
 
 _RELATIVE_COLORIMETRIC = 1
 _TO_PROFILE = "to a colour profile"
@@ -26,94 +25,78 @@ def fit_colour(picture: Picture, form: Format) -> tuple[Picture, list[Entry]]:
     """Return a picture with only the colour tags that a format keeps, and what became of the others.
 
     A tag that rules and that the format does not keep becomes a profile. Pixels are converted, to 8 bits of sRGB, only
-    where the format keeps no profile.
+    where the format keeps no profile; grey stays grey.
     """
     colour, entries = picture.colour, list[Entry]()
-    target = _Target(form, picture.grey and form.grey, picture.bits)
+    grey, hdr = picture.grey and form.grey, bool(colour.cicp and colour.cicp.hdr)
     for feature, step in (
         (Feature.PROFILE, _profile),
         (Feature.CICP, _cicp),
         (Feature.GAMMA, _gamma),
         (Feature.HDR, _mastering),
     ):
-        colour, found = step(colour, target)
+        colour, found = step(colour, form, grey)
         entries += [Entry(feature, fate, detail) for fate, detail in found]
-    if colour.icc and (Feature.PROFILE not in form.keeps or not _fits(colour.icc, target.grey)):
+    if colour.icc and (Feature.PROFILE not in form.keeps or not _fits(colour.icc, grey)):
         picture, colour = _in_srgb(picture, colour.icc), Colour(intent=_RELATIVE_COLORIMETRIC)
-        entries = [
-            e for e in entries if e != Entry(Feature.PROFILE, Fate.KEPT) and not e.detail.startswith(_TO_PROFILE)
-        ]
-        entries.append(Entry("colours", Fate.CONVERTED, "to sRGB"))
+        entries = [entry for entry in entries if entry.fate not in (Fate.KEPT, Fate.CONVERTED)]
+        entries.append(Entry("colours", Fate.CONVERTED, "to sRGB, without the range of HDR" if hdr else "to sRGB"))
     return replace(picture, colour=colour), entries
-
-
-def with_stated_colour(picture: Picture) -> tuple[Picture, list[Entry]]:
-    """Return a picture with a profile for the Adobe RGB that its EXIF alone states, and the entry that says so."""
-    converted = any(entry.fate == Fate.CONVERTED and "sRGB" in entry.detail for entry in picture.ledger)
-    if picture.colour != Colour() or converted or not exif_says_adobe_rgb(picture.metadata.exif or b""):
-        return picture, []
-    colour = Colour(icc=adobe_rgb_profile(grey=picture.grey))
-    return replace(picture, colour=colour), [Entry("Adobe RGB of EXIF", Fate.CONVERTED, _TO_PROFILE)]
-
-
-class _Target(NamedTuple):
-    """What colour tags are fitted to: a format, whether it will hold grey, and the bits per channel of the picture."""
-
-    form: Format
-    grey: bool
-    bits: int
 
 
 _Step = tuple[Colour, list[tuple[Fate, str]]]
 
 
-def _profile(colour: Colour, target: _Target) -> _Step:
+def _profile(colour: Colour, form: Format, grey: bool) -> _Step:
     """Check the profile, and make it one for grey or for RGB, as the format has the pixels."""
     if not colour.icc:
         return colour, []
     if profile_space(colour.icc) not in ("RGB", "GRAY"):  # a CMYK profile says nothing of RGB
         return replace(colour, icc=None), [(Fate.DAMAGED, "")]
-    if len(colour.icc) > target.form.most.get(Feature.PROFILE, math.inf):
+    if len(colour.icc) > form.most.get(Feature.PROFILE, math.inf):
         return replace(colour, icc=None), [(Fate.LOST, f"of {len(colour.icc)} bytes")]
-    if colour.cicp and colour.cicp.known and not (Feature.CICP in target.form.keeps and target.form.cicp_rules):
+    if colour.cicp and colour.cicp.known and not (Feature.CICP in form.keeps and form.cicp_rules):
         return replace(colour, icc=None), [(Fate.CONVERTED, "left out, because CICP colour tags rule over it")]
-    icc = profile_for(colour.icc, grey=target.grey) or colour.icc
+    icc = profile_for(colour.icc, grey=grey) or colour.icc
     return replace(colour, icc=icc), [(Fate.KEPT, "")]
 
 
-def _cicp(colour: Colour, target: _Target) -> _Step:
+def _cicp(colour: Colour, form: Format, grey: bool) -> _Step:
     codes = colour.cicp and colour.cicp.known
     if not codes:
         return replace(colour, cicp=None), []
-    if Feature.CICP in target.form.keeps:
+    if Feature.CICP in form.keeps:
         return colour, [(Fate.KEPT, "")]
     without = replace(colour, cicp=None, gamma=None, chromaticities=None)
     if codes.srgb:
         return without, [(Fate.KEPT, "")]  # as what values mean without tags
     hdr = ", which few programs show as HDR" if codes.hdr else ""
-    icc = cicp_profile(codes, grey=target.grey, bits=target.bits, peak=colour.peak)
+    icc = cicp_profile(codes, grey=grey, peak=colour.peak)
     return replace(without, icc=icc), [(Fate.CONVERTED, _TO_PROFILE + hdr)]
 
 
-def _gamma(colour: Colour, target: _Target) -> _Step:
+def _gamma(colour: Colour, form: Format, grey: bool) -> _Step:
     if not (colour.gamma or colour.chromaticities):
         return colour, []
     without = replace(colour, gamma=None, chromaticities=None)
+    if colour.srgb_gamma and Feature.GAMMA not in form.keeps:
+        return without, []  # as what values mean without tags
     try:
-        icc = gamma_profile(colour.gamma, colour.chromaticities, grey=target.grey)
+        icc = gamma_profile(colour.gamma, colour.chromaticities, grey=grey)
     except ValueError:
         return without, [(Fate.DAMAGED, "")]
-    if Feature.GAMMA in target.form.keeps:
+    if Feature.GAMMA in form.keeps:
         return colour, [(Fate.KEPT, "")]
     if colour.icc or colour.cicp or colour.intent is not None:
         return without, []  # they do not rule, so that nothing is lost
     return replace(without, icc=icc), [(Fate.CONVERTED, _TO_PROFILE)]
 
 
-def _mastering(colour: Colour, target: _Target) -> _Step:
+def _mastering(colour: Colour, form: Format, grey: bool) -> _Step:
+    del grey
     if not (colour.mastering or colour.light):
         return colour, []
-    if Feature.HDR in target.form.keeps:
+    if Feature.HDR in form.keeps:
         return colour, [(Fate.KEPT, "")]
     return replace(colour, mastering=None, light=None), [(Fate.LOST, "")]
 
@@ -123,12 +106,14 @@ def _fits(icc: bytes, grey: bool) -> bool:
 
 
 def _in_srgb(picture: Picture, icc: bytes) -> Picture:
-    """Convert the pixels to 8 bits of sRGB."""
-    values = to_eight_bits(picture.pixels)
-    image = Image.fromarray(values[..., 0] if picture.grey else values)
-    if picture.grey and not _fits(icc, grey=True):
-        image = image.convert("RGB")
+    """Convert the pixels to 8 bits of sRGB; grey stays grey through a profile for grey."""
+    pixels = to_eight_bits(picture.pixels)
+    if picture.grey and _fits(icc, grey=True):
+        levels = Image.fromarray(np.arange(256, dtype=np.uint8)[None])
+        pixels = np.asarray(to_srgb(levels, icc, grey=True))[0, pixels]
+    else:
+        pixels = np.array(to_srgb(Image.fromarray(np.broadcast_to(pixels, (*picture.size, 3))), icc))
     alpha = None if picture.alpha is None else to_eight_bits(picture.alpha)
     exif = picture.metadata.exif and exif_as_srgb(picture.metadata.exif)
     metadata = replace(picture.metadata, exif=exif)
-    return replace(picture, pixels=np.array(to_srgb(image, icc)), alpha=alpha, metadata=metadata)
+    return replace(picture, pixels=pixels, alpha=alpha, metadata=metadata)

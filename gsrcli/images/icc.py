@@ -19,6 +19,7 @@ from gsrcli.images.colour import HLG, PQ, PRIMARIES, SRGB_TRANSFER, Chromaticiti
 __all__ = [
     "adobe_rgb_profile",
     "cicp_profile",
+    "from_srgb",
     "gamma_profile",
     "profile_for",
     "profile_space",
@@ -75,8 +76,8 @@ _NAMES_OF_TRANSFERS = {4: "gamma 2.2", 5: "gamma 2.8", 8: "linear", SRGB_TRANSFE
 _NAMES_OF_TRANSFERS |= dict.fromkeys((1, 6, 14, 15), "BT.709")
 
 
-def cicp_profile(cicp: Cicp, *, grey: bool, bits: int = 8, peak: float | None = None) -> bytes:
-    """Make the profile of code points.
+def cicp_profile(cicp: Cicp, *, grey: bool, peak: float | None = None) -> bytes:
+    """Make the profile of code points, for values that span their whole range.
 
     The curve of PQ and HLG rolls bright light off to white, as BT.2390 does for a display of 203 cd/m², the level of
     paper white; programs that know the profile's code points show them instead.
@@ -84,20 +85,15 @@ def cicp_profile(cicp: Cicp, *, grey: bool, bits: int = 8, peak: float | None = 
     Args:
         cicp: codes of which neither is reserved or unspecified.
         grey: whether it is for grey.
-        bits: bits per channel of the picture, on which narrow-range values depend.
         peak: the brightest light of a PQ picture, in cd/m².
     """
-    tags = {} if grey else {b"cicp": b"cicp\0\0\0\0" + bytes((cicp.primaries, cicp.transfer, 0, cicp.full_range))}
+    tags = {} if grey else {b"cicp": b"cicp\0\0\0\0" + bytes((cicp.primaries, cicp.transfer, 0, True))}
     primaries = _NAMES_OF_PRIMARIES.get(cicp.primaries, f"CICP {cicp.primaries}")
     name = f"{primaries}, {_NAMES_OF_TRANSFERS.get(cicp.transfer, f'CICP {cicp.transfer}')} curve"
     parametric = _CURVES.get(cicp.transfer)
-    if parametric and cicp.full_range:
+    if parametric:
         return _display_profile(name, PRIMARIES[cicp.primaries], _parametric(parametric), tags, grey=grey)
-    value = np.linspace(0, 1, _SAMPLES)
-    if not cicp.full_range:
-        top = (1 << bits) - 1
-        value = np.clip((value * top / (1 << bits - 8) - 16) / 219, 0, 1)
-    light = parametric(value) if parametric else _light(cicp.transfer, value, peak or _USUAL_PEAK)
+    light = _light(cicp.transfer, np.linspace(0, 1, _SAMPLES), peak or _USUAL_PEAK)
     return _display_profile(name, PRIMARIES[cicp.primaries], _sampled(light), tags, grey=grey)
 
 
@@ -152,21 +148,59 @@ def profile_for(icc: bytes, *, grey: bool) -> bytes | None:
     return _display_profile("Tone curve of another profile", _SRGB, curve, {}, grey=grey)
 
 
-def to_srgb(image: Image.Image, icc: bytes) -> Image.Image:
-    """Convert a Pillow image of grey or RGB to sRGB, through its colour profile if that is usable."""
+def to_srgb(image: Image.Image, icc: bytes, *, grey: bool = False) -> Image.Image:
+    """Convert a Pillow image of grey or RGB to sRGB, through its colour profile if that is usable.
+
+    Args:
+        image: the image.
+        icc: its profile.
+        grey: whether the result is grey, as the image and its profile are, with the tone curve of sRGB.
+    """
+    mode, flags = "RGB", ImageCms.Flags.BLACKPOINTCOMPENSATION
+    if grey:
+        mode, flags = "L", flags | ImageCms.Flags.NOOPTIMIZE  # which is exact
     try:
         converted = ImageCms.profileToProfile(
             image,
             ImageCms.ImageCmsProfile(io.BytesIO(icc)),
-            ImageCms.createProfile("sRGB"),
+            _srgb(grey=grey),
             renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
-            outputMode="RGB",
-            flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
+            outputMode=mode,
+            flags=flags,
         )
     except (OSError, ImageCms.PyCMSError):
-        return image.convert("RGB")  # a broken one
+        return image.convert(mode)  # a broken one
     assert converted is not None
     return converted
+
+
+def from_srgb(colour: tuple[int, int, int], icc: bytes) -> tuple[int, ...]:
+    """Return an sRGB colour, from 0 to 255, as the three values, or the one, that a usable profile has for it.
+
+    Raises:
+        ValueError: the profile converts in the other direction alone.
+    """
+    grey = profile_space(icc) == "GRAY"
+    try:
+        converted = ImageCms.profileToProfile(
+            Image.new("RGB", (1, 1), colour),
+            _srgb(grey=False),
+            ImageCms.ImageCmsProfile(io.BytesIO(icc)),
+            renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
+            outputMode="L" if grey else "RGB",
+            flags=ImageCms.Flags.BLACKPOINTCOMPENSATION | ImageCms.Flags.NOOPTIMIZE,  # which is exact
+        )
+    except (OSError, ImageCms.PyCMSError) as error:
+        raise ValueError("the profile cannot be converted to") from error
+    assert converted is not None
+    return tuple(np.asarray(converted).ravel().tolist())
+
+
+def _srgb(*, grey: bool) -> ImageCms.ImageCmsProfile:
+    """Return the profile of sRGB, or of grey with its tone curve."""
+    if not grey:
+        return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+    return ImageCms.ImageCmsProfile(io.BytesIO(gamma_profile(None, None, grey=True)))
 
 
 def _light(transfer: int, value: Array, peak: float) -> Array:

@@ -15,6 +15,7 @@ class Feature(StrEnum):
 
     SIXTEEN_BITS = "16 bits per channel"
     FLOAT = "floating-point values"
+    NARROW = "narrow-range values"
     TRANSPARENCY = "transparency"
     PROFILE = "colour profile"
     CICP = "CICP colour tags"

@@ -47,6 +47,11 @@ class Text(NamedTuple):
     language: str = ""
     translated: str = ""
 
+    @property
+    def blank(self) -> bool:
+        """Whether it says nothing."""
+        return not self.text.strip()
+
 
 @dataclass(frozen=True)
 class Metadata:

@@ -9,11 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from gsrcli.images.captions import iptc_is_blank
 from gsrcli.images.colour import Colour
+from gsrcli.images.exif import exif_is_blank
 from gsrcli.images.geo import geo_resized
 from gsrcli.images.ledger import Feature, Ledger
 from gsrcli.images.metadata import COMMENT, Metadata
 from gsrcli.images.opencv import load_cv2
+from gsrcli.images.xmp import xmp_is_blank
 from gsrcli.size import Size
 
 __all__ = [
@@ -118,21 +121,23 @@ class Picture:
         return self.alpha is None or bool(self.alpha.min() >= white(self.alpha.dtype))
 
     def features(self) -> list[Feature]:
-        """Return what the picture carries, in the order of `Feature`."""
+        """Return what the picture carries, in the order of `Feature`; blocks and texts without content do not count."""
         colour, metadata = self.colour, self.metadata
-        comments = [text for text in metadata.texts if text.keyword == COMMENT]
+        texts = [text for text in metadata.texts if not text.blank]
+        comments = [text for text in texts if text.keyword == COMMENT]
         carried = {
             Feature.SIXTEEN_BITS: self.bits == 16,
             Feature.FLOAT: self.bits == 32,
+            Feature.NARROW: colour.cicp and colour.cicp.known and not colour.cicp.full_range,
             Feature.TRANSPARENCY: not self.opaque,
             Feature.PROFILE: colour.icc,
             Feature.CICP: colour.cicp,
             Feature.GAMMA: colour.gamma or colour.chromaticities,
             Feature.HDR: colour.mastering or colour.light,
-            Feature.EXIF: metadata.exif,
-            Feature.XMP: metadata.xmp,
-            Feature.IPTC: metadata.iptc,
-            Feature.TEXT: len(metadata.texts) > len(comments),
+            Feature.EXIF: metadata.exif and not exif_is_blank(metadata.exif),
+            Feature.XMP: metadata.xmp and not xmp_is_blank(metadata.xmp),
+            Feature.IPTC: metadata.iptc and not iptc_is_blank(metadata.iptc),
+            Feature.TEXT: len(texts) > len(comments),
             Feature.COMMENT: comments,
             Feature.RESOLUTION: metadata.dpi,
             Feature.ASPECT: metadata.aspect not in (None, 1),

@@ -10,6 +10,7 @@ from pathlib import Path
 from gsrcli.errors import GsrError, LimitError, PictureError
 from gsrcli.images.picture import Picture
 from gsrcli.images.readers import DAMAGED, Limits, Source, open_source, unlimited_pillow
+from gsrcli.images.readers.adobe_rgb import with_adobe_rgb
 from gsrcli.size import Size
 
 __all__ = ["DEFAULT_MAX_PIXELS", "PictureFile", "probe", "read_picture"]
@@ -81,7 +82,7 @@ class PictureFile:
                 several = f"{self.count} {self.noun}s"
                 raise PictureError(f"the file has {several if self.count > 1 else 'one picture'}")
             try:
-                return self._source.picture(index)
+                return with_adobe_rgb(self._source.picture(index))
             except MemoryError as error:
                 raise LimitError(
                     f"there is no memory for a picture of {self.size} pixels",

@@ -19,6 +19,7 @@ __all__ = [
     "split_xmp",
     "xmp_alone",
     "xmp_digest",
+    "xmp_is_blank",
     "xmp_orientation",
     "xmp_resized",
     "xmp_upright",
@@ -29,6 +30,8 @@ _XMP_WIDTH = re.compile(rb"((?:exif:PixelXDimension|tiff:ImageWidth)(?:\s*=\s*[\
 _XMP_HEIGHT = re.compile(rb"((?:exif:PixelYDimension|tiff:ImageLength)(?:\s*=\s*[\"']|>)\s*)\d+")
 _PANORAMA = rb"(GPano:%b(?:\s*=\s*[\"']|>)\s*)(\d{1,9})(?![\d.])"
 
+_LONGEST_BLANK = 4096  # bytes without padding; whatever is longer says something
+_TIFF = "http://ns.adobe.com/tiff/1.0/"
 _RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 _NOTE = "http://ns.adobe.com/xmp/note/"
 _CAMERA = "http://ns.google.com/photos/1.0/camera/"
@@ -263,6 +266,17 @@ def _refers(entry: _Property) -> bool:
         or (entry.namespace == _NOTE and entry.name == "HasExtendedXMP")
         or (entry.namespace == _CAMERA and entry.name.startswith(("MotionPhoto", "MicroVideo")))
     )
+
+
+def xmp_is_blank(packet: bytes) -> bool:
+    """Return whether an XMP packet has no property but the orientation."""
+    text = _without_padding(packet)
+    if len(text) > _LONGEST_BLANK:
+        return False
+    parsed = _parsed(text)
+    if parsed is None:
+        return not packet.strip(b"\0\t\n\r ")
+    return all((entry.namespace, entry.name) == (_TIFF, "Orientation") for entry in parsed.properties)
 
 
 def extension_digest(packet: bytes) -> str | None:

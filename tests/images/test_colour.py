@@ -125,14 +125,6 @@ def test_xyz_code_points() -> None:
     assert_same_colours(profile, light @ matrix)
 
 
-@pytest.mark.parametrize("bits", [8, 16])
-def test_narrow_range(bits: int) -> None:
-    profile = icc.cicp_profile(Cicp(1, 13, full_range=False), grey=False, bits=bits)
-    value = RGB / 255 * (2**bits - 1) / 2 ** (bits - 8)
-    light = np.interp(np.clip((value - 16) / 219, 0, 1), encoded(13), LIGHT)
-    assert_same_colours(profile, to_d50(light, CHROMATICITIES[1]))
-
-
 @pytest.mark.parametrize("gamma", [None, 1, 1 / 1.8, 1 / 2.2, 0.45455])
 @pytest.mark.parametrize("primaries", [None, 9, 12])
 def test_profiles_of_gamma_and_chromaticities(gamma: float | None, primaries: int | None) -> None:

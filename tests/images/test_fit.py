@@ -10,6 +10,7 @@ import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from PIL import ExifTags, Image, ImageCms, TiffImagePlugin
 
 from gsrcli.errors import PictureError
 from gsrcli.images import (
+    OUTPUT_SUFFIXES,
     Chromaticities,
     Cicp,
     Colour,
@@ -31,7 +33,10 @@ from gsrcli.images import (
     exif,
     fit,
     icc,
+    output_format,
     read_picture,
+    to_unit,
+    white,
     with_fate,
     write_picture,
 )
@@ -100,7 +105,7 @@ def test_code_points_become_a_profile(channels: int) -> None:
 def test_hdr_without_code_points_is_told() -> None:
     colour = Colour(cicp=Cicp(9, 16), light=(40_000_000, 1), mastering=bytes(24))
     result, ledger = fitted(Picture(ramp(dtype=np.uint16), colour=colour), DEEP)
-    assert result.colour == Colour(icc.cicp_profile(Cicp(9, 16), grey=False, bits=16, peak=4000))
+    assert result.colour == Colour(icc.cicp_profile(Cicp(9, 16), grey=False, peak=4000))
     assert lines(Fate.CONVERTED, ledger) == ["CICP colour tags to a colour profile, which few programs show as HDR"]
     assert lines(Fate.LOST, ledger) == ["HDR mastering data"]
 
@@ -126,6 +131,21 @@ def test_half_specified_code_points_take_the_rest_from_srgb() -> None:
 def test_code_points_are_not_written_below_a_profile_that_would_rule() -> None:
     result, _ = fitted(Picture(ramp(), colour=Colour(SRGB, Cicp(12, 13))), PROFILE_RULES)
     assert result.colour == Colour(cicp=Cicp(12, 13))
+
+
+@pytest.mark.parametrize("gamma", [None, 0.45455, 0.45454, 1 / 2.2])
+@pytest.mark.parametrize(
+    "chromaticities", [None, Chromaticities((0.3127, 0.329), (0.64, 0.33), (0.30001, 0.6), (0.15, 0.06))]
+)
+def test_the_gamma_of_srgb_is_srgb(gamma: float | None, chromaticities: Chromaticities | None) -> None:
+    colour = Colour(gamma=gamma, chromaticities=chromaticities)
+    for form in (BLOCKS, NOTHING):
+        result, ledger = fitted(Picture(ramp(), colour=colour), form)
+        assert (result.colour, ledger) == (Colour(), ())
+        np.testing.assert_array_equal(result.pixels, ramp())
+    assert fitted(Picture(ramp(), colour=colour), EVERYTHING)[0].colour == colour
+    for other in (replace(colour, gamma=1 / 1.8), replace(colour, chromaticities=P3)):
+        assert fitted(Picture(ramp(), colour=other), BLOCKS)[0].colour.icc
 
 
 def test_gamma_becomes_a_profile_and_goes_below_one_without_a_word() -> None:
@@ -194,7 +214,40 @@ def test_a_format_without_profiles_gets_srgb() -> None:
         result, ledger = fitted(Picture(pixels, colour=colour), NOTHING)
         assert result.colour == Colour(intent=1)
         assert np.abs(result.pixels.astype(int) - np.asarray(expected)).max() <= 1
-        assert "colours to sRGB" in lines(Fate.CONVERTED, ledger)
+        assert lines(Fate.CONVERTED, ledger) == ["colours to sRGB"]
+        assert not lines(Fate.KEPT, ledger)
+
+
+def test_hdr_without_profiles_is_told_once() -> None:
+    colour = Colour(SRGB, cicp=Cicp(9, 16), light=(40_000_000, 1))
+    _, ledger = fitted(Picture(ramp(), colour=colour), NOTHING)
+    assert lines(Fate.CONVERTED, ledger) == ["colours to sRGB, without the range of HDR"]
+    assert lines(Fate.LOST, ledger) == ["HDR mastering data"]
+    assert not lines(Fate.KEPT, ledger)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize(
+    "colour",
+    [
+        Colour(gamma=1 / 1.8),
+        Colour(icc.gamma_profile(1 / 1.8, None, grey=True)),
+        Colour(icc.gamma_profile(1 / 1.8, None, grey=False)),
+    ],
+)
+def test_grey_stays_grey_in_srgb(colour: Colour, dtype: Any) -> None:
+    grey = np.linspace(0, white(dtype), 256).astype(dtype).reshape(16, 16, 1)
+    result, ledger = fit(Picture(grey, colour=colour), NOTHING)
+    light = np.linspace(0, 1, 256) ** 1.8
+    expected = 255 * np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+    assert result.pixels.shape == (16, 16, 1)
+    assert np.abs(result.pixels.ravel() - expected).max() <= (0.501 if dtype == np.uint8 else 1)
+    assert "colours to sRGB" in lines(Fate.CONVERTED, ledger)
+    for name in (".gif", ".jxl"):
+        if name in OUTPUT_SUFFIXES:
+            fitted_picture, ledger = fit(Picture(grey, colour=colour), output_format(f"a{name}"))
+            assert fitted_picture.grey
+            assert "more than 256 colours" not in lines(Fate.LOST, ledger)
 
 
 def exif_of_camera(colour_space: int, index: bytes | None) -> bytes:
@@ -219,26 +272,30 @@ def exif_of_camera(colour_space: int, index: bytes | None) -> bytes:
         (1, b"R03", False),
     ],
 )
-def test_adobe_rgb_of_cameras(space: int, index: bytes | None, adobe: bool) -> None:
-    metadata = Metadata(exif=exif_of_camera(space, index))
-    result, ledger = fitted(Picture(ramp(), metadata=metadata), BLOCKS)
-    assert result.colour == Colour(icc.adobe_rgb_profile(grey=False) if adobe else None)
-    assert ("Adobe RGB of EXIF to a colour profile" in lines(Fate.CONVERTED, ledger)) == adobe
+def test_adobe_rgb_of_cameras(tmp_path: Path, space: int, index: bytes | None, adobe: bool) -> None:
+    path = tmp_path / "in.jpg"
+    profile = icc.adobe_rgb_profile(grey=False) if adobe else None
+    Image.fromarray(ramp()).save(path, exif=b"Exif\0\0" + exif_of_camera(space, index))
+    picture = read_picture(path)
+    assert picture.colour == Colour(profile)
+    assert lines(Fate.CONVERTED, picture.ledger) == ["Adobe RGB of EXIF to a colour profile"] * adobe
+    assert picture.without_metadata().colour == picture.colour  # stripping leaves how the picture looks
     profiles_alone = replace(NOTHING, keeps=frozenset({Feature.PROFILE}))
-    assert fitted(Picture(ramp(), metadata=metadata), profiles_alone)[0].colour == result.colour
-    tagged, _ = fitted(Picture(ramp(), colour=Colour(SRGB), metadata=metadata), BLOCKS)
-    assert tagged.colour == Colour(SRGB)
+    assert fitted(picture, profiles_alone)[0].colour == picture.colour
+    Image.fromarray(ramp()).save(path, exif=b"Exif\0\0" + exif_of_camera(space, index), icc_profile=SRGB)
+    assert read_picture(path).colour == Colour(SRGB)
 
 
-def test_adobe_rgb_is_not_said_of_srgb() -> None:
-    metadata = Metadata(exif=exif_of_camera(2, b"R03"))
-    form = replace(NOTHING, keeps=frozenset({Feature.EXIF}))
-    result, ledger = fitted(Picture(ramp(), metadata=metadata), form)
-    assert lines(Fate.CONVERTED, ledger) == ["Adobe RGB of EXIF to a colour profile", "colours to sRGB"]
+def test_adobe_rgb_is_not_said_of_srgb(tmp_path: Path) -> None:
+    path, block = tmp_path / "in.jpg", b"Exif\0\0" + exif_of_camera(2, b"R03")
+    Image.fromarray(ramp()).save(path, exif=block)
+    picture = read_picture(path)
+    result, ledger = fitted(picture, replace(NOTHING, keeps=frozenset({Feature.EXIF})))
+    assert lines(Fate.CONVERTED, ledger) == ["colours to sRGB"]
     assert result.metadata.exif == exif_of_camera(1, b"R98")
-    assert np.abs(result.pixels.astype(int) - ramp()).max() > 3
-    inks = Picture(ramp(), metadata=metadata, ledger=(Entry("CMYK", Fate.CONVERTED, "to sRGB"),))
-    assert fitted(inks, BLOCKS)[0].colour == Colour()
+    assert np.abs(result.pixels.astype(int) - picture.pixels).max() > 3
+    Image.fromarray(ramp()).convert("CMYK").save(path, exif=block)
+    assert read_picture(path).colour == Colour()
 
 
 def test_pixels_per_unit_on_the_sensor_are_scaled() -> None:
@@ -298,6 +355,16 @@ def test_texts_become_xmp(tmp_path: Path) -> None:
         "CreatorTool": "painter",
         "UserComment": "parameters: steps: 20.hello",
     }
+
+
+def test_the_time_of_the_last_change_becomes_xmp() -> None:
+    """That of PNG's tIME, in the words of XMP, not as a comment."""
+    texts = (Text("Modification Time", "2026-01-02T03:04:05Z"),)
+    result, _ = fitted(Picture(ramp(), metadata=Metadata(texts=texts)), BLOCKS)
+    packet = ElementTree.fromstring(result.metadata.xmp or b"")
+    dates = [node.text for node in packet.iter("{http://ns.adobe.com/xap/1.0/}ModifyDate")]
+    assert dates == ["2026-01-02T03:04:05+00:00"]
+    assert b"UserComment" not in (result.metadata.xmp or b"")
 
 
 OLD = (
@@ -382,6 +449,53 @@ def test_square_pixels_are_nothing_to_lose() -> None:
     assert lines(Fate.LOST, ledger) == ["pixel aspect ratio"]
 
 
+def blank_exif() -> bytes:
+    """Build an EXIF block with an orientation, a resolution, and the version in the EXIF directory."""
+    return (
+        struct.pack(">2sHI", b"MM", 42, 8)
+        + struct.pack(">HHHIHHHHIHHHHIII", 3, 0x0112, 3, 1, 1, 0, 0x0128, 3, 1, 2, 0, 0x8769, 4, 1, 50, 0)
+        + struct.pack(">HHHI4sI", 1, 0x9000, 7, 4, b"0232", 0)
+    )
+
+
+BLANK_XMP = (
+    b'<?xpacket begin=""?><x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-'
+    b'syntax-ns#"><rdf:Description rdf:about="" xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="1"/>'
+    b"</rdf:RDF></x:xmpmeta>" + b" " * 9000 + b'<?xpacket end="w"?>'
+)
+
+
+def test_what_has_no_content_is_nothing_to_lose() -> None:
+    texts = (Text("Title", ""), Text("Comment", " \n"))
+    iptc = dataset(1, 90, b"\x1b%G") + dataset(2, 0, b"\0\4") + dataset(2, 120, b"")
+    blank = Metadata(exif=blank_exif(), xmp=BLANK_XMP, iptc=iptc, texts=texts)
+    assert Picture(ramp(), metadata=blank).features() == []
+    result, ledger = fitted(Picture(ramp(), metadata=blank), NOTHING)
+    assert (result.metadata, ledger) == (Metadata(), ())
+    assert fitted(Picture(ramp(), metadata=blank), EVERYTHING)[0].metadata == blank
+    result, ledger = fitted(Picture(ramp(), metadata=replace(blank, texts=(*texts, Text("Author", "Asa")))), BLOCKS)
+    assert [str(entry) for entry in ledger] == ["text to XMP"]
+    small = replace(EVERYTHING, most={Feature.EXIF: 9})
+    assert fitted(Picture(ramp(), metadata=blank), small)[0].metadata.exif is None
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        Metadata(exif=exif_of_camera(1, b"R98")),
+        Metadata(exif=b"broken"),
+        Metadata(xmp=OLD),
+        Metadata(xmp=b"<broken"),
+        Metadata(iptc=dataset(2, 0, b"\0\4") + dataset(2, 120, b"A bridge")),
+        Metadata(iptc=b"broken"),
+        Metadata(texts=(Text("Title", "x"),)),
+    ],
+)
+def test_what_has_content_is_told(metadata: Metadata) -> None:
+    _, ledger = fitted(Picture(ramp(), metadata=metadata), NOTHING)
+    assert len(lines(Fate.LOST, ledger)) == 1
+
+
 # Pixels
 
 
@@ -426,12 +540,12 @@ def test_grey_over_a_colour_becomes_rgb_with_its_profile() -> None:
 )
 def test_floating_point_becomes_integers(values: list[float], expected: list[int], words: str) -> None:
     pixels = np.array(values, np.float32).reshape(1, 3, 1)
-    alpha = np.array([[0, 0.5, 1]], np.float32)
+    alpha = np.array([[0.25, 0.5, 1]], np.float32)
     form = replace(NOTHING, keeps=frozenset({Feature.SIXTEEN_BITS, Feature.TRANSPARENCY}))
     result, ledger = fitted(Picture(pixels, alpha), form)
     assert result.pixels.dtype == result.alpha.dtype == np.uint16
     assert np.abs(result.pixels.ravel().astype(int) - expected).max() <= 1
-    np.testing.assert_array_equal(result.alpha, [[0, 32768, 65535]])
+    np.testing.assert_array_equal(result.alpha, [[16384, 32768, 65535]])
     assert lines(Fate.CONVERTED, ledger) == [f"floating-point values {words}"]
 
 
@@ -464,6 +578,144 @@ def test_one_place_for_resolution_and_aspect(dpi: tuple[float, float], lost: lis
     result, ledger = fitted(picture, replace(EVERYTHING, one_density=True))
     assert (result.metadata.dpi, result.metadata.aspect) == (dpi, None)
     assert lines(Fate.LOST, ledger) == lost
+
+
+@pytest.mark.parametrize("hidden", [-9999, -3.4e38, 3.4e38, 0.5])
+@pytest.mark.parametrize(("low", "high"), [(0.25, 0.75), (3000, 3200), (-1, 0)])
+@pytest.mark.filterwarnings("error")
+def test_hidden_values_do_not_stretch_the_range(hidden: float, low: float, high: float) -> None:
+    pixels = np.array([hidden, low, high], np.float32).reshape(1, 3, 1)
+    form = replace(NOTHING, keeps=frozenset({Feature.SIXTEEN_BITS, Feature.TRANSPARENCY}))
+    result, ledger = fitted(Picture(pixels, np.array([[0, 1, 1]], np.float32)), form)
+    within = low >= 0 and high <= 1
+    expected = [16384, 49151] if within else [0, 65535]
+    np.testing.assert_array_equal(result.pixels.ravel()[1:], expected)
+    words = "to 16 bits" if within else f"to 16 bits, {low:g} to {high:g} as black to white"
+    assert lines(Fate.CONVERTED, ledger) == [f"floating-point values {words}"]
+    unseen, _ = fitted(Picture(pixels, np.zeros((1, 3), np.float32)), form)
+    assert unseen.pixels.dtype == np.uint16
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("suffix", [".avif", ".heic", ".tif", ".webp", ".png"])
+def test_narrow_range_becomes_full_where_a_format_cannot_say_it(tmp_path: Path, suffix: str, dtype: Any) -> None:
+    if suffix not in OUTPUT_SUFFIXES:
+        pytest.skip(f"this machine writes no {suffix}")
+    unit = np.broadcast_to(np.linspace(0, 1, 64)[:, None, None], (64, 64, 3))
+    step = 1 << 8 * np.dtype(dtype).itemsize - 8
+    narrow = np.rint((16 + 219 * unit) * step).astype(dtype)
+    picture = Picture(narrow, colour=Colour(cicp=Cicp(9, 16, full_range=False)))
+    form = output_format(f"a{suffix}")
+    result, ledger = fit(picture, form)
+    if suffix == ".png":
+        assert result.colour == picture.colour
+        np.testing.assert_array_equal(result.pixels, narrow)
+        assert "narrow-range values" in lines(Fate.KEPT, ledger)
+        return
+    assert "narrow-range values to full range" in lines(Fate.CONVERTED, ledger)
+    assert np.abs(to_unit(result.pixels) - unit).max() <= (
+        0.5 / 219 if dtype == np.uint8 else 0.5 / 56064
+    ) + 0.5 / white(dtype)
+    assert (result.pixels.min(), result.pixels.max()) == (0, white(dtype))
+    write_picture(picture, tmp_path / f"out{suffix}", lossless=form.lossless and form.quality is not None)
+    again = read_picture(tmp_path / f"out{suffix}")
+    assert np.abs(to_unit(again.pixels) - unit).max() < 0.006
+    assert again.colour.cicp == (Cicp(9, 16) if Feature.CICP in form.keeps else None)
+
+
+def test_values_outside_the_narrow_range_are_clipped() -> None:
+    pixels = np.array([[[0, 1, 15], [236, 254, 255]]], np.uint8)
+    result, _ = fitted(Picture(pixels, colour=Colour(cicp=Cicp(1, 13, full_range=False))), BLOCKS)
+    np.testing.assert_array_equal(result.pixels, [[[0] * 3, [255] * 3]])
+    assert result.colour == Colour()
+
+
+def test_alpha_has_no_narrow_range() -> None:
+    alpha = np.full((16, 16), 16, np.uint8)
+    colour = Colour(cicp=Cicp(12, 13, full_range=False))
+    result, _ = fitted(Picture(ramp(), alpha, colour), output_format("a.webp"))
+    np.testing.assert_array_equal(result.alpha, alpha)
+
+
+def test_floating_point_of_narrow_range() -> None:
+    pixels = np.array([[[16 / 255, 0.5, 235 / 255]]], np.float32)
+    form = replace(BLOCKS, keeps=BLOCKS.keeps | {Feature.FLOAT})
+    result, _ = fitted(Picture(pixels, colour=Colour(cicp=Cicp(1, 13, full_range=False))), form)
+    np.testing.assert_allclose(result.pixels, [[[0, (127.5 - 16) / 219, 1]]], atol=1e-6)
+
+
+def seen_as(colour: tuple[int, ...], profile: bytes) -> np.ndarray:
+    """Return the sRGB that littlecms sees in the values of a profile."""
+    image = Image.fromarray(np.array(colour, np.uint8).reshape((1, 1) if len(colour) == 1 else (1, 1, 3)))
+    source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+    shown = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    return np.asarray(shown)[0, 0].astype(int)
+
+
+@pytest.mark.parametrize("background", [(255, 136, 0), (128, 128, 128), (0, 0, 0), (255, 255, 255)])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(
+    "colour",
+    [
+        Colour(icc.adobe_rgb_profile(grey=False)),
+        Colour(icc.adobe_rgb_profile(grey=True)),
+        Colour(cicp=Cicp(12, 13)),
+        Colour(cicp=Cicp(9, 1)),
+        Colour(cicp=Cicp(9, 16)),
+        Colour(gamma=1.0),
+        Colour(gamma=1 / 1.8, chromaticities=P3),
+    ],
+)
+def test_a_background_is_a_colour_of_srgb(colour: Colour, channels: int, background: tuple[int, int, int]) -> None:
+    picture = Picture(ramp(channels), np.zeros((16, 16), np.uint8), colour)
+    result, _ = fitted_over(picture, background)
+    assert result.grey == (channels == 1 and len(set(background)) == 1)
+    (values,) = {tuple(pixel) for pixel in result.pixels.reshape(-1, result.channels).tolist()}
+    assert result.colour.icc
+    assert np.abs(seen_as(values, result.colour.icc) - background).max() <= 4  # dark linear light has few 8-bit values
+    if background in ((0, 0, 0), (255, 255, 255)):
+        assert values == background[: result.channels]
+    unconverted, _ = fit(picture, NOTHING, background)
+    assert unconverted.colour == Colour(intent=1)
+    np.testing.assert_array_equal(unconverted.pixels[0, 0], background[: unconverted.channels])
+
+
+def scanner_profile() -> bytes:
+    """Build an RGB profile that tells the colours of values, but not the values of colours (ICC.1: lut8Type)."""
+    ramp_table = bytes(range(256)) * 3
+    corners = bytes(
+        v for red in (0, 1) for green in (0, 1) for blue in (0, 1) for v in (85 * (red + green + blue), 128, 128)
+    )
+    identity = struct.pack(">9i", *(65536 * (at % 4 == 0) for at in range(9)))
+    lut = b"mft1\0\0\0\0" + bytes([3, 3, 2, 0]) + identity + ramp_table + corners + ramp_table
+    text = b"text\0\0\0\0Scanner\0"
+    white_point = b"XYZ \0\0\0\0" + struct.pack(">3i", 63190, 65536, 54061)
+    values = [(b"cprt", text), (b"desc", b"desc\0\0\0\0\0\0\0\x08Scanner\0".ljust(100, b"\0")), (b"wtpt", white_point)]
+    table, body = struct.pack(">I", 4), b""
+    for name, value in [*values, (b"A2B0", lut)]:
+        table += struct.pack(">4sII", name, 128 + 4 + 48 + len(body), len(value))
+        body += value.ljust(-(-len(value) // 4) * 4, b"\0")
+    head = struct.pack(">I4xI4s4s4s12x4s", 180 + len(body), 0x02400000, b"scnr", b"RGB ", b"Lab ", b"acsp")
+    head = head.ljust(68, b"\0") + struct.pack(">3i", 63190, 65536, 54061)
+    return head.ljust(128, b"\0") + table + body
+
+
+def test_a_profile_without_a_way_to_the_background_is_told() -> None:
+    picture = Picture(ramp(), np.zeros((16, 16), np.uint8), Colour(scanner_profile()))
+    assert icc.profile_space(scanner_profile()) == "RGB"
+    result, _ = fitted_over(picture, (255, 255, 255))
+    assert result.colour == picture.colour
+    assert (result.pixels == 255).all()
+    with pytest.raises(PictureError, match="no way to the colour of the background"):
+        fit(picture, BLOCKS, (255, 136, 0))
+
+
+def fitted_over(picture: Picture, background: tuple[int, int, int]) -> tuple[Picture, tuple[Entry, ...]]:
+    """Fit to a format without transparency, and assert that fitting again changes nothing."""
+    result, ledger = fit(picture, BLOCKS, background)
+    again, _ = fit(result, BLOCKS, background)
+    np.testing.assert_array_equal(again.pixels, result.pixels)
+    return result, ledger
 
 
 # Through files

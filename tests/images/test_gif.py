@@ -7,6 +7,7 @@ import shutil
 import struct
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from gsrcli.errors import LimitError, PictureError
 from gsrcli.images import (
     Fate,
     Metadata,
+    Origin,
     Picture,
     PictureFile,
     Text,
@@ -249,8 +251,25 @@ def test_partial_transparency_is_cut_at_half(tmp_path: Path) -> None:
     np.testing.assert_array_equal(shown(encode_gif(picture, Encoding()))[..., 3] > 0, alpha >= 128)
     _, ledger = fit(picture, output_format("a.gif"))
     assert with_fate(Fate.LOST, ledger) == ["more than 256 colours", "partial transparency"]
-    _, ledger = fit(Picture(gradient()[..., :1]), output_format("a.gif"))
-    assert ledger == ()
+    opaque_or_not = Picture(gradient(), np.where(alpha < 128, 0, 255).astype(np.uint8))
+    for quiet in (
+        Picture(gradient()[..., :1]),
+        Picture(gradient() // 64 * 64),
+        replace(picture, origin=Origin("GIF")),
+        replace(opaque_or_not, pixels=gradient()[..., :1]),
+    ):
+        assert with_fate(Fate.LOST, fit(quiet, output_format("a.gif"))[1]) == []
+    _, ledger = fit(opaque_or_not, output_format("a.gif"))
+    assert with_fate(Fate.LOST, ledger) == ["more than 256 colours"]
+
+
+def test_hidden_colours_are_not_counted() -> None:
+    alpha = np.full((90, 120), 255, np.uint8)
+    alpha[:, 1:] = 0
+    _, ledger = fit(Picture(gradient(), alpha), output_format("a.gif"))
+    assert with_fate(Fate.LOST, ledger) == []
+    _, ledger = fit(Picture(gradient(), np.zeros((90, 120), np.uint8)), output_format("a.gif"))
+    assert with_fate(Fate.LOST, ledger) == []
 
 
 def test_sixteen_bits(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ _WORDS = (
     *("Text-Author", "Text-Copyright", "Text-Title", "Text-Odd", "Tga-Author", "Tga-Job", "Icc-Profile-"),
     *("Tiff-Document", "Tiff-Description", "Tiff-Make", "Tiff-Model", "Tiff-Page", "Tiff-Artist", "Tiff-Host"),
 )
-_SRGB = r"|colours to sRGB"
+_SRGB = r"|colours to sRGB(, without the range of HDR)?"
 _COLOURS = Part(lambda seen: seen.form != "GIF", "more than 256 colours")
 _ALPHA = Part(lambda seen: seen.transparent, "transparency to the background", converted=True)
 _SOFT = Part(lambda seen: seen.form != "GIF", "partial transparency|transparency to the background", converted=True)
@@ -138,8 +138,8 @@ _CARRIED: Mapping[str, list[Part]] = {
     ],
     "png_hdr": [_COLOURS, _SIXTEEN, coded(9, 16), _LIGHT, _MASTERING],
     "png_gamma": [_COLOURS, _GAMMA, _ASPECT],
-    "png_palette": [_COLOURS, _ALPHA, _SOFT],
-    "png_grey": [_SIXTEEN, _ALPHA, _SOFT],
+    "png_palette": [_ALPHA, _SOFT],
+    "png_grey": [_SIXTEEN, _ALPHA],
     "png_plain": [_COLOURS],
     "apng": [_COLOURS, _ALPHA, _SOFT, _PROFILE, *_TEXTS, _MODIFIED],
     "jpeg": [
@@ -180,8 +180,8 @@ _CARRIED: Mapping[str, list[Part]] = {
         gone(r"content credentials \(C2PA\)"),
     ],
     "webp_animation": [_COLOURS, _ALPHA, _SOFT, _PROFILE, *_EXIF, _XMP],
-    "gif": [_COLOURS, _ALPHA, _SOFT, _PROFILE, _XMP, _COMMENT, _ASPECT, gone(r"application extension \(MGK8BIM0000\)")],
-    "gif_animation": [_COLOURS, _ALPHA, _SOFT, _XMP, _COMMENT, _ASPECT, gone("plain text")],
+    "gif": [_ALPHA, _PROFILE, _XMP, _COMMENT, _ASPECT, gone(r"application extension \(MGK8BIM0000\)")],
+    "gif_animation": [_ALPHA, _XMP, _COMMENT, _ASPECT, gone("plain text")],
     "bmp": [_COLOURS, _ALPHA, _SOFT, _PROFILE, measured(200)],
     "bmp_calibrated": [_COLOURS, _GAMMA],
     "avif": [

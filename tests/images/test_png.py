@@ -378,6 +378,16 @@ def colour_chunks() -> dict[str, bytes]:
     }
 
 
+def test_file_times_that_imagemagick_writes_are_not_the_pictures(tmp_path: Path) -> None:
+    texts = [
+        chunk("tEXt", f"date:{of}\0".encode() + b"2026-01-02T03:04:05+00:00")
+        for of in ("create", "modify", "timestamp")
+    ]
+    picture = read(tmp_path, png(chunk("gAMA", struct.pack(">I", 45455)), *texts, chunk("tEXt", b"date:taken\0May")))
+    assert picture.metadata.texts == (Text("date:taken", "May"),)
+    assert picture.ledger == ()
+
+
 P3 = Chromaticities((0.3127, 0.329), (0.68, 0.32), (0.265, 0.69), (0.15, 0.06))
 
 

@@ -15,6 +15,7 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "upscaling.md"
 _HEADINGS = ("format", "suffixes", "coding", "bits", "transparency", "colour tags", "metadata", "several", "at most")
 _PIXELS = {Feature.SIXTEEN_BITS: "16", Feature.FLOAT: "float"}
 _COLOURS = {Feature.PROFILE: "profile", Feature.CICP: "CICP", Feature.GAMMA: "gamma", Feature.HDR: "HDR"}
+_PARTS = {*_PIXELS, *_COLOURS, Feature.NARROW, Feature.TRANSPARENCY}
 
 
 def with_table(document: str) -> str:
@@ -28,7 +29,7 @@ def with_table(document: str) -> str:
 
 
 def _row(form: Format) -> tuple[str, ...]:
-    other = form.keeps - {*_PIXELS, *_COLOURS, Feature.TRANSPARENCY}
+    other = form.keeps - _PARTS
     return (
         form.name,
         " ".join(form.suffixes),

@@ -33,6 +33,9 @@ _EXIF_MARK, _XMP_MARK = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
 _IGNORED = frozenset({"iDOT", "sBIT"})
 """Chunks about how the file is stored, and about the digits of pixels that are enlarged."""
 
+_OF_ANOTHER_FILE = frozenset({"date:create", "date:modify", "date:timestamp"})
+"""Keywords of texts in which ImageMagick writes the times of the file that it read."""
+
 _NAMES = {
     "PLTE": "suggested palette",
     "bKGD": "background colour",
@@ -240,6 +243,8 @@ class Ancillary:
             read := _RAW.get(text.keyword.removeprefix(_RAW_PROFILE).lower())
         ):
             read(self, _raw_profile(text.text))
+        elif text.keyword in _OF_ANOTHER_FILE:
+            pass
         elif len(self._texts) == _MAX_TEXTS:
             raise _TooLongError
         else:
