@@ -186,10 +186,10 @@ def open_standard_streams() -> None:
 
     Standard error gets a descriptor of its own for our messages: what native libraries write can be caught.
     """
-    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
+    for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest free descriptor, which is this one
-            setattr(sys, name, os.fdopen(descriptor, "w" if descriptor else "r", encoding="utf-8", closefd=False))
+            free = os.open(os.devnull, os.O_RDWR)  # the lowest free one: the stream's unless it is taken
+            setattr(sys, name, os.fdopen(free, "r" if name == "stdin" else "w", encoding="utf-8", closefd=False))
     reserve_standard_error()
 
 
