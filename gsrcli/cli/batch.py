@@ -17,7 +17,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from gsrcli.cli.console import Console
+from gsrcli.cli.console import Console, printable
 from gsrcli.cli.failures import explain
 from gsrcli.cli.jobs import Job
 from gsrcli.cli.remarks import Remarks
@@ -234,7 +234,7 @@ class Batch:
         handover = task.handover
         for number, decoded in enumerate(pictures, 1):
             part = f" {number}/{task.count}" if task.count > 1 else ""
-            bar.set_postfix_str(f"{task.job.input.name}{part}", refresh=False)
+            bar.set_postfix_str(f"{printable(task.job.input.name)}{part}", refresh=False)
             with handover.passing_errors():
                 picture, size = self._fitted(decoded)
             if handover.ended():
