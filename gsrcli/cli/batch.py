@@ -30,6 +30,7 @@ from gsrcli.images import (
     Ledger,
     Picture,
     PictureFile,
+    animated,
     check_output,
     fit,
     make_folder,
@@ -219,7 +220,7 @@ class Batch:
         file = PictureFile(path, max_pixels=self.handling.max_pixels)
         task.times = _times(path)
         if number is None and file.count > 1:
-            _require_room(task.job, file)
+            _require_room(task.job, file, self.handling.lossless)
             task.count, task.animated, task.loops = file.count, file.animated, file.loops
         for index in range(file.count) if number is None else [number - 1]:
             picture = file.picture(index)
@@ -257,7 +258,8 @@ class Batch:
         size = self.target.of(picture.size)
         _prepare_folder(output.absolute().parent)
         try:
-            fitted, entries = fit(picture, output_format(output), self.handling.background)
+            form = output_format(output)
+            fitted, entries = fit(picture, animated(form) if task.count > 1 else form, self.handling.background)
         except PictureError as error:
             raise PictureError(f"cannot write {output}: {error}", hint=error.hint) from error
         check_output(output, size, bytes_per_pixel=fitted.bytes_per_pixel)
@@ -356,10 +358,10 @@ def _set_times(path: Path, times: tuple[int, int]) -> None:
         raise PictureError(f"cannot set the times of {path}: {reason}", hint="leave out --keep-times") from error
 
 
-def _require_room(job: Job, file: PictureFile) -> None:
+def _require_room(job: Job, file: PictureFile, lossless: bool) -> None:
     """Check that the output's format holds the several pictures of a file."""
     try:
-        require_several(job.output, animated=file.animated)
+        require_several(job.output, frames=file.animated, lossless=lossless)
     except UsageError as error:
         hint = f"add --{file.noun} 1 to choose one" + (f", or {error.hint}" if error.hint else "")
         raise PictureError(f"{job.input} has {file.count} {file.noun}s; {error}", hint=hint) from None

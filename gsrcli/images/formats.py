@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from PIL import features
@@ -19,6 +19,7 @@ __all__ = [
     "OPTIONAL_SUFFIXES",
     "OUTPUT_SUFFIXES",
     "Format",
+    "animated",
     "check_limits",
     "check_output",
     "output_format",
@@ -193,6 +194,14 @@ def output_format(path: str | os.PathLike[str]) -> Format:
             return candidate
     what = f"unsupported format {suffix}" if suffix else "its name has no suffix to choose the format by"
     raise UsageError(f"cannot write {path}: {what}", hint=f"use one of {' '.join(OUTPUT_SUFFIXES)}")
+
+
+def animated(form: Format) -> Format:
+    """Return a format as its animations are: what is kept of their frames."""
+    if form.name != "AVIF":
+        return form
+    # Pillow, which writes them, has 8 bits and no such boxes, and does not write them without loss.
+    return replace(form, keeps=form.keeps - {Feature.HDR, Feature.ASPECT}, deep="", lossless=False)
 
 
 def check_limits(size: Size, path: str | os.PathLike[str], *, bytes_per_pixel: int = 3) -> None:

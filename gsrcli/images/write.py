@@ -13,7 +13,7 @@ from pathlib import Path
 from gsrcli.errors import LimitError, PictureError, UsageError
 from gsrcli.images.exif import exif_resized
 from gsrcli.images.fit import Background, fit
-from gsrcli.images.formats import Format, check_output, output_format, output_formats
+from gsrcli.images.formats import Format, animated, check_output, output_format, output_formats
 from gsrcli.images.picture import Picture
 from gsrcli.images.writers import ANIMATIONS, ENCODERS, PAGES, Encoding
 from gsrcli.images.xmp import xmp_resized
@@ -40,8 +40,8 @@ def write_picture(
         path: the file; if it is a link, the file that it points to is replaced.
         quality: quality of a lossy format, 1 to 100, or None for its default; JPEG and AVIF keep full colour
             resolution. Lossless formats ignore it.
-        lossless: whether to write without loss a format that can be either; a picture from such a file always is,
-            unless there is a ``quality``.
+        lossless: whether to write without loss a format that can be either; unless there is a ``quality``, WebP and
+            JPEG XL also are for a picture from a lossless file of the same format.
         background: what lies under a picture with transparency in a format without, as red, green and blue or as a
             colour that :func:`parse_colour` knows; None refuses such pictures.
         overwrite: whether to replace an existing file.
@@ -86,8 +86,8 @@ def write_pictures(
         UsageError: see :func:`write_picture`, or the format holds one picture only.
         Exception: whatever ``pictures`` raises.
     """
-    require_several(path)
-    form, encoding = output_format(path), Encoding(quality, lossless)
+    require_several(path, lossless=lossless)
+    form, encoding = animated(output_format(path)), Encoding(quality, lossless)
     under = _background(background)
     prepared = _marked(_prepared(picture, path, form, under) for picture in pictures)
     if form.name in PAGES:
@@ -100,27 +100,28 @@ def write_pictures(
         raise error.cause from None
 
 
-def require_several(path: str | os.PathLike[str], *, animated: bool | None = None) -> None:
+def require_several(path: str | os.PathLike[str], *, frames: bool | None = None, lossless: bool = False) -> None:
     """Check that the format given by a file's suffix holds several pictures.
 
     Args:
         path: the file.
-        animated: whether they are frames of an animation, or pages; None for either.
+        frames: whether they are frames of an animation, or pages; None for either.
+        lossless: whether they are to be written without loss, where a format can be written either way.
 
     Raises:
         UsageError: it does not.
     """
-    what = "several pictures" if animated is None else "an animation" if animated else "pages"
-    names: set[str] = set()
-    if animated is not False:
-        names |= ANIMATIONS.keys()
-    if not animated:
-        names |= PAGES.keys()
+    what = "several pictures" if frames is None else "an animation" if frames else "pages"
+    kinds = (*(ANIMATIONS if frames is not False else ()), *(PAGES if not frames else ()))
+    holding = [animated(form) for form in output_formats() if form.name in kinds]
     form = output_format(path)
-    if form.name not in names:
-        holding = " ".join(f.suffixes[0] for f in output_formats() if f.name in names)
-        hint = f"write a file ending in {holding}" if holding else None
-        raise UsageError(f"cannot write {path}: {form.name} does not hold {what}", hint=hint)
+    if form.name in kinds:
+        if not lossless or not form.lossless or animated(form).lossless:
+            return
+        what += " without loss"
+        holding = [other for other in holding if other.lossless]
+    hint = f"write a file ending in {' '.join(other.suffixes[0] for other in holding)}" if holding else None
+    raise UsageError(f"cannot write {path}: {form.name} does not hold {what}", hint=hint)
 
 
 def parse_colour(text: str) -> Background:
