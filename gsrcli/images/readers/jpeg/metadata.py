@@ -15,18 +15,8 @@ from gsrcli.images.readers.jpeg.markers import ADOBE, APP0, COM, JFIF, Codestrea
 
 __all__ = ["Said", "estimated_quality", "read_said"]
 
-_APP1, _APP2, _APP3, _APP4, _APP5, _APP10, _APP11, _APP12, _APP13, _APP14 = (
-    0xE1,
-    0xE2,
-    0xE3,
-    0xE4,
-    0xE5,
-    0xEA,
-    0xEB,
-    0xEC,
-    0xED,
-    0xEE,
-)
+_APP1, _APP2, _APP3, _APP4, _APP5 = range(0xE1, 0xE6)
+_APP10, _APP11, _APP12, _APP13, _APP14 = range(0xEA, 0xEF)
 _EXIF = b"Exif\0"
 _XMP, _EXTENSION = b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp/extension/\0"
 _ICC, _MPF, _GAIN_MAP = b"ICC_PROFILE\0", b"MPF\0", b"urn:iso:std:iso:ts:21496:-1\0"
