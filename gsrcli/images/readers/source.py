@@ -4,19 +4,27 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from gsrcli.errors import LimitError
+import numpy as np
+from numpy.typing import NDArray
+
+from gsrcli.errors import LimitError, PictureError
+from gsrcli.images.ledger import Entry, Fate
 from gsrcli.images.picture import Picture
 from gsrcli.size import Size
 
-__all__ = ["DAMAGED", "MAX_METADATA", "Limits", "Source", "shown_for"]
+__all__ = ["CUT", "DAMAGED", "MAX_METADATA", "Limits", "Source", "as_far_as_it_goes", "shown_for"]
 
 DAMAGED = "the file is damaged or cut short"
+
+CUT = Entry("part of the picture", Fate.DAMAGED)
+"""What to say of a picture of which a part is missing."""
 
 MAX_METADATA = 1 << 24
 """The longest block of metadata to keep, in bytes."""
 
+_LEAST_PART = 10  # of so many parts of a picture one must be there
 _BELIEVED_PIXELS, _PIXELS_PER_BYTE = 1 << 25, 256
 
 
@@ -61,6 +69,25 @@ class Limits:
 
 def _amount(pixels: int) -> str:
     return f"{pixels / 1e6:g} megapixels" if pixels >= 1e5 else f"{pixels} pixels"
+
+
+def as_far_as_it_goes(stored: NDArray[Any], count: int) -> tuple[NDArray[Any], bool]:
+    """Return ``count`` values of an uncompressed picture, 0 where the file is cut short, and whether all are there.
+
+    Args:
+        stored: one-dimensional.
+        count: how many values make up the picture.
+
+    Raises:
+        PictureError: nearly all are missing.
+    """
+    if stored.size >= count:
+        return stored[:count], True
+    if stored.size * _LEAST_PART < count:
+        raise PictureError(DAMAGED)
+    whole = np.zeros(count, stored.dtype)
+    whole[: stored.size] = stored
+    return whole, False
 
 
 def shown_for(duration: float) -> float:
