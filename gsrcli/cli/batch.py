@@ -17,7 +17,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from gsrcli.cli.console import Console
+from gsrcli.cli.console import Console, printable
 from gsrcli.cli.failures import explain
 from gsrcli.cli.jobs import Job
 from gsrcli.cli.remarks import Remarks
@@ -219,7 +219,7 @@ class Batch:
         file = PictureFile(path, max_pixels=self.handling.max_pixels)
         task.times = _times(path)
         if number is None and file.count > 1:
-            _require_room(task.job, file)
+            _require_room(task.job, file, self.handling.lossless)
             task.count, task.animated, task.loops = file.count, file.animated, file.loops
         for index in range(file.count) if number is None else [number - 1]:
             picture = file.picture(index)
@@ -236,7 +236,7 @@ class Batch:
         handover = task.handover
         for number, decoded in enumerate(pictures, 1):
             part = f" {number}/{task.count}" if task.count > 1 else ""
-            bar.set_postfix_str(f"{task.job.input.name}{part}", refresh=False)
+            bar.set_postfix_str(f"{printable(task.job.input.name)}{part}", refresh=False)
             with handover.passing_errors():
                 picture, size = self._fitted(decoded)
             if handover.ended():
@@ -358,10 +358,10 @@ def _set_times(path: Path, times: tuple[int, int]) -> None:
         raise PictureError(f"cannot set the times of {path}: {reason}", hint="leave out --keep-times") from error
 
 
-def _require_room(job: Job, file: PictureFile) -> None:
+def _require_room(job: Job, file: PictureFile, lossless: bool) -> None:
     """Check that the output's format holds the several pictures of a file."""
     try:
-        require_several(job.output, animated=file.animated)
+        require_several(job.output, frames=file.animated, lossless=lossless)
     except UsageError as error:
         hint = f"add --{file.noun} 1 to choose one" + (f", or {error.hint}" if error.hint else "")
         raise PictureError(f"{job.input} has {file.count} {file.noun}s; {error}", hint=hint) from None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -22,10 +23,13 @@ if TYPE_CHECKING:
     from rich.console import Console as RichConsole
     from rich.console import RenderableType
 
-__all__ = ["Console", "discard_standard_output", "open_standard_streams"]
+__all__ = ["Console", "discard_standard_output", "open_standard_streams", "printable"]
 
 _FRAME = 0.25
 """Minimum interval between redraws of a live display, in seconds."""
+
+_CONTROLS = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+"""Characters that move the cursor, end a line, turn the direction of writing or give the terminal commands."""
 
 
 class Console:
@@ -38,7 +42,7 @@ class Console:
     def result(self, text: str, data: dict[str, Any]) -> None:
         """Print the result of a command, as text for people or as data for programs."""
         _escape_unprintable()
-        sys.stdout.write((json.dumps(data) if self.json else text) + "\n")
+        sys.stdout.write((json.dumps(data) if self.json else _printable_lines(text)) + "\n")
         sys.stdout.flush()
 
     def table(
@@ -77,9 +81,9 @@ class Console:
         if not self.json:
             self._say(f"warning: {text}", "yellow")
 
-    def error(self, text: str, hint: str | None = None) -> None:
-        """Print a failure and what to do about it."""
-        self._say(f"error: {text}", "red")
+    def error(self, text: str, hint: str | None = None, *, lines: bool = False) -> None:
+        """Print a failure and what to do about it. Only a text of ``lines`` goes on in the next, where it has one."""
+        self._say(f"error: {text}", "red", lines)
         if hint:
             self._say(f"  {hint}")
 
@@ -167,12 +171,22 @@ class Console:
     def _is_watched(self) -> bool:
         return not self.json and sys.stderr.isatty()
 
-    def _say(self, text: str, colour: str = "") -> None:
+    def _say(self, text: str, colour: str = "", lines: bool = False) -> None:
         from rich.console import Console as RichConsole
 
         with tqdm.external_write_mode(file=sys.stderr):
             console = self._terminal or RichConsole(stderr=True)
-            console.print(text, style=colour, markup=False, highlight=False, soft_wrap=True)
+            shown = _printable_lines(text) if lines else printable(text)
+            console.print(shown, style=colour, markup=False, highlight=False, soft_wrap=True)
+
+
+def printable(text: str) -> str:
+    """Return a line of text with its control characters escaped: file names may contain any, such as a new line."""
+    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def _printable_lines(text: str) -> str:
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def _escape_unprintable() -> None:
@@ -186,10 +200,10 @@ def open_standard_streams() -> None:
 
     Standard error gets a descriptor of its own for our messages: what native libraries write can be caught.
     """
-    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
+    for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest free descriptor, which is this one
-            setattr(sys, name, os.fdopen(descriptor, "w" if descriptor else "r", encoding="utf-8", closefd=False))
+            free = os.open(os.devnull, os.O_RDWR)  # the lowest free one: the stream's unless it is taken
+            setattr(sys, name, os.fdopen(free, "r" if name == "stdin" else "w", encoding="utf-8", closefd=False))
     reserve_standard_error()
 
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from gsrcli.cli.console import Console, discard_standard_output
-from gsrcli.errors import GsrError, is_out_of_memory
+from gsrcli.errors import GsrError, ModelError, is_out_of_memory
 
 __all__ = ["INTERRUPTED", "Failure", "explain", "reporting"]
 
@@ -29,17 +29,25 @@ _OS_ERRORS = {
 
 @dataclass(frozen=True)
 class Failure:
-    """What to tell the user about an exception."""
+    """What to tell the user about an exception.
+
+    Attributes:
+        message: what happened.
+        hint: what to do about it, or None.
+        exit_code: the exit code of the program.
+        lines: whether the message has a line for each of several faults.
+    """
 
     message: str
     hint: str | None
     exit_code: int
+    lines: bool = False
 
 
 def explain(error: BaseException) -> Failure:
     """Return the message, hint and exit code for an exception. An unknown exception is reported as a bug in gsr."""
     if isinstance(error, GsrError):
-        return Failure(str(error), error.hint, error.exit_code)
+        return Failure(str(error), error.hint, error.exit_code, lines=isinstance(error, ModelError))
     if isinstance(error, OSError) and error.errno in _OS_ERRORS:
         reason, hint = _OS_ERRORS[error.errno]
         return Failure(f"{error.filename}: {reason}" if error.filename else reason, hint, 1)
@@ -73,5 +81,5 @@ def reporting(console: Console, debug: bool, resume: str | None = None) -> Itera
         if debug:
             raise
         failure = explain(error)
-        console.error(failure.message, failure.hint)
+        console.error(failure.message, failure.hint, lines=failure.lines)
         raise SystemExit(failure.exit_code) from None

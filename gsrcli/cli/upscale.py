@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gsrcli.cli.console import Console
+from gsrcli.cli.console import Console, printable
 from gsrcli.cli.failures import reporting
 from gsrcli.cli.options import COMPUTING, Arithmetic, Debug, Device, Json, Tile
 from gsrcli.upscaling.alpha import AlphaMeaning
@@ -332,7 +332,7 @@ def _summary(results: list[dict[str, Any]], counts: Counter[str], seconds: float
     if len(results) == 1 and counts["done"]:
         row = results[0]
         several = next((f"{row[kind]} {kind} of " for kind in ("frames", "pages") if kind in row), "")
-        return f"{row['output']}: {several}{row['width']}x{row['height']} in {seconds:.1f} s"
+        return f"{printable(row['output'])}: {several}{row['width']}x{row['height']} in {seconds:.1f} s"
     parts = [f"{counts['done']} done"]
     if counts["skipped"]:
         parts.append(f"{counts['skipped']} skipped (output exists; use --overwrite to replace)")

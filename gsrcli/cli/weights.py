@@ -149,7 +149,7 @@ def _each(names: Iterable[str], action: Callable[[Entry], None], console: Consol
         except GsrError as error:
             if debug:
                 raise
-            console.error(str(error), error.hint)
+            console.error(str(error), error.hint, lines=True)
             failed = True
     if failed:
         raise SystemExit(1)

@@ -46,6 +46,7 @@ class Format:
         palette: whether it has at most 256 colours, and pixels that are opaque or transparent, but nothing between.
         deep: what 16 bits per channel become where they are not kept, if it is more than 8; a phrase.
         still: what the frames of an animation do not keep of all that; they have 8 bits whatever ``deep`` says.
+        lossless_frames: whether an animation too can be written without loss.
         one_density: whether it has one place for the resolution or the aspect of pixels.
     """
 
@@ -63,12 +64,13 @@ class Format:
     deep: str = ""
     palette: bool = False
     still: frozenset[Feature] = frozenset()
+    lossless_frames: bool = True
     one_density: bool = False
 
     @property
     def of_frames(self) -> Format:
         """What is kept in the frames of an animation."""
-        return replace(self, keeps=self.keeps - self.still, deep="")
+        return replace(self, keeps=self.keeps - self.still, deep="", lossless=self.lossless and self.lossless_frames)
 
 
 _FOUR_GIB = 2**32 - 2**24  # minus room for headers, metadata, and the growth of incompressible data
@@ -127,7 +129,9 @@ _FORMATS = (
         keeps=_EMBEDDED | {Feature.TRANSPARENCY, Feature.CICP, Feature.HDR, Feature.RESOLUTION, Feature.ASPECT},
         quality=90,
         deep="to 10 bits (colour at half resolution, unless lossless)",
+        # Pillow, which writes animations, has 8 bits and no such boxes, and does not write them without loss.
         still=frozenset({Feature.HDR, Feature.ASPECT}),
+        lossless_frames=False,
     ),
     Format(
         "GIF",

@@ -52,7 +52,7 @@ class Gif:
     Attributes:
         size: size of the canvas.
         aspect: width of a pixel divided by its height, or None.
-        frames: the whole frames.
+        frames: the whole frames; a first one that is cut, as far as it goes.
         loops: how often the animation is repeated, 0 for ever; None if it is shown once.
         comments: comments.
         xmp: XMP packet, or None.
@@ -103,15 +103,15 @@ def parse_gif(data: bytes) -> Gif:
                 _parse_extension(gif, label, data[start:at])
         elif kind == _IMAGE and at + 9 < len(data):
             at, frame = _parse_frame(data, at, palette, control)
-            if at > len(data):
+            if at > len(data) and gif.frames:
                 break
-            gif.frames.append(frame)
+            gif.frames.append(frame)  # of the first, what there is
             control = (0, 0, None)
         elif kind in (_EXTENSION, _IMAGE):
             break
         # Anything else is junk, which all readers skip.
     if not gif.frames:
-        raise ValueError("no whole frame")
+        raise ValueError("no frame")
     return gif
 
 
@@ -127,9 +127,9 @@ def _end_of_blocks(data: bytes, at: int) -> int:
 
 
 def _blocks(chain: bytes) -> Iterator[bytes]:
-    """Yield the bodies of a whole chain of blocks."""
+    """Yield the bodies of a chain of blocks, which may be cut."""
     at = 0
-    while chain[at]:
+    while at < len(chain) and chain[at]:
         yield chain[at + 1 : at + 1 + chain[at]]
         at += 1 + chain[at]
 
@@ -171,7 +171,10 @@ def _parse_frame(data: bytes, at: int, palette: bytes, control: tuple[int, int, 
         palette = data[at : at + _palette_bytes(flags)]
         at += _palette_bytes(flags)
     end = _end_of_blocks(data, at + 1)
-    return end, GifFrame(left, top, Size(height, width), bool(flags & 0x40), palette, data[at:end], *control)
+    pixels = data[at:end]
+    if end > len(data):
+        pixels = pixels[:1] + pack_blocks(b"".join(_blocks(pixels[1:])))
+    return end, GifFrame(left, top, Size(height, width), bool(flags & 0x40), palette, pixels, *control)
 
 
 def pack_blocks(body: bytes) -> bytes:

@@ -32,12 +32,12 @@ def load_cv2() -> ModuleType:
 def quiet_opencv() -> Iterator[None]:
     """Keep the messages of OpenCV, and of the libraries within, off the terminal."""
     logging = load_cv2().utils.logging
-    level = logging.setLogLevel(logging.LOG_LEVEL_SILENT)
-    try:
-        with native_output():
+    with native_output():  # one thread at a time: the level belongs to the process
+        level = logging.setLogLevel(logging.LOG_LEVEL_SILENT)
+        try:
             yield
-    finally:
-        logging.setLogLevel(level)
+        finally:
+            logging.setLogLevel(level)
 
 
 def opencv_has_avif() -> bool:

@@ -41,8 +41,8 @@ def write_picture(
         quality: quality of a lossy format, 1 to 100, or None for its default, which for JPEG is at least the quality of
             the JPEG file that the picture is from. Lossless formats ignore it. JPEG, JPEG XL and AVIF of 8 bits keep
             the full resolution of colour; WebP, HEIC and AVIF of 10 bits keep half of it, unless lossless.
-        lossless: whether to write without loss a format that can be either; a picture from such a file always is,
-            unless there is a ``quality``.
+        lossless: whether to write without loss a format that can be either; unless there is a ``quality``, WebP and
+            JPEG XL also are for a picture from a lossless file of the same format.
         background: what lies under a picture with transparency in a format without, as red, green and blue or as a
             colour that :func:`parse_colour` knows; None refuses such pictures.
         overwrite: whether to replace an existing file.
@@ -87,8 +87,8 @@ def write_pictures(
         UsageError: see :func:`write_picture`, or the format holds one picture only.
         Exception: whatever ``pictures`` raises.
     """
-    require_several(path)
-    form, encoding = output_format(path), Encoding(quality, lossless)
+    require_several(path, lossless=lossless)
+    form, encoding = output_format(path).of_frames, Encoding(quality, lossless)
     under = _background(background)
     prepared = _marked(_prepared(picture, path, form, under) for picture in pictures)
     if form.name in PAGES:
@@ -101,27 +101,28 @@ def write_pictures(
         raise error.cause from None
 
 
-def require_several(path: str | os.PathLike[str], *, animated: bool | None = None) -> None:
+def require_several(path: str | os.PathLike[str], *, frames: bool | None = None, lossless: bool = False) -> None:
     """Check that the format given by a file's suffix holds several pictures.
 
     Args:
         path: the file.
-        animated: whether they are frames of an animation, or pages; None for either.
+        frames: whether they are frames of an animation, or pages; None for either.
+        lossless: whether they are to be written without loss, where a format can be written either way.
 
     Raises:
         UsageError: it does not.
     """
-    what = "several pictures" if animated is None else "an animation" if animated else "pages"
-    names: set[str] = set()
-    if animated is not False:
-        names |= ANIMATIONS.keys()
-    if not animated:
-        names |= PAGES.keys()
+    what = "several pictures" if frames is None else "an animation" if frames else "pages"
+    kinds = (*(ANIMATIONS if frames is not False else ()), *(PAGES if not frames else ()))
+    holding = [form.of_frames for form in output_formats() if form.name in kinds]
     form = output_format(path)
-    if form.name not in names:
-        holding = " ".join(f.suffixes[0] for f in output_formats() if f.name in names)
-        hint = f"write a file ending in {holding}" if holding else None
-        raise UsageError(f"cannot write {path}: {form.name} does not hold {what}", hint=hint)
+    if form.name in kinds:
+        if not lossless or not form.lossless or form.of_frames.lossless:
+            return
+        what += " without loss"
+        holding = [other for other in holding if other.lossless]
+    hint = f"write a file ending in {' '.join(other.suffixes[0] for other in holding)}" if holding else None
+    raise UsageError(f"cannot write {path}: {form.name} does not hold {what}", hint=hint)
 
 
 def parse_colour(text: str) -> Background:

@@ -316,6 +316,23 @@ def test_names_of_any_kind(upscale: Upscale, photo: Photo, tmp_path: Path, name:
     assert f"{name[:-4]}_x2.png: 48x36 in" in result.stdout
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows refuses such names")
+def test_control_characters_in_names_reach_no_terminal(upscale: Upscale, photo: Photo, tmp_path: Path) -> None:
+    """A name could otherwise clear the screen, or look like lines of gsr's own."""
+    name = "a\x1b[2J\nerror: b\x9b\u202e\r.png"
+    source = photo(name)
+    Image.open(source).convert("I;16").save(source)
+    spoilt = photo(name.replace("a", "spoilt", 1))
+    spoilt.write_bytes(b"")
+    one, more = upscale(source, "--scale", 2, "-o", tmp_path / f"{name}.jpg"), upscale(source, spoilt, "--scale", 2)
+    assert (one.exit_code, more.exit_code) == (0, 1)
+    escaped = r"a\x1b[2J\nerror: b\x9b\u202e\r.png"
+    assert one.stdout.startswith(f"{tmp_path}/{escaped}.jpg: 48x36 in")
+    assert one.stderr == f"warning: {tmp_path}/{escaped}.jpg: JPEG does not keep 16 bits per channel (8 are written)\n"
+    assert more.stderr.startswith(f"error: cannot read {spoilt.parent}/{escaped.replace('a', 'spoilt', 1)}: ")
+    assert more.stderr.count("\n") == 1
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
 @pytest.mark.parametrize("options", [[], ["--json"]], ids=["text", "json"])
 def test_names_that_are_not_unicode(gsr_process: Process, photo: Photo, tiny_path: Path, options: list[str]) -> None:

@@ -16,7 +16,7 @@ from support.carriers import CARRIERS
 from typer.testing import Result
 
 from gsrcli.errors import PictureError
-from gsrcli.images import Entry, Fate, Metadata, Picture, read_picture
+from gsrcli.images import Entry, Fate, Metadata, Picture, read_picture, write_pictures
 from gsrcli.images.readers import Limits, Source, open_source
 from gsrcli.images.writers import ANIMATIONS, PAGES, Encoding
 from gsrcli.models.lite import Lite
@@ -349,3 +349,28 @@ def test_pages_of_tiff(upscale: Upscale, tmp_path: Path) -> None:
     expected = [read_picture(tmp_path / f"{name}_x2.png").pixels for name in ("one", "two")]
     assert len(found) == 2
     assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def test_an_animation_that_cannot_be_written_without_loss_is_refused_before_the_model_is_loaded(
+    gsr: Upscale, tmp_path: Path, tiny_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gsrcli.upscaling.upscaler import Upscaler
+
+    monkeypatch.setattr(Upscaler, "load", lambda *_: pytest.fail("the model is loaded"))
+    source = tmp_path / "film.gif"
+    _animation(source)
+    options = ("--model", tiny_path, "--scale", 2, "--lossless", "-o", tmp_path / "film.avif")
+    result = gsr("upscale", source, *options)
+    assert result.exit_code == 1
+    assert "AVIF does not hold an animation without loss" in result.stderr
+    assert "add --frame 1 to choose one, or write a file ending in .png .webp" in result.stderr
+
+
+def test_the_ledger_is_that_of_animations(upscale: Upscale, tmp_path: Path) -> None:
+    source = tmp_path / "film.png"
+    frames = [Picture(np.full((6, 8, 3), value, np.uint16), duration=0.1) for value in (1000, 60000)]
+    write_pictures(frames, source)
+    target = tmp_path / "film.avif"
+    assert upscale(source, "--scale", 2, "-o", target).stderr == (
+        f"warning: {target}: AVIF does not keep 16 bits per channel (8 are written)\n"
+    )

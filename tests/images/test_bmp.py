@@ -197,7 +197,7 @@ def test_runs_outside_the_picture_are_damage(tmp_path: Path) -> None:
 def test_files_cut_short(tmp_path: Path) -> None:
     palette = noise(256, 4).tobytes()
     for data in (
-        bmp(padded(noise(9, 9)), 9, 9, 8, palette=palette)[:-16],
+        bmp(padded(noise(9, 90)), 90, 9, 8, palette=palette)[: -9 * 84],
         bmp(bytes([8, 7, 0, 0, 4, 1]), 8, 2, 8, RLE8, palette=palette),
         bmp(bytes([0, 8, 7]), 8, 2, 8, RLE8, palette=palette),
         bmp(b"", 8, 2, 24)[:30],
@@ -207,6 +207,10 @@ def test_files_cut_short(tmp_path: Path) -> None:
         with pytest.raises(PictureError, match="damaged or cut short"):
             read(tmp_path, data)
     whole = bmp(padded(noise(9, 9)), 9, 9, 8, palette=palette)
+    part = read(tmp_path, whole[: -4 * 12])  # stored bottom first
+    assert said(part) == ["damaged part of the picture"]
+    np.testing.assert_array_equal(part.pixels[4:], read(tmp_path, whole).pixels[4:])
+    assert read(tmp_path, whole[:-3]).ledger == ()
     np.testing.assert_array_equal(read(tmp_path, whole[:-3]).pixels, read(tmp_path, whole).pixels)  # padding alone
     with pytest.raises(LimitError):
         read(tmp_path, bmp(b"", 30_000, 20_000, 24))

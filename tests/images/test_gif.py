@@ -179,7 +179,36 @@ def test_a_cut_animation_keeps_its_whole_frames(tmp_path: Path) -> None:
     file = opened(tmp_path, data[:-20])
     assert file.count == 2
     assert with_fate(Fate.DAMAGED, file.picture(1).ledger) == ["end of the file"]
-    for length in range(13, len(gif(7, 5, frame(indices()))) - 1, 5):
+
+
+@pytest.mark.parametrize("interlaced", [False, True])
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.9, 0.999])
+def test_a_cut_first_frame_is_read_as_far_as_it_goes(tmp_path: Path, share: float, interlaced: bool) -> None:
+    values = indices(100, 70)
+    order = [*range(0, 100, 8), *range(4, 100, 8), *range(2, 100, 4), *range(1, 100, 2)] if interlaced else range(100)
+    stored = frame(values[list(order)])
+    place = 8 + 1 + 8  # of the flags: after the control extension and the place of the frame
+    stored = stored[:place] + bytes([stored[place] | 0x40 * interlaced]) + stored[place + 1 :]
+    data = gif(70, 100, stored)
+    whole = opened(tmp_path, data).picture()
+    np.testing.assert_array_equal(whole.pixels, colours(values))
+    picture = opened(tmp_path, data[: len(data) - int((1 - share) * len(stored)) - 3]).picture()
+    part = "part" if interlaced else "lower part"
+    assert with_fate(Fate.DAMAGED, picture.ledger) == [f"{part} of the picture", "end of the file"]
+    rows = list(order)[: int(share * 99) - 1]
+    np.testing.assert_array_equal(picture.pixels[rows], whole.pixels[rows])
+
+
+def test_a_cut_blank_frame_is_there(tmp_path: Path) -> None:
+    """Missing pixels are told from those of the first colour."""
+    data = gif(70, 100, frame(np.zeros((100, 70), np.uint8)))
+    picture = opened(tmp_path, data[: len(data) // 2]).picture()
+    assert with_fate(Fate.DAMAGED, picture.ledger) == ["lower part of the picture", "end of the file"]
+
+
+def test_a_file_cut_before_its_pixels_is_damaged(tmp_path: Path) -> None:
+    data = gif(70, 100, frame(indices(100, 70)))
+    for length in range(13, len(data) // 12, 5):
         with pytest.raises(PictureError, match="damaged"):
             opened(tmp_path, data[:length]).picture()
 

@@ -95,9 +95,10 @@ def test_wrong_sizes_in_the_list_do_no_harm(tmp_path: Path) -> None:
 
 def test_damage(tmp_path: Path) -> None:
     whole = ico(dib(8, 8, 24, bytes(192), bytes(32)))
-    for data in (whole[:100], whole[:40], whole[:22], ico(b"", b""), ico(png(noise(9, 9)))[:60]):
+    for data in (whole[:70], whole[:40], whole[:22], ico(b"", b""), ico(png(noise(9, 9)))[:60]):
         with pytest.raises(PictureError, match="damaged or cut short"):
             read(tmp_path, data)
+    assert [str(entry) for entry in read(tmp_path, whole[:150]).ledger] == ["part of the picture"]
     with pytest.raises(PictureError, match="not a picture"):
         read(tmp_path, struct.pack("<HHH", 0, 1, 0) + bytes(40))
     with pytest.raises(LimitError):

@@ -28,6 +28,7 @@ from gsrcli.images import (
     with_fate,
     write_picture,
 )
+from gsrcli.images.writers import ENCODERS, Encoding
 from gsrcli.size import Size
 
 pillow_jxl = pytest.importorskip("pillow_jxl")
@@ -253,3 +254,9 @@ def test_jxlinfo_reads_what_is_written(tmp_path: Path) -> None:
     said = subprocess.run(["jxlinfo", path], capture_output=True, text=True, check=True).stdout
     assert "30x20" in said
     assert "Exif" in said
+
+
+def test_a_quality_wins_over_a_lossless_origin() -> None:
+    picture = Picture(noise(64, 64, 3), origin=Origin("JXL", lossless=True))
+    exact, lossy = (ENCODERS["JXL"](picture, Encoding(quality)) for quality in (None, 30))
+    assert len(lossy) < len(exact) / 2

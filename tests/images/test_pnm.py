@@ -96,12 +96,12 @@ def test_what_else_a_file_says(tmp_path: Path) -> None:
         b"P5 -2 1 255\nab",
         b"P5 2 1 0\nab",
         b"P5 2 1 65536\nabcd",
-        b"P5 2 1 255\na",
-        b"P5 2 1 256\nabc",
-        b"P4 9 1\na",
-        b"P1 3 1\n01",
+        b"P5 20 1 255\na",
+        b"P5 20 1 256\nabc",
+        b"P4 99 1\na",
+        b"P1 30 1\n01",
         b"P1 3 1\n012",
-        b"P2 3 1 9\n1 2",
+        b"P2 30 1 9\n1 2",
         b"P2 3 1 9\n1 2 -3",
         b"P2 3 1 9\n1 2 z",
         b"P2 3 1 9\n1 2 " + b"9" * 99,
@@ -115,6 +115,15 @@ def test_what_else_a_file_says(tmp_path: Path) -> None:
 def test_damage(tmp_path: Path, data: bytes) -> None:
     with pytest.raises(PictureError, match=r"damaged or cut short"):
         read(tmp_path, data)
+
+
+@pytest.mark.parametrize(
+    "data", [b"P5 1 3 2\n\1\1", b"P2 1 3 2\n1 1", b"P5 1 3 512\n\1\0\1\0\1", b"P1 1 3\n0 0", b"P4 1 3\n\0\0"]
+)
+def test_files_cut_short_are_read_as_far_as_they_go(tmp_path: Path, data: bytes) -> None:
+    picture = read(tmp_path, data)
+    assert picture.pixels[0, 0, 0] == picture.pixels[1, 0, 0] > 0
+    assert said(picture) == ["damaged part of the picture"]
 
 
 def test_other_kinds(tmp_path: Path) -> None:

@@ -141,9 +141,9 @@ def test_what_else_a_file_says(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        tga(bytes(8), 3, 1, COLOUR, 24),
-        tga(b"\x82abc\x00", 4, 1, COLOUR | RUNS, 24),
-        tga(b"\x02abcabc", 4, 1, COLOUR | RUNS, 24),
+        tga(bytes(8), 30, 1, COLOUR, 24),
+        tga(b"\x82abc\x00", 40, 1, COLOUR | RUNS, 24),
+        tga(b"\x02abcabc", 40, 1, COLOUR | RUNS, 24),
         tga(b"", 20_000, 20_000, GREY | RUNS, 8),
         tga(b"", 3, 3, PALETTE, 8, palette=bytes(30), palette_depth=24)[:25],
         b"\xff" * 18 + FOOTER,
@@ -152,6 +152,15 @@ def test_what_else_a_file_says(tmp_path: Path) -> None:
 def test_damage(tmp_path: Path, data: bytes) -> None:
     with pytest.raises(PictureError, match="damaged or cut short"):
         read(tmp_path, data)
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"), [(b"abcabcab", COLOUR), (b"\x81abc\x00", COLOUR | RUNS), (b"\x02abcabcab", COLOUR | RUNS)]
+)
+def test_files_cut_short_are_read_as_far_as_they_go(tmp_path: Path, body: bytes, kind: int) -> None:
+    picture = read(tmp_path, tga(body, 3, 1, kind, 24))
+    np.testing.assert_array_equal(picture.pixels[0, :2], [[99, 98, 97]] * 2)
+    assert [str(entry) for entry in picture.ledger] == ["part of the picture"]
 
 
 def test_a_header_must_make_sense(tmp_path: Path) -> None:

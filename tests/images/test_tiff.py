@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import io
 import struct
-import subprocess
-import sys
-import textwrap
 import time
 import zlib
 from collections.abc import Callable, Sequence
@@ -1062,72 +1059,3 @@ def test_the_same_picture_makes_the_same_bytes_in_a_big_file(tmp_path: Path, mon
     again = read_picture(path)
     assert_pixels(again, picture.pixels)
     assert again.metadata.exif == exif
-
-
-# Native output
-
-
-def run_python(code: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-        **options,
-    )
-
-
-def test_native_output_is_caught_and_other_lines_pass() -> None:
-    result = run_python(
-        """
-        import os, sys
-        from gsrcli.runtime.native import native_output
-        sys.stderr.write("before, ")
-        with native_output() as output:
-            os.write(2, b"Fax4Decode: Bad code word at line 26 of strip 0 (x 15).\\n")
-            os.write(2, b"a line of another thread\\n")
-            print("a line of Python", file=sys.stderr)
-        print(output.text, end="")
-        print("after", file=sys.stderr)
-        """
-    )
-    assert result.stdout == "Fax4Decode: Bad code word at line 26 of strip 0 (x 15).\n"
-    assert result.stderr == "before, a line of another thread\na line of Python\nafter\n"
-
-
-def test_all_is_native_once_standard_error_is_reserved() -> None:
-    result = run_python(
-        """
-        import os, sys
-        from gsrcli.runtime.native import native_output, reserve_standard_error
-        reserve_standard_error()
-        with native_output() as output:
-            os.write(2, b"anything\\n")
-            os.write(2, b"Fax4Decode: Bad\\n")
-            print("ours", file=sys.stderr)
-        print(output.text, end="")
-        os.write(2, b"later\\n")
-        """
-    )
-    assert result.stdout == "Fax4Decode: Bad\n"
-    assert result.stderr == "ours\nlater\n"
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="a shell closes the stream")
-def test_native_output_with_standard_error_closed() -> None:
-    code = """
-        import os
-        from gsrcli.runtime.native import native_output
-        with native_output() as output:
-            os.write(2, b"Fax4Decode: Bad\\n")
-        try:
-            os.fstat(2)
-        except OSError:
-            print(output.text, end="")
-        """
-    result = subprocess.run(
-        ["sh", "-c", f"exec {sys.executable} -c \"$0\" 2>&-", textwrap.dedent(code)],
-        capture_output=True, text=True, check=False, timeout=60,
-    )  # fmt: skip
-    assert result.stdout == "Fax4Decode: Bad\n"

@@ -16,7 +16,7 @@ from gsrcli.images.colour import PRIMARIES, Chromaticities, Colour
 from gsrcli.images.ledger import Entry, Fate
 from gsrcli.images.metadata import METRES_PER_INCH, Metadata, sound_dpi
 from gsrcli.images.picture import Origin, Picture, Pixels, levels, white
-from gsrcli.images.readers.source import DAMAGED, Limits, Source
+from gsrcli.images.readers.source import CUT, DAMAGED, Limits, Source, as_far_as_it_goes
 from gsrcli.size import Size
 
 __all__ = ["BmpSource", "Dib"]
@@ -59,6 +59,7 @@ class Dib:
 
     def __init__(self, data: bytes, pixels_at: int | None = None, *, alpha: bool = False) -> None:
         self.data, self.header, self._alpha = data, _header(data), alpha
+        self._whole = True
         header = self.header
         if header.width <= 0 or header.height == 0:
             raise PictureError(DAMAGED)
@@ -90,6 +91,10 @@ class Dib:
 
     def decode(self) -> tuple[Pixels, Pixels | None, list[Entry]]:
         """Return pixels ``(H, W, 1 or 3)`` and alpha ``(H, W)``, top first, and what is damaged."""
+        pixels, alpha, entries = self._decoded()
+        return pixels, alpha, entries if self._whole else [*entries, CUT]
+
+    def _decoded(self) -> tuple[Pixels, Pixels | None, list[Entry]]:
         entries = list[Entry]()
         if self._by_lengths:
             rows, inside = self._lengths()
@@ -116,11 +121,9 @@ class Dib:
         """Return rows of ``length`` bytes, each stored with padding to a multiple of 4; the last may be without."""
         height, stride = self.size.height, (length + 3) // 4 * 4
         stored = np.frombuffer(self.data, np.uint8)[self._pixels_at :][: height * stride]
-        if stored.size < (height - 1) * stride + length:
-            raise PictureError(DAMAGED)
-        if stored.size < height * stride:
-            stored = np.concatenate([stored, np.zeros(height * stride - stored.size, np.uint8)])
-        rows = stored.reshape(height, stride)[:, :length]
+        values, _ = as_far_as_it_goes(stored, height * stride)
+        self._whole = stored.size >= (height - 1) * stride + length
+        rows = values.reshape(height, stride)[:, :length]
         return np.ascontiguousarray(rows if self.header.height < 0 else rows[::-1])
 
     def _indices(self) -> Bytes:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 import struct
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFile
 
 from gsrcli.errors import PictureError
 from gsrcli.images.colour import Colour
@@ -24,6 +25,7 @@ __all__ = ["GifSource"]
 
 _CLEAR, _RESTORE = 2, 3
 _MAX_COMMENTS = 100
+_LEAST_ROWS = 10  # of so many one must be there
 
 
 class GifSource(Source):
@@ -55,6 +57,7 @@ class GifSource(Source):
         self._canvas = np.zeros(self.size, np.uint32)  # red, green, blue and alpha in a word; transparent
         self._below = self._canvas  # what is there when the next frame is drawn
         self._drawn = 0
+        self._damaged: set[int] = set()  # frames whose pixels end early
 
     def picture(self, index: int = 0) -> Picture:
         if index < self._drawn - 1:
@@ -70,6 +73,9 @@ class GifSource(Source):
         if len(gif.comments) > _MAX_COMMENTS:
             lost.append(Entry(f"{len(gif.comments) - _MAX_COMMENTS} comments", Fate.LOST))
         of_end = [Entry("end of the file", Fate.DAMAGED)] if gif.cut else []
+        if index in self._damaged:
+            lower = "part" if frame.interlaced else "lower part"
+            of_end.insert(0, Entry(f"{lower} of the picture", Fate.DAMAGED))
         canvas = self._canvas.view(np.uint8).reshape(*self.size, 4)
         return Picture(
             pixels=canvas[..., : 1 if self._grey else 3].copy(),
@@ -89,7 +95,10 @@ class GifSource(Source):
         columns = slice(frame.left, min(frame.left + frame.size.width, self.size.width))
         area = self._canvas[rows, columns]
         if frame.size.area and area.size:
-            indices = _indices(frame)[: area.shape[0], : area.shape[1]]
+            indices, whole = _indices(frame)
+            indices = indices[: area.shape[0], : area.shape[1]]
+            if not whole:
+                self._damaged.add(self._drawn)
             visible = True if frame.transparent is None else indices != frame.transparent
             np.copyto(area, _words(frame.palette)[indices], where=visible)
         if last:
@@ -101,14 +110,47 @@ class GifSource(Source):
             self._below = self._canvas
 
 
-def _indices(frame: GifFrame) -> NDArray[np.uint8]:
-    """Return the palette indices of a frame, ``(H, W)``, decoded as the only one of a file."""
+def _indices(frame: GifFrame) -> tuple[NDArray[np.uint8], bool]:
+    """Return the palette indices of a frame, ``(H, W)``, decoded as the only one of a file, and whether all are there.
+
+    Raises:
+        PictureError: nearly none are.
+    """
     height, width = frame.size
     palette = _ramp().tobytes()  # with which Pillow's grey values are indices
-    data = b"GIF89a" + struct.pack("<HHBBB", width, height, 0xF7, 0, 0) + palette
-    data += b"\x2c" + struct.pack("<HHHHB", 0, 0, width, height, 0x40 * frame.interlaced) + frame.pixels + b"\x3b"
-    image = Image.open(io.BytesIO(data), formats=("GIF",))
-    image.load()
+    head = b"GIF89a" + struct.pack("<HHBBB", width, height, 0xF7, 0, 0) + palette
+    head += b"\x2c" + struct.pack("<HHHHB", 0, 0, width, height, 0x40 * frame.interlaced)
+    image = Image.open(io.BytesIO(head + frame.pixels + b"\x3b"), formats=("GIF",))
+    try:
+        image.load()
+    except OSError:
+        return _first_indices(head, frame), False
+    return np.asarray(image), True
+
+
+def _first_indices(head: bytes, frame: GifFrame) -> NDArray[np.uint8]:
+    """Return the indices of a frame whose pixels end early; those that are missing are 0.
+
+    Raises:
+        PictureError: nearly all of them are missing.
+    """
+    over_black, over_white = (_decoded_over(fill, head, frame) for fill in (0, 255))
+    there = (over_black == over_white).all(axis=1)
+    if np.count_nonzero(there) < frame.size.height / _LEAST_ROWS:
+        raise PictureError(DAMAGED)
+    return over_black
+
+
+def _decoded_over(fill: int, head: bytes, frame: GifFrame) -> NDArray[np.uint8]:
+    """Return the indices of a frame, and a value where they are missing."""
+    parser = ImageFile.Parser()
+    parser.feed(head + frame.pixels[:1])
+    image = parser.image
+    if image is None:
+        raise PictureError(DAMAGED)
+    image.im.paste(fill, (0, 0, *image.size))  # in place, where the parser goes on
+    with suppress(OSError):
+        parser.feed(frame.pixels[1:])
     return np.asarray(image)
 
 

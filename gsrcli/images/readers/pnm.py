@@ -12,7 +12,7 @@ from gsrcli.errors import PictureError
 from gsrcli.images.ledger import Entry, Fate
 from gsrcli.images.metadata import COMMENT, Metadata, Text
 from gsrcli.images.picture import Origin, Picture, Pixels, levels, white
-from gsrcli.images.readers.source import DAMAGED, Limits, Source
+from gsrcli.images.readers.source import CUT, DAMAGED, Limits, Source, as_far_as_it_goes
 from gsrcli.size import Size
 
 __all__ = ["PnmSource", "begins_like_pnm"]
@@ -53,6 +53,7 @@ class PnmSource(Source):
     def __init__(self, data: bytes, limits: Limits) -> None:
         self._data, self._header = data, _pam_header(data) if data.startswith(_PAM) else _header(data)
         self.size = self._header.size
+        self._whole = True
         if 0 in self.size:
             raise PictureError(DAMAGED)
         limits.check(self.size)
@@ -71,6 +72,8 @@ class PnmSource(Source):
             values = _scaled(samples, int(header.most))
         if begins_like_pnm(self._data[end : end + 3]):
             entries.append(Entry("pictures after the first", Fate.LOST))
+        if not self._whole:
+            entries.append(CUT)
         has_alpha = header.channels in (2, 4)
         return Picture(
             np.ascontiguousarray(values[..., : header.channels - has_alpha]),
@@ -99,9 +102,8 @@ class PnmSource(Source):
             return self._shaped(numbers), len(self._data)
         if kind == _BITS:
             stride = (width + 7) // 8
-            packed = np.frombuffer(self._data, np.uint8)[at : at + height * stride]
-            if packed.size < height * stride:
-                raise PictureError(DAMAGED)
+            stored = np.frombuffer(self._data, np.uint8)[at : at + height * stride]
+            packed, self._whole = as_far_as_it_goes(stored, height * stride)
             unpacked = np.unpackbits(packed.reshape(height, stride), axis=1, count=width)
             return 1 - unpacked[..., None], at + packed.size
         dtype = np.dtype("u1" if self._header.most < 256 else ">u2")
@@ -117,10 +119,8 @@ class PnmSource(Source):
         return np.array(values, np.float32), end
 
     def _shaped(self, values: Pixels) -> Pixels:
-        count = self.size.area * self._header.channels
-        if values.size < count:
-            raise PictureError(DAMAGED)
-        return values[:count].reshape(*self.size, self._header.channels)
+        values, self._whole = as_far_as_it_goes(values, self.size.area * self._header.channels)
+        return values.reshape(*self.size, self._header.channels)
 
 
 def _header(data: bytes) -> _Header:

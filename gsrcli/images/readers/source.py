@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
-from gsrcli.errors import LimitError
+from gsrcli.errors import LimitError, PictureError
+from gsrcli.images.ledger import Entry, Fate
 from gsrcli.images.picture import Picture, Pixels
 from gsrcli.size import Size
 
-__all__ = ["DAMAGED", "Limits", "Source", "owned", "shown_for"]
+__all__ = ["CUT", "DAMAGED", "Limits", "Source", "as_far_as_it_goes", "owned", "shown_for"]
 
 DAMAGED = "the file is damaged or cut short"
 
+CUT = Entry("part of the picture", Fate.DAMAGED)
+"""What to say of a picture of which a part is missing."""
+
+_LEAST_PART = 10  # of so many parts of a picture one must be there
 _BELIEVED_PIXELS, _PIXELS_PER_BYTE = 1 << 25, 256
 
 
@@ -65,6 +71,25 @@ def _amount(pixels: int) -> str:
 def owned(array: Pixels) -> Pixels:
     """Return an array contiguous and writable, which the memory of decoders is not."""
     return np.require(array, requirements=["C", "W"])
+
+
+def as_far_as_it_goes(stored: NDArray[Any], count: int) -> tuple[NDArray[Any], bool]:
+    """Return ``count`` values of an uncompressed picture, 0 where the file is cut short, and whether all are there.
+
+    Args:
+        stored: one-dimensional.
+        count: how many values make up the picture.
+
+    Raises:
+        PictureError: nearly all are missing.
+    """
+    if stored.size >= count:
+        return stored[:count], True
+    if stored.size * _LEAST_PART < count:
+        raise PictureError(DAMAGED)
+    whole = np.zeros(count, stored.dtype)
+    whole[: stored.size] = stored
+    return whole, False
 
 
 def shown_for(duration: float) -> float:

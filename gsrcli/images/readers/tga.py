@@ -12,7 +12,7 @@ from gsrcli.errors import PictureError
 from gsrcli.images.ledger import Entry, Fate
 from gsrcli.images.metadata import COMMENT, Metadata, Text, sound_aspect
 from gsrcli.images.picture import Origin, Picture, Pixels, levels, unmultiplied
-from gsrcli.images.readers.source import DAMAGED, Limits, Source
+from gsrcli.images.readers.source import CUT, DAMAGED, Limits, Source, as_far_as_it_goes
 from gsrcli.size import Size
 
 __all__ = ["TgaSource", "begins_like_tga"]
@@ -100,8 +100,8 @@ class TgaSource(Source):
         header, extension = self._header, _extension(self._data)
         palette_at = _HEADER.size + header.name_bytes
         pixels_at = palette_at + header.palette_bytes
-        values = self._stored(pixels_at)
-        entries = list[Entry]()
+        values, whole = self._stored(pixels_at)
+        entries = [] if whole else [CUT]
         if header.coding == _PALETTE:
             stored = np.frombuffer(self._data[palette_at:pixels_at], np.uint8)
             pixels, alpha = _colours(stored.reshape(header.palette_count, -1), header.palette_depth, True)
@@ -127,19 +127,17 @@ class TgaSource(Source):
             origin=Origin(self.format),
         )
 
-    def _stored(self, at: int) -> Bytes:
-        """Return the bytes of the pixels ``(H, W, bytes)`` in the order they are stored."""
+    def _stored(self, at: int) -> tuple[Bytes, bool]:
+        """Return the bytes of the pixels ``(H, W, bytes)`` in the order they are stored, and whether all are there."""
         header, step = self._header, self._header.pixel_bytes
         if header.kind & _RUN_LENGTHS:
             if self.size.area > _LONGEST_RUN * max(len(self._data) - at, 0) // (1 + step):
                 raise PictureError(DAMAGED)
-            return np.frombuffer(_decoded_lengths(self._data, at, self.size.area, step), np.uint8).reshape(
-                *self.size, step
-            )
-        values = np.frombuffer(self._data, np.uint8)[at : at + self.size.area * step]
-        if values.size < self.size.area * step:
-            raise PictureError(DAMAGED)
-        return values.reshape(*self.size, step)
+            stored = np.frombuffer(_decoded_lengths(self._data, at, self.size.area, step), np.uint8)
+        else:
+            stored = np.frombuffer(self._data, np.uint8)[at : at + self.size.area * step]
+        values, whole = as_far_as_it_goes(stored, self.size.area * step)
+        return values.reshape(*self.size, step), whole
 
     def _upright(self, values: Pixels) -> Pixels:
         if not self._header.flags & _FROM_TOP:
@@ -150,20 +148,14 @@ class TgaSource(Source):
 
 
 def _decoded_lengths(data: bytes, at: int, count: int, step: int) -> bytearray:
-    """Decode packets of run lengths to ``count`` pixels of ``step`` bytes.
-
-    Raises:
-        PictureError: they end before.
-    """
+    """Decode packets of run lengths to ``count`` pixels of ``step`` bytes, or fewer where they end before."""
     out, needed = bytearray(), count * step
-    while len(out) < needed:
-        if at >= len(data):
-            raise PictureError(DAMAGED)
+    while len(out) < needed and at < len(data):
         length = (data[at] & 127) + 1
         size = step if data[at] & 128 else step * length
         packet = data[at + 1 : at + 1 + size]
-        if len(packet) < size:
-            raise PictureError(DAMAGED)
+        if len(packet) < step:
+            break
         out += packet * length if data[at] & 128 else packet
         at += 1 + size
     return out[:needed]

@@ -14,6 +14,7 @@ from gsrcli.images.isobmff import Box, Item, boxes, children, find_box, pack_hei
 from gsrcli.images.opencv import load_cv2, opencv_has_avif, quiet_opencv
 from gsrcli.images.picture import Picture, Pixels
 from gsrcli.images.writers.encoding import Encoding
+from gsrcli.images.writers.frames import like_first
 from gsrcli.images.writers.heif import code_points, described, to_ten_bits
 from gsrcli.images.writers.pillow import encoded, metadata_options, pillow_image, with_resolution_in_exif
 
@@ -47,7 +48,8 @@ def encode_avif_animation(frames: Iterable[Picture], loops: int, encoding: Encod
         encoding: how to encode.
 
     Raises:
-        PictureError: it is to be lossless.
+        PictureError: it is to be lossless, or a frame has more channels than the first one, or another size or colour
+            tags.
     """
     if encoding.lossless:
         raise PictureError("AVIF animations cannot be written without loss", hint="write a .webp or .png file")
@@ -82,13 +84,14 @@ class _Frames(Image.Image):
         super().__init__()
         self._pictures, self._at = iter(pictures), 0
         self.durations: list[int] = []
-        self.first = next(self._pictures)
-        self.icc = self._show(self.first)
+        first = next(self._pictures, None)
+        if first is None:
+            raise PictureError("an animation needs at least one frame")
+        self.first = first
+        self.icc = self._show(first)
 
     def _show(self, picture: Picture) -> bytes | None:
-        image, icc = pillow_image(picture, grey=True)
-        if self.durations and image.mode != self.mode:
-            image = image.convert(self.mode)
+        image, icc = pillow_image(like_first(self.first, picture, len(self.durations) + 1), grey=True)
         self.im, self._mode, self._size = image.im, image.mode, image.size
         self.durations.append(round(1000 * (picture.duration or 0)))
         return icc

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from gsrcli.errors import PictureError
 from gsrcli.images.gif import GifFrame, pack_blocks, parse_gif
 from gsrcli.images.metadata import COMMENT, Metadata
 from gsrcli.images.picture import Picture, to_eight_bits
 from gsrcli.images.writers.encoding import Encoding
-from gsrcli.images.writers.frames import changed_box
+from gsrcli.images.writers.frames import changed_box, check_size
 from gsrcli.images.writers.pillow import encoded
 
 __all__ = ["encode_gif", "encode_gif_animation"]
@@ -35,30 +37,53 @@ def encode_gif(picture: Picture, encoding: Encoding) -> bytes:
 def encode_gif_animation(frames: Iterable[Picture], loops: int, encoding: Encoding) -> bytes:
     """Encode the frames of an animation as a GIF file, with the first one's XMP and comments.
 
-    Opaque frames hold the rectangle that differs from the frame before; others all of it.
+    Opaque frames hold the rectangle that differs from the frame before; those before and after transparency all of it.
 
     Args:
-        frames: pictures of one size with their durations; each is asked for when the one before it is encoded.
+        frames: pictures of one size with their durations; each is asked for when all but the one before it are encoded.
         loops: how often the animation is shown; 0 for ever.
         encoding: not used: the palette apart, GIF is never lossy.
+
+    Raises:
+        PictureError: there is no frame, or one has another size than the first.
     """
     parts: list[bytes] = []
-    shown: NDArray[np.uint8] | None = None
+    first: Picture | None = None
+    last: _Shown | None = None
+    below: NDArray[np.uint8] | None = None  # opaque colours that the last frame is drawn over; None for transparency
     time, ended = 0.0, 0
-    for picture in frames:
-        colours = np.broadcast_to(to_eight_bits(picture.pixels), (*picture.size, 3))
-        if shown is None:
+    for number, picture in enumerate(frames, 1):
+        if first is None:
+            first = picture
             parts.append(_head(picture, loops))
-        area = slice(0, picture.size.height), slice(0, picture.size.width)
-        if shown is not None and picture.alpha is None:
-            area = changed_box(shown, colours)
-        visible = None if picture.alpha is None else to_eight_bits(picture.alpha) >= _OPAQUE
+        check_size(first, picture, number)
         time += 100 * (picture.duration or 0)
         delay = max(round(time) - ended, _SHORTEST) if picture.duration else 0
         ended += delay
-        parts.append(_frame(colours[area], visible, area, delay))
-        shown = colours
-    return b"".join(parts) + b"\x3b"
+        shown = _shown(picture, delay)
+        if last is not None:
+            # Only the frame itself can clear what it leaves, and the next one shows through transparency.
+            clear = shown.visible is not None
+            parts.append(_frame(last, below, clear))
+            below = None if clear or last.visible is not None else last.colours
+        last = shown
+    if last is None:
+        raise PictureError("an animation needs at least one frame")
+    return b"".join([*parts, _frame(last, below, clear=False)]) + b"\x3b"
+
+
+class _Shown(NamedTuple):
+    """A frame as it is to be shown: colours ``(H, W, 3)``, where they are visible, unless all are, and the delay."""
+
+    colours: NDArray[np.uint8]
+    visible: NDArray[np.bool_] | None
+    delay: int
+
+
+def _shown(picture: Picture, delay: int) -> _Shown:
+    colours = np.broadcast_to(to_eight_bits(picture.pixels), (*picture.size, 3))
+    visible = None if picture.alpha is None else to_eight_bits(picture.alpha) >= _OPAQUE
+    return _Shown(colours, None if visible is None or visible.all() else visible, delay)
 
 
 def _head(picture: Picture, loops: int) -> bytes:
@@ -82,18 +107,27 @@ def _application(name: bytes) -> bytes:
     return b"\x21\xff\x0b" + name
 
 
-def _frame(
-    colours: NDArray[np.uint8], visible: NDArray[np.bool_] | None, area: tuple[slice, slice], delay: int
-) -> bytes:
-    """Return a frame of ``(H, W, 3)``, with its own palette, for an area of the canvas."""
-    packed = _compressed(colours, visible)
-    height, width = packed.size
-    transparent, disposal = (0, _KEEP) if packed.transparent is None else (packed.transparent, _CLEAR)
-    flags = disposal << 2 | (packed.transparent is not None)
-    control = b"\x21\xf9\x04" + struct.pack("<BHB", flags, min(delay, 65535), transparent) + b"\0"
+def _frame(frame: _Shown, below: NDArray[np.uint8] | None, clear: bool) -> bytes:
+    """Return a frame with its own palette.
+
+    Args:
+        frame: what is to be shown.
+        below: opaque colours of the same size that it is drawn over, or None for a transparent canvas.
+        clear: whether it leaves a transparent canvas.
+    """
+    height, width = frame.colours.shape[:2]
+    rows, columns = slice(0, height), slice(0, width)
+    if below is not None and frame.visible is None and not clear:
+        rows, columns = changed_box(below, frame.colours)
+    visible = frame.visible
+    if clear and visible is None:  # some programs clear to transparency only where the frame might have any
+        visible = np.ones((height, width), np.bool_)
+    packed = _compressed(frame.colours[rows, columns], visible)
+    flags = (_CLEAR if clear else _KEEP) << 2 | (packed.transparent is not None)
+    control = b"\x21\xf9\x04" + struct.pack("<BHB", flags, min(frame.delay, 65535), packed.transparent or 0) + b"\0"
     bits = (len(packed.palette) // 3).bit_length() - 1
-    rows, columns = area
-    place = struct.pack("<HHHHB", columns.start, rows.start, width, height, 0x80 | bits - 1 | 0x40 * packed.interlaced)
+    flags = 0x80 | bits - 1 | 0x40 * packed.interlaced
+    place = struct.pack("<HHHHB", columns.start, rows.start, packed.size.width, packed.size.height, flags)
     return control + b"\x2c" + place + packed.palette + packed.pixels
 
 

@@ -18,13 +18,14 @@ _EFFORT, _LOSSLESS_EFFORT = 7, 3
 def encode_jxl(picture: Picture, encoding: Encoding) -> bytes:
     """Encode a picture as a JPEG XL file of 8 bits, with its EXIF, XMP and resolution.
 
-    It is lossless if asked for, and if the picture comes from a lossless JPEG XL file.
+    It is lossless if asked for, and, unless a quality is asked for, if the picture comes from a lossless JPEG XL file.
 
     Raises:
         PictureError: pillow-jxl-plugin is not installed.
     """
     origin = picture.origin
-    lossless = encoding.lossless or (origin is not None and origin.lossless and origin.format == "JXL")
+    from_lossless = origin is not None and origin.lossless and origin.format == "JXL"
+    lossless = encoding.lossless or (encoding.quality is None and from_lossless)
     image, _ = pillow_image(picture, grey=True)
     metadata = picture.metadata
     encode: Any = load_extra("pillow_jxl").Encoder(

@@ -11,7 +11,7 @@ from PIL import Image
 from gsrcli.images.picture import Picture
 from gsrcli.images.riff import chunks, pack_chunk, pack_riff, webp_header
 from gsrcli.images.writers.encoding import Encoding
-from gsrcli.images.writers.frames import changed_box
+from gsrcli.images.writers.frames import changed_box, check_colours, check_size
 from gsrcli.images.writers.pillow import encoded, metadata_options, pillow_image, with_resolution_in_exif
 
 __all__ = ["encode_webp", "encode_webp_animation"]
@@ -42,6 +42,9 @@ def encode_webp_animation(frames: Iterable[Picture], loops: int, encoding: Encod
         frames: pictures of one size with their durations; each is asked for when the one before it is encoded.
         loops: how often the animation is shown; 0 for ever.
         encoding: how to encode.
+
+    Raises:
+        PictureError: a frame has another size or other colour tags than the first one.
     """
     packed: list[bytes] = []
     shown = first = None
@@ -54,6 +57,8 @@ def encode_webp_animation(frames: Iterable[Picture], loops: int, encoding: Encod
             first, blocks = picture, metadata_options(with_resolution_in_exif(picture), icc)
             area = slice(0, image.height), slice(0, image.width)
         else:
+            check_size(first, picture, len(packed) + 1)
+            check_colours(first, picture, len(packed) + 1)
             area = changed_box(shown, values, even=True)
         packed.append(_frame(image, area, picture, _compression(first, encoding)))
         transparent = transparent or image.mode == "RGBA"

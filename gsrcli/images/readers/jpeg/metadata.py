@@ -17,14 +17,25 @@ from gsrcli.images.readers.photoshop import read_photoshop, with_rights
 
 __all__ = ["Said", "estimated_quality", "read_said"]
 
-_APP1, _APP2, _APP11, _APP12, _APP13, _APP14 = 0xE1, 0xE2, 0xEB, 0xEC, 0xED, 0xEE
+_APP1, _APP2, _APP3, _APP4, _APP5 = range(0xE1, 0xE6)
+_APP10, _APP11, _APP12, _APP13, _APP14 = range(0xEA, 0xEF)
 _EXIF = b"Exif\0"
 _XMP, _EXTENSION = b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp/extension/\0"
 _ICC, _MPF, _GAIN_MAP = b"ICC_PROFILE\0", b"MPF\0", b"urn:iso:std:iso:ts:21496:-1\0"
 _PHOTOSHOP, _JUMBF = b"Photoshop 3.0\0", b"JP"
 
-# What tells of the file, not of the picture: smaller copies, the encoder's settings.
-_SILENT = ((APP0, JFIF), (APP0, b"JFXX\0"), (APP0, b"AVI1"), (_APP12, b"Ducky"), (_APP13, b"Adobe_CM"), (_APP14, ADOBE))
+# What tells of the file, the camera's working or the program's, not of the picture: smaller copies, settings, numbers.
+_SILENT = (
+    *((APP0, label) for label in (JFIF, b"JFXX\0", b"AVI1", b"II\x1a\0\0\0HEAPJPGM", b"MM\0\0\0\x1aHEAPJPGM")),
+    *((_APP2, label) for label in (b"FPXR\0", b"\0FPXR\0")),
+    *((_APP3, label) for label in (b"Meta\0", b"META\0", b"Exif\0")),  # of Kodak
+    *((_APP4, label) for label in (b"Qualcomm", b"SCALADO\0")),
+    (_APP5, b"ssuniqueid"),  # of Samsung
+    (_APP10, b"AROT"),  # levels of an HDR photo of Apple
+    *((_APP12, label) for label in (b"Ducky", b"OLYMPUS", b"[picture info]", b"Picture Info")),
+    (_APP13, b"Adobe_CM"),
+    (_APP14, ADOBE),
+)
 _READ = ((_APP1, _EXIF), (_APP1, _XMP), (_APP1, _EXTENSION), (_APP2, _ICC), (_APP2, _MPF), (_APP2, _GAIN_MAP))
 _MOST_UNKNOWN = 4
 
@@ -32,6 +43,8 @@ _MPF_ENTRIES, _MPF_PREVIEW = 0xB002, 1
 _MOST_PICTURES = 1000
 _BEGINS, _FILLING = b"\xff\xd8\xff", b"\0\xff\r\n\t "
 _HEAD, _LEAST_DATA = 1 << 17, 16  # bytes
+_SAMSUNG_DIRECTORY, _SAMSUNG_END, _HUAWEI_MARK = b"SEFH", b"SEFT", b"LaiDong"
+_SAMSUNG_PARTS = {b"DepthMap": "depth map", b"SoundShot": "sound"}
 
 _INCH = 2.54  # cm
 
@@ -230,8 +243,16 @@ def _name_others(data: bytes, stream: Codestream, referring: bytes, ledger: list
     rest = data[at:].strip(_FILLING)
     if b"ftyp" in rest[:_HEAD] or b"MotionPhoto_Data" in rest:
         ledger.append(Entry("video of the motion photo", Fate.LOST))
+    elif _is_notes(rest):
+        ledger += [Entry(what, Fate.LOST) for name, what in _SAMSUNG_PARTS.items() if name in rest]
     elif len(rest) > _LEAST_DATA:
         ledger.append(Entry(f"{len(rest)} bytes after the picture", Fate.LOST))
+
+
+def _is_notes(trailer: bytes) -> bool:
+    """Return whether what ends a file are notes of the camera: a directory of Samsung, or a repeated mark of Huawei."""
+    samsung = trailer.endswith(_SAMSUNG_END) and _SAMSUNG_DIRECTORY in trailer
+    return samsung or not trailer.replace(_HUAWEI_MARK, b"").strip(_FILLING)
 
 
 def _next_picture(data: bytes, end: int) -> int:

@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gsrcli.errors import PictureError
-from gsrcli.images.picture import Picture, white
+from gsrcli.images.picture import Picture
 from gsrcli.images.writers.blocks import DEFLATE_LEVEL, interleaved, map_blocks
 from gsrcli.images.writers.encoding import Encoding
-from gsrcli.images.writers.frames import changed_box
+from gsrcli.images.writers.frames import changed_box, like_first
 from gsrcli.images.writers.png.ancillary import ancillary_chunks, png_chunk
 
 __all__ = ["encode_png", "encode_png_animation"]
@@ -52,13 +52,16 @@ def encode_png_animation(frames: Iterable[Picture], loops: int, encoding: Encodi
         encoding: not used: PNG is never lossy.
 
     Raises:
-        PictureError: a frame has more channels or bits than the first one, or another size.
+        PictureError: a frame has more channels than the first one, or another size, depth or colour tags.
     """
     chunks: list[bytes] = []
     first = last = None
     count = sequence = 0
     for frame in frames:
-        frame = frame if first is None else _like(first, frame, count + 1)
+        if first is not None:
+            frame = like_first(first, frame, count + 1)
+            if frame.bits != first.bits:
+                raise PictureError(f"frame {count + 1} of the animation has {frame.bits} bits, the first {first.bits}")
         top, left, changed = (0, 0, frame) if last is None else _changed(last, frame)
         chunks.append(_frame_chunk(sequence, changed, top, left, frame.duration))
         sequence += 1
@@ -123,21 +126,6 @@ def _joined_adler32(first: int, second: int, second_size: int) -> int:
     a = ((first & 0xFFFF) + (second & 0xFFFF) - 1) % _ADLER
     b = ((first >> 16) + (second >> 16) + second_size * ((first & 0xFFFF) - 1)) % _ADLER
     return b << 16 | a
-
-
-def _like(first: Picture, frame: Picture, number: int) -> Picture:
-    """Return a frame with the channels of the first one."""
-    if frame.size != first.size or frame.bits != first.bits:
-        raise PictureError(f"frame {number} of the animation has another size or depth than the first one")
-    if frame.grey and not first.grey:
-        frame = replace(frame, pixels=np.repeat(frame.pixels, 3, axis=2))
-    if first.alpha is not None and frame.alpha is None:
-        frame = replace(frame, alpha=np.full(frame.size, white(frame.pixels.dtype), frame.pixels.dtype))
-    elif first.alpha is None and frame.opaque:
-        frame = replace(frame, alpha=None)
-    if frame.channels != first.channels or (frame.alpha is None) != (first.alpha is None):
-        raise PictureError(f"frame {number} of the animation has colours or transparency, and the first one has none")
-    return frame
 
 
 def _changed(last: Picture, frame: Picture) -> tuple[int, int, Picture]:
