@@ -75,7 +75,7 @@ def png_header(width: int, height: int) -> bytes:
 
 UNREADABLE: dict[str, tuple[bytes, str]] = {
     "empty.png": (b"", "the file is empty"),
-    "cut.png": (encoded("PNG")[:-2000], "the file is damaged or cut short"),
+    "cut.png": (encoded("PNG")[:100], "the file is damaged or cut short"),
     "cut.jpg": (encoded("JPEG")[:-2000], "the file is damaged or cut short"),
     "cut.webp": (encoded("WEBP")[:-2000], "the file is damaged or cut short"),
     "head.png": (encoded("PNG")[:20], "the file is damaged or cut short"),
