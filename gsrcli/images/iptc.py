@@ -22,7 +22,7 @@ RESOLUTION, IPTC = 0x03ED, 0x0404
 """Numbers of resources."""
 
 _SIGNATURES = (b"8BIM", b"MeSa", b"PHUT", b"AgHg", b"DCSR")
-_PATHS, _GUIDES = range(2000, 2999), 0x0408
+_PATHS = range(2000, 2999)
 
 
 def photoshop_resources(block: bytes) -> tuple[dict[int, bytes], bool]:
@@ -47,10 +47,7 @@ def photoshop_resources(block: bytes) -> tuple[dict[int, bytes], bool]:
 
 def lost_resources(resources: Mapping[int, bytes]) -> list[str]:
     """Return what is lost with Photoshop image resources that pictures have no place for, if anybody would miss it."""
-    lost = ["clipping path"] if any(number in _PATHS for number in resources) else []
-    if any(resources.get(_GUIDES, b"")[12:16]):  # their number
-        lost.append("guides")
-    return lost
+    return ["clipping path"] if any(number in _PATHS for number in resources) else []
 
 
 def iptc_resources(iptc: bytes) -> bytes:

@@ -720,9 +720,9 @@ MOVIE = b"\0\0\0\x18ftypmp42" + bytes(500) + b"mdat"
         ([], samsung(b"Image_UTC_Data1700000000000", b"Color_Display_P3"), []),
         ([], samsung(b"MotionPhoto_Data" + MOVIE), ["video of the motion photo"]),
         ([], samsung(b"DualShot_DepthMap_1" + bytes(50), b"SoundShot_000"), ["depth map", "sound"]),
-        ([], samsung(b"Image_UTC_Data1700000000000")[:-4], ["data after the picture"]),
+        ([], samsung(b"Image_UTC_Data1700000000000")[:-4], ["52 bytes after the picture"]),
         ([], bytes(40) + b"LaiDong\0" * 4, []),
-        ([], bytes(40) + b"LaiDong\0" * 4 + b"and something else", ["data after the picture"]),
+        ([], bytes(40) + b"LaiDong\0" * 4 + b"and something else", ["50 bytes after the picture"]),
     ],
 )
 def test_what_follows_the_picture_is_named(

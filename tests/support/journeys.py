@@ -73,7 +73,7 @@ def journey(source: Path, form: Format, folder: Path) -> Journey:
 
 def _holds(target: Path, file: PictureFile) -> bool:
     try:
-        require_several(target, animated=file.animated)
+        require_several(target, frames=file.animated)
     except UsageError:
         return False
     return True
