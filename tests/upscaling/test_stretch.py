@@ -86,7 +86,9 @@ def test_other_ranges_are_mapped_linearly(values: Map) -> None:
 
 
 @pytest.mark.parametrize("far", [1000.0, -9999.0, 1e30, -LARGEST])
-@pytest.mark.parametrize("values", [lambda v: v, lambda v: 4095 * v, lambda v: 1e-4 * v - 1e-5], ids=str)
+@pytest.mark.parametrize(
+    "values", [lambda v: v, lambda v: 4095 * v, lambda v: 1e-4 * v - 1e-5], ids=["unit", "counts", "small"]
+)
 def test_values_far_away_are_mapped_by_their_order_of_magnitude(values: Map, far: float) -> None:
     pixels = values(scene(40)).astype(np.float32)[..., None]
     assert Stretch.of(pixels).spread is None
