@@ -20,10 +20,7 @@ _RAW = (
     ".srf .srw .x3f"
 )
 _VECTOR = ".ai .emf .eps .svg .svgz .wmf"
-_OTHER = (
-    ".cur .dds .djvu .exr .fits .hdr .icns .ico .j2k .jp2 .jpx .jxr .kra .pbm .pcx .pfm .pgm .pnm .ppm .psb .psd "
-    ".qoi .tga .xcf"
-)
+_OTHER = ".dds .djvu .exr .fits .hdr .icns .jxr .kra .pcx .psb .psd .qoi .xcf"
 _UNREAD: Mapping[str, str] = {
     **dict.fromkeys(_RAW.split(), "camera raw; save them as TIFF first"),
     **dict.fromkeys(_VECTOR.split(), "vector graphics, which can be drawn at any size"),

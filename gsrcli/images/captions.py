@@ -16,7 +16,7 @@ from xml.sax.saxutils import escape, quoteattr
 from gsrcli.images.iptc import datasets_of
 from gsrcli.images.metadata import COMMENT, MODIFIED, Text
 
-__all__ = ["iptc_is_blank", "iptc_properties", "text_properties", "with_properties"]
+__all__ = ["iptc_properties", "text_properties", "with_properties"]
 
 _NAMESPACES = {
     "dc": "http://purl.org/dc/elements/1.1/",
@@ -108,13 +108,6 @@ def iptc_properties(iptc: bytes) -> list[Property]:
         if value:
             found.append(Property(name, value, name.partition(":")[2] or f"dataset {record}:{number}"))
     return found
-
-
-def iptc_is_blank(iptc: bytes) -> bool:
-    """Return whether IPTC-IIM datasets say nothing but their version and encoding."""
-    datasets = list(datasets_of(iptc))
-    named = {(1, 90), *((2, number) for number in _STRUCTURAL)}
-    return bool(datasets) and all((each.record, each.number) in named or not each.value for each in datasets)
 
 
 def with_properties(packet: bytes | None, properties: Iterable[Property]) -> tuple[bytes | None, list[str]]:

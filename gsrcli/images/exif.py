@@ -11,7 +11,7 @@ import struct
 from fractions import Fraction
 
 from gsrcli.images.directories import LONG, RATIONAL, SHORT, Entry, MalformedError, Tags, Tiff, pack_directory
-from gsrcli.images.metadata import MAX_METADATA, sound_dpi
+from gsrcli.images.metadata import CENTIMETRES_PER_INCH, MAX_METADATA, sound_dpi
 from gsrcli.size import Size
 
 __all__ = [
@@ -206,7 +206,9 @@ def exif_resolution(block: bytes) -> tuple[float, float] | None:
         (x, *_), (y, *_) = (tiff.floats(entries.get(tag)) for tag in (_X_RESOLUTION, _Y_RESOLUTION))
     except ValueError:  # malformed, or without values
         return None
-    scale = {_NO_UNIT: 0.0, _CENTIMETRE: 2.54}.get(unit, 1.0)  # without a unit, only the aspect is known
+    scale = {_NO_UNIT: 0.0, _CENTIMETRE: CENTIMETRES_PER_INCH}.get(
+        unit, 1.0
+    )  # without a unit, only the aspect is known
     return sound_dpi(x * scale, y * scale)
 
 

@@ -1,4 +1,4 @@
-"""Optional packages that read and write further formats."""
+"""What formats need that may be missing: optional packages, and parts of Pillow."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from importlib.util import find_spec
 from types import ModuleType
 from typing import NamedTuple
 
+from PIL import features
+
 from gsrcli.errors import PictureError
 
-__all__ = ["EXTRAS", "Extra", "has_extra", "load_extra"]
+__all__ = ["EXTRAS", "Extra", "has_extra", "load_extra", "pillow_has"]
 
 
 class Extra(NamedTuple):
@@ -26,6 +28,14 @@ EXTRAS: Mapping[str, Extra] = {
     "pillow_jxl": Extra("JPEG XL", "pillow-jxl-plugin", "gsrcli[jxl]"),
 }
 """By module."""
+
+
+_PARTS_OF_PILLOW = {"WEBP": "webp", "AVIF": "avif", "JPEG2000": "jpg_2000"}  # it may have been built without them
+
+
+def pillow_has(form: str) -> bool:
+    """Return whether Pillow was built with what a format, given its name, needs of it."""
+    return form not in _PARTS_OF_PILLOW or bool(features.check(_PARTS_OF_PILLOW[form]))
 
 
 def has_extra(module: str) -> bool:

@@ -49,7 +49,8 @@ def fit(picture: Picture, form: Format, background: Background | None = None) ->
     if form.one_density:
         picture, entries = _with_one_density(picture)
         ledger += entries
-    for feature in picture.features():
+    carried = picture.features()
+    for feature in carried:
         if feature in (*_COLOURS, *_CAPTIONS):
             continue
         if feature in form.keeps and _length(picture, feature) <= form.most.get(feature, math.inf):
@@ -61,7 +62,7 @@ def fit(picture: Picture, form: Format, background: Background | None = None) ->
     ledger += entries
     if background and Feature.TRANSPARENCY not in form.keeps and not picture.opaque:
         picture = _flattened(picture, background)
-    picture, entries = _fit_captions(picture, form)
+    picture, entries = _fit_captions(picture, form, [feature for feature in carried if feature in _CAPTIONS])
     ledger += entries
     if form.palette:
         ledger += _beyond_a_palette(picture)
@@ -122,10 +123,6 @@ def _without(picture: Picture, feature: Feature, form: Format, background: Backg
             entry = Entry(feature, Fate.CONVERTED, "to the background")
             if picture.grey and len(set(background)) > 1:
                 picture = replace(picture, pixels=np.repeat(picture.pixels, 3, axis=2))
-        case Feature.EXIF:
-            metadata = replace(metadata, exif=None)
-        case Feature.XMP:
-            metadata = replace(metadata, xmp=None)
         case Feature.RESOLUTION:
             metadata = replace(metadata, dpi=None)
         case Feature.ASPECT:
@@ -140,9 +137,8 @@ def _length(picture: Picture, feature: Feature) -> int:
     return len(picture.metadata.exif or b"") if feature == Feature.EXIF else 0
 
 
-def _fit_captions(picture: Picture, form: Format) -> tuple[Picture, list[Entry]]:
-    """Put texts, comments and IPTC that a format does not keep into XMP if it keeps that."""
-    carried = [feature for feature in picture.features() if feature in _CAPTIONS]
+def _fit_captions(picture: Picture, form: Format, carried: list[Feature]) -> tuple[Picture, list[Entry]]:
+    """Put texts, comments and IPTC, where a picture carries them, into XMP if a format keeps that alone."""
     entries = [Entry(feature, Fate.KEPT) for feature in carried if feature in form.keeps]
     dropped = [feature for feature in carried if feature not in form.keeps]
     properties = {feature: _properties(picture.metadata, feature) for feature in dropped}

@@ -11,7 +11,7 @@ from PIL import Image
 from gsrcli.images.colour import Colour
 from gsrcli.images.exif import exif_as_srgb
 from gsrcli.images.formats import Format
-from gsrcli.images.icc import cicp_profile, gamma_profile, profile_for, profile_space, to_srgb
+from gsrcli.images.icc import cicp_profile, gamma_profile, profile_fits, profile_for, profile_space, to_srgb
 from gsrcli.images.ledger import Entry, Fate, Feature
 from gsrcli.images.picture import Picture, to_eight_bits
 
@@ -37,7 +37,7 @@ def fit_colour(picture: Picture, form: Format) -> tuple[Picture, list[Entry]]:
     ):
         colour, found = step(colour, form, grey)
         entries += [Entry(feature, fate, detail) for fate, detail in found]
-    if colour.icc and (Feature.PROFILE not in form.keeps or not _fits(colour.icc, grey)):
+    if colour.icc and (Feature.PROFILE not in form.keeps or not profile_fits(colour.icc, grey=grey)):
         picture, colour = _in_srgb(picture, colour.icc), Colour(intent=_RELATIVE_COLORIMETRIC)
         entries = [entry for entry in entries if entry.fate not in (Fate.KEPT, Fate.CONVERTED)]
         entries.append(Entry("colours", Fate.CONVERTED, "to sRGB, without the range of HDR" if hdr else "to sRGB"))
@@ -101,14 +101,10 @@ def _mastering(colour: Colour, form: Format, grey: bool) -> _Step:
     return replace(colour, mastering=None, light=None), [(Fate.LOST, "")]
 
 
-def _fits(icc: bytes, grey: bool) -> bool:
-    return icc[16:20] == (b"GRAY" if grey else b"RGB ")
-
-
 def _in_srgb(picture: Picture, icc: bytes) -> Picture:
     """Convert the pixels to 8 bits of sRGB; grey stays grey through a profile for grey."""
     pixels = to_eight_bits(picture.pixels)
-    if picture.grey and _fits(icc, grey=True):
+    if picture.grey and profile_fits(icc, grey=True):
         levels = Image.fromarray(np.arange(256, dtype=np.uint8)[None])
         pixels = np.asarray(to_srgb(levels, icc, grey=True))[0, pixels]
     else:

@@ -7,10 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from PIL import features
-
 from gsrcli.errors import LimitError, PictureError, UsageError
-from gsrcli.images.extras import EXTRAS, has_extra
+from gsrcli.images.extras import EXTRAS, has_extra, pillow_has
 from gsrcli.images.ledger import Feature
 from gsrcli.size import Size
 
@@ -159,7 +157,6 @@ _FORMATS = (
         quality=90,
     ),
 )
-_OPTIONAL = {"WEBP": "webp", "AVIF": "avif"}  # Pillow may have been built without them
 _MODULES = {"HEIF": "pillow_heif", "JXL": "pillow_jxl"}
 
 
@@ -169,9 +166,7 @@ def output_formats() -> tuple[Format, ...]:
 
 
 def _available(name: str) -> bool:
-    if name in _MODULES:
-        return has_extra(_MODULES[name])
-    return name not in _OPTIONAL or bool(features.check(_OPTIONAL[name]))
+    return has_extra(_MODULES[name]) if name in _MODULES else pillow_has(name)
 
 
 OUTPUT_SUFFIXES: tuple[str, ...] = tuple(suffix for f in output_formats() for suffix in f.suffixes)

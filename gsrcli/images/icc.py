@@ -5,6 +5,7 @@ Profiles are made after ICC.1:2022 (version 4.4) for displays: three primaries o
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import struct
@@ -21,6 +22,7 @@ __all__ = [
     "cicp_profile",
     "from_srgb",
     "gamma_profile",
+    "profile_fits",
     "profile_for",
     "profile_space",
     "to_srgb",
@@ -119,6 +121,7 @@ def adobe_rgb_profile(*, grey: bool) -> bytes:
     return _display_profile("Compatible with Adobe RGB (1998)", primaries, curve, {}, grey=grey)
 
 
+@functools.lru_cache(maxsize=8)  # the profiles of a folder are few, and each is looked at before and after upscaling
 def profile_space(icc: bytes) -> str | None:
     """Return the colour space of a profile: RGB, GRAY, CMYK or Lab; None if pixels cannot be converted through it."""
     space = icc[16:20].decode("latin-1").strip()
@@ -132,6 +135,11 @@ def profile_space(icc: bytes) -> str | None:
     return space
 
 
+def profile_fits(icc: bytes, *, grey: bool) -> bool:
+    """Return whether a profile is one for grey, or for RGB."""
+    return icc[16:20] == (b"GRAY" if grey else b"RGB ")
+
+
 def profile_for(icc: bytes, *, grey: bool) -> bytes | None:
     """Return a profile that means for grey, or for RGB, what a usable profile of either says of equal channels.
 
@@ -139,7 +147,7 @@ def profile_for(icc: bytes, *, grey: bool) -> bytes | None:
         the profile itself if it fits, one with its tone curve, or None if that is not its only part.
     """
     tags = _tags(icc) or {}
-    if icc[16:20] == (b"GRAY" if grey else b"RGB "):
+    if profile_fits(icc, grey=grey):
         return icc
     curves = {tags.get(name) for name in ((b"rTRC", b"gTRC", b"bTRC") if grey else (b"kTRC",))}
     curve = curves.pop()

@@ -11,6 +11,7 @@ __all__ = [
     "RESOLUTION",
     "Dataset",
     "datasets_of",
+    "iptc_is_blank",
     "iptc_resources",
     "lost_resources",
     "photoshop_resolution",
@@ -23,6 +24,7 @@ RESOLUTION, IPTC = 0x03ED, 0x0404
 
 _SIGNATURES = (b"8BIM", b"MeSa", b"PHUT", b"AgHg", b"DCSR")
 _PATHS = range(2000, 2999)
+_STRUCTURAL = ((1, 90), (2, 0), (2, 60))  # encoding, version, and the time, which goes with the date
 
 
 def photoshop_resources(block: bytes) -> tuple[dict[int, bytes], bool]:
@@ -94,3 +96,9 @@ def sound_iptc(iptc: bytes) -> tuple[bytes, bool]:
     for dataset in datasets_of(iptc):
         end = dataset.end
     return iptc[:end], not iptc[end:].strip(b"\0")
+
+
+def iptc_is_blank(iptc: bytes) -> bool:
+    """Return whether IPTC-IIM datasets say nothing but their version and encoding."""
+    datasets = list(datasets_of(iptc))
+    return bool(datasets) and all((each.record, each.number) in _STRUCTURAL or not each.value for each in datasets)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from gsrcli.images.directories import Tags
 
 __all__ = [
+    "CENTIMETRES_PER_INCH",
     "COMMENT",
     "MAX_METADATA",
     "METRES_PER_INCH",
@@ -29,7 +30,7 @@ MODIFIED = "Modification Time"
 MAX_METADATA = 1 << 24
 """The longest block of metadata to keep, in bytes."""
 
-METRES_PER_INCH = 0.0254
+METRES_PER_INCH, CENTIMETRES_PER_INCH = 0.0254, 2.54
 
 
 class Text(NamedTuple):

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from gsrcli.images.captions import iptc_is_blank
 from gsrcli.images.colour import Colour
 from gsrcli.images.exif import exif_is_blank
 from gsrcli.images.geo import geo_resized
+from gsrcli.images.iptc import iptc_is_blank
 from gsrcli.images.ledger import Feature, Ledger
 from gsrcli.images.metadata import COMMENT, Metadata
 from gsrcli.images.opencv import load_cv2

@@ -115,7 +115,7 @@ def read_picture(path: str | os.PathLike[str], *, max_pixels: int | None = DEFAU
 
 
 def probe(path: str | os.PathLike[str], *, max_pixels: int | None = DEFAULT_MAX_PIXELS) -> Size:
-    """Read the size of the only picture, upright, from the header alone. Raises like `read_picture`."""
+    """Return the size of the only picture, upright, without decoding it. Raises like `read_picture`."""
     file = PictureFile(path, max_pixels=max_pixels)
     _refuse_several(file)
     return file.size

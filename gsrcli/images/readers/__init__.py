@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from PIL import features
-
 from gsrcli.errors import PictureError
+from gsrcli.images.extras import pillow_has
 from gsrcli.images.readers.avif import AvifSource
 from gsrcli.images.readers.bmp import BmpSource
 from gsrcli.images.readers.gif import GifSource
@@ -64,7 +63,6 @@ _READERS: tuple[tuple[type[Source], Callable[[bytes], bool]], ...] = (
     (Jpeg2000Source, begins_like_jpeg2000),
     (TgaSource, begins_like_tga),  # last, as it has no signature
 )
-_NEEDS = {"WEBP": "webp", "AVIF": "avif", "JPEG2000": "jpg_2000"}  # Pillow may have been built without them
 
 
 def open_source(data: bytes, limits: Limits) -> Source:
@@ -74,7 +72,7 @@ def open_source(data: bytes, limits: Limits) -> Source:
     """
     if not data:
         raise PictureError("the file is empty")
-    readers = [(r, begins) for r, begins in _READERS if r.format not in _NEEDS or features.check(_NEEDS[r.format])]
+    readers = [(r, begins) for r, begins in _READERS if pillow_has(r.format)]
     for reader, begins_like in readers:
         if begins_like(data):
             return reader(data, limits)

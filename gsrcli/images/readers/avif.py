@@ -9,13 +9,12 @@ from dataclasses import replace
 from PIL import Image
 
 from gsrcli.errors import LimitError, PictureError
-from gsrcli.images.colour import Colour
 from gsrcli.images.isobmff import Box, Heif, Item, boxes, find_box, pack_heif, parse_heif
 from gsrcli.images.ledger import Entry, Fate, Feature
 from gsrcli.images.opencv import opencv_has_avif
 from gsrcli.images.picture import Origin, Picture, Pixels, unmultiplied
 from gsrcli.images.readers.av1 import coded_size
-from gsrcli.images.readers.heif import HeifPicture, aspect, item_size, light_level, mastering, nclx_colour
+from gsrcli.images.readers.heif import HeifPicture, aspect, item_size, tagged_colour
 from gsrcli.images.readers.metadata import checked_metadata, checked_profile
 from gsrcli.images.readers.opencv import decode_sixteen_bits
 from gsrcli.images.readers.pillow import colour_and_alpha
@@ -146,18 +145,11 @@ class _Sequence:
         return Picture(
             pixels=owned(pixels),
             alpha=None if alpha is None else owned(alpha),
-            colour=self._colour(icc),
+            colour=tagged_colour(self._described(b"colr"), icc, *map(self._described, (b"clli", b"mdcv"))),
             metadata=replace(metadata, aspect=aspect(self._described(b"pasp"))),
             ledger=(*of_profile, *of_metadata, *of_depth),
             origin=Origin(AvifSource.format, lossless=False),
             duration=shown_for(info["duration"] / 1000) if self.animated else None,
-        )
-
-    def _colour(self, icc: bytes | None) -> Colour:
-        body = self._described(b"colr")
-        colour = nclx_colour(body, icc) if body[:4] == b"nclx" else Colour(icc=icc)
-        return replace(
-            colour, light=light_level(self._described(b"clli")), mastering=mastering(self._described(b"mdcv"))
         )
 
     def _described(self, kind: bytes) -> bytes:

@@ -18,14 +18,13 @@ from gsrcli.images.ledger import Entry, Fate
 from gsrcli.images.metadata import COMMENT, Text, decoded_text
 from gsrcli.images.picture import Origin, Picture
 from gsrcli.images.readers.metadata import checked_metadata, checked_profile
-from gsrcli.images.readers.source import DAMAGED, Limits, Source, shown_for
+from gsrcli.images.readers.source import DAMAGED, LEAST_PART, Limits, Source, shown_for
 from gsrcli.size import Size
 
 __all__ = ["GifSource"]
 
 _CLEAR, _RESTORE = 2, 3
 _MAX_COMMENTS = 100
-_LEAST_ROWS = 10  # of so many one must be there
 
 
 class GifSource(Source):
@@ -136,7 +135,7 @@ def _first_indices(head: bytes, frame: GifFrame) -> NDArray[np.uint8]:
     """
     over_black, over_white = (_decoded_over(fill, head, frame) for fill in (0, 255))
     there = (over_black == over_white).all(axis=1)
-    if np.count_nonzero(there) < frame.size.height / _LEAST_ROWS:
+    if np.count_nonzero(there) < frame.size.height / LEAST_PART:
         raise PictureError(DAMAGED)
     return over_black
 

@@ -20,7 +20,7 @@ from gsrcli.images.readers.metadata import checked_metadata, checked_profile
 from gsrcli.images.readers.source import DAMAGED
 from gsrcli.size import Size
 
-__all__ = ["HeifPicture", "aspect", "item_size", "light_level", "mastering", "nclx_colour"]
+__all__ = ["HeifPicture", "aspect", "item_size", "tagged_colour"]
 
 _XMP_TYPE = b"application/rdf+xml"
 _ALPHA = (b"urn:mpeg:mpegb:cicp:systems:auxiliary:alpha", b"urn:mpeg:hevc:2015:auxid:1")  # in lower case
@@ -81,13 +81,13 @@ class HeifPicture:
 
     def upright(self, array: Pixels) -> Pixels:
         """Crop and turn ``(H, W, ...)`` as the file says, which neither EXIF nor XMP can."""
-        for kind, body, _ in ((p.kind, p.body, p.essential) for p in self.item.properties):
-            if kind == b"clap" and (crop := _clean_aperture(body, Size.of(array))):
+        for p in self.item.properties:
+            if p.kind == b"clap" and (crop := _clean_aperture(p.body, Size.of(array))):
                 array = array[crop]
-            elif kind == b"irot" and body:
-                array = np.rot90(array, body[0] & 3)
-            elif kind == b"imir" and body:
-                array = np.flip(array, body[0] & 1)
+            elif p.kind == b"irot" and p.body:
+                array = np.rot90(array, p.body[0] & 3)
+            elif p.kind == b"imir" and p.body:
+                array = np.flip(array, p.body[0] & 1)
         return array
 
     @property
@@ -103,10 +103,9 @@ class HeifPicture:
         profiles = [p.body for p in source.properties if p.kind == b"colr"]
         icc = next((body[4:] for body in profiles if body[:4] in (b"prof", b"rICC")), None)
         icc, entries = checked_profile(icc)
-        colour = next((nclx_colour(body, icc) for body in profiles if body[:4] == b"nclx"), Colour(icc=icc))
-        light, volume = (source.property(kind) or b"" for kind in (b"clli", b"mdcv"))
-        colour = replace(colour, light=light_level(light), mastering=mastering(volume))
-        return colour, entries
+        nclx = next((body for body in profiles if body[:4] == b"nclx"), b"")
+        clli, mdcv = (source.property(kind) or b"" for kind in (b"clli", b"mdcv"))
+        return tagged_colour(nclx, icc, clli, mdcv), entries
 
     def metadata(self) -> tuple[Metadata, list[Entry]]:
         """Return the metadata, with orientation 1, and entries for what of them could not be kept."""
@@ -151,13 +150,18 @@ def item_size(item: Item) -> Size:
     return Size(height, width)
 
 
-def nclx_colour(body: bytes, icc: bytes | None = None) -> Colour:
+def tagged_colour(colr: bytes, icc: bytes | None, clli: bytes, mdcv: bytes) -> Colour:
+    """Return the colour tags in the bodies of boxes, and a profile. An empty body stands for none."""
+    return replace(_code_points(colr, icc), light=_light_level(clli), mastering=_mastering(mdcv))
+
+
+def _code_points(body: bytes, icc: bytes | None) -> Colour:
     """Return the colour that an nclx box and a profile mean together.
 
     sRGB code points say what untagged values are anyway. With a profile, code points are needed for PQ and HLG alone;
     many files carry arbitrary ones beside the profile that counts.
     """
-    if len(body) < 10:
+    if len(body) < 10 or body[:4] != b"nclx":
         return Colour(icc=icc)
     codes = struct.unpack_from(">HH", body, 4)
     primaries, transfer = (code if code < 256 else _UNSPECIFIED for code in codes)  # ITU-T H.273 has no others
@@ -201,7 +205,7 @@ def _name(item: Item) -> str | None:
     return "further picture"
 
 
-def light_level(clli: bytes) -> tuple[int, int] | None:
+def _light_level(clli: bytes) -> tuple[int, int] | None:
     """Return the light level in the body of a box, in units of 0.0001 cd/m²; None without one."""
     if len(clli) < 4:
         return None
@@ -209,7 +213,7 @@ def light_level(clli: bytes) -> tuple[int, int] | None:
     return most * 10_000, average * 10_000
 
 
-def mastering(mdcv: bytes) -> bytes | None:
+def _mastering(mdcv: bytes) -> bytes | None:
     """Return the volume as PNG has it: red, green and blue, where the box has green, blue and red; None without one."""
     return mdcv[8:12] + mdcv[:8] + mdcv[12:24] if len(mdcv) >= 24 else None
 

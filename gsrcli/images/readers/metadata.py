@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from gsrcli.images.exif import exif_resolution, exif_upright
+from gsrcli.images.iptc import sound_iptc
 from gsrcli.images.ledger import Entry, Fate, Feature
 from gsrcli.images.metadata import MAX_METADATA, Metadata
 from gsrcli.images.readers.orientation import upright_metadata
 
-__all__ = ["checked_metadata", "checked_profile"]
+__all__ = ["checked_iptc", "checked_metadata", "checked_profile"]
 
 _SIGNATURE, _SIGNATURE_AT = b"acsp", 36
 
@@ -28,6 +29,12 @@ def checked_metadata(block: bytes | None, packet: bytes | None, orientation: int
         entries.append(Entry(Feature.EXIF, Fate.DAMAGED))
     stored = Metadata(exif=block or None, xmp=packet or None, dpi=exif_resolution(block or b""))
     return upright_metadata(stored, orientation), entries
+
+
+def checked_iptc(block: bytes) -> tuple[bytes | None, list[Entry]]:
+    """Return the sound IPTC datasets in a block, and an entry if there is anything else."""
+    datasets, whole = sound_iptc(block)
+    return datasets or None, [] if whole else [Entry(Feature.IPTC, Fate.DAMAGED)]
 
 
 def checked_profile(icc: bytes | None) -> tuple[bytes | None, list[Entry]]:

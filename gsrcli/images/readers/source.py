@@ -14,14 +14,16 @@ from gsrcli.images.ledger import Entry, Fate
 from gsrcli.images.picture import Picture, Pixels
 from gsrcli.size import Size
 
-__all__ = ["CUT", "DAMAGED", "Limits", "Source", "as_far_as_it_goes", "owned", "shown_for"]
+__all__ = ["CUT", "DAMAGED", "LEAST_PART", "Limits", "Source", "as_far_as_it_goes", "owned", "shown_for"]
 
 DAMAGED = "the file is damaged or cut short"
 
 CUT = Entry("part of the picture", Fate.DAMAGED)
 """What to say of a picture of which a part is missing."""
 
-_LEAST_PART = 10  # of so many parts of a picture one must be there
+LEAST_PART = 10
+"""Of so many rows or pixels of a damaged picture, one must be there."""
+
 _BELIEVED_PIXELS, _PIXELS_PER_BYTE = 1 << 25, 256
 
 
@@ -85,7 +87,7 @@ def as_far_as_it_goes(stored: NDArray[Any], count: int) -> tuple[NDArray[Any], b
     """
     if stored.size >= count:
         return stored[:count], True
-    if stored.size * _LEAST_PART < count:
+    if stored.size * LEAST_PART < count:
         raise PictureError(DAMAGED)
     whole = np.zeros(count, stored.dtype)
     whole[: stored.size] = stored

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from gsrcli.errors import UsageError
 from gsrcli.images.formats import default_quality
+from gsrcli.images.picture import Picture
 
 __all__ = ["Encoding"]
 
@@ -32,3 +33,12 @@ class Encoding:
     def quality_in(self, form: str) -> int:
         """Return the quality for a lossy format, given its name."""
         return self.quality or default_quality(form)
+
+    def without_loss(self, picture: Picture, form: str) -> bool:
+        """Return whether to write without loss a format that can be either, given its name.
+
+        That is if it is asked for, and, unless a quality is asked for, if the picture comes from such a file.
+        """
+        origin = picture.origin
+        from_lossless = origin is not None and origin.format == form and origin.lossless
+        return self.lossless or (self.quality is None and from_lossless)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 from gsrcli.images.iptc import iptc_resources
-from gsrcli.images.metadata import COMMENT, Metadata
+from gsrcli.images.metadata import CENTIMETRES_PER_INCH, COMMENT, Metadata
 from gsrcli.images.picture import Picture
 from gsrcli.images.writers.encoding import Encoding
 from gsrcli.images.writers.pillow import encoded, pillow_image
@@ -20,7 +20,6 @@ _SEGMENT = 65533  # bytes
 _MOST_PARTS = 255  # of a profile
 _APP0, _APP1, _APP2, _APP13, _COM = 0xE0, 0xE1, 0xE2, 0xED, 0xFE
 _MOST_XMP = 65502  # XMP specification, part 3, 1.1.3
-_INCH = 2.54  # cm
 _MOST_DENSITY = 65535
 
 
@@ -93,7 +92,7 @@ def _density(metadata: Metadata) -> tuple[int, int, int]:
     """
     if metadata.dpi:
         x, y = metadata.dpi
-        _, density = min(_rounded(1, x, y), _rounded(2, x / _INCH, y / _INCH))
+        _, density = min(_rounded(1, x, y), _rounded(2, x / CENTIMETRES_PER_INCH, y / CENTIMETRES_PER_INCH))
         return density
     if metadata.aspect:
         ratio = Fraction(min(metadata.aspect, 1 / metadata.aspect)).limit_denominator(_MOST_DENSITY)

@@ -23,9 +23,7 @@ def encode_jxl(picture: Picture, encoding: Encoding) -> bytes:
     Raises:
         PictureError: pillow-jxl-plugin is not installed.
     """
-    origin = picture.origin
-    from_lossless = origin is not None and origin.lossless and origin.format == "JXL"
-    lossless = encoding.lossless or (encoding.quality is None and from_lossless)
+    lossless = encoding.without_loss(picture, "JXL")
     image, _ = pillow_image(picture, grey=True)
     metadata = picture.metadata
     encode: Any = load_extra("pillow_jxl").Encoder(

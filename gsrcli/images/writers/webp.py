@@ -91,10 +91,6 @@ def _frame(image: Image.Image, area: tuple[slice, slice], picture: Picture, comp
 
 
 def _compression(picture: Picture, encoding: Encoding) -> dict[str, Any]:
-    if encoding.lossless or (encoding.quality is None and _read_without_loss(picture)):
+    if encoding.without_loss(picture, "WEBP"):
         return {"lossless": True, "quality": _EFFORT, "exact": True}
     return {"quality": encoding.quality_in("WEBP"), "exact": True}  # colours of transparent pixels included
-
-
-def _read_without_loss(picture: Picture) -> bool:
-    return picture.origin is not None and picture.origin.format == "WEBP" and picture.origin.lossless

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gsrcli.images import exif, iptc, xmp
+from gsrcli.images import exif, xmp
 from gsrcli.images.directories import MalformedError, Tiff
 from gsrcli.images.ledger import Entry, Fate, Feature
-from gsrcli.images.metadata import COMMENT, Metadata, Text, decoded_text, sound_aspect
+from gsrcli.images.metadata import CENTIMETRES_PER_INCH, COMMENT, Metadata, Text, decoded_text, sound_aspect
 from gsrcli.images.readers.jpeg.markers import ADOBE, APP0, COM, JFIF, Codestream, Frame, Segment, read_codestream
+from gsrcli.images.readers.metadata import checked_iptc
 from gsrcli.images.readers.photoshop import read_photoshop, with_rights
 
 __all__ = ["Said", "estimated_quality", "read_said"]
@@ -45,8 +46,6 @@ _BEGINS, _FILLING = b"\xff\xd8\xff", b"\0\xff\r\n\t "
 _HEAD, _LEAST_DATA = 1 << 17, 16  # bytes
 _SAMSUNG_DIRECTORY, _SAMSUNG_END, _HUAWEI_MARK = b"SEFH", b"SEFT", b"LaiDong"
 _SAMSUNG_PARTS = {b"DepthMap": "depth map", b"SoundShot": "sound"}
-
-_INCH = 2.54  # cm
 
 _GAIN_MAP_SIGNS = (b"hdr-gain-map/1.0", b"HDRGainMap", b"hdrgainmap", _GAIN_MAP)
 _DEPTH_MAP_SIGNS = (b"aux:depth", b"aux:disparity", b"DepthMap", b'Semantic="Depth"')
@@ -94,10 +93,12 @@ def read_said(data: bytes, stream: Codestream, frame: Frame) -> Said:
     _name_unknown(stream.segments, ledger)
     if stream.misplaced:
         ledger.append(Entry("marker segment", Fate.DAMAGED))
+    datasets, of_iptc = checked_iptc(photoshop.iptc)
+    ledger += of_iptc
     metadata = Metadata(
         exif=block,
         xmp=alone,
-        iptc=_iptc(photoshop.iptc, ledger),
+        iptc=datasets,
         texts=tuple(_comments(stream.segments)),
         dpi=dpi,
         aspect=None if dpi else aspect,
@@ -186,20 +187,13 @@ def _profile(stream: Codestream, components: int, ledger: list[Entry]) -> bytes 
     return None
 
 
-def _iptc(block: bytes, ledger: list[Entry]) -> bytes | None:
-    datasets, whole = iptc.sound_iptc(block)
-    if not whole:
-        ledger.append(Entry(Feature.IPTC, Fate.DAMAGED))
-    return datasets or None
-
-
 def _density(stream: Codestream) -> tuple[tuple[float, float] | None, float | None]:
     """Return pixels per inch, and the aspect of a pixel, as JFIF has them (ITU-T T.871)."""
     for body in stream.find(APP0, JFIF):
         if len(body) >= 7:
             unit, x, y = struct.unpack(">BHH", body[2:7])
             if x and y and unit in (1, 2):
-                factor = _INCH if unit == 2 else 1
+                factor = CENTIMETRES_PER_INCH if unit == 2 else 1
                 return (x * factor, y * factor), None
             return None, sound_aspect(y, x) if unit == 0 else None
     return None, None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from contextlib import suppress
 
 import numpy as np
@@ -17,7 +18,7 @@ from gsrcli.images.picture import Origin, Picture, Pixels
 from gsrcli.images.readers.jpeg.markers import ADOBE, Codestream, Frame, Scan, read_codestream
 from gsrcli.images.readers.jpeg.metadata import estimated_quality, read_said
 from gsrcli.images.readers.orientation import stated_orientation, upright, upright_metadata
-from gsrcli.images.readers.source import DAMAGED, Limits, Source
+from gsrcli.images.readers.source import DAMAGED, LEAST_PART, Limits, Source
 
 __all__ = ["JpegSource"]
 
@@ -34,7 +35,6 @@ _ARITHMETIC = 200
 _LEAST_BYTES, _BYTES_PER_BYTE = 1 << 29, 800
 _LEAST_VISITS, _VISITS_PER_BYTE = 500_000_000, 500
 _MOST_SIDE = 65500  # of libjpeg; the file format allows 65535
-_LEAST_ROWS = 10  # of so many one must be there
 _BLOCK = 8  # pixels
 _JUNK = bytes((0x5A, 0xC3, 0x96, 0x3C) * 64)  # neither zeros nor markers
 
@@ -150,7 +150,7 @@ def _decoded(stream: Codestream, frame: Frame) -> tuple[Pixels, tuple[Entry, ...
         what = "fine detail" if frame.progressive else "part of the picture"
         return pixels, () if _finished(stream, frame) else (Entry(what, Fate.DAMAGED, "(scans are missing)"),)
     flat = _flat_rows(pixels)
-    if frame.size.height - flat < frame.size.height / _LEAST_ROWS:
+    if frame.size.height - flat < frame.size.height / LEAST_PART:
         raise PictureError(DAMAGED)
     what = "lower part of the picture" if flat >= _BLOCK else "part of the picture"
     return pixels, (Entry(what, Fate.DAMAGED),)
@@ -175,7 +175,7 @@ def _turbo_can(stream: Codestream) -> bool:
 
 def _decoded_by_turbo(stream: Codestream, frame: Frame) -> tuple[Pixels, bool]:
     space = {1: "GRAY", 3: "RGB", 4: "CMYK"}[len(frame.components)]
-    for data in dict.fromkeys((stream.decodable, _without_filling(stream.decodable))):
+    for data in _with_and_without_filling(stream.decodable):
         with suppress(ValueError):
             return simplejpeg.decode_jpeg(data, space), True
     # What the decoder does not reach would otherwise show whatever was in memory before.
@@ -186,10 +186,13 @@ def _decoded_by_turbo(stream: Codestream, frame: Frame) -> tuple[Pixels, bool]:
         raise PictureError(DAMAGED) from None
 
 
-def _without_filling(data: bytes) -> bytes:
-    """Return a picture without zeros before its end, with which some cameras fill up their files."""
+def _with_and_without_filling(data: bytes) -> Iterator[bytes]:
+    """Yield a picture, and, if there are any, without the zeros before its end, with which some cameras fill up."""
+    yield data
     body = data[:-2].rstrip(b"\0")
-    return body + b"\0" * body.endswith(b"\xff") + data[-2:]  # one of them was stuffing
+    shorter = body + b"\0" * body.endswith(b"\xff") + data[-2:]  # one of them was stuffing
+    if shorter != data:
+        yield shorter
 
 
 def _decoded_by_pillow(stream: Codestream, frame: Frame) -> tuple[Pixels, bool]:

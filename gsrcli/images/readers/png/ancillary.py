@@ -14,9 +14,9 @@ from typing import Any
 
 from gsrcli.images.colour import Chromaticities, Cicp, Colour
 from gsrcli.images.exif import exif_upright
-from gsrcli.images.iptc import sound_iptc
 from gsrcli.images.ledger import Entry, Fate, Feature
 from gsrcli.images.metadata import MAX_METADATA, METRES_PER_INCH, MODIFIED, Metadata, Text, sound_aspect, sound_dpi
+from gsrcli.images.readers.metadata import checked_iptc
 from gsrcli.images.readers.orientation import stated_orientation, upright_metadata
 from gsrcli.images.readers.photoshop import Photoshop, read_photoshop, with_rights
 from gsrcli.images.readers.png.chunks import Chunk
@@ -267,11 +267,10 @@ class Ancillary:
             block = self._photoshop.iptc
         elif not block.startswith(b"\x1c"):
             raise ValueError("no dataset")
-        datasets, whole = sound_iptc(block)
+        datasets, entries = checked_iptc(block)
         if datasets:
             self._put_block("iptc", datasets)
-        if not whole:
-            self.ledger.append(Entry(Feature.IPTC, Fate.DAMAGED))
+        self.ledger += entries
 
     def _inflated(self, deflated: bytes) -> bytes:
         """Inflate a complete zlib stream; whatever follows it is ignored."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, replace
 
-from gsrcli.images.colour import PRIMARIES, Chromaticities, Colour
+from gsrcli.images.colour import Chromaticities, Colour
 from gsrcli.images.directories import Entry, MalformedError, Tags, Tiff
 from gsrcli.images.exif import DESCRIPTIVE_TAGS, exif_block, exif_from_directory
 from gsrcli.images.geo import GEO_TAGS, without_nodata
-from gsrcli.images.iptc import sound_iptc
 from gsrcli.images.ledger import Entry as LedgerEntry
 from gsrcli.images.ledger import Fate, Feature
-from gsrcli.images.metadata import MAX_METADATA, Metadata, sound_aspect
+from gsrcli.images.metadata import CENTIMETRES_PER_INCH, MAX_METADATA, Metadata, sound_aspect
+from gsrcli.images.readers.metadata import checked_iptc
 from gsrcli.images.readers.photoshop import Photoshop, read_photoshop, with_rights
 from gsrcli.images.xmp import xmp_orientation, xmp_upright
 
@@ -168,7 +168,7 @@ class _Reading:
             x, y = y, x
         unit = self._tiff.first_number(self._directory.get(_RESOLUTION_UNIT), 2)
         if unit == _CENTIMETRE:
-            x, y = x * 2.54, y * 2.54
+            x, y = x * CENTIMETRES_PER_INCH, y * CENTIMETRES_PER_INCH
         if not (0 < x < 1e6 and 0 < y < 1e6):  # some files contain nan and inf
             return None, None
         if unit != _NO_UNIT:
@@ -186,11 +186,8 @@ class _Reading:
             return None
         if len(numbers) != 8 or not all(0 < number < 1 for number in numbers):
             return None
-        usual = [number for point in PRIMARIES[1] for number in point]  # of sRGB
-        if all(abs(number - known) < 0.001 for number, known in zip(numbers, usual, strict=True)):
-            return None
-        white, red, green, blue = zip(numbers[::2], numbers[1::2], strict=True)
-        return Chromaticities(white, red, green, blue)
+        stated = Chromaticities(*zip(numbers[::2], numbers[1::2], strict=True))
+        return None if Colour(chromaticities=stated).srgb_gamma else stated
 
     def _iptc(self, photoshop: Photoshop) -> bytes | None:
         """Return the IPTC datasets, of their own tag or in Photoshop's resources."""
@@ -199,10 +196,9 @@ class _Reading:
             datasets = b"".join(datasets[at : at + 4][::-1] for at in range(0, len(datasets), 4))
         if not datasets or datasets[:1] != b"\x1c":
             datasets = photoshop.iptc
-        datasets, whole = sound_iptc(datasets)
-        if not whole:
-            self._entries.append(LedgerEntry(Feature.IPTC, Fate.DAMAGED))
-        return datasets or None
+        checked, entries = checked_iptc(datasets)
+        self._entries += entries
+        return checked
 
     def _geo(self, orientation: int) -> Tags | None:
         tags: Tags = {}
