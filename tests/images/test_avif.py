@@ -15,8 +15,9 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from PIL import ExifTags, Image, ImageCms, features
+from PIL import ExifTags, Image, features
 from support.heif import HeifItem, boxes_of, coded_items, exif_item, heif_file, ispe, nclx, xmp_item
+from support.reading import SRGB, ramp, read
 
 from gsrcli.errors import GsrError, LimitError, PictureError
 from gsrcli.images import (
@@ -28,7 +29,6 @@ from gsrcli.images import (
     PictureFile,
     fit,
     output_format,
-    probe,
     read_picture,
     with_fate,
     write_picture,
@@ -39,16 +39,8 @@ from gsrcli.size import Size
 
 pytestmark = pytest.mark.skipif(not features.check("avif"), reason="Pillow has no AVIF")
 
-SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF><rdf:Description tiff:Orientation="6"/></rdf:RDF></x:xmpmeta>'
 ALPHA = b"\0\0\0\0urn:mpeg:mpegB:cicp:systems:auxiliary:alpha\0"
-
-
-def ramp(height: int = 40, width: int = 48, top: int = 255) -> np.ndarray:
-    """A smooth picture (H, W, 3) in which no two corners are alike."""
-    y, x = np.mgrid[:height, :width]
-    planes = [x * top // (width - 1), y * top // (height - 1), top - (x + y) * top // (width + height - 2)]
-    return np.stack(planes, axis=2).astype(np.uint8 if top == 255 else np.uint16)
 
 
 def pillow_avif(values: np.ndarray, **options: Any) -> bytes:
@@ -82,16 +74,6 @@ def wrapped(data: bytes, *extra: tuple[bytes, bytes], colour: bool = True) -> He
         item.properties.append((b"colr", boxes_of(data, b"colr")[0]))
     item.properties += extra
     return item
-
-
-def read(tmp_path: Path, data: bytes) -> Picture:
-    path = tmp_path / "picture.avif"
-    path.write_bytes(data)
-    picture = read_picture(path)
-    assert probe(path) == picture.size
-    assert picture.pixels.flags.c_contiguous
-    assert picture.pixels.flags.writeable
-    return picture
 
 
 # Reading

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import struct
 from pathlib import Path
@@ -9,10 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from support import reading
+from support.reading import noise
 
 from gsrcli.errors import LimitError, PictureError
-from gsrcli.images import Chromaticities, Colour, Metadata, Picture, icc, probe, read_picture, write_picture
+from gsrcli.images import Chromaticities, Colour, Metadata, Picture, icc, read_picture, write_picture
 from gsrcli.size import Size
+
+read = functools.partial(reading.read, form="BMP")
 
 RGB, RLE8, RLE4, BITFIELDS, JPEG, PNG, ALPHA_BITFIELDS = range(7)
 SRGB, LINKED, EMBEDDED = 0x73524742, 0x4C494E4B, 0x4D424544
@@ -57,22 +62,6 @@ def bmp(
 def padded(rows: np.ndarray) -> bytes:
     """Return (H, bytes) rows, bottom first, each padded to 4 bytes."""
     return b"".join(row.tobytes() + bytes(-row.size % 4) for row in np.ascontiguousarray(rows[::-1]).view(np.uint8))
-
-
-def noise(*shape: int, top: int = 256, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, top, shape, dtype=np.uint8)
-
-
-def read(tmp_path: Path, data: bytes) -> Picture:
-    path = tmp_path / "picture.bmp"
-    path.write_bytes(data)
-    picture = read_picture(path)
-    assert probe(path) == picture.size
-    assert picture.pixels.flags.c_contiguous
-    assert picture.pixels.flags.writeable
-    assert picture.origin is not None
-    assert picture.origin.format == "BMP"
-    return picture
 
 
 def said(picture: Picture) -> list[str]:

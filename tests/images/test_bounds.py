@@ -12,15 +12,12 @@ import pytest
 from PIL import Image, features
 from support.fuzzing import FAULTS, Examiner
 from support.heif import HeifItem, box, boxes_of, coded_items, heif_file, ispe
+from support.reading import png_chunk as chunk
 from support.seeds import seeds
 
 pytest.importorskip("resource")
 
 MAX_BYTES, MAX_CPU, MAX_PEAK = 1 << 20, 5.0, 1000.0
-
-
-def chunk(name: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
 
 
 def zeros(count: int) -> bytes:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from support.reading import read
 
 from gsrcli.errors import LimitError, PictureError
 from gsrcli.images import (
@@ -24,7 +25,6 @@ from gsrcli.images import (
     Text,
     fit,
     output_format,
-    probe,
     read_picture,
     with_fate,
     write_picture,
@@ -93,14 +93,6 @@ def indices(height: int = 5, width: int = 7, seed: int = 0) -> np.ndarray:
 
 def colours(values: np.ndarray, palette: bytes = PALETTE) -> np.ndarray:
     return np.frombuffer(palette, np.uint8).reshape(-1, 3)[values]
-
-
-def read(tmp_path: Path, data: bytes) -> Picture:
-    path = tmp_path / "picture.gif"
-    path.write_bytes(data)
-    picture = read_picture(path)
-    assert probe(path) == picture.size
-    return picture
 
 
 def opened(tmp_path: Path, data: bytes) -> PictureFile:

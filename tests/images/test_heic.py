@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import ExifTags, Image, ImageCms
+from PIL import ExifTags, Image
+from support import reading
 from support.heif import HeifItem, boxes_of, coded_items, exif_item, heif_file, ispe, nclx, xmp_item
+from support.reading import SRGB, read
 
 from gsrcli.errors import LimitError, PictureError
 from gsrcli.images import (
@@ -35,15 +37,12 @@ from gsrcli.size import Size
 
 pillow_heif = pytest.importorskip("pillow_heif")
 
-SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF><rdf:Description tiff:Orientation="6"/></rdf:RDF></x:xmpmeta>'
 ALPHA = b"\0\0\0\0urn:mpeg:mpegB:cicp:systems:auxiliary:alpha\0"
 
 
 def ramp(height: int = 80, width: int = 96, top: int = 255) -> np.ndarray:
-    y, x = np.mgrid[:height, :width]
-    planes = [x * top // (width - 1), y * top // (height - 1), top - (x + y) * top // (width + height - 2)]
-    return np.stack(planes, axis=2).astype(np.uint8 if top == 255 else np.uint16)
+    return reading.ramp(height, width, top)
 
 
 def heic(values: np.ndarray, **options: Any) -> bytes:
@@ -70,16 +69,6 @@ def wrapped(data: bytes, *extra: tuple[bytes, bytes], colour: bool = True) -> He
 
 def container(*items: HeifItem) -> bytes:
     return heif_file(*items, brand=b"heic")
-
-
-def read(tmp_path: Path, data: bytes) -> Picture:
-    path = tmp_path / "picture.heic"
-    path.write_bytes(data)
-    picture = read_picture(path)
-    assert probe(path) == picture.size
-    assert picture.pixels.flags.c_contiguous
-    assert picture.pixels.flags.writeable
-    return picture
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import struct
 from pathlib import Path
@@ -9,10 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from support import reading
+from support.reading import noise
 
 from gsrcli.errors import LimitError, PictureError
-from gsrcli.images import Picture, icc, probe, read_picture
+from gsrcli.images import icc
 from gsrcli.size import Size
+
+read = functools.partial(reading.read, form="ICO")
 
 
 def ico(*pictures: bytes, kind: int = 1, sizes: int | None = None) -> bytes:
@@ -28,26 +33,10 @@ def dib(width: int, height: int, bits: int, pixels: bytes, mask: bytes = b"", pa
     return header + palette + pixels + mask
 
 
-def noise(*shape: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
-
-
 def png(values: np.ndarray, **options: object) -> bytes:
     file = io.BytesIO()
     Image.fromarray(values).save(file, "PNG", **options)
     return file.getvalue()
-
-
-def read(tmp_path: Path, data: bytes) -> Picture:
-    path = tmp_path / "picture.ico"
-    path.write_bytes(data)
-    picture = read_picture(path)
-    assert probe(path) == picture.size
-    assert picture.pixels.flags.c_contiguous
-    assert picture.pixels.flags.writeable
-    assert picture.origin is not None
-    assert picture.origin.format == "ICO"
-    return picture
 
 
 @pytest.mark.parametrize("kind", [1, 2])

@@ -23,7 +23,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import ExifTags, Image, ImageCms, ImageOps, PngImagePlugin, features
+from PIL import ExifTags, Image, ImageOps, PngImagePlugin, features
+from support.reading import SRGB, noise, png_chunk, read
 
 from gsrcli import images
 from gsrcli.errors import GsrError, LimitError, PictureError, UsageError
@@ -44,24 +45,15 @@ from gsrcli.size import Size
 
 needs_avif = pytest.mark.skipif(not features.check("avif"), reason="Pillow has no AVIF")
 
-SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 XMP = b"""<?xpacket begin="" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF
  xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description rdf:about="" tiff:Orientation="1"
  exif:PixelXDimension="7" exif:PixelYDimension="5" dc:creator="\xc3\x85sa"/></rdf:RDF></x:xmpmeta><?xpacket end="w"?>"""
-
-
-def noise(*shape: int, dtype: Any = np.uint8, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, np.iinfo(dtype).max + 1, shape, dtype=dtype)
 
 
 def pillow_file(image: Image.Image, form: str, **options: Any) -> bytes:
     file = io.BytesIO()
     image.save(file, form, **options)
     return file.getvalue()
-
-
-def png_chunk(name: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
 
 
 def png_file(
@@ -84,14 +76,6 @@ def cv2_file(values: np.ndarray, suffix: str) -> bytes:
     """Encode (H, W, 3 or 4) with OpenCV."""
     order = [2, 1, 0, 3][: values.shape[2]]
     return cv2.imencode(suffix, np.ascontiguousarray(values[..., order]))[1].tobytes()
-
-
-def read(tmp_path: Path, data: bytes, name: str = "picture") -> Picture:
-    path = tmp_path / name
-    path.write_bytes(data)
-    picture = read_picture(path)
-    assert probe(path) == picture.size
-    return picture
 
 
 def assert_picture(picture: Picture, pixels: np.ndarray, alpha: np.ndarray | None = None) -> None:

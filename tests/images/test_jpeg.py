@@ -19,7 +19,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import ExifTags, Image, ImageCms
+from PIL import ExifTags, Image
+from support.reading import SRGB, damaged, lost, read
 
 from gsrcli.errors import LimitError, PictureError
 from gsrcli.images import (
@@ -41,7 +42,6 @@ from gsrcli.images import (
 from gsrcli.images.metadata import COMMENT
 from gsrcli.size import Size
 
-SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 RDF = b'<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
 XMP, EXTENSION = b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp/extension/\0"
 
@@ -168,22 +168,6 @@ def mpf(offset: int, kind: int) -> bytes:
     pictures = struct.pack(">IIIHHIIIHH", 0x030000, 0, 0, 0, 0, kind, 0, offset, 0, 0)
     directory = struct.pack(">HHHIII", 1, 0xB002, 7, len(pictures), 26, 0)
     return segment(0xE2, b"MPF\0MM\0*" + struct.pack(">I", 8) + directory + pictures)
-
-
-def read(tmp_path: Path, data: bytes) -> Picture:
-    path = tmp_path / "in.jpg"
-    path.write_bytes(data)
-    picture = read_picture(path)
-    assert probe(path) == picture.size
-    return picture
-
-
-def lost(picture: Picture) -> list[str]:
-    return with_fate(Fate.LOST, picture.ledger)
-
-
-def damaged(picture: Picture) -> list[str]:
-    return with_fate(Fate.DAMAGED, picture.ledger)
 
 
 def by_pillow(data: bytes) -> np.ndarray:

@@ -12,19 +12,16 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image, features
+from support.reading import noise, read
 
 from gsrcli.errors import LimitError, PictureError
-from gsrcli.images import Picture, icc, probe, read_picture
+from gsrcli.images import icc
 
 pytestmark = pytest.mark.skipif(not features.check("jpg_2000"), reason="Pillow has no JPEG 2000")
 
 XMP_UUID = bytes.fromhex("BE7ACFCB97A942E89C71999491E3AFAC")
 IPTC_UUID = bytes.fromhex("33C7A4D2B81D4723A0BAF1A3E097AD38")
 GEO_UUID = bytes.fromhex("B14BF8BD083D4B43A5AE8CD7D5A6CE03")
-
-
-def noise(*shape: int, dtype: Any = np.uint8, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, np.iinfo(dtype).max + 1, shape, dtype=dtype)
 
 
 def encoded(image: Image.Image, **options: Any) -> bytes:
@@ -54,16 +51,6 @@ def with_boxes(data: bytes, *boxes: bytes, inside: bytes = b"", colour: bytes | 
         header = header[:start] + header[start + int.from_bytes(header[start : start + 4], "big") :]
         header += box(b"colr", colour)
     return data[:at] + box(b"jp2h", header + inside) + b"".join(boxes) + data[at + size :]
-
-
-def read(tmp_path: Path, data: bytes) -> Picture:
-    path = tmp_path / "picture.jp2"
-    path.write_bytes(data)
-    picture = read_picture(path)
-    assert probe(path) == picture.size
-    assert picture.pixels.flags.c_contiguous
-    assert picture.pixels.flags.writeable
-    return picture
 
 
 @pytest.mark.parametrize("no_jp2", [False, True])

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import ExifTags, Image
+from support.reading import noise, read
 
 from gsrcli.errors import LimitError, PictureError
 from gsrcli.images import (
@@ -35,10 +36,6 @@ pillow_jxl = pytest.importorskip("pillow_jxl")
 needs_cjxl = pytest.mark.skipif(not shutil.which("cjxl"), reason="cjxl is not installed")
 
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
-
-
-def noise(*shape: int, dtype: Any = np.uint8) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, np.iinfo(dtype).max + 1, shape, dtype=dtype)
 
 
 def jxl(values: np.ndarray, mode: str = "", container: bool = False, lossless: bool = True, **metadata: Any) -> bytes:
@@ -68,15 +65,6 @@ def exif_block(orientation: int = 1) -> bytes:
     tags[ExifTags.Base.Orientation] = orientation
     tags[ExifTags.Base.XResolution] = tags[ExifTags.Base.YResolution] = 240
     return tags.tobytes().removeprefix(b"Exif\0\0")
-
-
-def read(tmp_path: Path, data: bytes) -> Picture:
-    path = tmp_path / "picture.jxl"
-    path.write_bytes(data)
-    picture = read_picture(path)
-    assert probe(path) == picture.size
-    assert picture.pixels.flags.writeable
-    return picture
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageCms, PngImagePlugin
+from support.reading import damaged, lost, read
 
 from gsrcli.errors import LimitError, PictureError
 from gsrcli.images import (
@@ -84,20 +85,6 @@ def png(*before: bytes, after: bytes = b"", size: tuple[int, int] = (4, 4), end:
     rows = scanlines(noise(height, width, 2, 8), 8)
     data = chunk("IDAT", zlib.compress(rows))
     return SIGNATURE + header(width, height, 8, 2) + b"".join(before) + data + after + end
-
-
-def read(tmp_path: Path, data: bytes) -> Picture:
-    path = tmp_path / "in.png"
-    path.write_bytes(data)
-    return read_picture(path)
-
-
-def damaged(picture: Picture) -> list[str]:
-    return with_fate(Fate.DAMAGED, picture.ledger)
-
-
-def lost(picture: Picture) -> list[str]:
-    return with_fate(Fate.LOST, picture.ledger)
 
 
 def exif_block(orientation: int = 1) -> bytes:

@@ -6,19 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.reading import read
 
 from gsrcli.errors import LimitError, PictureError
-from gsrcli.images import Picture, Text, probe, read_picture
-
-
-def read(tmp_path: Path, data: bytes) -> Picture:
-    path = tmp_path / "picture"
-    path.write_bytes(data)
-    picture = read_picture(path)
-    assert probe(path) == picture.size
-    assert picture.pixels.flags.c_contiguous
-    assert picture.pixels.flags.writeable
-    return picture
+from gsrcli.images import Picture, Text
 
 
 def said(picture: Picture) -> list[str]:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.reading import noise, read
 
 from gsrcli.errors import LimitError, PictureError
-from gsrcli.images import Picture, Text, probe, read_picture
+from gsrcli.images import Text
 
 PALETTE, COLOUR, GREY, RUNS = 1, 2, 3, 8
 FOOTER = b"TRUEVISION-XFILE.\0"
@@ -47,10 +48,6 @@ def extension(alpha: int = 3, **texts: bytes) -> bytes:
     return bytes(area)
 
 
-def noise(*shape: int, top: int = 256, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, top, shape, dtype=np.uint8)
-
-
 def runs(values: np.ndarray) -> bytes:
     """Encode (N, bytes) pixels as packets, runs where two or more are equal."""
     out, at = b"", 0
@@ -61,16 +58,6 @@ def runs(values: np.ndarray) -> bytes:
         out += bytes([127 + same if same > 1 else 0]) + values[at].tobytes()
         at += same
     return out
-
-
-def read(tmp_path: Path, data: bytes) -> Picture:
-    path = tmp_path / "picture.tga"
-    path.write_bytes(data)
-    picture = read_picture(path)
-    assert probe(path) == picture.size
-    assert picture.pixels.flags.c_contiguous
-    assert picture.pixels.flags.writeable
-    return picture
 
 
 @pytest.mark.parametrize("flags", [0x00, 0x10, 0x20, 0x30])

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
+from support.reading import noise, read
 
 from gsrcli.errors import LimitError, PictureError
 from gsrcli.images import Fate, Metadata, Picture, PictureFile, Text, read_picture, with_fate, write_picture
@@ -29,11 +30,6 @@ BYTE, ASCII, SHORT, LONG, RATIONAL, UNDEFINED, DOUBLE = 1, 2, 3, 4, 5, 7, 12
 KINDS = {BYTE: "B", SHORT: "H", LONG: "I", DOUBLE: "d", 16: "Q"}
 NONE, LZW, JPEG, DEFLATE, PACKBITS, LZMA, ZSTANDARD = 1, 5, 7, 8, 32773, 34925, 50000
 GREY, RGB, PALETTE, CMYK, LAB, ICCLAB = 1, 2, 3, 5, 8, 9
-
-
-def noise(*shape: int, dtype: Any = np.uint8, seed: int = 0) -> np.ndarray:
-    info = np.iinfo(dtype)
-    return np.random.default_rng(seed).integers(info.min, info.max, shape, dtype=dtype, endpoint=True)
 
 
 def tiff(*pages: tuple[dict[int, tuple[int, Any]], Sequence[bytes]], order: str = "<", big: bool = False) -> bytes:
@@ -111,12 +107,6 @@ def compressed(rows: np.ndarray, compression: int) -> bytes:
         assert tags[259].value == compression
         (start,), (size,) = tags[273].value, tags[279].value
     return file.getvalue()[start : start + size]
-
-
-def read(tmp_path: Path, data: bytes) -> Picture:
-    path = tmp_path / "picture.tif"
-    path.write_bytes(data)
-    return read_picture(path)
 
 
 def assert_pixels(picture: Picture, pixels: np.ndarray, alpha: np.ndarray | None = None) -> None:

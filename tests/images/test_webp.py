@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageCms
+from support.reading import read
 
 from gsrcli.errors import LimitError, PictureError
-from gsrcli.images import Fate, Metadata, Origin, Picture, PictureFile, probe, read_picture, with_fate, write_picture
+from gsrcli.images import Fate, Metadata, Origin, Picture, PictureFile, read_picture, with_fate, write_picture
 from gsrcli.images.exif import exif_resolution, exif_with_resolution
 from gsrcli.images.writers import Encoding
 from gsrcli.images.writers.webp import encode_webp_animation
@@ -71,14 +72,6 @@ def exif_block(orientation: int | None = None, dpi: int | None = None) -> bytes:
     if dpi:
         tags[ExifTags.Base.XResolution] = tags[ExifTags.Base.YResolution] = dpi
     return tags.tobytes().removeprefix(b"Exif\0\0")
-
-
-def read(tmp_path: Path, data: bytes) -> Picture:
-    path = tmp_path / "picture.webp"
-    path.write_bytes(data)
-    picture = read_picture(path)
-    assert probe(path) == picture.size
-    return picture
 
 
 @pytest.mark.parametrize("channels", [3, 4])
