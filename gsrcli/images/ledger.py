@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeAlias
 
-__all__ = ["Entry", "Fate", "Feature", "Ledger", "with_fate"]
+__all__ = ["PIXELS", "Entry", "Fate", "Feature", "Ledger", "damage_of_pixels", "with_fate"]
+
+PIXELS = "pixels"
+"""The part of a ledger's entry that tells of the picture itself: if it is damaged, some of it is missing or wrong."""
 
 
 class Feature(StrEnum):
@@ -60,6 +63,11 @@ class Entry:
 
 Ledger: TypeAlias = tuple[Entry, ...]
 """Everything notable that a picture carried, and what became of it."""
+
+
+def damage_of_pixels(ledger: Iterable[Entry]) -> list[str]:
+    """Return the lines that say that some of the picture itself is missing or wrong, each once."""
+    return with_fate(Fate.DAMAGED, (entry for entry in ledger if entry.what == PIXELS))
 
 
 def with_fate(fate: Fate, ledger: Iterable[Entry]) -> list[str]:

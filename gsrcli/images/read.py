@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from gsrcli.errors import GsrError, LimitError, PictureError
+from gsrcli.images.ledger import damage_of_pixels
 from gsrcli.images.picture import Picture
 from gsrcli.images.readers import DAMAGED, Limits, Source, open_source, unlimited_pillow
 from gsrcli.images.readers.adobe_rgb import with_adobe_rgb
@@ -98,7 +99,9 @@ class PictureFile:
 
 
 def read_picture(path: str | os.PathLike[str], *, max_pixels: int | None = DEFAULT_MAX_PIXELS) -> Picture:
-    """Decode the only picture in a file; see :class:`PictureFile`, which reads those with several.
+    """Decode the only picture in a file, all of it.
+
+    :class:`PictureFile` reads files of several pictures, and what is left of damaged ones.
 
     Args:
         path: the file.
@@ -106,12 +109,19 @@ def read_picture(path: str | os.PathLike[str], *, max_pixels: int | None = DEFAU
 
     Raises:
         LimitError: the picture has more than ``max_pixels``.
-        PictureError: the file is missing, unreadable, damaged, of an unsupported kind, animated or has several pages.
+        PictureError: the file is missing, unreadable, of an unsupported kind, animated or has several pages, or some
+            of its pixels are damaged.
         GsrError: OpenCV, which decodes 16-bit colour, cannot be loaded.
     """
     file = PictureFile(path, max_pixels=max_pixels)
     _refuse_several(file)
-    return file.picture()
+    picture = file.picture()
+    if damage := damage_of_pixels(picture.ledger):
+        raise PictureError(
+            f"cannot read {path}: damaged {damage[0]}",
+            hint="gsr upscale enlarges what is left; in Python, gsrcli.images.PictureFile reads it",
+        )
+    return picture
 
 
 def probe(path: str | os.PathLike[str], *, max_pixels: int | None = DEFAULT_MAX_PIXELS) -> Size:

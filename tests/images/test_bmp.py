@@ -106,7 +106,7 @@ def test_a_colour_that_the_palette_lacks_is_damage(tmp_path: Path) -> None:
     indices = np.array([[0, 1, 2, 9]], np.uint8)
     picture = read(tmp_path, bmp(padded(indices), 4, 1, 8, palette=bytes(range(12)), colours=3))
     np.testing.assert_array_equal(picture.pixels[0], [[2, 1, 0], [6, 5, 4], [10, 9, 8], [0, 0, 0]])
-    assert said(picture) == ["damaged palette (missing colours are black)"]
+    assert said(picture) == ["damaged pixels (colours that the palette lacks are black)"]
 
 
 MASKS = {
@@ -197,7 +197,7 @@ def test_files_cut_short(tmp_path: Path) -> None:
             read(tmp_path, data)
     whole = bmp(padded(noise(9, 9)), 9, 9, 8, palette=palette)
     part = read(tmp_path, whole[: -4 * 12])  # stored bottom first
-    assert said(part) == ["damaged part of the picture"]
+    assert said(part) == ["damaged pixels (some are missing)"]
     np.testing.assert_array_equal(part.pixels[4:], read(tmp_path, whole).pixels[4:])
     assert read(tmp_path, whole[:-3]).ledger == ()
     np.testing.assert_array_equal(read(tmp_path, whole[:-3]).pixels, read(tmp_path, whole).pixels)  # padding alone

@@ -185,8 +185,8 @@ def test_a_cut_first_frame_is_read_as_far_as_it_goes(tmp_path: Path, share: floa
     whole = opened(tmp_path, data).picture()
     np.testing.assert_array_equal(whole.pixels, colours(values))
     picture = opened(tmp_path, data[: len(data) - int((1 - share) * len(stored)) - 3]).picture()
-    part = "part" if interlaced else "lower part"
-    assert with_fate(Fate.DAMAGED, picture.ledger) == [f"{part} of the picture", "end of the file"]
+    where = "in places" if interlaced else "in the lower part"
+    assert with_fate(Fate.DAMAGED, picture.ledger) == [f"pixels {where}", "end of the file"]
     rows = list(order)[: int(share * 99) - 1]
     np.testing.assert_array_equal(picture.pixels[rows], whole.pixels[rows])
 
@@ -195,7 +195,7 @@ def test_a_cut_blank_frame_is_there(tmp_path: Path) -> None:
     """Missing pixels are told from those of the first colour."""
     data = gif(70, 100, frame(np.zeros((100, 70), np.uint8)))
     picture = opened(tmp_path, data[: len(data) // 2]).picture()
-    assert with_fate(Fate.DAMAGED, picture.ledger) == ["lower part of the picture", "end of the file"]
+    assert with_fate(Fate.DAMAGED, picture.ledger) == ["pixels in the lower part", "end of the file"]
 
 
 def test_a_file_cut_before_its_pixels_is_damaged(tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ def test_damage(tmp_path: Path) -> None:
     for data in (whole[:70], whole[:40], whole[:22], ico(b"", b""), ico(png(noise(9, 9)))[:60]):
         with pytest.raises(PictureError, match="damaged or cut short"):
             read(tmp_path, data)
-    assert [str(entry) for entry in read(tmp_path, whole[:150]).ledger] == ["part of the picture"]
+    assert [str(entry) for entry in read(tmp_path, whole[:150]).ledger] == ["pixels (some are missing)"]
     with pytest.raises(PictureError, match="not a picture"):
         read(tmp_path, struct.pack("<HHH", 0, 1, 0) + bytes(40))
     with pytest.raises(LimitError):

@@ -33,6 +33,7 @@ from gsrcli.images import (
     Fate,
     Metadata,
     Picture,
+    PictureFile,
     exif,
     fit,
     output_format,
@@ -41,6 +42,7 @@ from gsrcli.images import (
     with_fate,
     write_picture,
 )
+from gsrcli.images.ledger import damage_of_pixels
 from gsrcli.size import Size
 
 needs_avif = pytest.mark.skipif(not features.check("avif"), reason="Pillow has no AVIF")
@@ -733,6 +735,28 @@ def test_a_tiny_file_that_claims_to_be_huge(tmp_path: Path) -> None:
         assert "--max-pixels 3600000000" in (failure.value.hint or "")
     with pytest.raises(PictureError, match="cannot hold so many"):
         probe(path, max_pixels=None)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "gif", "bmp", "tga", "ppm"])
+def test_of_a_cut_file_only_a_picture_file_reads_what_is_left(tmp_path: Path, suffix: str) -> None:
+    """Who asks for one picture, to score it or to learn from it, does not get half of one."""
+    path = tmp_path / f"picture.{suffix}"
+    Image.fromarray(noise(200, 50, 3)).save(path)
+    whole = read_picture(path)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) * 3 // 4])
+    left = PictureFile(path).picture()
+    assert left.size == whole.size
+    assert damage_of_pixels(left.ledger)
+    with pytest.raises(PictureError, match=r"picture\.\w+: damaged pixels"):
+        read_picture(path)
+
+
+def test_a_picture_whose_metadata_alone_are_damaged_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "picture.jpg"
+    Image.fromarray(noise(20, 30, 3)).save(path, exif=b"Exif\0\0MM\0*\xff\xff\xff\xff")
+    picture = read_picture(path)
+    assert with_fate(Fate.DAMAGED, picture.ledger) == ["EXIF"]
 
 
 def test_only_our_limit_applies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ Files to read are made byte by byte, or by tifffile and Pillow, never by the enc
 from __future__ import annotations
 
 import io
+import itertools
 import struct
 import time
 import zlib
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
-from support.reading import noise, read
+from support.reading import damaged, noise, read
 
 from gsrcli.errors import LimitError, PictureError
 from gsrcli.images import Fate, Metadata, Picture, PictureFile, Text, read_picture, with_fate, write_picture
@@ -38,12 +39,12 @@ def tiff(*pages: tuple[dict[int, tuple[int, Any]], Sequence[bytes]], order: str 
     mark = b"II" if order == "<" else b"MM"
     body = [mark + struct.pack(order + "HHHQ", 43, 8, 0, 16) if big else mark + struct.pack(order + "HI", 42, 8)]
     for number, (tags, strips) in enumerate(pages):
-        at = sum(map(len, body)) + struct.calcsize(order + counter) + (4 + 2 * size) * (len(tags) + 2) + size
+        at = sum(map(len, body)) + struct.calcsize(order + counter) + (4 + 2 * size) * len({*tags, 273, 279}) + size
         outside = [strip + b"\0" * (len(strip) % 2) for strip in strips]
-        starts = [at + sum(map(len, outside[:index])) for index in range(len(strips))]
+        starts = [*itertools.accumulate(map(len, outside), initial=at)][: len(strips)]
         entries = []
         places = {273: (16 if big else LONG, starts), 279: (LONG, [len(strip) for strip in strips])}
-        for tag, (kind, values) in sorted((tags | places).items()):
+        for tag, (kind, values) in sorted((places | tags).items()):
             if isinstance(values, bytes):
                 count, data = len(values), values
             elif kind == RATIONAL:
@@ -466,7 +467,7 @@ def test_damage_in_a_jpeg_strip_is_told(tmp_path: Path) -> None:
     tags = layout(Size(64, 48), 3, 8, 6, t259=(SHORT, [JPEG]))
     assert read(tmp_path, tiff((tags, [stream]))).ledger == ()
     damaged = read(tmp_path, tiff((tags, [stream[: len(stream) // 2] + bytes(len(stream) // 2)])))
-    assert with_fate(Fate.DAMAGED, damaged.ledger) == ["picture data"]
+    assert with_fate(Fate.DAMAGED, damaged.ledger) == ["pixels in places"]
 
 
 def test_jpeg_of_another_depth_is_named(tmp_path: Path) -> None:
@@ -802,24 +803,65 @@ def test_damaged_fax_pages_are_told_and_nothing_is_printed(tmp_path: Path, capfd
         for share in (0, 0.1, 0.5, 0.9):
             assert "damaged" in told(tmp_path, tiff((tags, [stream[: int(len(stream) * share) + 1]]))), compression
         garbled = stream[:100] + bytes([0, 0x81] * 10) + stream[120:]
-        assert told(tmp_path, tiff((tags, [garbled]))) == "damaged picture data", compression
+        assert told(tmp_path, tiff((tags, [garbled]))) == "damaged pixels in places", compression
     assert capfd.readouterr().err == ""
 
 
-@pytest.mark.parametrize("compression", [NONE, LZW, DEFLATE, PACKBITS, ZSTANDARD, LZMA])
-def test_cut_and_garbled_data_are_refused(tmp_path: Path, compression: int, capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("compression", [LZW, DEFLATE, PACKBITS, ZSTANDARD, LZMA])
+def test_a_page_is_refused_if_its_only_strip_is_damaged(
+    tmp_path: Path, compression: int, capfd: pytest.CaptureFixture[str]
+) -> None:
     rows = noise(40, 100) // 16
     stream = compressed(rows, compression)
     tags, _ = page(rows[..., None], t259=(SHORT, [compression]))
     whole = tiff((tags, [stream]))
     assert_pixels(read(tmp_path, whole), rows[..., None])
-    files = [whole[: -len(stream) // 8], whole[: -len(stream) // 2]]
-    if compression != NONE:
-        files.append(tiff((tags, [stream[: len(stream) // 2]])))
-    for broken in files:
+    for broken in (whole[: -len(stream) // 8], whole[: -len(stream) // 2], tiff((tags, [stream[: len(stream) // 2]]))):
         with pytest.raises(PictureError, match="damaged or cut short"):
             read(tmp_path, broken)
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("compression", [NONE, LZW, DEFLATE, PACKBITS, ZSTANDARD, LZMA])
+def test_sound_strips_of_a_damaged_page_are_read(
+    tmp_path: Path, compression: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    rows = noise(43, 30, 3)
+    strips = [compressed(rows[top : top + 4].reshape(-1, 90), compression) for top in range(0, 43, 4)]
+    tags = layout(Size(43, 30), 3, 8, RGB, t259=(SHORT, [compression]), t278=(SHORT, [4]))
+    sound = tiff((tags, strips))
+    assert read(tmp_path, sound).ledger == ()
+
+    starts = [sound.index(strip) for strip in strips]
+    for first in range(1, 11):
+        places = [*starts[:first], len(sound) - 5, *(len(sound) + 1000 * number for number in range(10 - first))]
+        cut = read(tmp_path, tiff((tags | {273: (LONG, places)}, strips)))
+        assert damaged(cut) == ["pixels in places"]
+        np.testing.assert_array_equal(cut.pixels[: 4 * first], rows[: 4 * first])
+        assert not cut.pixels[4 * first + 4 :].any()
+    with pytest.raises(PictureError, match="damaged or cut short"):
+        read(tmp_path, tiff((tags | {273: (LONG, [len(sound) - 5] * 11)}, strips)))
+
+    if compression != NONE:
+        garbled = tiff((tags, [strip[:9] if number in (0, 5, 6) else strip for number, strip in enumerate(strips)]))
+        picture = read(tmp_path, garbled)
+        assert damaged(picture) == ["pixels in places"]
+        for top in range(0, 43, 4):
+            left = 0 if top in (0, 20, 24) else rows[top : top + 4]
+            np.testing.assert_array_equal(picture.pixels[top : top + 4], left)
+
+    assert capfd.readouterr().err == ""
+
+
+def test_much_damage_is_not_looked_for_long(tmp_path: Path) -> None:
+    height = 20000
+    tags = layout(Size(height, 8), 1, 8, GREY, t259=(SHORT, [DEFLATE]), t278=(SHORT, [1]))
+    good = compressed(noise(1, 8), DEFLATE)
+    data = tiff((tags, [good if row % 2 else b"\x78" + good[:0:-1] for row in range(height)]))
+    began = time.perf_counter()
+    with pytest.raises(PictureError, match="damaged or cut short"):
+        read(tmp_path, data)
+    assert time.perf_counter() - began < 5
 
 
 def test_sparse_tiles_are_black(tmp_path: Path) -> None:

@@ -107,7 +107,7 @@ def test_auto_precision_does_not_go_below_the_models(
 ) -> None:
     monkeypatch.setattr("gsrcli.runtime.devices._has_bfloat16", lambda device: True)
     chosen: list[torch.dtype] = []
-    monkeypatch.setattr(Upscaler, "enlarge", lambda self, picture, size: chosen.append(self.dtype) or picture)
+    monkeypatch.setattr(Upscaler, "enlarge", lambda self, picture, size, **_: chosen.append(self.dtype) or picture)
     for asked in ("auto", "bfloat16"):
         gsrcli.upscale(np.zeros((5, 5, 3), np.uint8), scale=2, model=small(name), precision=asked)
     assert chosen == [precision, torch.bfloat16]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import ImageCms
 
-from gsrcli.images import Fate, Picture, probe, read_picture, with_fate
+from gsrcli.images import Fate, Picture, PictureFile, probe, with_fate
 
 __all__ = ["SRGB", "damaged", "lost", "noise", "png_chunk", "ramp", "read"]
 
@@ -37,7 +37,7 @@ def png_chunk(name: bytes, body: bytes = b"", *, sound: bool = True) -> bytes:
 
 
 def read(tmp_path: Path, data: bytes, name: str = "picture", *, form: str | None = None) -> Picture:
-    """Read the only picture of a file, and check what is true of all: its size beforehand, and that it can be changed.
+    """Read what is left of the only picture in a file, and check its size, and that it can be changed.
 
     Args:
         tmp_path: a folder.
@@ -47,7 +47,7 @@ def read(tmp_path: Path, data: bytes, name: str = "picture", *, form: str | None
     """
     path = tmp_path / name
     path.write_bytes(data)
-    picture = read_picture(path)
+    picture = PictureFile(path).picture()
     assert probe(path) == picture.size
     assert picture.pixels.flags.c_contiguous
     assert picture.pixels.flags.writeable

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from gsrcli.errors import PictureError
 from gsrcli.images.colour import PRIMARIES, Chromaticities, Colour
-from gsrcli.images.ledger import Entry, Fate
+from gsrcli.images.ledger import PIXELS, Entry, Fate
 from gsrcli.images.metadata import METRES_PER_INCH, Metadata, sound_dpi
 from gsrcli.images.picture import Origin, Picture, Pixels, levels, white
 from gsrcli.images.readers.source import CUT, DAMAGED, Limits, Source, as_far_as_it_goes
@@ -99,7 +99,7 @@ class Dib:
         if self._by_lengths:
             rows, inside = self._lengths()
             if not inside:
-                entries.append(Entry("pixels", Fate.DAMAGED, "(runs reach outside the picture)"))
+                entries.append(Entry(PIXELS, Fate.DAMAGED, "(runs reach outside the picture)"))
         elif self._masks and self.header.bits in (16, 32):
             values = self._rows(self.header.bits // 8, f"<u{self.header.bits // 8}")
             return *self._fields(values, self._masks), []
@@ -110,7 +110,7 @@ class Dib:
         if self._palette is None:
             return np.ascontiguousarray(rows[..., ::-1]), None, entries  # blue, green, red
         if rows.max() >= self._colours:
-            entries.append(Entry("palette", Fate.DAMAGED, "(missing colours are black)"))
+            entries.append(Entry(PIXELS, Fate.DAMAGED, "(colours that the palette lacks are black)"))
         return self._palette[rows], None, entries
 
     def _rows(self, step: int, dtype: str) -> Pixels:

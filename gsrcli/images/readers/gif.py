@@ -14,7 +14,7 @@ from PIL import Image, ImageFile
 from gsrcli.errors import PictureError
 from gsrcli.images.colour import Colour
 from gsrcli.images.gif import GifFrame, parse_gif
-from gsrcli.images.ledger import Entry, Fate
+from gsrcli.images.ledger import PIXELS, Entry, Fate
 from gsrcli.images.metadata import COMMENT, Text, decoded_text
 from gsrcli.images.picture import Origin, Picture
 from gsrcli.images.readers.metadata import checked_metadata, checked_profile
@@ -73,8 +73,8 @@ class GifSource(Source):
             lost.append(Entry(f"{len(gif.comments) - _MAX_COMMENTS} comments", Fate.LOST))
         of_end = [Entry("end of the file", Fate.DAMAGED)] if gif.cut else []
         if index in self._damaged:
-            lower = "part" if frame.interlaced else "lower part"
-            of_end.insert(0, Entry(f"{lower} of the picture", Fate.DAMAGED))
+            where = "in places" if frame.interlaced else "in the lower part"
+            of_end.insert(0, Entry(PIXELS, Fate.DAMAGED, where))
         canvas = self._canvas.view(np.uint8).reshape(*self.size, 4)
         return Picture(
             pixels=canvas[..., : 1 if self._grey else 3].copy(),

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gsrcli.errors import PictureError
-from gsrcli.images.ledger import Entry, Fate
+from gsrcli.images.ledger import PIXELS, Entry, Fate
 from gsrcli.images.metadata import COMMENT, Metadata, Text
 from gsrcli.images.picture import Origin, Picture, Pixels, levels, white
 from gsrcli.images.readers.source import CUT, DAMAGED, Limits, Source, as_far_as_it_goes
@@ -68,7 +68,7 @@ class PnmSource(Source):
         else:
             samples, end = self._samples()
             if samples.max() > header.most:
-                entries.append(Entry("pixels", Fate.DAMAGED, "(some are brighter than white)"))
+                entries.append(Entry(PIXELS, Fate.DAMAGED, "(some are brighter than white)"))
             values = _scaled(samples, int(header.most))
         if begins_like_pnm(self._data[end : end + 3]):
             entries.append(Entry("pictures after the first", Fate.LOST))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gsrcli.errors import LimitError, PictureError
-from gsrcli.images.ledger import Entry, Fate
+from gsrcli.images.ledger import PIXELS, Entry, Fate
 from gsrcli.images.picture import Picture, Pixels
 from gsrcli.size import Size
 
@@ -18,7 +18,7 @@ __all__ = ["CUT", "DAMAGED", "LEAST_PART", "Limits", "Source", "as_far_as_it_goe
 
 DAMAGED = "the file is damaged or cut short"
 
-CUT = Entry("part of the picture", Fate.DAMAGED)
+CUT = Entry(PIXELS, Fate.DAMAGED, "(some are missing)")
 """What to say of a picture of which a part is missing."""
 
 LEAST_PART = 10

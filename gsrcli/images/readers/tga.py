@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gsrcli.errors import PictureError
-from gsrcli.images.ledger import Entry, Fate
+from gsrcli.images.ledger import PIXELS, Entry, Fate
 from gsrcli.images.metadata import COMMENT, Metadata, Text, sound_aspect
 from gsrcli.images.picture import Origin, Picture, Pixels, levels, unmultiplied
 from gsrcli.images.readers.source import CUT, DAMAGED, Limits, Source, as_far_as_it_goes
@@ -107,7 +107,7 @@ class TgaSource(Source):
             pixels, alpha = _colours(stored.reshape(header.palette_count, -1), header.palette_depth, True)
             indices = _indices(values) - header.palette_start
             if indices.min() < 0 or indices.max() >= header.palette_count:
-                entries.append(Entry("pixels", Fate.DAMAGED, "(some are not in the palette)"))
+                entries.append(Entry(PIXELS, Fate.DAMAGED, "(some are not in the palette)"))
             indices = np.clip(indices, 0, header.palette_count - 1)
             pixels, alpha = pixels[indices], None if alpha is None else alpha[indices]
         elif header.coding == _GREY:

@@ -13,7 +13,7 @@ from PIL import Image
 from gsrcli.errors import LimitError, PictureError
 from gsrcli.images.cmyk import cmyk_to_srgb
 from gsrcli.images.colour import Colour
-from gsrcli.images.ledger import Entry, Fate
+from gsrcli.images.ledger import PIXELS, Entry, Fate
 from gsrcli.images.picture import Origin, Picture, Pixels
 from gsrcli.images.readers.jpeg.markers import ADOBE, Codestream, Frame, Scan, read_codestream
 from gsrcli.images.readers.jpeg.metadata import estimated_quality, read_said
@@ -147,13 +147,13 @@ def _decoded(stream: Codestream, frame: Frame) -> tuple[Pixels, tuple[Entry, ...
     if pixels.shape[:2] != frame.size:
         raise PictureError(DAMAGED)
     if sound and stream.sound:
-        what = "fine detail" if frame.progressive else "part of the picture"
-        return pixels, () if _finished(stream, frame) else (Entry(what, Fate.DAMAGED, "(scans are missing)"),)
+        missing = "(fine detail is missing)" if frame.progressive else "(scans are missing)"
+        return pixels, () if _finished(stream, frame) else (Entry(PIXELS, Fate.DAMAGED, missing),)
     flat = _flat_rows(pixels)
     if frame.size.height - flat < frame.size.height / LEAST_PART:
         raise PictureError(DAMAGED)
-    what = "lower part of the picture" if flat >= _BLOCK else "part of the picture"
-    return pixels, (Entry(what, Fate.DAMAGED),)
+    where = "in the lower part" if flat >= _BLOCK else "in places"
+    return pixels, (Entry(PIXELS, Fate.DAMAGED, where),)
 
 
 def _flat_rows(pixels: Pixels) -> int:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gsrcli.errors import LimitError, PictureError
-from gsrcli.images.ledger import Entry, Fate
+from gsrcli.images.ledger import PIXELS, Entry, Fate
 from gsrcli.images.picture import Pixels, levels, unmultiplied
 from gsrcli.images.readers.source import DAMAGED
 from gsrcli.size import Size
@@ -206,7 +206,7 @@ def decode(
             raise PictureError(f"{DAMAGED}: too little of its pixels is left")
         entries = [_missing(header, size, passes, good)]
     elif not (sound and (header.apple or inflation.checked or extra)):
-        entries = [Entry("pixels", Fate.DAMAGED, "whose checksum is wrong")]
+        entries = [Entry(PIXELS, Fate.DAMAGED, "whose checksum is wrong")]
     elif extra:
         entries = [Entry("pixels beyond the last row", Fate.LOST)]
     if entries:
@@ -322,9 +322,9 @@ def _missing(header: Header, size: Size, passes: list[_Pass], good: int) -> Entr
     """Return the entry of a picture that is sound up to a byte of its stream."""
     first, rows = passes[0], passes[0].sound_rows(good)
     if header.interlaced and rows == first.rows:
-        return Entry("pixels", Fate.DAMAGED, "of which only a coarser picture is left")
+        return Entry(PIXELS, Fate.DAMAGED, "of which only a coarser picture is left")
     row = first.y + rows * first.step_y
-    return Entry("pixels", Fate.DAMAGED, f"from row {row + 1} of {size.height} on")
+    return Entry(PIXELS, Fate.DAMAGED, f"from row {row + 1} of {size.height} on")
 
 
 def _fill_from_earlier_passes(samples: Pixels, passes: list[_Pass], good: int) -> None:
@@ -391,7 +391,7 @@ def _from_palette(
     colours[:count] = np.frombuffer(palette[: count * 3], np.uint8).reshape(-1, 3)
     entries = []
     if int(indices.max()) >= count:
-        entries.append(Entry("pixels", Fate.DAMAGED, "whose colours are not in the palette"))
+        entries.append(Entry(PIXELS, Fate.DAMAGED, "whose colours are not in the palette"))
     if transparency is None:
         return colours[indices], None, entries
     opacities = np.full(256, 255, np.uint8)

@@ -11,7 +11,7 @@ import struct
 import numpy as np
 
 from gsrcli.errors import PictureError
-from gsrcli.images.ledger import Entry, Fate
+from gsrcli.images.ledger import PIXELS, Entry, Fate
 from gsrcli.images.picture import Origin, Picture
 from gsrcli.images.readers.orientation import upright
 from gsrcli.images.readers.png.ancillary import Ancillary
@@ -81,7 +81,7 @@ class PngSource(Source):
             case "PLTE" if self._header.palette and self._palette is None:
                 self._palette = bytes(chunk.body[:_MAX_PALETTE_BYTES])
                 if not chunk.sound or len(chunk.body) % 3 or len(chunk.body) > _MAX_PALETTE_BYTES:
-                    self._ledger.append(Entry("palette", Fate.DAMAGED))
+                    self._ledger.append(Entry(PIXELS, Fate.DAMAGED, "(the palette is damaged)"))
             case "tRNS" if self._transparency is None:
                 if chunk.sound and self._header.takes_transparency(len(chunk.body)):
                     self._transparency = bytes(chunk.body)

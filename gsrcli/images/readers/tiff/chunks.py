@@ -27,25 +27,35 @@ from gsrcli.size import Size
 __all__ = ["REVERSED_BITS", "chunk_bytes", "stream_samples"]
 
 _MOST_SCANS = 100
+_MOST_DAMAGED = 50  # chunks of a band, which cost time to find
 _SMALL = 1 << 20  # pixels
 REVERSED_BITS: NDArray[np.uint8] = np.packbits(np.unpackbits(np.arange(256, dtype=np.uint8)).reshape(-1, 8)[:, ::-1])
 """Each byte with its bits in reverse."""
 
 
-def chunk_bytes(layout: Layout, data: bytes) -> NDArray[np.uint8]:
-    """Decompress the chunks of a page as ``(chunks, rows, bytes)``. Empty chunks, as in sparse files, are 0.
+def chunk_bytes(layout: Layout, data: bytes) -> tuple[NDArray[np.uint8], int]:
+    """Decompress the chunks of a page as ``(chunks, rows, bytes)``; return also how many bytes of them are missing.
+
+    Missing bytes and empty chunks, as in sparse files, are 0.
 
     Raises:
-        PictureError: they are damaged.
+        PictureError: too many of them are damaged, or the compression is not supported here.
     """
     whole = np.zeros((len(layout.chunks), layout.chunk.height, layout.row_bytes), np.uint8)
+    missing = damaged = 0
     for rows, chunks in _by_rows(layout).items():
-        distinct = [chunk for chunk in chunks if chunk[1]]
-        decompress = _stored if layout.compression == Compression.NONE else _through_libtiff
-        for chunk, values in zip(distinct, decompress(layout, data, distinct, rows), strict=True):
-            for index in chunks[chunk]:
-                whole[index, :rows] = values
-    return whole
+        expected = rows * layout.row_bytes
+        stored = layout.compression == Compression.NONE
+        there = [(start, size) for start, size in chunks if size and (stored or start + size <= len(data))]
+        missing += expected * sum(len(indices) for (start, size), indices in chunks.items() if size)
+        decompress = _stored if stored else _through_libtiff
+        for chunk, values in zip(there, decompress(layout, data, there, rows), strict=True):
+            whole.reshape(len(whole), -1)[chunks[chunk], : values.size] = values
+            missing -= len(chunks[chunk]) * values.size
+            damaged += values.size < expected
+            if damaged > _MOST_DAMAGED and not stored:
+                raise PictureError(DAMAGED)
+    return whole, missing
 
 
 def _by_rows(layout: Layout) -> dict[int, dict[tuple[int, int], list[int]]]:
@@ -60,27 +70,37 @@ def _by_rows(layout: Layout) -> dict[int, dict[tuple[int, int], list[int]]]:
 
 
 def _stored(layout: Layout, data: bytes, chunks: Sequence[tuple[int, int]], rows: int) -> Iterator[NDArray[np.uint8]]:
-    """Yield the rows of chunks that are not compressed."""
-    size = rows * layout.row_bytes
+    """Yield the bytes of chunks that are not compressed, as many as there are."""
     for start, _ in chunks:
-        if start + size > len(data):
-            raise PictureError(DAMAGED)
-        values = np.frombuffer(data, np.uint8, size, start).reshape(rows, layout.row_bytes)
+        values = np.frombuffer(data, np.uint8)[start : start + rows * layout.row_bytes]
         yield REVERSED_BITS[values] if layout.fill_order == 2 else values
 
 
 def _through_libtiff(
     layout: Layout, data: bytes, chunks: Sequence[tuple[int, int]], rows: int
 ) -> Iterator[NDArray[np.uint8]]:
-    """Yield the rows of compressed chunks."""
+    """Yield the bytes of compressed chunks; none of those that are damaged, which are found by halving."""
     if not chunks:
         return
+    values = _decompressed(layout, [data[start : start + size] for start, size in chunks], rows)
+    if values is not None:
+        yield from values.reshape(len(chunks), -1)
+    elif len(chunks) == 1:
+        yield np.zeros(0, np.uint8)
+    else:
+        half = len(chunks) // 2
+        yield from _through_libtiff(layout, data, chunks[:half], rows)
+        yield from _through_libtiff(layout, data, chunks[half:], rows)
+
+
+def _decompressed(layout: Layout, streams: list[bytes], rows: int) -> NDArray[np.uint8] | None:
+    """Return the bytes of compressed chunks one after the other, or None if one of them is damaged."""
     file = pack_file(
         [
             PackedPage(
                 {
                     256: (LONG, 1, struct.pack("<I", layout.row_bytes)),
-                    257: (LONG, 1, struct.pack("<I", len(chunks) * rows)),
+                    257: (LONG, 1, struct.pack("<I", len(streams) * rows)),
                     258: (SHORT, 1, struct.pack("<H", 8)),
                     259: (SHORT, 1, struct.pack("<H", layout.compression)),
                     262: (SHORT, 1, struct.pack("<H", Photometric.BLACK_IS_ZERO)),
@@ -88,7 +108,7 @@ def _through_libtiff(
                     277: (SHORT, 1, struct.pack("<H", 1)),
                     278: (LONG, 1, struct.pack("<I", rows)),
                 },
-                [data[start : start + size] for start, size in chunks],
+                streams,
             )
         ]
     )
@@ -101,9 +121,7 @@ def _through_libtiff(
         raise PictureError(
             f"compression {layout.compression} is not supported here", hint="save it with LZW or deflate compression"
         )
-    if output.text or not values.size:
-        raise PictureError(DAMAGED)
-    yield from values.reshape(len(chunks), rows, layout.row_bytes)
+    return None if output.text or not values.size else values
 
 
 def stream_samples(layout: Layout, data: bytes, tables: bytes) -> tuple[Pixels, int]:
@@ -128,6 +146,7 @@ def stream_samples(layout: Layout, data: bytes, tables: bytes) -> tuple[Pixels, 
         for (start, size), indices in chunks.items():
             stream = data[start : start + size]
             if not stream:
+                damaged += len(indices) if size else 0
                 continue
             if layout.compression == Compression.WEBP:
                 values, sound = _from_webp(layout, stream), True

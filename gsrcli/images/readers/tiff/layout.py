@@ -230,10 +230,10 @@ def read_layout(tiff: Tiff, entries: dict[int, Entry], limits: Limits) -> Layout
     )
     _believe(layout, len(tiff.data))
     chunks = _chunks(tiff, entries, layout)
-    held = [(start, min(size, len(tiff.data) - start)) for start, size in chunks]
-    if min(size for _, size in held) < 0 or sum(size for _, size in set(held)) > 4 * len(tiff.data):
-        raise PictureError(DAMAGED)  # they lie outside, or overlap too much
-    return replace(layout, chunks=held, cut=held != chunks)
+    held = sum(max(0, min(size, len(tiff.data) - start)) for start, size in set(chunks))
+    if held > 4 * len(tiff.data):
+        raise PictureError(DAMAGED)  # they overlap too much
+    return replace(layout, chunks=chunks, cut=any(start + size > len(tiff.data) for start, size in chunks))
 
 
 def _photometric(value: int) -> Photometric:

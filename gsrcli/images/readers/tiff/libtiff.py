@@ -10,8 +10,8 @@ from PIL import Image
 
 from gsrcli.errors import PictureError
 from gsrcli.images.directories import LONG, SHORT, Entry, PackedPage, Tags, Tiff, pack_directory, pack_file
+from gsrcli.images.ledger import PIXELS, Fate
 from gsrcli.images.ledger import Entry as LedgerEntry
-from gsrcli.images.ledger import Fate
 from gsrcli.images.readers.pillow import colour_and_alpha
 from gsrcli.images.readers.source import DAMAGED
 from gsrcli.images.readers.tiff.chunks import REVERSED_BITS
@@ -73,7 +73,7 @@ def decoded_by_libtiff(tiff: Tiff, layout: Layout, directory: dict[int, Entry]) 
     if image is None:
         raise PictureError(DAMAGED)
     pixels, alpha = colour_and_alpha(image)
-    damage = [LedgerEntry("picture data", Fate.DAMAGED)] if output.text or layout.cut else []
+    damage = [LedgerEntry(PIXELS, Fate.DAMAGED, "in places")] if output.text or layout.cut else []
     return Decoded(pixels, alpha, damage, same_numbers=layout.bits == 8)
 
 
@@ -109,9 +109,10 @@ def _bare(tiff: Tiff, layout: Layout, directory: dict[int, Entry]) -> bytes:
 
 def _with_directory(tiff: Tiff, tags: Tags, layout: Layout) -> bytes:
     """Return the whole file with another first directory, at its end, because tags hold offsets in the file."""
-    starts, sizes = zip(*layout.chunks, strict=True)
+    length = len(tiff.data)
+    starts, sizes = zip(*((min(start, length), min(size, length)) for start, size in layout.chunks), strict=True)
     tags[273] = LONG, len(starts), struct.pack(f"<{len(starts)}I", *starts)
     tags[279] = LONG, len(sizes), struct.pack(f"<{len(sizes)}I", *sizes)
-    end = len(tiff.data) + len(tiff.data) % 2
+    end = length + length % 2
     header = struct.pack("<2sHI", b"II", 42, end)
-    return b"".join((header, tiff.data[8:], b"\0" * (end - len(tiff.data)), pack_directory(tags, end)))
+    return b"".join((header, tiff.data[8:], b"\0" * (end - length), pack_directory(tags, end)))

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from gsrcli.errors import PictureError
 from gsrcli.images.colour import Colour
 from gsrcli.images.directories import Entry, MalformedError, Tiff
+from gsrcli.images.ledger import PIXELS, Fate
 from gsrcli.images.ledger import Entry as LedgerEntry
-from gsrcli.images.ledger import Fate
 from gsrcli.images.picture import Origin, Picture, Pixels, from_unit, to_unit
 from gsrcli.images.readers.orientation import upright
-from gsrcli.images.readers.source import DAMAGED, Limits, Source
+from gsrcli.images.readers.source import DAMAGED, LEAST_PART, Limits, Source
 from gsrcli.images.readers.tiff.chunks import chunk_bytes, stream_samples
 from gsrcli.images.readers.tiff.colours import Decoded, decoded_colours
 from gsrcli.images.readers.tiff.layout import Compression, Layout, Photometric, read_layout
@@ -116,30 +116,35 @@ class TiffSource(Source):
             samples = samples[..., needed]
         colour_map = directory.get(_COLOUR_MAP) if layout.photometric == Photometric.PALETTE else None
         decoded = decoded_colours(layout, samples, self._tiff.numbers(colour_map), icc, nodata)
-        entries = [LedgerEntry("picture data", Fate.DAMAGED)] if damaged else []
+        entries = [LedgerEntry(PIXELS, Fate.DAMAGED, "in places")] if damaged else []
         return replace(decoded, entries=[*entries, *decoded.entries])
 
-    def _samples(self, layout: Layout, directory: Directory) -> tuple[NDArray[Any], int]:
-        """Decode a page by bands, which bound the memory: ``(H, W, samples)``, and the number of damaged chunks."""
+    def _samples(self, layout: Layout, directory: Directory) -> tuple[NDArray[Any], bool]:
+        """Decode a page by bands, which bound the memory: ``(H, W, samples)``, and whether some of it is damaged."""
         step = max(1, _BAND_BYTES // layout.bytes_of_band)
         whole: NDArray[Any] | None = None
-        damaged = 0
+        damaged, missing = False, 0
         for first in range(0, layout.down, step):
             band = layout.band(first, min(first + step, layout.down))
             if layout.compression in (Compression.JPEG, Compression.WEBP):
                 samples, faults = self._stream_samples(band, directory)
-                damaged += faults
+                damaged |= faults > 0
             else:
-                samples = samples_of(band, chunk_bytes(band, self._data), self._tiff.order)
+                values, lacking = chunk_bytes(band, self._data)
+                missing += lacking
+                samples = samples_of(band, values, self._tiff.order)
             rows = assembled(band, samples)
             if band.size == layout.size:
-                return rows, damaged
+                whole = rows
+                break
             if whole is None:
                 whole = np.empty((*layout.size, rows.shape[2]), rows.dtype)
             top = first * layout.chunk.height
             whole[top : top + len(rows)] = rows
         assert whole is not None
-        return whole, damaged
+        if missing * LEAST_PART > (LEAST_PART - 1) * layout.row_bytes * layout.chunk.height * len(layout.chunks):
+            raise PictureError(DAMAGED)
+        return whole, damaged or missing > 0
 
     def _stream_samples(self, layout: Layout, directory: Directory) -> tuple[Pixels, int]:
         if layout.bits != 8:
