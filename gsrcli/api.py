@@ -64,7 +64,8 @@ def upscale(
 
     Raises:
         UsageError: the size, device, precision, tile or alpha is invalid.
-        PictureError: the file cannot be read, or has several pictures; see :class:`gsrcli.images.PictureFile`.
+        PictureError: the file cannot be read, some of its pixels are damaged, or it has several pictures; then see
+            :class:`gsrcli.images.PictureFile`.
         ModelError: the model is unknown or its weights are damaged.
         TypeError: the image is of an unsupported type, shape or mode, or the size is no pair.
         ValueError: an array contains NaN or numbers beyond float32, or has no pixels.

@@ -242,7 +242,10 @@ class Ancillary:
         elif text.keyword.startswith(_RAW_PROFILE) and (
             read := _RAW.get(text.keyword.removeprefix(_RAW_PROFILE).lower())
         ):
-            read(self, _raw_profile(text.text))
+            block, junk = _raw_profile(text.text)
+            read(self, block)
+            if junk:
+                self.ledger.append(Entry(text.keyword, Fate.DAMAGED, "(junk follows it)"))
         elif text.keyword in _OF_ANOTHER_FILE:
             pass
         elif len(self._texts) == _MAX_TEXTS:
@@ -320,12 +323,15 @@ def _exif(block: bytes) -> bytes:
     return block
 
 
-def _raw_profile(text: str) -> bytes:
-    """Return the bytes of a profile in a text: a line with its name, one with its length, and hexadecimal digits."""
+def _raw_profile(text: str) -> tuple[bytes, str]:
+    """Return the bytes of a profile in a text: a line with its name, one with its length, and hexadecimal digits.
+
+    Return also what follows the digits, which should be nothing.
+    """
     match = re.match(r"\s*[^\n]*\n\s*(\d{1,9})\s*\n", text)
     if match is None:
         raise ValueError("no length")
     digits, length = "".join(text[match.end() :].split()), int(match[1])
     if len(digits) < 2 * length:
         raise ValueError("it is cut short")
-    return bytes.fromhex(digits[: 2 * length])
+    return bytes.fromhex(digits[: 2 * length]), digits[2 * length :]
