@@ -11,7 +11,8 @@ import numpy as np
 from PIL import Image
 
 from support.carriers.parts import DPI, DURATIONS, HEIGHT, LIGHT, MASTERING, PROFILE, WIDTH, XMP, exif, pixels, saved
-from support.heif import HeifItem, box, boxes_of, coded_items, exif_item, heif_file, nclx, xmp_item
+from support.heif import HeifItem, box, boxes_of, coded_items, exif_item, heif_file, ispe, nclx, xmp_item
+from support.profiles import grey_profile
 
 __all__ = ["MAKERS"]
 
@@ -68,6 +69,32 @@ def avif_profile() -> bytes:
 def avif_hdr() -> bytes:
     values = np.random.default_rng(0).integers(0, 1024, (HEIGHT, WIDTH, 3), np.uint16)
     return heif_file(_wrapped(_opencv_avif(values, 10), b"av1C", nclx(9, 16), *_LIGHT_BOXES))
+
+
+def avif_deep() -> bytes:
+    """12 bits with alpha, turned and cropped."""
+    values = np.random.default_rng(0).integers(0, 4096, (HEIGHT, WIDTH, 4), np.uint16)
+    data = _opencv_avif(values, 12)
+    colour, alpha = coded_items(data)
+    size = ispe(WIDTH, HEIGHT)
+    crop = struct.pack(">8I", WIDTH - 2, 1, HEIGHT - 4, 1, 0, 1, 0, 1)
+    colour.properties += [size, (b"pixi", b"\0\0\0\0\3\x0c\x0c\x0c"), nclx(9, 18), _PASP]
+    colour.properties += [(b"clap", crop), (b"irot", b"\1")]
+    alpha.properties += [size, (b"pixi", b"\0\0\0\0\1\x0c"), (b"auxC", _ALPHA)]
+    alpha.references.append((b"auxl", [1]))
+    return heif_file(colour, alpha, exif_item(exif(t274=8, t282=DPI, t283=DPI)), xmp_item(XMP))
+
+
+def avif_grey() -> bytes:
+    """10 bits of grey with alpha, which colours are multiplied by."""
+    values = np.random.default_rng(0).integers(0, 1024, (2, HEIGHT, WIDTH, 1), np.uint16)
+    values[0] = values[0].astype(int) * values[1] // 1023
+    grey, alpha = (_wrapped(_opencv_avif(part, 10), b"av1C") for part in values)
+    grey.properties.append((b"colr", b"prof" + grey_profile(1.8)))
+    grey.references.append((b"prem", [2]))
+    alpha.properties.append((b"auxC", _ALPHA))
+    alpha.references.append((b"auxl", [1]))
+    return heif_file(grey, alpha)
 
 
 def avif_animation() -> bytes:
@@ -135,10 +162,32 @@ def heic() -> bytes:
     )
 
 
+def heic_phone() -> bytes:
+    """Two tiles side by side, turned, with a profile, a gain map and a matte."""
+    tile = _pillow_heif(np.repeat(np.repeat(pixels(), 4, 0), 4, 1), "RGB")
+    grey = _pillow_heif(np.repeat(np.repeat(pixels(1), 4, 0), 4, 1), "L")
+    tiles = [_wrapped(tile, b"hvcC") for _ in range(2)]
+    width, height = 2 * 4 * WIDTH, 4 * HEIGHT
+    grid = HeifItem(b"grid", b"\0\0\0\1" + struct.pack(">HH", width, height), references=[(b"dimg", [2, 3])])
+    grid.properties += [ispe(width, height), (b"colr", b"prof" + PROFILE), (b"irot", b"\3")]
+    return heif_file(
+        grid,
+        *tiles,
+        exif_item(exif(t274=6, t282=DPI, t283=DPI)),
+        _auxiliary(grey, b"hvcC", b"\0\0\0\0urn:com:apple:photo:2020:aux:hdrgainmap\0"),
+        _auxiliary(grey, b"hvcC", b"\0\0\0\0urn:com:apple:photo:2018:aux:portraiteffectsmatte\0"),
+        HeifItem(b"mime", b"<cookie/>", references=[(b"cdsc", [1])], media_type=b"application/odd"),
+        brand=b"heic",
+    )
+
+
 MAKERS = (
     avif,
     avif_profile,
     avif_hdr,
+    avif_deep,
+    avif_grey,
     avif_animation,
     heic,
+    heic_phone,
 )

@@ -6,9 +6,24 @@ import hashlib
 import struct
 
 import numpy as np
+import simplejpeg
 from PIL import Image
 
-from support.carriers.parts import CREATOR, DPI_CM, PROFILE, RESOURCES, exif, pixels, saved, xmp_packet
+from support.carriers.parts import (
+    CREATOR,
+    DPI_CM,
+    IPTC,
+    PROFILE,
+    RESOURCES,
+    XMP,
+    exif,
+    photoshop,
+    pixels,
+    saved,
+    xmp_packet,
+)
+from support.heif import box
+from support.profiles import cmyk_profile
 
 __all__ = ["MAKERS"]
 
@@ -55,6 +70,23 @@ def jpeg() -> bytes:
     )
 
 
+def jpeg_phone() -> bytes:
+    """On its side, of Adobe RGB that EXIF alone states, and with a video behind it."""
+    turned = b'xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"'
+    packet = XMP.replace(b'rdf:about=""', b'rdf:about="" ' + turned)
+    block = exif(t274=6, t282=100, t283=50, t40961=0xFFFF, t40965={1: "R03"}, t37500=b"Exif-Notes")
+    return (
+        _jpeg(
+            pixels(),
+            _segment(0xE1, b"Exif\0\0" + block),
+            _segment(0xE1, _XMP_NAME + packet),
+            _segment(0xE7, b"Odd-Segment\0" + bytes(range(9))),
+        )
+        + box(b"ftyp", b"mp42")
+        + box(b"mdat", bytes(range(99)))
+    )
+
+
 def jpeg_with_maps() -> bytes:
     gain = 'xmlns:hdrgm="http://ns.adobe.com/hdr-gain-map/1.0/" hdrgm:Version="1.0"'
     described = xmp_packet("").replace(b'rdf:about=""', b'rdf:about="" ' + gain.encode())
@@ -77,14 +109,27 @@ def jpeg_cmyk() -> bytes:
     return _jpeg(pixels(4), mode="CMYK")
 
 
+def jpeg_inks() -> bytes:
+    """YCCK, which Adobe's programs store inverted, with a profile in two segments and Photoshop's resolution alone."""
+    coded = simplejpeg.encode_jpeg(pixels(4), colorspace="CMYK")
+    profile = cmyk_profile()
+    parts = [profile[:1000], profile[1000:]]
+    segments = [_segment(0xE2, b"ICC_PROFILE\0" + bytes((number, 2)) + part) for number, part in enumerate(parts, 1)]
+    resolution = struct.pack(">IHHIHH", 150 << 16, 1, 1, 150 << 16, 1, 1)
+    resources = photoshop((0x03ED, resolution), (0x0404, IPTC), (0x07D0, bytes(26)))
+    return coded[:2] + b"".join(reversed(segments)) + _segment(0xED, b"Photoshop 3.0\0" + resources) + coded[2:]
+
+
 def jpeg_plain() -> bytes:
     return saved(Image.fromarray(pixels()), "JPEG")
 
 
 MAKERS = (
     jpeg,
+    jpeg_phone,
     jpeg_with_maps,
     jpeg_grey,
     jpeg_cmyk,
+    jpeg_inks,
     jpeg_plain,
 )

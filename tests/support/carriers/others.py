@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import struct
 
+import cv2
 import numpy as np
 from PIL import Image
 
+from support.carriers.jpeg import jpeg
 from support.carriers.parts import DPI, DURATIONS, HEIGHT, IPTC, PROFILE, WIDTH, XMP, exif, pixels, saved
 from support.carriers.png import png_file
 from support.heif import box
@@ -34,6 +36,12 @@ def webp_animation() -> bytes:
         exif=exif(),
         xmp=XMP,
     )
+
+
+def webp_lossy() -> bytes:
+    """On its side, with alpha in a chunk of its own, and a chunk that nobody knows."""
+    data = saved(Image.fromarray(pixels(4)), "WEBP", quality=90, exif=b"Exif\0\0" + exif(t274=8))
+    return data[:4] + struct.pack("<I", len(data) + 4) + data[8:] + b"zzzz\4\0\0\0data"
 
 
 _XMP_TRAILER = b"\x01" + bytes(range(255, -1, -1)) + b"\0"
@@ -90,6 +98,16 @@ def bmp_calibrated() -> bytes:
     return struct.pack("<2sIHHI", b"BM", 14 + len(header) + len(rows), 0, 0, 14 + len(header)) + header + rows
 
 
+def bmp_deep() -> bytes:
+    """10 bits of colours and 2 of alpha, with the name of the file that holds the profile."""
+    rows = pixels(4)[::-1].tobytes()
+    name = b"Linked-Profile.icc\0"
+    header = struct.pack("<IiiHHIIiiII", 124, WIDTH, HEIGHT, 1, 32, 3, len(rows), 0, 0, 0, 0)
+    header += struct.pack("<5I48x", 0x3FF00000, 0xFFC00, 0x3FF, 0xC0000000, 0x4C494E4B)
+    header += struct.pack("<4I", 4, 124 + len(rows), len(name), 0)
+    return struct.pack("<2sIHHI", b"BM", 14 + len(header) + len(rows) + len(name), 0, 0, 138) + header + rows + name
+
+
 def jxl() -> bytes:
     """With a box of a gain map."""
     import pillow_jxl
@@ -100,26 +118,77 @@ def jxl() -> bytes:
     return data + box(b"jhgm", b"\0\0\0\0")
 
 
+def jxl_deep() -> bytes:
+    """16 bits of grey, with XMP that is compressed."""
+    import pillow_jxl
+
+    encoder = pillow_jxl.Encoder(mode="I;16", lossless=True, quality=100, use_container=True, num_threads=1)
+    blocks = {"exif": None, "jumb": None, "xmp": XMP, "compress": True}
+    return encoder(pixels(1, np.uint16).tobytes(), WIDTH, HEIGHT, jpeg_encode=False, **blocks)
+
+
+def jxl_jpeg() -> bytes:
+    """A JPEG file that can be had back."""
+    import pillow_jxl
+
+    encoder = pillow_jxl.Encoder(mode="RGB", lossless=True, quality=100, use_container=True, num_threads=1)
+    return encoder(jpeg(), WIDTH, HEIGHT, jpeg_encode=True)
+
+
 # Others
 
 
 def tga() -> bytes:
     values = pixels(4)
-    header = struct.pack("<BBBHHBHHHHBB", 13, 0, 2, 0, 0, 0, 0, 0, WIDTH, HEIGHT, 32, 8)
+    header = struct.pack("<BBBHHBHHHHBB", 13, 0, 2, 0, 0, 0, 7, 0, WIDTH, HEIGHT, 32, 8)
     data = header + b"Tga-Name-Word" + values.tobytes()
     area = bytearray(struct.pack("<H", 495).ljust(495, b"\0"))
     for at, word in ((2, b"Tga-Author"), (43, b"Plain-Comment"), (379, b"Tga-Job"), (426, b"Tga-Software")):
         area[at : at + len(word)] = word
     area[367:379] = struct.pack("<6H", 1, 2, 2026, 3, 4, 5)
+    area[420:426], area[467:470] = struct.pack("<3H", 12, 34, 56), struct.pack("<Hc", 123, b"b")
     area[474:478] = struct.pack("<HH", 2, 1)
     area[478:482] = struct.pack("<HH", 18, 10)
     area[494] = 3
     return data + bytes(area) + struct.pack("<II", len(data), 0) + b"TRUEVISION-XFILE.\0"
 
 
+def tga_palette() -> bytes:
+    """Run lengths of indices of colours multiplied by alpha, a postage stamp, and the areas of developers."""
+    colours = pixels(4).reshape(-1, 4)[:256].astype(int)
+    colours[:, :3] = colours[:, :3] * colours[:, 3:] // 255
+    header = struct.pack("<BBBHHBHHHHBB", 0, 1, 9, 0, 256, 32, 0, 0, WIDTH, HEIGHT, 8, 0x20)
+    packets = b"".join(bytes((WIDTH - 1, *row)) for row in pixels(1)[..., 0])
+    data = header + colours.astype(np.uint8).tobytes() + packets
+    developer_at = len(data) + len(b"Developer-Word")
+    data += b"Developer-Word" + struct.pack("<HHII", 1, 7, len(data), len(b"Developer-Word"))
+    stamp_at = len(data)
+    data += bytes((8, 6)) + bytes(8 * 6)
+    area = bytearray(struct.pack("<H", 495).ljust(495, b"\0"))
+    area[470:474] = bytes((1, 2, 3, 255))
+    area[482:494] = struct.pack("<3I", len(data) + 495, stamp_at, 0)
+    area[494] = 4
+    table = bytes(2 * 4 * 256)
+    return data + bytes(area) + table + struct.pack("<II", len(data), developer_at) + b"TRUEVISION-XFILE.\0"
+
+
 def ppm() -> bytes:
     values = pixels(3, np.uint16)
     return b"P6\n# Plain-Comment\n%d %d\n65535\n" % (WIDTH, HEIGHT) + values.astype(">u2").tobytes()
+
+
+def pgm() -> bytes:
+    """A stream of two pictures."""
+    head = b"P5\n# Plain-Comment\n%d %d\n255\n" % (WIDTH, HEIGHT)
+    return 2 * (head + pixels(1).tobytes())
+
+
+def pam() -> bytes:
+    """10 bits in 16, with alpha."""
+    values = pixels(4, np.uint16) & 1023
+    size = b"WIDTH %d\nHEIGHT %d\nDEPTH 4\nMAXVAL 1023\n" % (WIDTH, HEIGHT)
+    head = b"P7\n# Plain-Comment\n" + size + b"TUPLTYPE RGB_ALPHA\nENDHDR\n"
+    return head + values.astype(">u2").tobytes()
 
 
 def pfm() -> bytes:
@@ -146,6 +215,19 @@ def jp2() -> bytes:
     return data[:at] + box(b"jp2h", header) + b"".join(box(*part) for part in boxes) + data[at + size :]
 
 
+def jp2_deep() -> bytes:
+    """16 bits with alpha, and boxes that few programs write."""
+    data = cv2.imencode(".jp2", np.repeat(pixels(4, np.uint16), 2, axis=0)[:32])[1].tobytes()
+    at = data.index(b"jp2c") - 4
+    boxes = (
+        (b"jp2i", b"<owner/>"),
+        (b"uuid", b"Jp2-Unknown-Uuid" + b"data"),
+        (b"asoc", box(b"lbl ", b"gml.data")),
+        (b"jumb", box(b"jumd", b"c2pa")),
+    )
+    return data[:at] + b"".join(box(*part) for part in boxes) + data[at:]
+
+
 def ico() -> bytes:
     images = [png_file(pixels(4)), png_file(pixels(4)[:16, :16])]
     at, head = 6 + 16 * len(images), struct.pack("<HHH", 0, 1, len(images))
@@ -155,17 +237,40 @@ def ico() -> bytes:
     return head + b"".join(images)
 
 
+def cur() -> bytes:
+    """A cursor: bitmaps with masks, and the spot that it points with."""
+    bitmaps = []
+    for side in (24, 16):
+        header = struct.pack("<IiiHHIIiiII", 40, side, 2 * side, 1, 24, 0, 0, 0, 0, 0, 0)
+        mask = np.packbits(np.pad(pixels(1)[:side, :side, 0] > 127, ((0, 0), (0, 32 - side))), axis=1)
+        bitmaps.append(header + pixels()[:side, :side].tobytes() + mask.tobytes())
+    at, head = 6 + 16 * len(bitmaps), struct.pack("<HHH", 0, 2, len(bitmaps))
+    for bitmap, side in zip(bitmaps, (24, 16), strict=True):
+        head += struct.pack("<BBBBHHII", side, side, 0, 0, 3, 5, len(bitmap), at)
+        at += len(bitmap)
+    return head + b"".join(bitmaps)
+
+
 MAKERS = (
     webp,
     webp_animation,
+    webp_lossy,
     gif,
     gif_animation,
     bmp,
     bmp_calibrated,
+    bmp_deep,
     jxl,
+    jxl_deep,
+    jxl_jpeg,
     tga,
+    tga_palette,
     ppm,
+    pgm,
+    pam,
     pfm,
     jp2,
+    jp2_deep,
     ico,
+    cur,
 )

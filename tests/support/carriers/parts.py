@@ -86,8 +86,9 @@ def exif(**more: Any) -> bytes:
     tags[0xC350] = "Exif-Private"
     tags.get_ifd(0x8769)[0xA434] = "Exif-Lens"
     tags.get_ifd(0x8825)[0x1D] = "2026:01:02"
-    for tag, value in more.items():
-        tags[int(tag[1:])] = value
+    for name, value in more.items():
+        tag = int(name[1:])
+        (tags.get_ifd(0x8769) if 0x9000 <= tag < 0xA500 else tags)[tag] = value
     return tags.tobytes().removeprefix(b"Exif\0\0")
 
 

@@ -20,6 +20,7 @@ from support.carriers.parts import (
     exif,
     pixels,
 )
+from support.profiles import grey_profile
 
 __all__ = ["MAKERS", "png_file"]
 
@@ -112,9 +113,35 @@ def png_palette() -> bytes:
     return png_file(pixels(1), _chunk(b"PLTE", palette), _chunk(b"tRNS", bytes((0, 100))), kind=3)
 
 
+def png_drawing() -> bytes:
+    """Interlaced indices of 4 bits, with profiles in texts as ImageMagick writes them, and old-fashioned chunks."""
+    indices = pixels(1)[..., 0] & 15
+    steps = ((0, 8, 0, 8), (0, 8, 4, 8), (4, 8, 0, 4), (0, 4, 2, 4), (2, 4, 0, 2), (0, 2, 1, 2), (1, 2, 0, 1))  # Adam7
+    passes = (indices[top::down, left::across] for top, down, left, across in steps)
+    rows = b"".join(b"\0" + bytes(row[::2] << 4 | row[1::2]) for part in passes for row in part)
+    chunks = (
+        _chunk(b"IHDR", struct.pack(">II5B", WIDTH, HEIGHT, 4, 3, 0, 0, 1)),
+        _chunk(b"pCAL", b"x\0" + struct.pack(">iiBB", 0, 15, 0, 2) + b"V\0000\0001"),
+        _chunk(b"sPLT", b"x\0\x08" + bytes(6)),
+        _chunk(b"PLTE", bytes(pixels().ravel()[: 3 * 16])),
+        _chunk(b"hIST", bytes(2 * 16)),
+        _chunk(b"tRNS", bytes((0, 100))),
+        _chunk(b"IDAT", zlib.compress(rows)),
+        *(_raw_profile(*part) for part in ((b"icc", PROFILE), (b"exif", b"Exif\0\0" + exif()), (b"xmp", XMP))),
+        _chunk(b"tEXt", b"date:create\0002026-01-02T03:04:05+00:00"),
+        _chunk(b"dSIG", b"signature"),
+        _chunk(b"IEND", b""),
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
 def png_grey() -> bytes:
     values = pixels(1, np.uint16)
     return png_file(values, _chunk(b"tRNS", values[0, 0].astype(">u2").tobytes()))
+
+
+def png_deep_grey() -> bytes:
+    return png_file(pixels(2, np.uint16), _chunk(b"iCCP", b"x\0\0" + zlib.compress(grey_profile(1.8))))
 
 
 def png_plain() -> bytes:
@@ -146,7 +173,9 @@ MAKERS = (
     png_hdr,
     png_gamma,
     png_palette,
+    png_drawing,
     png_grey,
+    png_deep_grey,
     png_plain,
     apng,
 )
