@@ -184,13 +184,8 @@ _CARRIED: Mapping[str, list[Part]] = {
     "tiff": [
         *(_COLOURS, _SIXTEEN, _ALPHA, _SOFT, _PROFILE, measured(304.8), _XMP, *_IPTC, _GEO, *_RIGHTS),
         *(tag(f"Tiff-{name}") for name in _TIFF_WORDS),
-        *(
-            gone("extra channel"),
-            gone("Photoshop layers"),
-            gone("names of inks"),
-            gone("target printer"),
-            gone("TIFF tag 65000"),
-        ),
+        *map(gone, ("extra channel", "Photoshop layers", "names of inks", "target printer", "TIFF tag 65000")),
+        *map(gone, ("grey response curve", "halftone hints", "clipping path")),
     ],
     "tiff_photo": [_COLOURS, upright(24, 32), _ALPHA, tag("Exif-Lens"), tag("2026:01:02"), tag("Tiff-Software")],
     "tiff_premultiplied": [_WRITER, gone("transfer function"), _COLOURS, _ALPHA, _SOFT, _ASPECT],
@@ -246,7 +241,7 @@ _CARRIED: Mapping[str, list[Part]] = {
     "bmp": [_COLOURS, _ALPHA, _SOFT, _PROFILE, measured(200)],
     "bmp_calibrated": [_COLOURS, _GAMMA],
     "bmp_deep": [_COLOURS, _SIXTEEN, _ALPHA, _SOFT, gone("linked colour profile")],
-    "jxl": [_COLOURS, _ALPHA, _SOFT, measured(200), *_EXIF, _XMP, gone("gain map")],
+    "jxl": [_COLOURS, _ALPHA, _SOFT, measured(200), *_EXIF, _XMP, gone("gain map"), gone("zzzz box")],
     "jxl_deep": [_SIXTEEN, coded(1, 8), gone(r"XMP \(it is compressed with Brotli\)")],
     "jxl_jpeg": _JPEG,
     "tga": [

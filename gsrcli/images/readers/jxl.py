@@ -26,6 +26,7 @@ _D65 = 1
 _PRIMARIES = {1: 1, 9: 9, 11: 12}  # to those of CICP
 
 _LOST = {b"jhgm": "gain map", b"jumb": "JUMBF metadata"}
+_STRUCTURE = (b"JXL ", b"ftyp", b"jxll", b"jxli", b"free", b"skip")
 _BLOCKS = {b"Exif": Feature.EXIF, b"xml ": Feature.XMP}
 _END_OF_IMAGE, _MOST_SEGMENTS = 0xD9, 1000
 
@@ -163,12 +164,13 @@ def _parse(data: bytes) -> _Parts:
             pieces.append(body[4:])
         elif kind == b"jbrd":
             parts.jpeg = body
-        elif kind in _LOST:
-            parts.lost[_LOST[kind]] = None
         elif kind in _BLOCKS and box.kind == b"brob":
             parts.compressed[_BLOCKS[kind]] = None
         elif kind in _BLOCKS:
             parts.blocks.setdefault(kind, exif_content(body) if kind == b"Exif" else body)
+        elif kind not in _STRUCTURE:
+            name = kind.decode("latin-1").strip()
+            parts.lost[_LOST.get(kind) or f"{name if name.isalnum() else 'unknown'} box"] = None
     parts.stream = b"".join(pieces)
     return parts
 

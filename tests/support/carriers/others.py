@@ -109,13 +109,13 @@ def bmp_deep() -> bytes:
 
 
 def jxl() -> bytes:
-    """With a box of a gain map."""
+    """With a box of a gain map, and one that nobody knows."""
     import pillow_jxl
 
     encoder = pillow_jxl.Encoder(mode="RGBA", lossless=True, quality=100, use_container=True, num_threads=1)
     blocks = {"exif": exif(t282=DPI, t283=DPI), "jumb": None, "xmp": XMP, "compress": False}
     data = encoder(pixels(4).tobytes(), WIDTH, HEIGHT, jpeg_encode=False, **blocks)
-    return data + box(b"jhgm", b"\0\0\0\0")
+    return data + box(b"jhgm", b"\0\0\0\0") + box(b"zzzz", b"words")
 
 
 def jxl_deep() -> bytes:

@@ -56,6 +56,9 @@ def tiff() -> bytes:
         (34377, _BYTE, len(RESOURCES), RESOURCES, True),
         _TRANSFER,
         (37724, _UNDEFINED, 4, b"8BIM", True),
+        (290, _SHORT, 2, (0, 2000), True),
+        (321, _SHORT, 2, (0, 255), True),
+        (343, _BYTE, 4, b"path", True),
         (65000, _ASCII, 13, "Private-Word", True),
         *_GEO,
     ]

@@ -31,8 +31,11 @@ _FOREIGN_DESCRIPTIONS = (  # which state sizes, and how pages belong together
     ("tifffile's description", re.compile(rb'\{"shape": \[')),
 )
 _LOST = {
+    290: "grey response curve",
+    321: "halftone hints",
     333: "names of inks",
     337: "target printer",
+    343: "clipping path",
     34909: "fax address",
     _LAYERS: "Photoshop layers",
     50839: "ImageJ metadata",
