@@ -278,7 +278,7 @@ def test_adobe_rgb_of_cameras(tmp_path: Path, space: int, index: bytes | None, a
     Image.fromarray(ramp()).save(path, exif=b"Exif\0\0" + exif_of_camera(space, index))
     picture = read_picture(path)
     assert picture.colour == Colour(profile)
-    assert lines(Fate.CONVERTED, picture.ledger) == ["Adobe RGB of EXIF to a colour profile"] * adobe
+    assert lines(Fate.CONVERTED, picture.ledger) == ["Adobe RGB of EXIF read as a colour profile"] * adobe
     assert picture.without_metadata().colour == picture.colour  # stripping leaves how the picture looks
     profiles_alone = replace(NOTHING, keeps=frozenset({Feature.PROFILE}))
     assert fitted(picture, profiles_alone)[0].colour == picture.colour

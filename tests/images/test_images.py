@@ -24,6 +24,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageOps, PngImagePlugin, features
+from support.profiles import cmyk_profile
 from support.reading import SRGB, noise, png_chunk, read
 
 from gsrcli import images
@@ -219,34 +220,6 @@ def test_premultiplied_sixteen_bit_tiff(tmp_path: Path) -> None:
     picture = read(tmp_path, file.getvalue())
     np.testing.assert_array_equal(picture.alpha, alpha)
     assert np.abs(picture.pixels.astype(int) - colours).max() <= 1
-
-
-def icc_profile(space: bytes, kind: bytes, pcs: bytes, tags: dict[bytes, bytes]) -> bytes:
-    """Build a version 2 colour profile byte by byte."""
-    body, table = b"", struct.pack(">I", len(tags))
-    for name, value in tags.items():
-        value = value.ljust(-len(value) % 4 + len(value), b"\0")
-        table += name + struct.pack(">II", 128 + 4 + 12 * len(tags) + len(body), len(value))
-        body += value
-    header = struct.pack(">I4sI4s4s4s", 132 + 12 * len(tags) + len(body), b"lcms", 0x02400000, kind, space, pcs)
-    header += struct.pack(">6H", 2026, 1, 1, 0, 0, 0) + b"acsp" + b"\0" * 28
-    header += struct.pack(">3i", 63190, 65536, 54061)  # D50
-    return header.ljust(128, b"\0") + table + body
-
-
-def grey_profile(gamma: int = 1) -> bytes:
-    white = b"XYZ \0\0\0\0" + struct.pack(">3i", 63190, 65536, 54061)
-    curve = b"curv\0\0\0\0" + struct.pack(">IH", 1, gamma * 256)
-    return icc_profile(b"GRAY", b"mntr", b"XYZ ", {b"wtpt": white, b"kTRC": curve})
-
-
-def cmyk_profile() -> bytes:
-    """Whatever the inks, black from 0 is the lightness: L* is 100 at K = 0, and 0 at K = 255."""
-    ramp = bytes(range(256))
-    grid = b"".join(bytes([0 if ink & 1 else 255, 128, 128]) for ink in range(16))  # black is the last ink
-    identity = struct.pack(">9i", *(65536 * int(i % 4 == 0) for i in range(9)))
-    table = b"mft1\0\0\0\0" + bytes([4, 3, 2, 0]) + identity + ramp * 4 + grid + ramp * 3
-    return icc_profile(b"CMYK", b"prtr", b"Lab ", {b"A2B0": table})
 
 
 def test_cmyk_goes_through_its_profile(tmp_path: Path) -> None:

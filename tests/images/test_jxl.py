@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 import struct
 import subprocess
@@ -11,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageOps
 from support.reading import noise, read
 
 from gsrcli.errors import LimitError, PictureError
@@ -23,6 +24,7 @@ from gsrcli.images import (
     Metadata,
     Origin,
     Picture,
+    Text,
     output_formats,
     probe,
     read_picture,
@@ -98,6 +100,37 @@ def test_sixteen_bit_grey(tmp_path: Path) -> None:
 def test_floating_point_grey(tmp_path: Path) -> None:
     values = np.linspace(0, 1, 600, dtype=np.float32).reshape(20, 30, 1)
     np.testing.assert_array_equal(read(tmp_path, jxl(values, "F")).pixels, values)
+
+
+def from_jpeg(orientation: int = 1) -> tuple[bytes, bytes]:
+    """Return a JPEG file, and the JPEG XL file that is made of it without loss."""
+    file = io.BytesIO()
+    image = Image.fromarray(noise(20, 30, 3))
+    image.save(file, "JPEG", quality=83, exif=b"Exif\0\0" + exif_block(orientation), comment=b"words", dpi=(90, 90))
+    encoder = pillow_jxl.Encoder(mode="RGB", lossless=True, quality=100, use_container=True)
+    return file.getvalue(), encoder(file.getvalue(), *image.size, jpeg_encode=True)
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_what_was_a_jpeg_file_is_read_as_that(tmp_path: Path, orientation: int) -> None:
+    jpeg, data = from_jpeg(orientation)
+    picture = read(tmp_path, data)
+    with Image.open(io.BytesIO(jpeg)) as image:
+        expected = np.asarray(ImageOps.exif_transpose(image))
+    np.testing.assert_allclose(picture.pixels.astype(int), expected, atol=2)
+    assert picture.origin == Origin("JXL", lossless=False, quality=83)
+    assert (picture.metadata.texts, picture.metadata.dpi) == ((Text("Comment", "words"),), (90, 90))
+    assert picture.ledger == ()
+
+
+def test_a_jpeg_file_that_cannot_be_made_again(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    _, data = from_jpeg()
+    at = data.index(b"jbrd")
+    for broken in (data[: at + 4] + bytes(40) + data[at + 44 :], data[: at + 60] + b"\xaa" + data[at + 61 :]):
+        picture = read(tmp_path, broken)
+        assert picture.size == Size(20, 30)
+        assert with_fate(Fate.DAMAGED, picture.ledger) == ["segments of the JPEG file"]
+    assert capfd.readouterr() == ("", "")
 
 
 def test_metadata(tmp_path: Path) -> None:

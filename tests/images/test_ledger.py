@@ -18,6 +18,7 @@ import pytest
 from PIL import features
 from support.carriers import CARRIERS, DURATIONS, LIGHT, MASTERING
 from support.journeys import Journey, journey
+from support.profiles import grey_profile
 from support.seen import Seen
 
 from gsrcli.images import Fate, Format, output_formats
@@ -48,9 +49,15 @@ def gone(entry: str, *, converted: bool = False) -> Part:
     return Part(lambda seen: False, entry, converted)
 
 
-def measured(dpi: float) -> Part:
+def measured(across: float, down: float | None = None) -> Part:
     """Return a resolution, which formats store in whole numbers of an inch, a centimetre or a metre."""
-    return Part(lambda seen: seen.dpi is not None and seen.dpi == pytest.approx((dpi, dpi), rel=1e-3), "resolution")
+    dpi = across, down or across
+    return Part(lambda seen: seen.dpi is not None and seen.dpi == pytest.approx(dpi, rel=1e-3), "resolution")
+
+
+def upright(width: int, height: int) -> Part:
+    """Return a picture that is turned, of this size when it is not."""
+    return Part(lambda seen: (seen.image.size, seen.orientation) == ((width, height), 1), "-")
 
 
 _WORDS = (
@@ -58,17 +65,20 @@ _WORDS = (
     *("Text-Author", "Text-Copyright", "Text-Title", "Text-Odd", "Tga-Author", "Tga-Job", "Icc-Profile-"),
     *("Tiff-Document", "Tiff-Description", "Tiff-Make", "Tiff-Model", "Tiff-Page", "Tiff-Artist", "Tiff-Host"),
 )
+_OF_GREY = grey_profile(1.8)[-16:]
 _SRGB = r"|colours to sRGB(, without the range of HDR)?"
 _COLOURS = Part(lambda seen: seen.form != "GIF", "more than 256 colours")
 _ALPHA = Part(lambda seen: seen.transparent, "transparency to the background", converted=True)
 _SOFT = Part(lambda seen: seen.form != "GIF", "partial transparency|transparency to the background", converted=True)
 _PROFILE = Part(lambda seen: "Icc-Profile-".encode("utf-16-be") in seen.icc, "colour profile" + _SRGB, converted=True)
 _SIXTEEN = Part(lambda seen: seen.bits >= 16, r"16 bits per channel .*", converted=True)
+_TWELVE = Part(lambda seen: seen.bits >= 12, r"12 bits per channel .*", converted=True)
 _TEN = Part(lambda seen: seen.bits >= 10, r"10 bits per channel \(8 are written\)")
 _FLOAT = Part(lambda seen: seen.bits == 32, "floating-point values to .*", converted=True)
 _ASPECT = Part(lambda seen: seen.aspect == pytest.approx(2), "pixel aspect ratio( beside a resolution)?")
 _LIGHT = Part(lambda seen: tuple(seen.light) == LIGHT, "HDR mastering data")
 _MASTERING = Part(lambda seen: seen.mastering == MASTERING, "HDR mastering data")
+_CURVE = Part(lambda seen: _OF_GREY in seen.icc, "colour profile" + _SRGB, converted=True)
 _GAMMA = Part(lambda seen: bool(seen.chunk(b"gAMA")), "gamma and chromaticities to a colour profile" + _SRGB, True)
 _EXIF = [word(text, "EXIF") for text in ("Exif-Artist", "Exif-Lens", "Exif-Print", "Exif-Private", "2026:01:02")]
 _XMP = word("Xmp-Creator", "XMP")
@@ -87,6 +97,14 @@ _MODIFIED = Part(
     lambda seen: bool(seen.chunk(b"tIME")) or seen.says("2026-01-02T03:04:05"), r"text( \(.*Modification Time.*\))?"
 )
 _WRITER = word("tifffile", "EXIF")
+_INKS = gone("CMYK to sRGB through its profile", converted=True)
+_LAB = gone("Lab to sRGB", converted=True)
+_NO_DATA = gone(r"\d+ pixels? without data to transparency", converted=True)
+_ADOBE_RGB = Part(
+    lambda seen: "Adobe RGB".encode("utf-16-be") in seen.icc,
+    "Adobe RGB of EXIF read as a colour profile|colour profile" + _SRGB,
+    converted=True,
+)
 
 
 def coded(*codes: int) -> Part:
@@ -105,6 +123,10 @@ def tag(words: str) -> Part:
 _RIGHTS = [word("Photoshop-Url", "XMP"), word("Marked>True<", "XMP")]
 _TEXTS = [text("Author"), text("Copyright"), text("Title"), text("Odd"), _COMMENT]
 _TIFF_WORDS = ("Document", "Description", "Make", "Model", "Page", "Artist", "Host", "Copyright", "Software")
+_JPEG = [
+    *(_COLOURS, _PROFILE, measured(304.8), *_EXIF, _XMP, word("Extended-Xmp", "XMP")),
+    *(*_IPTC, _COMMENT, *_RIGHTS),
+]
 _CARRIED: Mapping[str, list[Part]] = {
     "png": [
         *(
@@ -139,36 +161,69 @@ _CARRIED: Mapping[str, list[Part]] = {
     "png_hdr": [_COLOURS, _SIXTEEN, coded(9, 16), _LIGHT, _MASTERING],
     "png_gamma": [_COLOURS, _GAMMA, _ASPECT],
     "png_palette": [_ALPHA, _SOFT],
+    "png_drawing": [
+        *(_ALPHA, _SOFT, _PROFILE, *_EXIF, _XMP),
+        *map(gone, ("calibration of pixel values", "suggested palette", "histogram", "digital signature")),
+    ],
     "png_grey": [_SIXTEEN, _ALPHA],
+    "png_deep_grey": [_SIXTEEN, _ALPHA, _SOFT, _CURVE],
     "png_plain": [_COLOURS],
     "apng": [_COLOURS, _ALPHA, _SOFT, _PROFILE, *_TEXTS, _MODIFIED],
-    "jpeg": [
-        *(_COLOURS, _PROFILE, measured(304.8), *_EXIF, _XMP, word("Extended-Xmp", "XMP")),
-        *(*_IPTC, _COMMENT, *_RIGHTS),
+    "jpeg": _JPEG,
+    "jpeg_phone": [
+        *(_COLOURS, upright(24, 32), _ADOBE_RGB, measured(50, 100), *_EXIF, word("Exif-Notes", "EXIF"), _XMP),
+        *(gone("video of the motion photo"), gone(r"APP7 segment \(Odd-Segment\)")),
     ],
     "jpeg_with_maps": [
         *(_COLOURS, _XMP, gone("gain map"), gone("depth map"), gone(r"content credentials \(C2PA\)")),
     ],
     "jpeg_grey": [_ASPECT],
     "jpeg_cmyk": [_COLOURS, gone("CMYK to sRGB", converted=True)],
+    "jpeg_inks": [_INKS, measured(150), *_IPTC, gone("clipping path")],
     "jpeg_plain": [_COLOURS],
     "tiff": [
         *(_COLOURS, _SIXTEEN, _ALPHA, _SOFT, _PROFILE, measured(304.8), _XMP, *_IPTC, _GEO, *_RIGHTS),
         *(tag(f"Tiff-{name}") for name in _TIFF_WORDS),
-        *(
-            gone("extra channel"),
-            gone("Photoshop layers"),
-            gone("names of inks"),
-            gone("target printer"),
-            gone("TIFF tag 65000"),
-        ),
+        *map(gone, ("extra channel", "Photoshop layers", "names of inks", "target printer", "TIFF tag 65000")),
+        *map(gone, ("grey response curve", "halftone hints", "clipping path")),
     ],
+    "tiff_photo": [_COLOURS, upright(24, 32), _ALPHA, tag("Exif-Lens"), tag("2026:01:02"), tag("Tiff-Software")],
     "tiff_premultiplied": [_WRITER, gone("transfer function"), _COLOURS, _ALPHA, _SOFT, _ASPECT],
+    "tiff_tiles": [_COLOURS, _SIXTEEN, _ALPHA, _SOFT, _PROFILE, _WRITER],
+    "tiff_palette": [_SIXTEEN, _ALPHA, _NO_DATA, _GEO, _WRITER],
     "tiff_of_numbers": [_FLOAT, _GEO, _WRITER],
+    "tiff_elevation": [
+        *(_FLOAT, _ALPHA, _NO_DATA, _GEO, word("Gdal-Words", "GeoTIFF tags"), _WRITER),
+        *(gone("16-bit signed integers to floating point", converted=True), gone("rational polynomial coefficients")),
+    ],
     "tiff_cmyk": [_COLOURS, _SIXTEEN, gone("CMYK to sRGB", converted=True), _WRITER],
+    "tiff_inks": [_INKS, _SIXTEEN, _ALPHA, _SOFT, gone("extra channel"), gone("names of inks"), _WRITER],
+    "tiff_lab": [_COLOURS, _LAB, _SIXTEEN, _ALPHA, _SOFT, _WRITER],
+    "tiff_icclab": [_COLOURS, _LAB, _WRITER],
     "tiff_ome": [word("Ome-Words", "OME-XML description"), _WRITER],
     "tiff_imagej": [_SIXTEEN, word("ImageJ-Words", "ImageJ metadata"), gone("ImageJ description"), _WRITER],
     "tiff_pages": [_COLOURS, tag("Page-Artist-0"), measured(100), _WRITER],
+    "tiff_fax": [measured(204, 196), tag("Tiff-Document"), gone("fax address")],
+    "avif": [
+        *(_COLOURS, _ALPHA, _SOFT, coded(12, 13), _ASPECT, measured(200), *_EXIF, _XMP),
+        *(gone("gain map"), gone("depth map")),
+    ],
+    "avif_profile": [_COLOURS, _PROFILE],
+    "avif_hdr": [_COLOURS, _TEN, coded(9, 16), _LIGHT, _MASTERING],
+    "avif_deep": [
+        *(_COLOURS, upright(20, 30), _TWELVE, _ALPHA, _SOFT, coded(9, 18), measured(200), *_EXIF, _XMP),
+        Part(lambda seen: seen.aspect == pytest.approx(0.5), _ASPECT.entry),
+    ],
+    "avif_grey": [_TEN, _ALPHA, _SOFT, _CURVE],
+    "avif_animation": [_COLOURS, _LIGHT, _MASTERING, _ASPECT, *_EXIF, _XMP],
+    "heic": [
+        *(_COLOURS, _TEN, coded(9, 16), _LIGHT, _MASTERING, _ASPECT, measured(200), *_EXIF, _XMP),
+        gone("depth map"),
+    ],
+    "heic_phone": [
+        *(_COLOURS, upright(96, 256), _PROFILE, measured(200), *_EXIF),
+        *map(gone, ("gain map", "matte", "application/odd metadata")),
+    ],
     "webp": [
         _COLOURS,
         _ALPHA,
@@ -180,31 +235,36 @@ _CARRIED: Mapping[str, list[Part]] = {
         gone(r"content credentials \(C2PA\)"),
     ],
     "webp_animation": [_COLOURS, _ALPHA, _SOFT, _PROFILE, *_EXIF, _XMP],
+    "webp_lossy": [_COLOURS, upright(24, 32), _ALPHA, _SOFT, *_EXIF, gone("zzzz chunk")],
     "gif": [_ALPHA, _PROFILE, _XMP, _COMMENT, _ASPECT, gone(r"application extension \(MGK8BIM0000\)")],
     "gif_animation": [_ALPHA, _XMP, _COMMENT, _ASPECT, gone("plain text")],
     "bmp": [_COLOURS, _ALPHA, _SOFT, _PROFILE, measured(200)],
     "bmp_calibrated": [_COLOURS, _GAMMA],
-    "avif": [
-        *(_COLOURS, _ALPHA, _SOFT, coded(12, 13), _ASPECT, measured(200), *_EXIF, _XMP),
-        *(gone("gain map"), gone("depth map")),
-    ],
-    "avif_profile": [_COLOURS, _PROFILE],
-    "avif_hdr": [_COLOURS, _TEN, coded(9, 16), _LIGHT, _MASTERING],
-    "avif_animation": [_COLOURS, _LIGHT, _MASTERING, _ASPECT, *_EXIF, _XMP],
-    "heic": [
-        *(_COLOURS, _TEN, coded(9, 16), _LIGHT, _MASTERING, _ASPECT, measured(200), *_EXIF, _XMP),
-        gone("depth map"),
-    ],
-    "jxl": [_COLOURS, _ALPHA, _SOFT, measured(200), *_EXIF, _XMP, gone("gain map")],
+    "bmp_deep": [_COLOURS, _SIXTEEN, _ALPHA, _SOFT, gone("linked colour profile")],
+    "jxl": [_COLOURS, _ALPHA, _SOFT, measured(200), *_EXIF, _XMP, gone("gain map"), gone("zzzz box")],
+    "jxl_deep": [_SIXTEEN, coded(1, 8), gone(r"XMP \(it is compressed with Brotli\)")],
+    "jxl_jpeg": _JPEG,
     "tga": [
         *(_COLOURS, _ALPHA, _SOFT, _ASPECT, _COMMENT),
-        *(text("Author", "Tga-Author"), text("Software", "Tga-Software"), text("Title", "Tga-Name-Word")),
+        *(text("Author", "Tga-Author"), text("Title", "Tga-Name-Word")),
         *(text("Job", "Tga-Job"), text("Creation Time", "2026-01-02T03:04:05"), gone("gamma of 1.8")),
+        *(text("Job Time", "12:34:56"), text("Software", "Tga-Software 1.23b"), gone("offset on the page")),
+    ],
+    "tga_palette": [
+        *(_ALPHA, _SOFT),
+        *map(gone, ("colour correction table", "developer area", "background colour")),
     ],
     "ppm": [_COLOURS, _SIXTEEN, _COMMENT],
+    "pgm": [_COMMENT, gone("pictures after the first")],
+    "pam": [_COLOURS, _SIXTEEN, _ALPHA, _SOFT, _COMMENT],
     "pfm": [_FLOAT],
     "jp2": [_COLOURS, _PROFILE, measured(200), *_EXIF, _XMP, *_IPTC, gone("GeoJP2 tags"), gone("XML box")],
+    "jp2_deep": [
+        *(_COLOURS, _SIXTEEN, _ALPHA, _SOFT),
+        *map(gone, ("XML box", "unknown UUID box", "intellectual property rights", "JUMBF metadata")),
+    ],
     "ico": [_COLOURS, _ALPHA, _SOFT, gone("a smaller picture")],
+    "cur": [_COLOURS, _ALPHA, gone("a smaller picture"), gone("hot spot")],
 }
 """What every file carries."""
 _OF_ALL: Mapping[str, list[Part]] = {
@@ -225,7 +285,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     def made(name: str) -> Path:
         if name.startswith("avif") and not features.check("avif"):
             pytest.skip("Pillow has no AVIF")
-        extra = {"heic": "pillow_heif", "jxl": "pillow_jxl"}.get(name)
+        extra = {"heic": "pillow_heif", "jxl": "pillow_jxl"}.get(name.partition("_")[0])
         if extra and not has_extra(extra):
             pytest.skip(f"{extra} is not installed")
         path = folder / name
@@ -261,7 +321,10 @@ def test_nothing_is_lost_in_silence(name: str, form: Format, take: Callable[[str
 @pytest.mark.skipif(not shutil.which("exiftool"), reason="exiftool is not installed")
 def test_what_is_there_is_found_by_exiftool(take: Callable[[str, Format], Journey]) -> None:
     """Words in the bytes of a file could be out of reach."""
-    names = ("png", "apng", "jpeg", "tiff", "webp", "webp_animation", "gif", "jp2", "avif", "tga")
+    names = (
+        *("png", "png_drawing", "apng", "jpeg", "jpeg_phone", "tiff", "tiff_photo"),
+        *("webp", "webp_animation", "gif", "jp2", "avif", "tga"),
+    )
     forms = {
         str((trip := take(name, form)).path): (trip.data, form.name) for name in names for form in output_formats()
     }

@@ -10,7 +10,7 @@ import pytest
 from support.reading import noise, read
 
 from gsrcli.errors import LimitError, PictureError
-from gsrcli.images import Text
+from gsrcli.images import Fate, Text, with_fate
 
 PALETTE, COLOUR, GREY, RUNS = 1, 2, 3, 8
 FOOTER = b"TRUEVISION-XFILE.\0"
@@ -123,6 +123,16 @@ def test_what_else_a_file_says(tmp_path: Path) -> None:
     metadata = read(tmp_path, tga(bytes(3), 1, 1, COLOUR, 24, extension=area)).metadata
     assert metadata.texts == (Text("Author", "Asa"), Text("Comment", "one\ntwo"), Text("Software", "painter"))
     assert metadata.aspect == 1.5
+
+
+@pytest.mark.parametrize(
+    ("left", "top", "flags", "lost"),
+    [(0, 0, 0, False), (0, 2, 0x20, False), (1, 0, 0, True), (0, 1, 0x20, True)],
+)
+def test_where_it_lies(tmp_path: Path, left: int, top: int, flags: int, lost: bool) -> None:
+    data = tga(bytes(12), 2, 2, COLOUR, 24, flags)
+    picture = read(tmp_path, data[:8] + struct.pack("<HH", left, top) + data[12:])
+    assert with_fate(Fate.LOST, picture.ledger) == ["offset on the page"] * lost
 
 
 @pytest.mark.parametrize(

@@ -536,8 +536,23 @@ def test_the_number_for_no_data_stays_with_integers(tmp_path: Path) -> None:
     tags = {"t42113": (ASCII, b"0\0")}
     geo = read(tmp_path, tiff(page(noise(4, 5, 3), RGB, **tags))).metadata.geo
     assert geo == {42113: (2, 2, b"0\0")}
-    twelve = layout(Size(4, 4), 1, 12, GREY, **tags)
-    assert read(tmp_path, tiff((twelve, [bytes(24)]))).metadata.geo is None  # scaled to 16 bits
+
+
+def test_no_data_in_other_integers_become_transparent(tmp_path: Path) -> None:
+    """Where pixels are other numbers than in the file, no number stands for no data."""
+    values = np.arange(16, dtype=np.uint8).reshape(4, 4)
+    tags = {"t42113": (ASCII, b"7\0")}
+    colours = (SHORT, noise(3, 16, dtype=np.uint16).ravel().tolist())
+    for kind in (GREY, PALETTE):
+        described = layout(Size(4, 4), 1, 4, kind, **tags, **({"t320": colours} if kind == PALETTE else {}))
+        picture = read(tmp_path, tiff((described, [packed(values, 4)])))
+        assert picture.alpha is not None
+        np.testing.assert_array_equal(picture.alpha == 0, values == 7)
+        assert picture.alpha.max() == (65535 if kind == PALETTE else 255)
+        assert with_fate(Fate.CONVERTED, picture.ledger) == ["1 pixel without data to transparency"]
+        assert picture.metadata.geo is None
+        none = read(tmp_path, tiff((described, [packed(values & 3, 4)])))
+        assert (none.alpha, none.metadata.geo, none.ledger) == (None, None, ())
 
 
 # Pages, camera raw

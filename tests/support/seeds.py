@@ -211,7 +211,8 @@ def _jxl() -> list[bytes]:
         )
         blocks = {"exif": _exif().removeprefix(b"Exif\0\0"), "xmp": XMP} if container else {"exif": None, "xmp": None}
         found.append(encoder(image.tobytes(), *image.size, jpeg_encode=False, jumb=None, compress=False, **blocks))
-    return found
+    encoder = pillow_jxl.Encoder(mode="RGB", lossless=True, quality=100, use_container=True)
+    return [*found, encoder(_jpeg()[0], *SIZE, jpeg_encode=True)]
 
 
 def _pnm() -> list[bytes]:

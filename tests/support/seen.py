@@ -63,9 +63,12 @@ class Seen:
         """The colour profile, or nothing."""
         if self.form == "BMP":
             return self.data[-3000:] if self.data[14] == 124 and self.data[70:74] == b"DEBM" else b""
+        if self.form == "TIFF":  # of which Pillow does not open all
+            return self._first_tags.get(34675, b"")
         icc = self.image.info.get("icc_profile") or b""
-        made_by_libjxl = icc[4:8] == b"jxl " and "sRGB".encode("utf-16-be") in icc  # what a file without one means
-        return b"" if made_by_libjxl else icc
+        names = ("sRGB", "Gra_D65_Rel_SRG")  # that libjxl gives to what a file without a profile means
+        made = icc[4:8] == b"jxl " and any(name.encode("utf-16-be") in icc for name in names)
+        return b"" if made else icc
 
     @property
     def code_points(self) -> tuple[int, ...]:
@@ -115,6 +118,13 @@ class Seen:
         else:
             return None
         return y / x
+
+    @property
+    def orientation(self) -> int:
+        """The orientation in EXIF or XMP; 1 without one."""
+        tags = self.image.getexif() if self.form != "TIFF" else self._first_tags
+        in_xmp = re.search(rb"Orientation\W+(\d)", self.whole)
+        return tags.get(274, int(in_xmp[1]) if in_xmp else 1)
 
     @property
     def count(self) -> int:

@@ -18,6 +18,6 @@ def with_adobe_rgb(picture: Picture) -> Picture:
     converted = any(entry.fate == Fate.CONVERTED and "sRGB" in entry.detail for entry in picture.ledger)
     if picture.colour != Colour() or converted or not exif_says_adobe_rgb(picture.metadata.exif or b""):
         return picture
-    entry = Entry("Adobe RGB of EXIF", Fate.CONVERTED, "to a colour profile")
+    entry = Entry("Adobe RGB of EXIF", Fate.CONVERTED, "read as a colour profile")
     colour = Colour(icc=adobe_rgb_profile(grey=picture.grey))
     return replace(picture, colour=colour, ledger=(*picture.ledger, entry))

@@ -17,6 +17,7 @@ from gsrcli.images.readers.source import DAMAGED, Limits, Source
 __all__ = ["IcoSource", "begins_like_ico"]
 
 _PNG = b"\x89PNG\r\n\x1a\n"
+_CURSOR = 2
 _HEADER = 40  # bytes of the header of a bitmap
 _ENTRY = struct.Struct("<BBBBHHII")
 
@@ -41,7 +42,10 @@ class IcoSource(Source):
         starts = [_ENTRY.unpack_from(data, 6 + _ENTRY.size * number)[-1] for number in range(count)]
         areas = [_area_and_bits(data[at : at + _HEADER]) for at in starts]
         self._others = count - 1
-        picture = data[starts[areas.index(max(areas))] :]  # many files state wrong sizes in their list
+        chosen = areas.index(max(areas))
+        _, _, _, _, *spot, _, _ = _ENTRY.unpack_from(data, 6 + _ENTRY.size * chosen)
+        self._pointing = data[2] == _CURSOR and any(spot)
+        picture = data[starts[chosen] :]  # many files state wrong sizes in their list
         self._png = PngSource(picture, limits) if picture.startswith(_PNG) else None
         self._dib = None if self._png else Dib(_halved(picture), alpha=True)
         self.size = self._png.size if self._png else Dib(_halved(picture)).size
@@ -49,7 +53,8 @@ class IcoSource(Source):
 
     def picture(self, index: int = 0) -> Picture:
         smaller = "a smaller picture" if self._others == 1 else f"{self._others} smaller pictures"
-        lost = (Entry(smaller, Fate.LOST),) if self._others else ()
+        found = {smaller: self._others, "hot spot": self._pointing}
+        lost = [Entry(what, Fate.LOST) for what, there in found.items() if there]
         if self._png:
             picture = self._png.picture()
             entries = [entry for entry in picture.ledger if not str(entry).endswith("after the picture")]

@@ -32,6 +32,7 @@ _XMP = bytes.fromhex("BE7ACFCB97A942E89C71999491E3AFAC")
 _IPTC = bytes.fromhex("33C7A4D2B81D4723A0BAF1A3E097AD38")
 _GEO = bytes.fromhex("B14BF8BD083D4B43A5AE8CD7D5A6CE03")
 _EXIF = b"JpgTiffExif->JP2"
+_UUIDS, _LOST = (_XMP, _IPTC, _GEO, _EXIF), {b"jp2i": "intellectual property rights", b"jumb": "JUMBF metadata"}
 _MULTIPLIED = 2  # type of a channel
 _TILE_BYTES = 14  # the least, of its two markers
 _BLANK, _PER_BYTE = 10_000_000, 32  # pixels: of a blank picture, and of every byte
@@ -99,6 +100,9 @@ class Jpeg2000Source(Source):
             entries.append(Entry("GeoJP2 tags", Fate.LOST))
         if any(self._boxes.get(name, b"").strip() for name in (b"xml ", b"asoc")):
             entries.append(Entry("XML box", Fate.LOST))
+        if any(len(name) == len(_XMP) and name not in _UUIDS for name in self._boxes):
+            entries.append(Entry("unknown UUID box", Fate.LOST))
+        entries += [Entry(what, Fate.LOST) for name, what in _LOST.items() if name in self._boxes]
         if siz.channels > 4:
             raise PictureError(f"JPEG 2000 of {siz.channels} channels is not supported", hint="save it as RGB")
         if siz.bits > 16:
@@ -172,7 +176,7 @@ def _header_boxes(data: bytes) -> dict[bytes, bytes]:
     for name, start, end in _boxes(data, 0, len(data)):
         if name == b"uuid":
             keep(data[start : start + 16], start + 16, end)
-        elif name in (b"xml ", b"asoc"):
+        elif name in (b"xml ", b"asoc", *_LOST):
             keep(name, start, end)
         if name != b"jp2h":
             continue

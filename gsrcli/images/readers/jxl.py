@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from gsrcli.images.extras import load_extra
 from gsrcli.images.isobmff import boxes, exif_content
 from gsrcli.images.ledger import Entry, Fate, Feature
 from gsrcli.images.picture import Origin, Picture, Pixels
+from gsrcli.images.readers.jpeg import JpegSource
 from gsrcli.images.readers.metadata import checked_metadata, checked_profile
 from gsrcli.images.readers.source import DAMAGED, Limits, Source, owned
 from gsrcli.size import Size
@@ -25,6 +26,28 @@ _D65 = 1
 _PRIMARIES = {1: 1, 9: 9, 11: 12}  # to those of CICP
 
 _LOST = {b"jhgm": "gain map", b"jumb": "JUMBF metadata"}
+_STRUCTURE = (b"JXL ", b"ftyp", b"jxll", b"jxli", b"free", b"skip")
+_BLOCKS = {b"Exif": Feature.EXIF, b"xml ": Feature.XMP}
+_END_OF_IMAGE, _MOST_SEGMENTS = 0xD9, 1000
+
+
+@dataclass
+class _Parts:
+    """The boxes of a file.
+
+    Attributes:
+        stream: the codestream.
+        blocks: EXIF and XMP, by the name of their box.
+        compressed: those that only a decoder of Brotli can read.
+        jpeg: what makes a JPEG file of the codestream again that it was made from.
+        lost: names of what else there is.
+    """
+
+    stream: bytes = b""
+    blocks: dict[bytes, bytes] = field(default_factory=dict)
+    compressed: dict[Feature, None] = field(default_factory=dict)
+    jpeg: bytes = b""
+    lost: dict[str, None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -42,19 +65,31 @@ class _Header:
 
 
 class JxlSource(Source):
-    """A JPEG XL file. The decoder sees the codestream alone, and turns the picture upright itself."""
+    """A JPEG XL file. The decoder sees the codestream alone, and turns the picture upright itself.
+
+    One made from a JPEG file without loss is read as that file, whose segments hold more than the boxes.
+    """
 
     format = "JXL"
 
     def __init__(self, data: bytes, limits: Limits) -> None:
         self._jxl = load_extra("pillow_jxl")
-        self._stream, self._blocks, self._entries = _parse(data)
-        self._header = _parse_header(self._stream)
+        self._data, self._limits, self._parts = data, limits, _parse(data)
+        self._header = _parse_header(self._parts.stream)
         stored = self._header.size
-        limits.check_compressed(stored, len(self._stream))
+        limits.check_compressed(stored, len(self._parts.stream))
         self.size = stored.transposed if self._header.orientation > 4 else stored
 
     def picture(self, index: int = 0) -> Picture:
+        lost = [Entry(name, Fate.LOST) for name in self._parts.lost]
+        if jpeg := self._jpeg():
+            picture = jpeg.picture()
+            assert picture.origin is not None
+            origin = replace(picture.origin, format=self.format)
+            return replace(picture, ledger=(*lost, *picture.ledger), origin=origin)
+        if self._parts.jpeg:
+            lost.append(Entry("segments of the JPEG file", Fate.DAMAGED))
+        lost += [Entry(name, Fate.LOST, "(it is compressed with Brotli)") for name in self._parts.compressed]
         header = self._header
         pixels, alpha, icc = self._decode()
         colour, of_profile = header.colour, list[Entry]()
@@ -62,20 +97,31 @@ class JxlSource(Source):
             icc, of_profile = checked_profile(icc)
             colour = Colour(icc=icc)
         metadata, of_metadata = checked_metadata(
-            self._blocks.get(b"Exif"), self._blocks.get(b"xml "), header.orientation
+            self._parts.blocks.get(b"Exif"), self._parts.blocks.get(b"xml "), header.orientation
         )
         return Picture(
             pixels=pixels,
             alpha=alpha,
             colour=colour,
             metadata=metadata,
-            ledger=(*self._entries, *of_profile, *of_metadata, *self._lost(pixels)),
+            ledger=(*lost, *of_profile, *of_metadata, *self._lost(pixels)),
             origin=Origin(self.format, lossless=header.lossless),
         )
 
+    def _jpeg(self) -> JpegSource | None:
+        """Return the JPEG file that the picture was made from, if there is one and the decoder can make it again."""
+        try:
+            if not self._parts.jpeg or not _few_segments(self._parts.jpeg):
+                return None
+            made, _, data, _, _ = self._jxl.Decoder(num_threads=-1)(self._data)
+            jpeg = JpegSource(data, self._limits) if made else None
+        except (PictureError, RuntimeError, ValueError):
+            return None
+        return jpeg if jpeg and jpeg.size == self.size else None
+
     def _decode(self) -> tuple[Pixels, Pixels | None, bytes | None]:
         """Return pixels, alpha and the profile of a decoded picture."""
-        _, info, data, icc, _ = self._jxl.Decoder(num_threads=-1)(self._stream)
+        _, info, data, icc, _ = self._jxl.Decoder(num_threads=-1)(self._parts.stream)
         if Size(info.height, info.width) != self.size:
             raise PictureError(DAMAGED)
         dtype = {"I;16": np.uint16, "F": np.float32, "F;16": np.float16}.get(info.mode, np.uint8)
@@ -105,30 +151,28 @@ class JxlSource(Source):
         return entries
 
 
-def _parse(data: bytes) -> tuple[bytes, dict[bytes, bytes], list[Entry]]:
-    """Return the codestream of a file, its EXIF and XMP, and entries for metadata that cannot be read."""
+def _parse(data: bytes) -> _Parts:
     if data[:2] == b"\xff\x0a":
-        return data, {}, []
-    parts: list[bytes] = []
-    blocks: dict[bytes, bytes] = {}
-    entries: list[Entry] = []
+        return _Parts(data)
+    parts, pieces = _Parts(), list[bytes]()
     for box in boxes(data):
         body = data[box.start : box.stop]
-        if box.kind == b"jxlc":
-            parts = [body]
-        elif box.kind == b"jxlp":
-            parts.append(body[4:])
-        elif box.kind == b"Exif":
-            blocks.setdefault(b"Exif", exif_content(body))
-        elif box.kind == b"xml ":
-            blocks.setdefault(b"xml ", body)
-        elif box.kind == b"brob":
-            name = {b"Exif": Feature.EXIF, b"xml ": Feature.XMP, **_LOST}.get(body[:4])
-            if name:
-                entries.append(Entry(name, Fate.LOST, "" if body[:4] in _LOST else "(it is compressed with Brotli)"))
-        elif box.kind in _LOST:
-            entries.append(Entry(_LOST[box.kind], Fate.LOST))
-    return b"".join(parts), blocks, list(dict.fromkeys(entries))
+        kind = body[:4] if box.kind == b"brob" else box.kind
+        if kind == b"jxlc":
+            pieces = [body]
+        elif kind == b"jxlp":
+            pieces.append(body[4:])
+        elif kind == b"jbrd":
+            parts.jpeg = body
+        elif kind in _BLOCKS and box.kind == b"brob":
+            parts.compressed[_BLOCKS[kind]] = None
+        elif kind in _BLOCKS:
+            parts.blocks.setdefault(kind, exif_content(body) if kind == b"Exif" else body)
+        elif kind not in _STRUCTURE:
+            name = kind.decode("latin-1").strip()
+            parts.lost[_LOST.get(kind) or f"{name if name.isalnum() else 'unknown'} box"] = None
+    parts.stream = b"".join(pieces)
+    return parts
 
 
 class _Bits:
@@ -181,6 +225,13 @@ def _parse_header(stream: bytes) -> _Header:
     lossy = bool(bits(1))  # in the XYB colour space
     further = len(channels) - (_ALPHA in channels)
     return _Header(size, orientation, depth, floating, animated, further, not lossy, _parse_colour(bits))
+
+
+def _few_segments(jpeg: bytes) -> bool:
+    """Return whether the list of markers of a JPEG file ends soon, so that the file cannot take much memory."""
+    bits = _Bits(jpeg)
+    bits(1)  # whether it is grey
+    return any(bits(6) == _END_OF_IMAGE - 0xC0 for _ in range(_MOST_SEGMENTS))
 
 
 def _parse_size(bits: _Bits) -> Size:

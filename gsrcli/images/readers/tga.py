@@ -123,7 +123,7 @@ class TgaSource(Source):
             self._upright(pixels),
             None if alpha is None else self._upright(alpha),
             metadata=_metadata(self._data[_HEADER.size : palette_at], extension),
-            ledger=(*entries, *_lost(extension)),
+            ledger=(*entries, *self._lost(extension)),
             origin=Origin(self.format),
         )
 
@@ -138,6 +138,20 @@ class TgaSource(Source):
             stored = np.frombuffer(self._data, np.uint8)[at : at + self.size.area * step]
         values, whole = as_far_as_it_goes(stored, self.size.area * step)
         return values.reshape(*self.size, step), whole
+
+    def _lost(self, extension: bytes | None) -> list[Entry]:
+        """Return entries for what a picture has no place for. What gamma means is not agreed on."""
+        header, found = self._header, list[str]()
+        if header.left or header.top not in (0, header.height):  # where it is on top, some state the upper edge
+            found.append("offset on the page")
+        if self._data.endswith(_FOOTER) and any(self._data[-22:-18]):
+            found.append("developer area")
+        if extension:
+            top, bottom, correction = struct.unpack_from("<2HI", extension, 478)
+            found += [f"gamma of {top / bottom:g}"] if top and bottom and top != bottom else []
+            found += ["colour correction table"] if correction else []
+            found += ["background colour"] if any(extension[470:474]) else []
+        return [Entry(what, Fate.LOST) for what in found]
 
     def _upright(self, values: Pixels) -> Pixels:
         if not self._header.flags & _FROM_TOP:
@@ -187,32 +201,26 @@ def _extension(data: bytes) -> bytes | None:
 
 
 def _metadata(name: bytes, extension: bytes | None) -> Metadata:
-    """Return the name of the picture; author, comments, date, job, program and pixel aspect ratio of an extension."""
+    """Return the name of the picture; what an extension says of its making, and its pixel aspect ratio."""
     title = ("Title", _text(name))
     if not extension:
         return Metadata(texts=(Text(*title),) if title[1] else ())
     lines = [_text(extension[at : at + 81]) for at in range(43, 367, 81)]
     month, day, year, *time = struct.unpack_from("<6H", extension, 367)
     date = f"{year:04}-{month:02}-{day:02}T{time[0]:02}:{time[1]:02}:{time[2]:02}" if month and day else ""
+    spent, version, letter = struct.unpack_from("<3H", extension, 420), *struct.unpack_from("<Hc", extension, 467)
+    release = f"{version / 100:g}{_text(letter)}" if version else ""
     fields = (
         title,
         ("Author", _text(extension[2:43])),
         (COMMENT, "\n".join(line for line in lines if line)),
         ("Creation Time", date),
         ("Job", _text(extension[379:420])),
-        ("Software", _text(extension[426:467])),
+        ("Job Time", "{:02}:{:02}:{:02}".format(*spent) if any(spent) else ""),
+        ("Software", f"{_text(extension[426:467])} {release}".strip()),
     )
     aspect = sound_aspect(*struct.unpack_from("<2H", extension, 474))
     return Metadata(texts=tuple(Text(keyword, text) for keyword, text in fields if text), aspect=aspect)
-
-
-def _lost(extension: bytes | None) -> list[Entry]:
-    """Return entries for what an extension area says of colours. What gamma means is not agreed on."""
-    if not extension:
-        return []
-    top, bottom, correction = struct.unpack_from("<2HI", extension, 478)
-    entries = [Entry("gamma", Fate.LOST, f"of {top / bottom:g}")] if top and bottom and top != bottom else []
-    return entries + ([Entry("colour correction table", Fate.LOST)] if correction else [])
 
 
 def _text(field: bytes) -> str:

@@ -56,8 +56,18 @@ def decoded_colours(
         samples: ``(H, W, colours)`` or ``(H, W, colours + 1)``, the last of them alpha, as `samples_of` returns them.
         palette: the colour map, 16-bit: all reds, then all greens, then all blues.
         icc: the colour profile.
-        nodata: the number in floating-point and signed pictures that stands for no data.
+        nodata: the number that stands for no data.
     """
+    decoded = _decoded(layout, samples, palette, icc, nodata)
+    if decoded.same_numbers or nodata is None or decoded.pixels.dtype == np.float32:
+        return decoded
+    return _without(decoded, (samples[..., : layout.colours] == nodata).all(axis=2))
+
+
+def _decoded(
+    layout: Layout, samples: NDArray[Any], palette: NDArray[Any], icc: bytes | None, nodata: float | None
+) -> Decoded:
+    """Convert samples to grey or RGB, and make those without data transparent if they become floating point."""
     values = samples[..., : layout.colours]
     alpha = samples[..., layout.colours] if layout.alpha is not None else None
     if layout.photometric == Photometric.PALETTE:
@@ -134,17 +144,26 @@ def _as_floats(layout: Layout, values: NDArray[Any], alpha: NDArray[Any] | None,
     unit = None if alpha is None else _unit(alpha, layout)
     if layout.premultiplied and unit is not None:
         pixels = np.divide(pixels, unit[..., None], out=np.zeros_like(pixels), where=unit[..., None] > 0)
-    missing = ~np.isfinite(pixels).all(axis=2)
+    missing = np.asarray(~np.isfinite(pixels).all(axis=2))
     if nodata is not None:
         missing |= (pixels == np.float32(nodata)).all(axis=2)
     if missing.all():
         raise PictureError("none of its pixels holds a finite number")
     if missing.any():
         pixels[missing] = 0
-        unit = np.ones(missing.shape, np.float32) if unit is None else unit
-        unit[missing] = 0
-        entries.append(Entry(f"{missing.sum()} pixels without data", Fate.CONVERTED, "to transparency"))
-    return Decoded(pixels, unit, entries, same_numbers=not missing.any())
+    return _without(Decoded(pixels, unit, entries, same_numbers=not missing.any()), missing)
+
+
+def _without(decoded: Decoded, missing: NDArray[np.bool_]) -> Decoded:
+    """Make pixels ``(H, W)`` transparent that hold no data."""
+    count = int(missing.sum())
+    if not count:
+        return decoded
+    given, dtype = decoded.alpha, decoded.pixels.dtype
+    alpha = np.full(missing.shape, white(dtype), dtype) if given is None else given.copy()
+    alpha[missing] = 0
+    entry = Entry(f"{count} pixel{'s' * (count > 1)} without data", Fate.CONVERTED, "to transparency")
+    return replace(decoded, alpha=alpha, entries=[*decoded.entries, entry])
 
 
 def _sign(layout: Layout) -> str:

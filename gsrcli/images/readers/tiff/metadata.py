@@ -31,8 +31,12 @@ _FOREIGN_DESCRIPTIONS = (  # which state sizes, and how pages belong together
     ("tifffile's description", re.compile(rb'\{"shape": \[')),
 )
 _LOST = {
+    290: "grey response curve",
+    321: "halftone hints",
     333: "names of inks",
     337: "target printer",
+    343: "clipping path",
+    34909: "fax address",
     _LAYERS: "Photoshop layers",
     50839: "ImageJ metadata",
     _RPC: "rational polynomial coefficients",
@@ -43,7 +47,7 @@ _FIRST_PRIVATE, _MOST_NAMED, _FEW = 32768, 4, 100
 _SILENT_PRIVATE = frozenset(
     (
         *(32995, 32996, 32997, 32998),  # matteing, kind of data, and depths, of which the pixels tell
-        *(34908, 34909, 34910),  # how it was faxed
+        *(34908, 34910),  # how and when it was faxed
         *(50838, 59932),  # counts of ImageJ's metadata, padding
     )
 )
