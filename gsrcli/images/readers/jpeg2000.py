@@ -21,12 +21,12 @@ from gsrcli.images.readers.metadata import checked_metadata
 from gsrcli.images.readers.opencv import decode_sixteen_bits
 from gsrcli.images.readers.orientation import stated_orientation, upright
 from gsrcli.images.readers.pillow import colour_and_alpha
+from gsrcli.images.readers.signatures import JP2, JPEG2000_CODESTREAM
 from gsrcli.images.readers.source import DAMAGED, Limits, Source
 from gsrcli.size import Size
 
-__all__ = ["Jpeg2000Source", "begins_like_jpeg2000"]
+__all__ = ["Jpeg2000Source"]
 
-_SIGNATURE, _CODESTREAM = b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51"
 _MAX_BOXES = 10_000
 _XMP = bytes.fromhex("BE7ACFCB97A942E89C71999491E3AFAC")
 _IPTC = bytes.fromhex("33C7A4D2B81D4723A0BAF1A3E097AD38")
@@ -53,11 +53,6 @@ class _Siz(NamedTuple):
         return len(self.depths)
 
 
-def begins_like_jpeg2000(data: bytes) -> bool:
-    """Return whether a file begins like a JP2 file or a codestream."""
-    return data.startswith((_SIGNATURE, _CODESTREAM))
-
-
 class Jpeg2000Source(Source):
     """A JPEG 2000 file."""
 
@@ -65,9 +60,9 @@ class Jpeg2000Source(Source):
 
     def __init__(self, data: bytes, limits: Limits) -> None:
         self._data = data
-        self._boxes = _header_boxes(data) if data.startswith(_SIGNATURE) else {}
+        self._boxes = _header_boxes(data) if data.startswith(JP2) else {}
         places = (start for name, start, _ in _boxes(data, 0, len(data)) if name == b"jp2c")
-        codestream_at = next(places, len(data)) if data.startswith(_SIGNATURE) else 0
+        codestream_at = next(places, len(data)) if data.startswith(JP2) else 0
         self._siz = _siz(data, codestream_at)
         limits.check(self._siz.size)
         _check_plausible(self._siz, len(data))
@@ -193,7 +188,7 @@ def _siz(data: bytes, at: int) -> _Siz:
     Raises:
         PictureError: there is none, or it makes no sense.
     """
-    if data[at : at + 4] != _CODESTREAM or len(data) < at + 42:
+    if data[at : at + 4] != JPEG2000_CODESTREAM or len(data) < at + 42:
         raise PictureError(DAMAGED)
     right, bottom, left, top, width, height, tiles_left, tiles_top, channels = struct.unpack_from(">8IH", data, at + 8)
     depths = data[at + 42 : at + 42 + 3 * channels : 3]
