@@ -99,8 +99,14 @@ class Heif:
         return Heif(items, self.primary)
 
 
-def boxes(data: bytes | bytearray, start: int = 0, stop: int | None = None) -> Iterator[Box]:
+def boxes(data: bytes | bytearray, start: int = 0, stop: int | None = None, *, strict: bool = True) -> Iterator[Box]:
     """Yield the boxes between two offsets; a cut last box ends where the data end.
+
+    Args:
+        data: the file.
+        start: where the first box starts.
+        stop: where the last one ends at the latest; None for the end of the file.
+        strict: whether to raise at a box that is malformed; otherwise that too ends where the data end.
 
     Raises:
         ValueError: a box is shorter than its own header.
@@ -110,11 +116,13 @@ def boxes(data: bytes | bytearray, start: int = 0, stop: int | None = None) -> I
         size, kind = struct.unpack_from(">I4s", data, start)
         header = 8
         if size == 1:
-            size, header = struct.unpack_from(">Q", data, start + 8)[0], 16
+            size, header = int.from_bytes(data[start + 8 : start + 16], "big"), 16
         elif size == 0:  # it extends to the end
             size = stop - start
-        if size < header:
-            raise ValueError("a box is shorter than its header")
+        if size < header or start + header > len(data):
+            if strict:
+                raise ValueError("a box is shorter than its header")
+            size = stop - start
         yield Box(kind, start + header, min(start + size, stop))
         start += size
 

@@ -6,6 +6,7 @@ import io
 import struct
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ from PIL import Image
 from gsrcli.errors import PictureError
 from gsrcli.images.cmyk import cmyk_to_srgb
 from gsrcli.images.colour import Colour
+from gsrcli.images.isobmff import Box, boxes
 from gsrcli.images.ledger import Entry, Fate
 from gsrcli.images.metadata import MAX_METADATA, METRES_PER_INCH, sound_dpi
 from gsrcli.images.picture import Origin, Picture, Pixels, levels, unmultiplied
@@ -61,7 +63,7 @@ class Jpeg2000Source(Source):
     def __init__(self, data: bytes, limits: Limits) -> None:
         self._data = data
         self._boxes = _header_boxes(data) if data.startswith(JP2) else {}
-        places = (start for name, start, _ in _boxes(data, 0, len(data)) if name == b"jp2c")
+        places = (box.start for box in _boxes(data) if box.kind == b"jp2c")
         codestream_at = next(places, len(data)) if data.startswith(JP2) else 0
         self._siz = _siz(data, codestream_at)
         limits.check(self._siz.size)
@@ -141,44 +143,35 @@ class Jpeg2000Source(Source):
         return sound_dpi(x * METRES_PER_INCH, y * METRES_PER_INCH)
 
 
-def _boxes(data: bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Yield the name of each box, and where its content starts and ends, up to the first that is malformed."""
-    for _ in range(_MAX_BOXES):
-        if at + 8 > end:
-            return
-        size, name, start = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8], at + 8
-        if size == 1:
-            size, start = int.from_bytes(data[at + 8 : at + 16], "big"), at + 16
-        stop = at + size if size else end
-        if not start <= stop <= end:
-            stop = end  # cut short
-        yield name, start, stop
-        at = stop
+def _boxes(data: bytes, inside: Box | None = None) -> Iterator[Box]:
+    """Yield the first boxes in the file or inside a box. Decoders take a malformed one to reach to the end."""
+    outer = inside or Box(b"", 0, len(data))
+    return islice(boxes(data, outer.start, outer.stop, strict=False), _MAX_BOXES)
 
 
 def _header_boxes(data: bytes) -> dict[bytes, bytes]:
     """Return the content of the boxes that describe the picture: by name, by UUID, and a profile as "icc"."""
     found = dict[bytes, bytes]()
 
-    def keep(name: bytes, start: int, end: int) -> None:
-        if end - start <= MAX_METADATA:
-            found.setdefault(name, data[start:end])
+    def keep(name: bytes, start: int, stop: int) -> None:
+        if stop - start <= MAX_METADATA:
+            found.setdefault(name, data[start:stop])
 
-    for name, start, end in _boxes(data, 0, len(data)):
-        if name == b"uuid":
-            keep(data[start : start + 16], start + 16, end)
-        elif name in (b"xml ", b"asoc"):
-            keep(name, start, end)
-        if name != b"jp2h":
+    for box in _boxes(data):
+        if box.kind == b"uuid":
+            keep(data[box.start : box.start + 16], box.start + 16, box.stop)
+        elif box.kind in (b"xml ", b"asoc"):
+            keep(box.kind, box.start, box.stop)
+        if box.kind != b"jp2h":
             continue
-        for inner, inner_start, inner_end in _boxes(data, start, end):
-            if inner == b"colr" and data[inner_start : inner_start + 1] in (b"\2", b"\3"):
-                keep(b"icc", inner_start + 3, inner_end)
-            elif inner == b"cdef":
-                keep(inner, inner_start, inner_end)
-            elif inner == b"res ":
-                for box in _boxes(data, inner_start, inner_end):
-                    keep(*box)
+        for inner in _boxes(data, inside=box):
+            if inner.kind == b"colr" and data[inner.start : inner.start + 1] in (b"\2", b"\3"):
+                keep(b"icc", inner.start + 3, inner.stop)
+            elif inner.kind == b"cdef":
+                keep(inner.kind, inner.start, inner.stop)
+            elif inner.kind == b"res ":
+                for resolution in _boxes(data, inside=inner):
+                    keep(resolution.kind, resolution.start, resolution.stop)
     return found
 
 
