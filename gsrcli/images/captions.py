@@ -9,9 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from email.utils import parsedate_to_datetime
+from html import escape
 from typing import NamedTuple
-from xml.sax.saxutils import escape, quoteattr
 
 from gsrcli.images.iptc import datasets_of
 from gsrcli.images.metadata import COMMENT, MODIFIED, Text
@@ -131,7 +130,7 @@ def with_properties(packet: bytes | None, properties: Iterable[Property]) -> tup
             continue
         if not _names(old, new.name):
             placed.setdefault(new.name, []).append(new)
-        elif escape(new.value) not in old:
+        elif _escaped(new.value) not in old:
             homeless.append(new)
     if homeless and not _names(old, _COMMENT_PROPERTY):
         comments = placed.setdefault(_COMMENT_PROPERTY, [])
@@ -157,9 +156,8 @@ def _written(old: str, placed: Mapping[str, list[Property]]) -> str:
     prefixes = sorted({name.partition(":")[0] for name in placed})
     namespaces = "".join(f' xmlns:{prefix}="{_NAMESPACES[prefix]}"' for prefix in prefixes)
     body = "".join(f"<{name}>{_value(name, values)}</{name}>" for name, values in placed.items())
-    description = (
-        f"<rdf:Description rdf:about={about[1] if about else quoteattr('')}{namespaces}>{body}</rdf:Description>"
-    )
+    subject = about[1] if about else '""'
+    description = f"<rdf:Description rdf:about={subject}{namespaces}>{body}</rdf:Description>"
     if old:
         before, end, after = old.rpartition(_END)
         return before + description + end + after
@@ -172,21 +170,27 @@ def _written(old: str, placed: Mapping[str, list[Property]]) -> str:
 
 def _value(name: str, values: list[Property]) -> str:
     if name in _ARRAYS:
-        items = "".join(f"<rdf:li>{escape(p.value)}</rdf:li>" for p in values)
+        items = "".join(f"<rdf:li>{_escaped(p.value)}</rdf:li>" for p in values)
         return f"<rdf:{_ARRAYS[name]}>{items}</rdf:{_ARRAYS[name]}>"
     if name not in _TRANSLATED:
-        return escape(values[0].value) if name in _DATES else escape("; ".join(p.value for p in values))
+        return _escaped(values[0].value if name in _DATES else "; ".join(p.value for p in values))
     by_language = dict[str, list[str]]()
     for p in values:
         by_language.setdefault(p.language, []).append(p.value)
     main = by_language.pop("", None) or next(iter(by_language.values()))
     texts = {"x-default": main} | by_language
-    items = "".join(f"<rdf:li xml:lang={quoteattr(k)}>{escape(chr(10).join(v))}</rdf:li>" for k, v in texts.items())
+    items = "".join(f'<rdf:li xml:lang="{escape(k)}">{_escaped(chr(10).join(v))}</rdf:li>' for k, v in texts.items())
     return f"<rdf:Alt>{items}</rdf:Alt>"
+
+
+def _escaped(text: str) -> str:
+    return escape(text, quote=False)
 
 
 def _iso_date(text: str) -> str | None:
     """Return a date and time as XMP has it; None if it is in no usual format."""
+    from email.utils import parsedate_to_datetime  # late, as few need it and it imports much: sockets, for example
+
     text = text.strip()[:_LONGEST_DATE]
     for parse in (datetime.fromisoformat, parsedate_to_datetime, lambda t: datetime.strptime(t, "%Y:%m:%d %H:%M:%S")):
         try:

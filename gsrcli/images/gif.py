@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from gsrcli.size import Size
 
 __all__ = ["Gif", "GifFrame", "pack_blocks", "parse_gif"]
 
 _EXTENSION, _IMAGE, _TRAILER = 0x21, 0x2C, 0x3B
-_PLAIN_TEXT, _CONTROL, _COMMENT, _APPLICATION = 0x01, 0xF9, 0xFE, 0xFF
+_KIND = re.compile(b"[%c%c%c]" % (_EXTENSION, _IMAGE, _TRAILER))
+_PLAIN_TEXT, _GRAPHIC_CONTROL, _COMMENT, _APPLICATION = 0x01, 0xF9, 0xFE, 0xFF
+_HEADER, _PLACE = 13, 9  # bytes of the header with the canvas, and of the place of a frame
+_NO_CONTROL = (0, 0, None)
 _MOST_OTHERS = 4
 _LOOPS = (b"NETSCAPE2.0", b"ANIMEXTS1.0")
 _XMP, _PROFILE = b"XMP DataXMP", b"ICCRGBG1012"
 _XMP_TRAILER = 258  # bytes by which readers of blocks find the end
+
+_Control: TypeAlias = tuple[int, int, int | None]
 
 
 class GifFrame(NamedTuple):
@@ -78,45 +84,59 @@ def parse_gif(data: bytes) -> Gif:
     Raises:
         ValueError: it is cut short before its first frame.
     """
-    if len(data) < 13:
+    if len(data) < _HEADER:
         raise ValueError("no header")
     width, height, flags, _, aspect = struct.unpack_from("<HHBBB", data, 6)
     gif = Gif(Size(height, width), (aspect + 15) / 64 if aspect not in (0, 49) else None)
-    at = 13
-    palette = data[at : at + _palette_bytes(flags)]
-    at += _palette_bytes(flags)
-    control: tuple[int, int, int | None] = (0, 0, None)
-    while at < len(data):
-        kind = data[at]
-        at += 1
+    first = _HEADER + _palette_bytes(flags)
+    palette = data[_HEADER:first]
+    control: _Control = _NO_CONTROL
+    for kind, start, end in _parts(data, first):
+        whole = end <= len(data)
         if kind == _TRAILER:
             gif.cut = False
-            break
-        if kind == _EXTENSION and at < len(data):
-            label, start = data[at], at + 1
-            at = _end_of_blocks(data, start)
-            if at > len(data):
-                break
-            if label == _CONTROL:
-                control = _parse_control(data[start:at])
-            else:
-                _parse_extension(gif, label, data[start:at])
-        elif kind == _IMAGE and at + 9 < len(data):
-            at, frame = _parse_frame(data, at, palette, control)
-            if at > len(data) and gif.frames:
-                break
-            gif.frames.append(frame)  # of the first, what there is
-            control = (0, 0, None)
-        elif kind in (_EXTENSION, _IMAGE):
-            break
-        # Anything else is junk, which all readers skip.
+        elif kind == _EXTENSION and whole and data[start] == _GRAPHIC_CONTROL:
+            control = _parse_control(data[start + 1 : end])
+        elif kind == _EXTENSION and whole:
+            _parse_extension(gif, data[start], data[start + 1 : end])
+        elif kind == _IMAGE and (whole or not gif.frames):  # of the first, what there is
+            gif.frames.append(_parse_frame(data, start, end, palette, control))
+            control = _NO_CONTROL
     if not gif.frames:
         raise ValueError("no frame")
     return gif
 
 
+def _parts(data: bytes, at: int) -> Iterator[tuple[int, int, int]]:
+    """Yield the kind of each extension and image and of the trailer, and where what follows the kind starts and ends.
+
+    What is cut ends past the end. Anything else is junk, which all readers skip.
+    """
+    while mark := _KIND.search(data, at):
+        kind, start = mark[0][0], mark.end()
+        if kind == _IMAGE and start + _PLACE >= len(data):
+            return
+        at = _end_of_part(data, kind, start)
+        yield kind, start, at
+        if kind == _TRAILER:
+            return
+
+
+def _end_of_part(data: bytes, kind: int, start: int) -> int:
+    if kind == _EXTENSION:
+        return _end_of_blocks(data, start + 1)  # after its label
+    if kind == _IMAGE:
+        return _end_of_blocks(data, _pixels_at(data, start) + 1)  # after the size of its codes
+    return start
+
+
 def _palette_bytes(flags: int) -> int:
     return 3 * 2 ** ((flags & 7) + 1) if flags & 0x80 else 0
+
+
+def _pixels_at(data: bytes, at: int) -> int:
+    """Return where the pixels of an image start, after its place and its palette."""
+    return at + _PLACE + _palette_bytes(data[at + _PLACE - 1])
 
 
 def _end_of_blocks(data: bytes, at: int) -> int:
@@ -134,11 +154,11 @@ def _blocks(chain: bytes) -> Iterator[bytes]:
         at += 1 + chain[at]
 
 
-def _parse_control(chain: bytes) -> tuple[int, int, int | None]:
+def _parse_control(chain: bytes) -> _Control:
     """Return delay, disposal and transparent index."""
     body = next(_blocks(chain), b"")
     if len(body) < 4:
-        return 0, 0, None
+        return _NO_CONTROL
     flags, delay, index = struct.unpack_from("<BHB", body)
     return delay, flags >> 2 & 7, index if flags & 1 else None
 
@@ -163,18 +183,15 @@ def _parse_extension(gif: Gif, label: int, chain: bytes) -> None:
         gif.others["plain text"] = None
 
 
-def _parse_frame(data: bytes, at: int, palette: bytes, control: tuple[int, int, int | None]) -> tuple[int, GifFrame]:
-    """Return the offset after a frame, past the end if it is cut, and the frame."""
+def _parse_frame(data: bytes, at: int, end: int, palette: bytes, control: _Control) -> GifFrame:
+    """Return the frame between two offsets, given the palette of the file; what there is of one that is cut."""
     left, top, width, height, flags = struct.unpack_from("<HHHHB", data, at)
-    at += 9
-    if flags & 0x80:
-        palette = data[at : at + _palette_bytes(flags)]
-        at += _palette_bytes(flags)
-    end = _end_of_blocks(data, at + 1)
-    pixels = data[at:end]
+    pixels_at = _pixels_at(data, at)
+    own = data[at + _PLACE : pixels_at]
+    pixels = data[pixels_at:end]
     if end > len(data):
         pixels = pixels[:1] + pack_blocks(b"".join(_blocks(pixels[1:])))
-    return end, GifFrame(left, top, Size(height, width), bool(flags & 0x40), palette, pixels, *control)
+    return GifFrame(left, top, Size(height, width), bool(flags & 0x40), own or palette, pixels, *control)
 
 
 def pack_blocks(body: bytes) -> bytes:

@@ -99,8 +99,14 @@ class Heif:
         return Heif(items, self.primary)
 
 
-def boxes(data: bytes | bytearray, start: int = 0, stop: int | None = None) -> Iterator[Box]:
+def boxes(data: bytes | bytearray, start: int = 0, stop: int | None = None, *, strict: bool = True) -> Iterator[Box]:
     """Yield the boxes between two offsets; a cut last box ends where the data end.
+
+    Args:
+        data: the file.
+        start: where the first box starts.
+        stop: where the last one ends at the latest; None for the end of the file.
+        strict: whether to raise at a box that is malformed; otherwise that too ends where the data end.
 
     Raises:
         ValueError: a box is shorter than its own header.
@@ -110,11 +116,13 @@ def boxes(data: bytes | bytearray, start: int = 0, stop: int | None = None) -> I
         size, kind = struct.unpack_from(">I4s", data, start)
         header = 8
         if size == 1:
-            size, header = struct.unpack_from(">Q", data, start + 8)[0], 16
+            size, header = int.from_bytes(data[start + 8 : start + 16], "big"), 16
         elif size == 0:  # it extends to the end
             size = stop - start
-        if size < header:
-            raise ValueError("a box is shorter than its header")
+        if size < header or start + header > len(data):
+            if strict:
+                raise ValueError("a box is shorter than its header")
+            size = stop - start
         yield Box(kind, start + header, min(start + size, stop))
         start += size
 
@@ -323,46 +331,73 @@ def pack_heif(file: Heif, brand: bytes, *compatible: bytes) -> bytes:
         brand: brand of the file, such as ``avif``.
         compatible: further brands.
     """
+    file = _renumbered(file)
+    head = pack_box(b"ftyp", brand, b"\0\0\0\0", brand, *compatible)
+    kinds, references, properties = _pack_kinds(file), _pack_references(file), _pack_properties(file)
+
+    def meta(contents_at: int) -> bytes:
+        handler = pack_full_box(b"hdlr", 0, 0, struct.pack(">I4s12xx", 0, b"pict"))
+        primary = pack_full_box(b"pitm", 0, 0, struct.pack(">H", file.primary))
+        contents = _pack_locations(file, contents_at)
+        return pack_full_box(b"meta", 0, 0, handler, primary, contents, kinds, references, properties)
+
+    contents_at = len(head) + len(meta(0)) + 8
+    return head + meta(contents_at) + pack_box(b"mdat", *(item.content for item in file.items.values()))
+
+
+def _renumbered(file: Heif) -> Heif:
+    """Return the file with its items numbered from 1."""
     numbers = {old: new for new, old in enumerate(file.items, 1)}
-    tiles = {tile for item in file.items.values() for tile in item.references.get(b"dimg", ())}
-    infos, references, associations = [], [], []
-    known: dict[tuple[bytes, bytes], int] = {}
+    items = {}
     for old, item in file.items.items():
+        references = {kind: tuple(numbers[n] for n in targets) for kind, targets in item.references.items()}
+        items[numbers[old]] = replace(item, references=references)
+    return Heif(items, numbers[file.primary])
+
+
+def _pack_kinds(file: Heif) -> bytes:
+    """Return the kinds and media types of the items. Tiles are hidden."""
+    tiles = {tile for item in file.items.values() for tile in item.references.get(b"dimg", ())}
+    entries = []
+    for number, item in file.items.items():
         name = b"\0" + item.media_type + b"\0" if item.kind == b"mime" else b"\0"
-        hidden = int(old in tiles)
-        infos.append(pack_full_box(b"infe", 2, hidden, struct.pack(">HH4s", numbers[old], 0, item.kind), name))
+        fields = struct.pack(">HH4s", number, 0, item.kind)
+        entries.append(pack_full_box(b"infe", 2, int(number in tiles), fields, name))
+    return pack_full_box(b"iinf", 0, 0, struct.pack(">H", len(entries)), *entries)
+
+
+def _pack_locations(file: Heif, start: int) -> bytes:
+    """Return where the contents of the items are, which follow each other from an offset on."""
+    locations = []
+    for number, item in file.items.items():
+        locations.append(struct.pack(">HHHII", number, 0, 1, start, len(item.content)))
+        start += len(item.content)
+    return pack_full_box(b"iloc", 0, 0, struct.pack(">BBH", 0x44, 0, len(locations)), *locations)
+
+
+def _pack_references(file: Heif) -> bytes:
+    """Return the references of the items; nothing if there are none."""
+    references = []
+    for number, item in file.items.items():
         for kind, targets in item.references.items():
-            ids = [numbers[old], len(targets), *(numbers[target] for target in targets)]
+            ids = [number, len(targets), *targets]
             references.append(pack_box(kind, struct.pack(f">{len(ids)}H", *ids)))
+    return pack_full_box(b"iref", 0, 0, *references) if references else b""
+
+
+def _pack_properties(file: Heif) -> bytes:
+    """Return the properties of the items; equal ones are stored once."""
+    known: dict[tuple[bytes, bytes], int] = {}
+    associations = []
+    for number, item in file.items.items():
         indices = []
         for entry in item.properties:
             index = known.setdefault((entry.kind, entry.body), len(known) + 1)
             indices.append(entry.essential << 15 | index)
         if indices:
-            associations.append(struct.pack(f">HB{len(indices)}H", numbers[old], len(indices), *indices))
-    properties = pack_box(
+            associations.append(struct.pack(f">HB{len(indices)}H", number, len(indices), *indices))
+    return pack_box(
         b"iprp",
         pack_box(b"ipco", *(pack_box(kind, body) for kind, body in known)),
         pack_full_box(b"ipma", 0, 1, struct.pack(">I", len(associations)), *associations),
     )
-    head = pack_box(b"ftyp", brand, b"\0\0\0\0", brand, *compatible)
-
-    def meta(start: int) -> bytes:
-        locations = []
-        for old, item in file.items.items():
-            locations.append(struct.pack(">HHHII", numbers[old], 0, 1, start, len(item.content)))
-            start += len(item.content)
-        return pack_full_box(
-            b"meta",
-            0,
-            0,
-            pack_full_box(b"hdlr", 0, 0, struct.pack(">I4s12xx", 0, b"pict")),
-            pack_full_box(b"pitm", 0, 0, struct.pack(">H", numbers[file.primary])),
-            pack_full_box(b"iloc", 0, 0, struct.pack(">BBH", 0x44, 0, len(locations)), *locations),
-            pack_full_box(b"iinf", 0, 0, struct.pack(">H", len(infos)), *infos),
-            *([pack_full_box(b"iref", 0, 0, *references)] if references else []),
-            properties,
-        )
-
-    contents_at = len(head) + len(meta(0)) + 8
-    return head + meta(contents_at) + pack_box(b"mdat", *(item.content for item in file.items.values()))

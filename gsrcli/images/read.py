@@ -150,7 +150,7 @@ def _reading(path: str | os.PathLike[str], part: str = "") -> Iterator[None]:
         raise LimitError(f"cannot read {path}: {part}{error}", hint=error.hint) from error
     except PictureError as error:
         raise PictureError(f"cannot read {path}: {part}{error}", hint=error.hint) from error
-    except (GsrError, MemoryError, AttributeError, NameError):  # the last two are bugs in this package
+    except (GsrError, MemoryError, ImportError, AttributeError, NameError):  # the last two are bugs in this package
         raise
     except OSError as error:
         reason = error.strerror.lower() if error.strerror else part + DAMAGED

@@ -26,6 +26,7 @@ from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageOps, PngImagePlugin, features
 from support.profiles import cmyk_profile
 from support.reading import SRGB, noise, png_chunk, read
+from support.seeds import READERS, seeds
 
 from gsrcli import images
 from gsrcli.errors import GsrError, LimitError, PictureError, UsageError
@@ -879,6 +880,36 @@ def test_opencv_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 def test_neither_torch_nor_opencv_is_imported() -> None:
     code = "import sys, gsrcli.images; assert not {'torch', 'cv2'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_formats_are_told_by_content(reader: str, tmp_path: Path) -> None:
+    path = tmp_path / "no-suffix"
+    for data in seeds(reader):
+        path.write_bytes(data)
+        assert PictureFile(path).format == {"PNM": "PPM"}.get(reader, reader)
+
+
+def test_readers_are_imported_when_a_file_needs_them(tmp_path: Path) -> None:
+    path = tmp_path / "picture.bmp"
+    path.write_bytes(pillow_file(Image.new("RGB", (7, 5)), "BMP"))
+    code = f"""if True:
+        from gsrcli.images import read_picture
+        from gsrcli.images.readers import Source
+
+        assert Source.__subclasses__() == []
+        read_picture({str(path)!r})
+        assert [reader.format for reader in Source.__subclasses__()] == ["BMP"]
+    """
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_reader_that_cannot_be_imported_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "gsrcli.images.readers.bmp", None)
+    path = tmp_path / "picture.bmp"
+    path.write_bytes(pillow_file(Image.new("RGB", (7, 5)), "BMP"))
+    with pytest.raises(ImportError):
+        read_picture(path)
 
 
 # Arithmetic

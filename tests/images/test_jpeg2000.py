@@ -112,6 +112,14 @@ def test_multiplied_alpha(tmp_path: Path) -> None:
     assert picture.pixels[0, 0].tolist() == [120, 60, 30]
 
 
+@pytest.mark.parametrize("length", [0, 2, 7, 8, 100, 2**32 - 1])
+def test_wrong_lengths_of_the_codestream_do_no_harm(tmp_path: Path, length: int) -> None:
+    data = encoded(Image.fromarray(noise(8, 9, 3)))
+    at = data.index(b"jp2c") - 4
+    wrong = data[:at] + struct.pack(">I", length) + data[at + 4 :]
+    np.testing.assert_array_equal(read(tmp_path, wrong).pixels, np.asarray(Image.open(io.BytesIO(wrong))))
+
+
 def test_claims_are_not_believed(tmp_path: Path) -> None:
     data = encoded(Image.fromarray(noise(8, 9, 3)), no_jp2=True)
     at = data.index(b"\xff\x51") + 6

@@ -12,22 +12,14 @@ from gsrcli.images.ledger import Entry, Fate
 from gsrcli.images.picture import Origin, Picture, Pixels
 from gsrcli.images.readers.bmp import Dib
 from gsrcli.images.readers.png import PngSource
+from gsrcli.images.readers.signatures import PNG
 from gsrcli.images.readers.source import DAMAGED, Limits, Source
 
-__all__ = ["IcoSource", "begins_like_ico"]
+__all__ = ["IcoSource"]
 
-_PNG = b"\x89PNG\r\n\x1a\n"
 _CURSOR = 2
 _HEADER = 40  # bytes of the header of a bitmap
 _ENTRY = struct.Struct("<BBBBHHII")
-
-
-def begins_like_ico(data: bytes) -> bool:
-    """Return whether a file begins like an icon or a cursor, with at least one picture behind the list of them."""
-    if len(data) < 22 or data[:3] not in (b"\0\0\1", b"\0\0\2") or data[3]:
-        return False
-    count, (_, _, _, reserved, _, _, _, at) = int.from_bytes(data[4:6], "little"), _ENTRY.unpack_from(data, 6)
-    return count > 0 and reserved == 0 and at >= 6 + _ENTRY.size * count
 
 
 class IcoSource(Source):
@@ -46,7 +38,7 @@ class IcoSource(Source):
         _, _, _, _, *spot, _, _ = _ENTRY.unpack_from(data, 6 + _ENTRY.size * chosen)
         self._pointing = data[2] == _CURSOR and any(spot)
         picture = data[starts[chosen] :]  # many files state wrong sizes in their list
-        self._png = PngSource(picture, limits) if picture.startswith(_PNG) else None
+        self._png = PngSource(picture, limits) if picture.startswith(PNG) else None
         self._dib = None if self._png else Dib(_halved(picture), alpha=True)
         self.size = self._png.size if self._png else Dib(_halved(picture)).size
         limits.check(self.size)
@@ -79,7 +71,7 @@ class IcoSource(Source):
 
 def _area_and_bits(picture: bytes) -> tuple[int, int]:
     """Return the number of pixels and of bits per pixel that the header of an icon's picture states."""
-    if picture.startswith(_PNG) and len(picture) == _HEADER:
+    if picture.startswith(PNG) and len(picture) == _HEADER:
         width, height = struct.unpack_from(">II", picture, 16)
         return width * height, picture[24] * 4
     if len(picture) == _HEADER:

@@ -6,6 +6,7 @@ import io
 import struct
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ from PIL import Image
 from gsrcli.errors import PictureError
 from gsrcli.images.cmyk import cmyk_to_srgb
 from gsrcli.images.colour import Colour
+from gsrcli.images.isobmff import Box, boxes
 from gsrcli.images.ledger import Entry, Fate
 from gsrcli.images.metadata import MAX_METADATA, METRES_PER_INCH, sound_dpi
 from gsrcli.images.picture import Origin, Picture, Pixels, levels, unmultiplied
@@ -21,12 +23,12 @@ from gsrcli.images.readers.metadata import checked_metadata
 from gsrcli.images.readers.opencv import decode_sixteen_bits
 from gsrcli.images.readers.orientation import stated_orientation, upright
 from gsrcli.images.readers.pillow import colour_and_alpha
+from gsrcli.images.readers.signatures import JP2, JPEG2000_CODESTREAM
 from gsrcli.images.readers.source import DAMAGED, Limits, Source
 from gsrcli.size import Size
 
-__all__ = ["Jpeg2000Source", "begins_like_jpeg2000"]
+__all__ = ["Jpeg2000Source"]
 
-_SIGNATURE, _CODESTREAM = b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51"
 _MAX_BOXES = 10_000
 _XMP = bytes.fromhex("BE7ACFCB97A942E89C71999491E3AFAC")
 _IPTC = bytes.fromhex("33C7A4D2B81D4723A0BAF1A3E097AD38")
@@ -54,11 +56,6 @@ class _Siz(NamedTuple):
         return len(self.depths)
 
 
-def begins_like_jpeg2000(data: bytes) -> bool:
-    """Return whether a file begins like a JP2 file or a codestream."""
-    return data.startswith((_SIGNATURE, _CODESTREAM))
-
-
 class Jpeg2000Source(Source):
     """A JPEG 2000 file."""
 
@@ -66,9 +63,9 @@ class Jpeg2000Source(Source):
 
     def __init__(self, data: bytes, limits: Limits) -> None:
         self._data = data
-        self._boxes = _header_boxes(data) if data.startswith(_SIGNATURE) else {}
-        places = (start for name, start, _ in _boxes(data, 0, len(data)) if name == b"jp2c")
-        codestream_at = next(places, len(data)) if data.startswith(_SIGNATURE) else 0
+        self._boxes = _header_boxes(data) if data.startswith(JP2) else {}
+        places = (box.start for box in _boxes(data) if box.kind == b"jp2c")
+        codestream_at = next(places, len(data)) if data.startswith(JP2) else 0
         self._siz = _siz(data, codestream_at)
         limits.check(self._siz.size)
         _check_plausible(self._siz, len(data))
@@ -150,44 +147,35 @@ class Jpeg2000Source(Source):
         return sound_dpi(x * METRES_PER_INCH, y * METRES_PER_INCH)
 
 
-def _boxes(data: bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Yield the name of each box, and where its content starts and ends, up to the first that is malformed."""
-    for _ in range(_MAX_BOXES):
-        if at + 8 > end:
-            return
-        size, name, start = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8], at + 8
-        if size == 1:
-            size, start = int.from_bytes(data[at + 8 : at + 16], "big"), at + 16
-        stop = at + size if size else end
-        if not start <= stop <= end:
-            stop = end  # cut short
-        yield name, start, stop
-        at = stop
+def _boxes(data: bytes, inside: Box | None = None) -> Iterator[Box]:
+    """Yield the first boxes in the file or inside a box. Decoders take a malformed one to reach to the end."""
+    outer = inside or Box(b"", 0, len(data))
+    return islice(boxes(data, outer.start, outer.stop, strict=False), _MAX_BOXES)
 
 
 def _header_boxes(data: bytes) -> dict[bytes, bytes]:
     """Return the content of the boxes that describe the picture: by name, by UUID, and a profile as "icc"."""
     found = dict[bytes, bytes]()
 
-    def keep(name: bytes, start: int, end: int) -> None:
-        if end - start <= MAX_METADATA:
-            found.setdefault(name, data[start:end])
+    def keep(name: bytes, start: int, stop: int) -> None:
+        if stop - start <= MAX_METADATA:
+            found.setdefault(name, data[start:stop])
 
-    for name, start, end in _boxes(data, 0, len(data)):
-        if name == b"uuid":
-            keep(data[start : start + 16], start + 16, end)
-        elif name in (b"xml ", b"asoc", *_LOST):
-            keep(name, start, end)
-        if name != b"jp2h":
+    for box in _boxes(data):
+        if box.kind == b"uuid":
+            keep(data[box.start : box.start + 16], box.start + 16, box.stop)
+        elif box.kind in (b"xml ", b"asoc", *_LOST):
+            keep(box.kind, box.start, box.stop)
+        if box.kind != b"jp2h":
             continue
-        for inner, inner_start, inner_end in _boxes(data, start, end):
-            if inner == b"colr" and data[inner_start : inner_start + 1] in (b"\2", b"\3"):
-                keep(b"icc", inner_start + 3, inner_end)
-            elif inner == b"cdef":
-                keep(inner, inner_start, inner_end)
-            elif inner == b"res ":
-                for box in _boxes(data, inner_start, inner_end):
-                    keep(*box)
+        for inner in _boxes(data, inside=box):
+            if inner.kind == b"colr" and data[inner.start : inner.start + 1] in (b"\2", b"\3"):
+                keep(b"icc", inner.start + 3, inner.stop)
+            elif inner.kind == b"cdef":
+                keep(inner.kind, inner.start, inner.stop)
+            elif inner.kind == b"res ":
+                for resolution in _boxes(data, inside=inner):
+                    keep(resolution.kind, resolution.start, resolution.stop)
     return found
 
 
@@ -197,7 +185,7 @@ def _siz(data: bytes, at: int) -> _Siz:
     Raises:
         PictureError: there is none, or it makes no sense.
     """
-    if data[at : at + 4] != _CODESTREAM or len(data) < at + 42:
+    if data[at : at + 4] != JPEG2000_CODESTREAM or len(data) < at + 42:
         raise PictureError(DAMAGED)
     right, bottom, left, top, width, height, tiles_left, tiles_top, channels = struct.unpack_from(">8IH", data, at + 8)
     depths = data[at + 42 : at + 42 + 3 * channels : 3]

@@ -12,12 +12,12 @@ from gsrcli.errors import PictureError
 from gsrcli.images.ledger import PIXELS, Entry, Fate
 from gsrcli.images.metadata import COMMENT, Metadata, Text
 from gsrcli.images.picture import Origin, Picture, Pixels, levels, white
+from gsrcli.images.readers.signatures import begins_like_pnm
 from gsrcli.images.readers.source import CUT, DAMAGED, Limits, Source, as_far_as_it_goes
 from gsrcli.size import Size
 
-__all__ = ["PnmSource", "begins_like_pnm"]
+__all__ = ["PnmSource"]
 
-_BEGINS = re.compile(rb"P[1-6Ff](?:\s|#)|P7\s")
 _FIELD = re.compile(rb"(?:\s|#[^\n\r]*[\n\r])*([^\s#]+)")
 _LINE = re.compile(rb"[^\n]*\n")
 _COMMENTS = re.compile(rb"#([^\n\r]*)")
@@ -38,11 +38,6 @@ class _Header(NamedTuple):
     channels: int
     most: float  # the value of white; the scale of PFM
     pixels_at: int
-
-
-def begins_like_pnm(data: bytes) -> bool:
-    """Return whether a file begins like one of these formats."""
-    return _BEGINS.match(data) is not None
 
 
 class PnmSource(Source):

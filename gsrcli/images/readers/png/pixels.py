@@ -193,32 +193,42 @@ def decode(
     """
     check_capacity(header, size, len(stream))
     passes = header.passes(size)
-    if not header.apple:
-        sound = sound and _is_zlib(stream)
-        stream = _with_window(stream)
-    body = 0 if header.apple else len(_ZLIB_HEADER)
-    inflation = _Inflation(stream, body)
-    good, extra = _sound_bytes(passes, inflation)
-    expected = passes[-1].stop
-    entries: list[Entry] = []
-    if good < expected:
-        if good * _LEAST_SHARE < expected:
-            raise PictureError(f"{DAMAGED}: too little of its pixels is left")
-        entries = [_missing(header, size, passes, good)]
-    elif not (sound and (header.apple or inflation.checked or extra)):
-        entries = [Entry(PIXELS, Fate.DAMAGED, "whose checksum is wrong")]
-    elif extra:
-        entries = [Entry("pixels beyond the last row", Fate.LOST)]
-    if entries:
-        stream = _mended(stream, body, good, expected)
-    elif header.apple:
-        stream = _ZLIB_HEADER + stream
+    stream, good, flaws = _mended(header, size, passes, stream, sound)
     samples = _samples(header, size, stream)
-    if good < expected and header.interlaced:
-        samples = samples.copy()
+    if good < passes[-1].stop and header.interlaced:
         _fill_from_earlier_passes(samples, passes, good)
-    pixels, alpha, colour_entries = _coloured(header, samples, palette, transparency)
-    return Decoded(pixels, alpha, entries + colour_entries)
+    pixels, alpha, of_colours = _coloured(header, samples, palette, transparency)
+    return Decoded(pixels, alpha, flaws + of_colours)
+
+
+def _mended(
+    header: Header, size: Size, passes: list[_Pass], stream: bytes, sound: bool
+) -> tuple[bytes, int, list[Entry]]:
+    """Mend the compressed stream of a picture.
+
+    Returns:
+        a sound zlib stream, up to which inflated byte it is that of the file, and what is wrong with that.
+
+    Raises:
+        PictureError: too little of it is sound.
+    """
+    sound = sound and (header.apple or _is_zlib(stream))
+    stream = _as_zlib(header, stream)
+    inflation = _Inflation(stream)
+    good, more = _sound_bytes(passes, inflation)
+    sound = sound and (header.apple or inflation.checked or more)
+    expected = passes[-1].stop
+    if good == expected and sound and not more:
+        return stream, good, []
+    if good * _LEAST_SHARE < expected:
+        raise PictureError(f"{DAMAGED}: too little of its pixels is left")
+    if good < expected:
+        flaw = _missing(header, size, passes, good)
+    elif not sound:
+        flaw = Entry(PIXELS, Fate.DAMAGED, "whose checksum is wrong")
+    else:
+        flaw = Entry("pixels beyond the last row", Fate.LOST)
+    return _deflated(_Inflation(stream), good, expected), good, [flaw]
 
 
 def _is_zlib(stream: bytes) -> bool:
@@ -227,26 +237,28 @@ def _is_zlib(stream: bytes) -> bool:
     return head >> 8 & 15 == zlib.DEFLATED and head % 31 == 0 and not head & 32
 
 
-def _with_window(stream: bytes) -> bytes:
-    """Return a zlib stream that states the largest window; some optimizers state one that is too small."""
+def _as_zlib(header: Header, stream: bytes) -> bytes:
+    """Return a stream with a zlib header for the largest window; some optimizers state one that is too small."""
+    if header.apple:  # it has none
+        return _ZLIB_HEADER + stream
     return stream if stream[:1] == _ZLIB_HEADER[:1] else _ZLIB_HEADER + stream[2:]
 
 
 class _Inflation:
-    """The inflated bytes of a deflate stream, in blocks of about a megabyte, up to where it is damaged.
+    """The inflated bytes of a zlib stream, in blocks of about a megabyte, up to where it is damaged.
 
     Attributes:
         checked: after the last block, whether the stream is complete and Adler-32 after it is right.
     """
 
-    def __init__(self, stream: bytes, start: int) -> None:
+    def __init__(self, stream: bytes) -> None:
         self.checked = False
-        self._stream, self._start = memoryview(stream), start
+        self._stream = memoryview(stream)[len(_ZLIB_HEADER) :]
 
     def __iter__(self) -> Iterator[bytes]:
         inflater = zlib.decompressobj(-zlib.MAX_WBITS)
         adler, trailer = 1, b""
-        for at in range(self._start, len(self._stream), _INPUT_STEP):
+        for at in range(0, len(self._stream), _INPUT_STEP):
             step: memoryview | bytes = self._stream[at : at + _INPUT_STEP]
             if inflater.eof:
                 trailer += bytes(step[:4])
@@ -304,11 +316,11 @@ def _sound_bytes(passes: list[_Pass], inflation: _Inflation) -> tuple[int, bool]
     return good, at > expected
 
 
-def _mended(stream: bytes, start: int, good: int, expected: int) -> bytes:
+def _deflated(inflation: _Inflation, good: int, expected: int) -> bytes:
     """Return a zlib stream of the first ``good`` inflated bytes of another, and zeros for the others."""
     deflater, left = zlib.compressobj(1), good
     parts = []
-    for block in _Inflation(stream, start):
+    for block in inflation:
         parts.append(deflater.compress(block[:left]))
         left -= min(left, len(block))
         if not left:

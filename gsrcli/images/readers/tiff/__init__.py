@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from gsrcli.images.readers.tiff.raw import RAW_MAGIC
 from gsrcli.images.readers.tiff.source import TiffSource
 
-__all__ = ["RAW_MAGIC", "TiffSource"]
+__all__ = ["TiffSource"]

@@ -93,6 +93,12 @@ _COLOURS = {
     Photometric.ICCLAB: 3,
 }
 _STRAIGHT, _PREMULTIPLIED = 2, 1
+_SEPARATE = 2  # planes
+
+_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _FILL_ORDER = 256, 257, 258, 259, 262, 266
+_STRIPS, _SAMPLES, _STRIP_ROWS, _STRIP_BYTES, _PLANES, _PREDICTOR = 273, 277, 278, 279, 284, 317
+_TILE_WIDTH, _TILE_HEIGHT, _TILES, _TILE_BYTES, _EXTRA_SAMPLES, _FORMAT = 322, 323, 324, 325, 338, 339
+
 _MOST_CHUNK_BYTES = 2**31 - 1  # libtiff's and Pillow's limit
 _GROWTH = 256  # photographs and drawings stay far below it, though deflate turns a byte into up to 1032
 _SMALL = 1 << 26  # bytes, for which no file is too short
@@ -177,6 +183,33 @@ class Layout:
         return replace(self, chunks=chunks, samples=len(planes))
 
 
+class _Fields:
+    """The fields of a page, by tag."""
+
+    def __init__(self, tiff: Tiff, entries: dict[int, Entry]) -> None:
+        self._tiff, self._entries = tiff, entries
+
+    def __contains__(self, tag: int) -> bool:
+        return tag in self._entries
+
+    def number(self, tag: int, default: int = 0) -> int:
+        return self._tiff.first_number(self._entries.get(tag), default)
+
+    def numbers(self, tag: int) -> list[int]:
+        return self._tiff.numbers(self._entries.get(tag)).tolist()
+
+
+@dataclass(frozen=True)
+class _Samples:
+    """The samples of a pixel: what they mean, their number, how many of them are colours, bits and format of each."""
+
+    photometric: Photometric
+    count: int
+    colours: int
+    bits: int
+    format: int
+
+
 def read_layout(tiff: Tiff, entries: dict[int, Entry], limits: Limits) -> Layout:
     """Read and check the layout of a page.
 
@@ -184,56 +217,70 @@ def read_layout(tiff: Tiff, entries: dict[int, Entry], limits: Limits) -> Layout
         LimitError: the page is too large, or larger than the file can hold.
         PictureError: the layout is not supported, or makes no sense.
     """
+    page, held = _Fields(tiff, entries), len(tiff.data)
+    size = _size(page, limits)
+    samples = _samples(page)
+    alpha, premultiplied = _alpha(page.numbers(_EXTRA_SAMPLES), samples.count, samples.colours)
+    layout = Layout(
+        size=size,
+        chunk=_chunk_size(page, size),
+        compression=_compression(page.number(_COMPRESSION, Compression.NONE)),
+        photometric=samples.photometric,
+        bits=samples.bits,
+        sample_format=_sample_format(samples.format),
+        samples=samples.count,
+        colours=samples.colours,
+        alpha=alpha,
+        premultiplied=premultiplied,
+        planar=page.number(_PLANES, 1) == _SEPARATE and samples.count > 1,
+        predictor=page.number(_PREDICTOR, 1),
+        fill_order=page.number(_FILL_ORDER, 1),
+        tiled=_TILE_WIDTH in page,
+        chunks=[],
+    )
+    _believe(layout, held)
+    return _with_chunks(layout, _chunks(page, layout, held), held)
 
-    def first(tag: int, default: int = 0) -> int:
-        return tiff.first_number(entries.get(tag), default)
 
-    size = Size(first(257), first(256))
+def _size(page: _Fields, limits: Limits) -> Size:
+    size = Size(page.number(_HEIGHT), page.number(_WIDTH))
     if not size.area:
         raise PictureError(DAMAGED)
     limits.check(size)
-    depths = tiff.numbers(entries.get(258)).tolist() or [1]
-    formats = tiff.numbers(entries.get(339)).tolist() or [SampleFormat.UNSIGNED]
-    samples = first(277, len(depths))
-    photometric = _photometric(first(262, Photometric.BLACK_IS_ZERO if samples < 3 else Photometric.RGB))
-    lightness = photometric in (Photometric.CIELAB, Photometric.ICCLAB) and samples < 3
-    colours = 1 if lightness else _COLOURS.get(photometric, 1)
-    if len(set(depths[:samples])) > 1 or len(set(formats[:samples])) > 1:
+    return size
+
+
+def _samples(page: _Fields) -> _Samples:
+    depths = page.numbers(_BITS) or [1]
+    formats = page.numbers(_FORMAT) or [SampleFormat.UNSIGNED]
+    count = page.number(_SAMPLES, len(depths))
+    usual = Photometric.BLACK_IS_ZERO if count < 3 else Photometric.RGB
+    photometric = _photometric(page.number(_PHOTOMETRIC, usual))
+    colours = _colours(photometric, count)
+    if len(set(depths[:count])) > 1 or len(set(formats[:count])) > 1:
         raise PictureError("samples of different kinds in one pixel are not supported")
-    if not colours <= samples < 65536 or not 1 <= depths[0] <= 64:
+    if not colours <= count < 65536 or not 1 <= depths[0] <= 64:
         raise PictureError(DAMAGED)
-    alpha, premultiplied = _alpha(tiff.numbers(entries.get(338)).tolist(), samples, colours)
-    tiled = 322 in entries
-    chunk = (
-        Size(first(323), first(322))
-        if tiled
-        else Size(min(first(278, size.height) or size.height, size.height), size.width)
-    )
+    return _Samples(photometric, count, colours, depths[0], formats[0])
+
+
+def _colours(photometric: Photometric, samples: int) -> int:
+    """Return how many samples of a pixel are colours. Lab may have its lightness alone."""
+    if photometric in (Photometric.CIELAB, Photometric.ICCLAB) and samples < 3:
+        return 1
+    return _COLOURS.get(photometric, 1)
+
+
+def _chunk_size(page: _Fields, size: Size) -> Size:
+    """Return the size of a tile, or of a strip, which is the whole page unless it says otherwise."""
+    if _TILE_WIDTH in page:
+        chunk = Size(page.number(_TILE_HEIGHT), page.number(_TILE_WIDTH))
+    else:
+        rows = page.number(_STRIP_ROWS) or size.height
+        chunk = Size(min(rows, size.height), size.width)
     if not chunk.area:
         raise PictureError(DAMAGED)
-    layout = Layout(
-        size=size,
-        compression=_compression(first(259, Compression.NONE)),
-        photometric=photometric,
-        bits=depths[0],
-        sample_format=_sample_format(formats[0]),
-        samples=samples,
-        colours=colours,
-        alpha=alpha,
-        premultiplied=premultiplied,
-        planar=first(284, 1) == 2 and samples > 1,
-        predictor=first(317, 1),
-        fill_order=first(266, 1),
-        tiled=tiled,
-        chunk=chunk,
-        chunks=[],
-    )
-    _believe(layout, len(tiff.data))
-    chunks = _chunks(tiff, entries, layout)
-    held = sum(max(0, min(size, len(tiff.data) - start)) for start, size in set(chunks))
-    if held > 4 * len(tiff.data):
-        raise PictureError(DAMAGED)  # they overlap too much
-    return replace(layout, chunks=chunks, cut=any(start + size > len(tiff.data) for start, size in chunks))
+    return chunk
 
 
 def _photometric(value: int) -> Photometric:
@@ -285,18 +332,29 @@ def _believe(layout: Layout, held: int) -> None:
         raise LimitError(f"it claims {claimed / 1e6:.0f} MB of pixels, which its {held} bytes can hardly hold")
 
 
-def _chunks(tiff: Tiff, entries: dict[int, Entry], layout: Layout) -> list[tuple[int, int]]:
+def _chunks(page: _Fields, layout: Layout, held: int) -> list[tuple[int, int]]:
     """Return offset and bytes of each chunk. Missing or empty byte counts reach to the next chunk, as in old files."""
     count = layout.across * layout.down * (layout.samples if layout.planar else 1)
-    names = (324, 325) if layout.tiled and 324 in entries else (273, 279)
-    starts, sizes = (tiff.numbers(entries.get(name)).tolist()[:count] for name in names)
+    names = (_TILES, _TILE_BYTES) if layout.tiled and _TILES in page else (_STRIPS, _STRIP_BYTES)
+    starts, sizes = (page.numbers(name)[:count] for name in names)
     if len(starts) < count:
         raise PictureError(DAMAGED)
     if len(sizes) < count or (not any(sizes) and layout.compression != Compression.NONE):
-        following = sorted({*starts, len(tiff.data)})
+        following = sorted({*starts, held})
         after = dict(pairwise(following))
         sizes = [after.get(start, start) - start for start in starts]
     elif layout.compression == Compression.NONE:
         whole = layout.chunk.height * layout.row_bytes
         sizes = [size or (whole if start else 0) for start, size in zip(starts, sizes, strict=True)]
     return list(zip(starts, sizes, strict=True))
+
+
+def _with_chunks(layout: Layout, chunks: list[tuple[int, int]], held: int) -> Layout:
+    """Return the layout with its chunks.
+
+    Raises:
+        PictureError: they overlap too much.
+    """
+    if sum(max(0, min(size, held - start)) for start, size in set(chunks)) > 4 * held:
+        raise PictureError(DAMAGED)
+    return replace(layout, chunks=chunks, cut=any(start + size > held for start, size in chunks))

@@ -8,10 +8,7 @@ from gsrcli.errors import PictureError
 from gsrcli.images.directories import Entry, MalformedError, Tiff
 from gsrcli.images.readers.tiff.layout import Photometric
 
-__all__ = ["RAW_MAGIC", "camera_raw", "raw_error"]
-
-RAW_MAGIC = {b"IIRO": "ORF", b"IIRS": "ORF", b"MMOR": "ORF", b"IIU\0": "RW2"}
-"""First bytes of camera raw files that are no TIFF files but nearly, and the names of their formats."""
+__all__ = ["camera_raw", "raw_error"]
 
 _MAKE, _PHOTOMETRIC, _COMPRESSION, _SUBDIRECTORIES, _DNG_VERSION = 271, 262, 259, 330, 50706
 _FORMATS = {"NIKON": "NEF", "SONY": "ARW", "PENTAX": "PEF", "SAMSUNG": "SRW", "CANON": "CR2", "HASSELBLAD": "3FR"}

@@ -15,13 +15,14 @@ from gsrcli.images.ledger import PIXELS, Fate
 from gsrcli.images.ledger import Entry as LedgerEntry
 from gsrcli.images.picture import Origin, Picture, Pixels, from_unit, to_unit
 from gsrcli.images.readers.orientation import upright
+from gsrcli.images.readers.signatures import RAW_MAGIC
 from gsrcli.images.readers.source import DAMAGED, LEAST_PART, Limits, Source
 from gsrcli.images.readers.tiff.chunks import chunk_bytes, stream_samples
 from gsrcli.images.readers.tiff.colours import Decoded, decoded_colours
 from gsrcli.images.readers.tiff.layout import Compression, Layout, Photometric, read_layout
 from gsrcli.images.readers.tiff.libtiff import decoded_by_libtiff, needs_libtiff
 from gsrcli.images.readers.tiff.metadata import read_metadata
-from gsrcli.images.readers.tiff.raw import RAW_MAGIC, camera_raw, raw_error
+from gsrcli.images.readers.tiff.raw import camera_raw, raw_error
 from gsrcli.images.readers.tiff.samples import assembled, samples_of
 from gsrcli.size import Size
 
