@@ -13,10 +13,10 @@ from gsrcli.errors import PictureError
 from gsrcli.images.captions import Property, iptc_properties, text_properties, with_properties
 from gsrcli.images.fit_colour import fit_colour
 from gsrcli.images.formats import Format
-from gsrcli.images.icc import from_srgb
 from gsrcli.images.ledger import Entry, Fate, Feature, Ledger
 from gsrcli.images.metadata import COMMENT, Metadata
 from gsrcli.images.picture import Picture, from_unit, to_eight_bits, to_unit, white
+from gsrcli.images.srgb import from_srgb
 
 __all__ = ["Background", "fit"]
 

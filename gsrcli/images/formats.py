@@ -37,7 +37,7 @@ class Format:
         max_pixels: the largest picture, in pixels, or None.
         keeps: what it keeps as it is; `gsrcli.images.fit` converts or drops the rest.
         most: how many bytes it holds of a feature, where that is limited.
-        grey: whether grey is kept as one channel (otherwise it becomes RGB).
+        grey: whether grey is kept as one channel; otherwise it becomes RGB, or has a profile for RGB.
         quality: the default quality of a lossy format, 1 to 100; None for a lossless format.
         lossless: whether it can be written without loss.
         cicp_rules: whether CICP colour tags rule over a profile that is there too.
@@ -117,6 +117,7 @@ _FORMATS = (
         max_side=2**31 - 1,
         max_bytes=_FOUR_GIB,
         keeps=frozenset({Feature.TRANSPARENCY, Feature.PROFILE, Feature.RESOLUTION}),
+        grey=False,  # palettes are of RGB
     ),
     # libavif writes up to 65536 per side, but by default refuses to read more than these limits.
     Format(
