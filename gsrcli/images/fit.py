@@ -87,12 +87,13 @@ def _beyond_a_palette(picture: Picture) -> list[Entry]:
     if picture.origin and picture.origin.format == "GIF":
         return []
     entries = []
-    pixels, alpha = to_eight_bits(picture.pixels), picture.alpha
-    visible = pixels if alpha is None else pixels[alpha > 0][None]
-    if not picture.grey and visible.size and Image.fromarray(visible).getcolors(_PALETTE) is None:
+    alpha, seen = picture.alpha, to_eight_bits(picture.seen).reshape(1, -1, picture.channels)
+    if not picture.grey and seen.size and Image.fromarray(seen).getcolors(_PALETTE) is None:
         entries.append(Entry(f"more than {_PALETTE} colours", Fate.LOST))
     if alpha is not None and np.any((alpha > 0) & (alpha < white(alpha.dtype))):
         entries.append(Entry("partial transparency", Fate.LOST))
+    if alpha is not None and picture.alpha_is_data and np.any(alpha == 0):
+        entries.append(Entry("colours under full transparency", Fate.LOST))
     return entries
 
 
@@ -185,12 +186,11 @@ def _in_xmp(feature: Feature, properties: list[Property], lost: list[str]) -> li
 
 
 def _rounded(picture: Picture, form: Format) -> tuple[Picture, Entry]:
-    """Convert floating point to 16 bits: [0, 1] as it is, otherwise from the smallest visible value to the largest.
+    """Convert floating point to 16 bits: [0, 1] as it is, otherwise from the smallest value that counts to the largest.
 
     The entry says how many of those bits are written.
     """
-    visible = picture.pixels if picture.alpha is None else picture.pixels[picture.alpha > 0]
-    seen = visible if visible.size else picture.pixels
+    seen = picture.seen if picture.seen.size else picture.pixels
     low, high = float(seen.min()), float(seen.max())
     unit, detail = picture.pixels, "to 16 bits" if Feature.SIXTEEN_BITS in form.keeps else form.deep or "to 8 bits"
     if low < 0 or high > 1:

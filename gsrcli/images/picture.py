@@ -71,6 +71,7 @@ class Picture:
         ledger: what reading could not keep as it was.
         origin: how the file was encoded, or None.
         duration: how long a frame of an animation is shown, in seconds; None for other pictures.
+        alpha_is_data: whether alpha is a channel of its own, as in normal maps, and colours count where it is 0 too.
 
     Raises:
         ValueError: shapes or types are unsupported or do not match.
@@ -83,6 +84,7 @@ class Picture:
     ledger: Ledger = ()
     origin: Origin | None = None
     duration: float | None = None
+    alpha_is_data: bool = False
 
     def __post_init__(self) -> None:
         shape, dtype = self.pixels.shape, self.pixels.dtype
@@ -119,6 +121,11 @@ class Picture:
     def opaque(self) -> bool:
         """Whether all pixels are opaque, so that alpha can be dropped."""
         return self.alpha is None or bool(self.alpha.min() >= white(self.alpha.dtype))
+
+    @property
+    def seen(self) -> Pixels:
+        """The colours that count: all, ``(H, W, C)``, or those that are not fully transparent, ``(N, C)``."""
+        return self.pixels if self.alpha is None or self.alpha_is_data else self.pixels[self.alpha > 0]
 
     def features(self) -> list[Feature]:
         """Return what the picture carries, in the order of `Feature`; blocks and texts without content do not count."""

@@ -15,6 +15,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageCms, TiffImagePlugin
+from support.profiles import table_profile
 
 from gsrcli.errors import PictureError
 from gsrcli.images import (
@@ -41,7 +42,6 @@ from gsrcli.images import (
     write_picture,
 )
 from gsrcli.size import Size
-from tests.support.profiles import table_profile
 
 EVERYTHING = Format("ALL", (".all",), 1 << 20, keeps=frozenset(Feature), cicp_rules=True)
 BLOCKS = replace(EVERYTHING, keeps=frozenset({Feature.PROFILE, Feature.EXIF, Feature.XMP}))
@@ -549,6 +549,27 @@ def test_floating_point_becomes_integers(values: list[float], expected: list[int
     assert np.abs(result.pixels.ravel().astype(int) - expected).max() <= 1
     np.testing.assert_array_equal(result.alpha, [[16384, 32768, 65535]])
     assert lines(Fate.CONVERTED, ledger) == [f"floating-point values {words}"]
+
+
+@pytest.mark.parametrize("data", [False, True])
+def test_hidden_floating_point_counts_as_data_alone(data: bool) -> None:
+    pixels = np.array([-1, 0, 3, 7], np.float32).reshape(1, 4, 1)
+    alpha = np.array([[1, 0.5, 1, 0]], np.float32)
+    form = replace(NOTHING, keeps=frozenset({Feature.SIXTEEN_BITS, Feature.TRANSPARENCY}))
+    result, ledger = fitted(Picture(pixels, alpha, alpha_is_data=data), form)
+    top = 7 if data else 3
+    expected = np.clip((pixels + 1) / (top + 1), 0, 1) * 65535
+    assert np.abs(result.pixels - expected).max() <= 1
+    assert lines(Fate.CONVERTED, ledger) == [f"floating-point values to 16 bits, -1 to {top} as black to white"]
+
+
+@pytest.mark.parametrize("data", [False, True])
+def test_a_palette_has_no_colours_under_full_transparency(data: bool) -> None:
+    alpha = np.zeros((32, 32), np.uint8)
+    alpha[0] = 255
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3)).astype(np.uint8)
+    _, ledger = fit(Picture(pixels, alpha, alpha_is_data=data), output_format("a.gif"))
+    assert lines(Fate.LOST, ledger) == ["more than 256 colours", "colours under full transparency"] * data
 
 
 @pytest.mark.parametrize("duration", [None, 0.1])

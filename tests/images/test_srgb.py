@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.profiles import packed_profile, table_profile, through_transicc
 
 from gsrcli.images import Cicp, Colour, Entry, Fate, Feature, Picture, icc, read_picture, with_fate, write_picture
 from gsrcli.images.fit import fit
 from gsrcli.images.formats import output_format
 from gsrcli.images.srgb import to_srgb
-from tests.support.profiles import packed_profile, table_profile, through_transicc
 
 
 def grid(channels: int) -> list[np.ndarray]:
