@@ -16,6 +16,7 @@ from gsrcli.images.iptc import iptc_is_blank
 from gsrcli.images.ledger import Feature, Ledger
 from gsrcli.images.metadata import COMMENT, Metadata
 from gsrcli.images.opencv import load_cv2
+from gsrcli.images.regions import enlarged_regions
 from gsrcli.images.xmp import xmp_is_blank
 from gsrcli.size import Size
 
@@ -173,10 +174,9 @@ class Picture:
             pixels: ``(H, W, C)``.
             alpha: ``(H, W)``, or None.
         """
-        metadata = self.metadata
-        if metadata.geo:
-            scale = Size.of(pixels).scale_from(self.size)
-            metadata = replace(metadata, geo=geo_resized(metadata.geo, scale))
+        metadata, scale = self.metadata, Size.of(pixels).scale_from(self.size)
+        geo = metadata.geo and geo_resized(metadata.geo, scale)
+        metadata = replace(metadata, geo=geo, xmp=metadata.xmp and enlarged_regions(metadata.xmp, scale))
         return replace(self, pixels=pixels, alpha=alpha, metadata=metadata)
 
     def without_metadata(self) -> Picture:

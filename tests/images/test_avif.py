@@ -173,6 +173,43 @@ def test_exif_and_xmp_do_not_turn(tmp_path: Path) -> None:
     assert again[ExifTags.Base.Make] == "Maker"
 
 
+def region(x: float, y: float, width: int, height: int) -> bytes:
+    """Build a packet with an area of the Metadata Working Group, a tenth wide and two tenths high, or turned."""
+    w, h = (0.1, 0.2) if width > height else (0.2, 0.1)
+    return f"""<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"
+ xmlns:r="http://www.metadataworkinggroup.com/schemas/regions/" xmlns:a="http://ns.adobe.com/xmp/sType/Area#"
+ xmlns:d="http://ns.adobe.com/xap/1.0/sType/Dimensions#"><rdf:Description><r:Regions rdf:parseType="Resource">
+<r:AppliedToDimensions d:w="{width}" d:h="{height}"/><r:Area a:x="{x}" a:y="{y}" a:w="{w}" a:h="{h}"/>
+</r:Regions></rdf:Description></rdf:RDF></x:xmpmeta>""".encode()
+
+
+@pytest.mark.parametrize(
+    ("turned", "orientation", "result"),
+    [
+        ([], 6, region(0.3, 0.4, 48, 40)),  # EXIF does not turn
+        ([(b"irot", b"\3")], 6, region(0.6, 0.3, 40, 48)),
+        ([(b"irot", b"\3"), (b"imir", b"\0")], 7, region(0.6, 0.7, 40, 48)),
+        ([(b"irot", b"\3"), (b"imir", b"\0")], 5, None),
+        ([(b"irot", b"\3")], 8, None),
+        ([(b"irot", b"\3")], 1, None),
+    ],
+)
+def test_regions_are_turned_if_exif_agrees(
+    tmp_path: Path, turned: list[tuple[bytes, bytes]], orientation: int, result: bytes | None
+) -> None:
+    tags = Image.Exif()
+    tags[ExifTags.Base.Orientation] = orientation
+    block = tags.tobytes().removeprefix(b"Exif\0\0")
+    others = exif_item(block), xmp_item(region(0.3, 0.4, 48, 40))
+    picture = read(tmp_path, heif_file(wrapped(pillow_avif(ramp()), *turned), *others))
+    if result:
+        assert picture.metadata.xmp == result
+    else:
+        assert b":Area" not in (picture.metadata.xmp or b"")
+    lost = ["image regions of the picture before it was turned"]
+    assert with_fate(Fate.LOST, picture.ledger) == ([] if result else lost)
+
+
 def test_clean_aperture(tmp_path: Path) -> None:
     data = pillow_avif(ramp())
     whole = read(tmp_path, data).pixels

@@ -17,6 +17,7 @@ from gsrcli.images.ledger import Entry, Fate
 from gsrcli.images.metadata import Metadata, sound_aspect
 from gsrcli.images.picture import Pixels
 from gsrcli.images.readers.metadata import checked_metadata, checked_profile
+from gsrcli.images.readers.orientation import stated_orientation, upright
 from gsrcli.images.readers.source import DAMAGED
 from gsrcli.size import Size
 
@@ -95,6 +96,15 @@ class HeifPicture:
         """Whether width and height change places."""
         return sum(p.body[0] for p in self.item.properties if p.kind == b"irot" and p.body) % 2 == 1
 
+    @property
+    def _orientation(self) -> int | None:
+        """The orientation, 1 to 8, that EXIF would have for this turning; None if the picture is cropped, too."""
+        if any(p.kind == b"clap" for p in self.item.properties):
+            return None
+        corners = np.arange(4, dtype=np.uint8).reshape(2, 2)
+        turned = self.upright(corners)
+        return next(o for o in range(1, 9) if np.array_equal(upright(corners, o), turned))
+
     def colour(self) -> tuple[Colour, list[Entry]]:
         """Return the colour tags, of the first tile if a grid has none, and entries for what could not be kept."""
         source = self.item
@@ -112,7 +122,8 @@ class HeifPicture:
         found = {item.kind: item.content for item in reversed(list(self._descriptions()))}
         block = exif_content(found[b"Exif"]) if b"Exif" in found else None
         packet = found[b"mime"].rstrip(b"\0") if b"mime" in found else None
-        metadata, entries = checked_metadata(block, packet)
+        agreed = self._orientation in (1, stated_orientation(block, packet))
+        metadata, entries = checked_metadata(block, packet, self._orientation if agreed else None)
         return replace(metadata, aspect=self._aspect()), entries
 
     def _descriptions(self) -> Iterator[Item]:
