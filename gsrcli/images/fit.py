@@ -14,7 +14,7 @@ from gsrcli.images.captions import Property, iptc_properties, text_properties, w
 from gsrcli.images.fit_colour import fit_colour
 from gsrcli.images.formats import Format
 from gsrcli.images.ledger import Entry, Fate, Feature, Ledger
-from gsrcli.images.metadata import COMMENT, Metadata
+from gsrcli.images.metadata import COMMENT, Metadata, Text
 from gsrcli.images.picture import Picture, from_unit, to_eight_bits, to_unit, white
 from gsrcli.images.srgb import from_srgb
 
@@ -141,6 +141,7 @@ def _length(picture: Picture, feature: Feature) -> int:
 def _fit_captions(picture: Picture, form: Format, carried: list[Feature]) -> tuple[Picture, list[Entry]]:
     """Put texts, comments and IPTC, where a picture carries them, into XMP if a format keeps that alone."""
     entries = [Entry(feature, Fate.KEPT) for feature in carried if feature in form.keeps]
+    entries += _lost_languages(picture.metadata, form)
     dropped = [feature for feature in carried if feature not in form.keeps]
     properties = {feature: _properties(picture.metadata, feature) for feature in dropped}
     metadata = _within(picture.metadata, form)
@@ -157,14 +158,31 @@ def _properties(metadata: Metadata, feature: Feature) -> list[Property]:
     """Return texts, comments or IPTC as properties of XMP."""
     if feature == Feature.IPTC:
         return iptc_properties(metadata.iptc or b"")
-    comments = feature == Feature.COMMENT
-    return text_properties(text for text in metadata.texts if (text.keyword == COMMENT) == comments and not text.blank)
+    return text_properties(text for text in metadata.texts if _kind(text) == feature and not text.blank)
+
+
+def _kind(text: Text) -> Feature:
+    return Feature.COMMENT if text.keyword == COMMENT else Feature.TEXT
+
+
+def _lost_languages(metadata: Metadata, form: Format) -> list[Entry]:
+    """Return what is lost of the languages of texts that a format keeps without them, or in XMP."""
+    if form.languages:
+        return []
+    kept = [text for text in metadata.texts if _kind(text) in form.keeps]
+    in_xmp = [text for text in metadata.texts if text not in kept and Feature.XMP in form.keeps]
+    silent = [*kept, *(text for text in in_xmp if not all(p.translatable for p in text_properties([text])))]
+    entries = [Entry("languages of texts", Fate.LOST)] if any(text.language for text in silent) else []
+    if any(text.translated for text in (*kept, *in_xmp)):
+        entries.append(Entry("translated keywords", Fate.LOST))
+    return entries
 
 
 def _within(metadata: Metadata, form: Format) -> Metadata:
     """Return only the blocks and texts that a format keeps; those without content are in no ledger."""
-    kinds = {True: Feature.COMMENT, False: Feature.TEXT}
-    texts = tuple(text for text in metadata.texts if kinds[text.keyword == COMMENT] in form.keeps)
+    texts = tuple(text for text in metadata.texts if _kind(text) in form.keeps)
+    if not form.languages:
+        texts = tuple(text._replace(language="", translated="") for text in texts)
     exif = metadata.exif if len(metadata.exif or b"") <= form.most.get(Feature.EXIF, math.inf) else None
     return replace(
         metadata,

@@ -46,6 +46,7 @@ class Format:
         still: what the frames of an animation do not keep of all that; they have 8 bits whatever ``deep`` says.
         lossless_frames: whether an animation too can be written without loss.
         one_density: whether it has one place for the resolution or the aspect of pixels.
+        languages: whether texts have a language, and a keyword in it.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Format:
     still: frozenset[Feature] = frozenset()
     lossless_frames: bool = True
     one_density: bool = False
+    languages: bool = False
 
     @property
     def of_frames(self) -> Format:
@@ -81,6 +83,7 @@ _FORMATS = (
         keeps=frozenset(Feature) - {Feature.FLOAT, Feature.GEO},
         cicp_rules=True,
         one_density=True,
+        languages=True,
     ),
     # The file format allows 65535; libjpeg stops at 65500.
     Format(

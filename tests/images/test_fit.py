@@ -43,8 +43,8 @@ from gsrcli.images import (
 )
 from gsrcli.size import Size
 
-EVERYTHING = Format("ALL", (".all",), 1 << 20, keeps=frozenset(Feature), cicp_rules=True)
-BLOCKS = replace(EVERYTHING, keeps=frozenset({Feature.PROFILE, Feature.EXIF, Feature.XMP}))
+EVERYTHING = Format("ALL", (".all",), 1 << 20, keeps=frozenset(Feature), cicp_rules=True, languages=True)
+BLOCKS = replace(EVERYTHING, keeps=frozenset({Feature.PROFILE, Feature.EXIF, Feature.XMP}), languages=False)
 DEEP = replace(BLOCKS, keeps=BLOCKS.keeps | {Feature.SIXTEEN_BITS})
 PROFILE_RULES = replace(EVERYTHING, cicp_rules=False)
 RGB_ONLY = replace(BLOCKS, grey=False)
@@ -345,7 +345,7 @@ def test_texts_become_xmp(tmp_path: Path) -> None:
     result, ledger = fitted(Picture(ramp(), metadata=Metadata(texts=TEXTS)), BLOCKS)
     assert result.metadata.texts == ()
     assert lines(Fate.CONVERTED, ledger) == ["text to XMP", "comment to XMP"]
-    assert not lines(Fate.LOST, ledger)
+    assert lines(Fate.LOST, ledger) == ["translated keywords"]
     found = described(result.metadata.xmp, tmp_path / "out.xmp")
     assert found.pop("Validate") == "OK"
     assert found == {
@@ -357,6 +357,33 @@ def test_texts_become_xmp(tmp_path: Path) -> None:
         "CreatorTool": "painter",
         "UserComment": "parameters: steps: 20.hello",
     }
+
+
+@pytest.mark.parametrize(
+    ("text", "form", "lost"),
+    [
+        (Text("Title", "Brücke", "de"), ".png", []),
+        (Text("Title", "Brücke", "de", "Titel"), ".png", []),
+        (Text("Title", "Brücke", "de"), ".jpg", []),  # XMP has titles in several languages
+        (Text("seed", "sieben", "de"), ".webp", []),  # as user comments
+        (Text("Title", "Brücke", "de", "Titel"), ".avif", ["translated keywords"]),
+        (Text("Author", "Åsa", "sv"), ".jpg", ["languages of texts"]),
+        (Text("Comment", "Brücke", "de"), ".jpg", ["languages of texts"]),
+        (Text("Title", "Brücke", "de"), ".tif", ["languages of texts"]),
+        (Text("Title", "Brücke", "", "Titel"), ".tif", ["translated keywords"]),
+        (Text("Title", "Brücke", "de", "Titel"), ".tif", ["languages of texts", "translated keywords"]),
+        (Text("Title", "Brücke", "de", "Titel"), ".bmp", ["text"]),
+        (Text("Title", "Bridge"), ".tif", []),
+    ],
+)
+def test_lost_languages_are_told(tmp_path: Path, text: Text, form: str, lost: list[str]) -> None:
+    result, ledger = fitted(Picture(ramp(), metadata=Metadata(texts=(text,))), output_format(f"a{form}"))
+    assert lines(Fate.LOST, ledger) == lost
+    write_picture(result, tmp_path / f"out{form}")
+    again = read_picture(tmp_path / f"out{form}").metadata
+    assert (text in again.texts) == (form == ".png")
+    in_xmp = b'xml:lang="de">' in (again.xmp or b"")
+    assert in_xmp == (bool(text.language) and form in (".jpg", ".webp", ".avif") and "languages of texts" not in lost)
 
 
 def test_the_time_of_the_last_change_becomes_xmp() -> None:

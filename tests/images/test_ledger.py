@@ -86,6 +86,10 @@ _GEO = Part(lambda seen: seen.form == "TIFF" and 33922 in seen.tiff.pages[0].tag
 _MODIFIED = Part(
     lambda seen: bool(seen.chunk(b"tIME")) or seen.says("2026-01-02T03:04:05"), r"text( \(.*Modification Time.*\))?"
 )
+_FRENCH = Part(
+    lambda seen: seen.says('xml:lang="fr"') or seen.says("Title\0\0\0fr"), r"languages of texts|text( \(.*Title.*\))?"
+)
+_TITRE = word("Titre", r"translated keywords|text( \(.*Title.*\))?")
 _WRITER = word("tifffile", "EXIF")
 
 
@@ -119,6 +123,8 @@ _CARRIED: Mapping[str, list[Part]] = {
             *_RIGHTS,
             *_TEXTS,
             _MODIFIED,
+            _FRENCH,
+            _TITRE,
         ),
     ],
     "png_unusual": [
@@ -141,7 +147,7 @@ _CARRIED: Mapping[str, list[Part]] = {
     "png_palette": [_ALPHA, _SOFT],
     "png_grey": [_SIXTEEN, _ALPHA],
     "png_plain": [_COLOURS],
-    "apng": [_COLOURS, _ALPHA, _SOFT, _PROFILE, *_TEXTS, _MODIFIED],
+    "apng": [_COLOURS, _ALPHA, _SOFT, _PROFILE, *_TEXTS, _MODIFIED, _FRENCH, _TITRE],
     "jpeg": [
         *(_COLOURS, _PROFILE, measured(304.8), *_EXIF, _XMP, word("Extended-Xmp", "XMP")),
         *(*_IPTC, _COMMENT, *_RIGHTS),
