@@ -125,6 +125,7 @@ def test_ten_bit_grey_with_alpha(tmp_path: Path, premultiplied: bool) -> None:
     assert picture.grey
     np.testing.assert_array_equal(picture.alpha, spread(alpha, 10))
     assert np.abs(picture.pixels[..., 0].astype(int) - spread(grey, 10)).max() <= (130 if premultiplied else 0)
+    assert picture.origin == Origin("AVIF", lossless=not premultiplied, bits=10)
 
 
 def test_limited_range_and_other_matrices(tmp_path: Path) -> None:

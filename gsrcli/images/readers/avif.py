@@ -90,8 +90,9 @@ class _Still:
     @property
     def _lossless(self) -> bool:
         """Whether the file is known to hold the pixels exactly: alpha too, and values that are not converted."""
-        coded = [item for item in self._parts.items.values() if item.kind == _CODED]
-        return self._whole.unconverted(grey=self._grey) and all(coded_without_loss(item.content) for item in coded)
+        items = self._parts.items.values()
+        converted = not self._whole.unconverted(grey=self._grey) or any(b"prem" in item.references for item in items)
+        return not converted and all(coded_without_loss(item.content) for item in items if item.kind == _CODED)
 
     def _packed(self, parts: Heif) -> bytes:
         return pack_heif(parts, *_BRANDS)
