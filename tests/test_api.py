@@ -212,6 +212,16 @@ def test_colours_under_an_alpha_of_0_count_as_data_alone(model: Model, alpha: An
     assert np.array_equal(enlarged, changed) == (alpha == "transparency")
 
 
+@pytest.mark.parametrize("alpha", ["transparency", "data"])
+def test_saving_knows_what_alpha_is(model: Model, tmp_path: Path, alpha: Any) -> None:
+    """Heights of 7 that an alpha of 0 hides are white as data; otherwise they take the colour beside them, 3."""
+    heights, opacity = np.full((12, 16, 1), 3, np.float32), np.ones((12, 16), np.float32)
+    heights[:, 8:], opacity[:, 8:] = 7, 0
+    gsrcli.upscale(Picture(heights, opacity), 2, model=model, alpha=alpha).save(tmp_path / "out.png")
+    saved = read_picture(tmp_path / "out.png").pixels[12, :, 0]
+    assert (saved[4], saved[-4]) == (0, 65535 if alpha == "data" else 0)
+
+
 @pytest.mark.parametrize("thing", [None, 3, b"bytes", [[1, 2], [3, 4]]])
 def test_other_things_are_refused(model: Model, thing: Any) -> None:
     with pytest.raises(TypeError, match=f"cannot upscale an object of type {type(thing).__name__}"):

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from gsrcli.images.iptc import datasets_of
 from gsrcli.images.metadata import COMMENT, MODIFIED, Text
 
-__all__ = ["iptc_properties", "text_properties", "with_properties"]
+__all__ = ["Property", "iptc_properties", "text_properties", "with_properties"]
 
 _NAMESPACES = {
     "dc": "http://purl.org/dc/elements/1.1/",
@@ -77,6 +77,11 @@ class Property(NamedTuple):
     value: str
     keyword: str
     language: str = ""
+
+    @property
+    def translatable(self) -> bool:
+        """Whether it has values in several languages."""
+        return self.name in _TRANSLATED
 
 
 def text_properties(texts: Iterable[Text]) -> list[Property]:

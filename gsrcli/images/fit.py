@@ -13,10 +13,10 @@ from gsrcli.errors import PictureError
 from gsrcli.images.captions import Property, iptc_properties, text_properties, with_properties
 from gsrcli.images.fit_colour import fit_colour
 from gsrcli.images.formats import Format
-from gsrcli.images.icc import from_srgb
 from gsrcli.images.ledger import Entry, Fate, Feature, Ledger
-from gsrcli.images.metadata import COMMENT, Metadata
+from gsrcli.images.metadata import COMMENT, Metadata, Text
 from gsrcli.images.picture import Picture, from_unit, to_eight_bits, to_unit, white
+from gsrcli.images.srgb import from_srgb
 
 __all__ = ["Background", "fit"]
 
@@ -87,12 +87,13 @@ def _beyond_a_palette(picture: Picture) -> list[Entry]:
     if picture.origin and picture.origin.format == "GIF":
         return []
     entries = []
-    pixels, alpha = to_eight_bits(picture.pixels), picture.alpha
-    visible = pixels if alpha is None else pixels[alpha > 0][None]
-    if not picture.grey and visible.size and Image.fromarray(visible).getcolors(_PALETTE) is None:
+    alpha, seen = picture.alpha, to_eight_bits(picture.seen).reshape(1, -1, picture.channels)
+    if not picture.grey and seen.size and Image.fromarray(seen).getcolors(_PALETTE) is None:
         entries.append(Entry(f"more than {_PALETTE} colours", Fate.LOST))
     if alpha is not None and np.any((alpha > 0) & (alpha < white(alpha.dtype))):
         entries.append(Entry("partial transparency", Fate.LOST))
+    if alpha is not None and picture.alpha_is_data and np.any(alpha == 0):
+        entries.append(Entry("colours under full transparency", Fate.LOST))
     return entries
 
 
@@ -140,6 +141,7 @@ def _length(picture: Picture, feature: Feature) -> int:
 def _fit_captions(picture: Picture, form: Format, carried: list[Feature]) -> tuple[Picture, list[Entry]]:
     """Put texts, comments and IPTC, where a picture carries them, into XMP if a format keeps that alone."""
     entries = [Entry(feature, Fate.KEPT) for feature in carried if feature in form.keeps]
+    entries += _lost_languages(picture.metadata, form)
     dropped = [feature for feature in carried if feature not in form.keeps]
     properties = {feature: _properties(picture.metadata, feature) for feature in dropped}
     metadata = _within(picture.metadata, form)
@@ -156,14 +158,31 @@ def _properties(metadata: Metadata, feature: Feature) -> list[Property]:
     """Return texts, comments or IPTC as properties of XMP."""
     if feature == Feature.IPTC:
         return iptc_properties(metadata.iptc or b"")
-    comments = feature == Feature.COMMENT
-    return text_properties(text for text in metadata.texts if (text.keyword == COMMENT) == comments and not text.blank)
+    return text_properties(text for text in metadata.texts if _kind(text) == feature and not text.blank)
+
+
+def _kind(text: Text) -> Feature:
+    return Feature.COMMENT if text.keyword == COMMENT else Feature.TEXT
+
+
+def _lost_languages(metadata: Metadata, form: Format) -> list[Entry]:
+    """Return what is lost of the languages of texts that a format keeps without them, or in XMP."""
+    if form.languages:
+        return []
+    kept = [text for text in metadata.texts if _kind(text) in form.keeps]
+    in_xmp = [text for text in metadata.texts if text not in kept and Feature.XMP in form.keeps]
+    silent = [*kept, *(text for text in in_xmp if not all(p.translatable for p in text_properties([text])))]
+    entries = [Entry("languages of texts", Fate.LOST)] if any(text.language for text in silent) else []
+    if any(text.translated for text in (*kept, *in_xmp)):
+        entries.append(Entry("translated keywords", Fate.LOST))
+    return entries
 
 
 def _within(metadata: Metadata, form: Format) -> Metadata:
     """Return only the blocks and texts that a format keeps; those without content are in no ledger."""
-    kinds = {True: Feature.COMMENT, False: Feature.TEXT}
-    texts = tuple(text for text in metadata.texts if kinds[text.keyword == COMMENT] in form.keeps)
+    texts = tuple(text for text in metadata.texts if _kind(text) in form.keeps)
+    if not form.languages:
+        texts = tuple(text._replace(language="", translated="") for text in texts)
     exif = metadata.exif if len(metadata.exif or b"") <= form.most.get(Feature.EXIF, math.inf) else None
     return replace(
         metadata,
@@ -185,12 +204,11 @@ def _in_xmp(feature: Feature, properties: list[Property], lost: list[str]) -> li
 
 
 def _rounded(picture: Picture, form: Format) -> tuple[Picture, Entry]:
-    """Convert floating point to 16 bits: [0, 1] as it is, otherwise from the smallest visible value to the largest.
+    """Convert floating point to 16 bits: [0, 1] as it is, otherwise from the smallest value that counts to the largest.
 
     The entry says how many of those bits are written.
     """
-    visible = picture.pixels if picture.alpha is None else picture.pixels[picture.alpha > 0]
-    seen = visible if visible.size else picture.pixels
+    seen = picture.seen if picture.seen.size else picture.pixels
     low, high = float(seen.min()), float(seen.max())
     unit, detail = picture.pixels, "to 16 bits" if Feature.SIXTEEN_BITS in form.keeps else form.deep or "to 8 bits"
     if low < 0 or high > 1:

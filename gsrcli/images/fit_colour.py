@@ -6,14 +6,14 @@ import math
 from dataclasses import replace
 
 import numpy as np
-from PIL import Image
 
 from gsrcli.images.colour import Colour
 from gsrcli.images.exif import exif_as_srgb
 from gsrcli.images.formats import Format
-from gsrcli.images.icc import cicp_profile, gamma_profile, profile_fits, profile_for, profile_space, to_srgb
+from gsrcli.images.icc import cicp_profile, gamma_profile, profile_fits, profile_for, profile_space
 from gsrcli.images.ledger import Entry, Fate, Feature
-from gsrcli.images.picture import Picture, to_eight_bits
+from gsrcli.images.picture import Picture
+from gsrcli.images.srgb import to_srgb
 
 __all__ = ["fit_colour"]
 
@@ -24,11 +24,15 @@ _TO_PROFILE = "to a colour profile"
 def fit_colour(picture: Picture, form: Format) -> tuple[Picture, list[Entry]]:
     """Return a picture with only the colour tags that a format keeps, and what became of the others.
 
-    A tag that rules and that the format does not keep becomes a profile. Pixels are converted, to 8 bits of sRGB, only
-    where the format keeps no profile; grey stays grey.
+    A tag that rules and that the format does not keep becomes a profile. Pixels are converted to sRGB only where the
+    format keeps no profile, or none for RGB of what was grey. Grey stays grey, unless its profile is one for RGB that
+    does not treat all channels alike.
     """
     colour, entries = picture.colour, list[Entry]()
     grey, hdr = picture.grey and form.grey, bool(colour.cicp and colour.cicp.hdr)
+    if colour.icc and not picture.grey and _of_grey_alone(colour.icc):
+        colour = replace(colour, icc=None)
+        entries.append(Entry(Feature.PROFILE, Fate.DAMAGED))
     for feature, step in (
         (Feature.PROFILE, _profile),
         (Feature.CICP, _cicp),
@@ -37,11 +41,20 @@ def fit_colour(picture: Picture, form: Format) -> tuple[Picture, list[Entry]]:
     ):
         colour, found = step(colour, form, grey)
         entries += [Entry(feature, fate, detail) for fate, detail in found]
-    if colour.icc and (Feature.PROFILE not in form.keeps or not profile_fits(colour.icc, grey=grey)):
+    keeps, fits = Feature.PROFILE in form.keeps, bool(colour.icc) and profile_fits(colour.icc or b"", grey=grey)
+    if colour.icc and keeps and grey and not fits:
+        picture = replace(picture, pixels=np.repeat(picture.pixels, 3, axis=2))
+        entries.append(Entry("grey", Fate.CONVERTED, "to RGB, for which its profile is"))
+    elif colour.icc and not (keeps and fits):
         picture, colour = _in_srgb(picture, colour.icc), Colour(intent=_RELATIVE_COLORIMETRIC)
         entries = [entry for entry in entries if entry.fate not in (Fate.KEPT, Fate.CONVERTED)]
         entries.append(Entry("colours", Fate.CONVERTED, "to sRGB, without the range of HDR" if hdr else "to sRGB"))
     return replace(picture, colour=colour), entries
+
+
+def _of_grey_alone(icc: bytes) -> bool:
+    """Return whether a profile says nothing of RGB, although it is one for grey."""
+    return profile_space(icc) == "GRAY" and profile_for(icc, grey=False) is None
 
 
 _Step = tuple[Colour, list[tuple[Fate, str]]]
@@ -102,14 +115,7 @@ def _mastering(colour: Colour, form: Format, grey: bool) -> _Step:
 
 
 def _in_srgb(picture: Picture, icc: bytes) -> Picture:
-    """Convert the pixels to 8 bits of sRGB; grey stays grey through a profile for grey."""
-    pixels = to_eight_bits(picture.pixels)
-    if picture.grey and profile_fits(icc, grey=True):
-        levels = Image.fromarray(np.arange(256, dtype=np.uint8)[None])
-        pixels = np.asarray(to_srgb(levels, icc, grey=True))[0, pixels]
-    else:
-        pixels = np.array(to_srgb(Image.fromarray(np.broadcast_to(pixels, (*picture.size, 3))), icc))
-    alpha = None if picture.alpha is None else to_eight_bits(picture.alpha)
+    """Convert the pixels to sRGB; grey stays grey through a profile for grey."""
     exif = picture.metadata.exif and exif_as_srgb(picture.metadata.exif)
     metadata = replace(picture.metadata, exif=exif)
-    return replace(picture, pixels=pixels, alpha=alpha, metadata=metadata)
+    return replace(picture, pixels=to_srgb(picture.pixels, icc), metadata=metadata)

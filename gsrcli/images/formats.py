@@ -37,7 +37,7 @@ class Format:
         max_pixels: the largest picture, in pixels, or None.
         keeps: what it keeps as it is; `gsrcli.images.fit` converts or drops the rest.
         most: how many bytes it holds of a feature, where that is limited.
-        grey: whether grey is kept as one channel (otherwise it becomes RGB).
+        grey: whether grey is kept as one channel; otherwise it becomes RGB, or has a profile for RGB.
         quality: the default quality of a lossy format, 1 to 100; None for a lossless format.
         lossless: whether it can be written without loss.
         cicp_rules: whether CICP colour tags rule over a profile that is there too.
@@ -46,6 +46,7 @@ class Format:
         still: what the frames of an animation do not keep of all that; they have 8 bits whatever ``deep`` says.
         lossless_frames: whether an animation too can be written without loss.
         one_density: whether it has one place for the resolution or the aspect of pixels.
+        languages: whether texts have a language, and a keyword in it.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Format:
     still: frozenset[Feature] = frozenset()
     lossless_frames: bool = True
     one_density: bool = False
+    languages: bool = False
 
     @property
     def of_frames(self) -> Format:
@@ -81,6 +83,7 @@ _FORMATS = (
         keeps=frozenset(Feature) - {Feature.FLOAT, Feature.GEO},
         cicp_rules=True,
         one_density=True,
+        languages=True,
     ),
     # The file format allows 65535; libjpeg stops at 65500.
     Format(
@@ -117,6 +120,7 @@ _FORMATS = (
         max_side=2**31 - 1,
         max_bytes=_FOUR_GIB,
         keeps=frozenset({Feature.TRANSPARENCY, Feature.PROFILE, Feature.RESOLUTION}),
+        grey=False,  # palettes are of RGB
     ),
     # libavif writes up to 65536 per side, but by default refuses to read more than these limits.
     Format(

@@ -1,4 +1,4 @@
-"""Make and check ICC colour profiles, and convert pixels to sRGB through them.
+"""Make and check ICC colour profiles.
 
 Profiles are made after ICC.1:2022 (version 4.4) for displays: three primaries or grey, and a tone curve.
 """
@@ -13,19 +13,18 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms
+from PIL import ImageCms
 
 from gsrcli.images.colour import HLG, PQ, PRIMARIES, SRGB_TRANSFER, Chromaticities, Cicp
 
 __all__ = [
     "adobe_rgb_profile",
     "cicp_profile",
-    "from_srgb",
+    "curves_and_primaries",
     "gamma_profile",
     "profile_fits",
     "profile_for",
     "profile_space",
-    "to_srgb",
 ]
 
 Array = NDArray[np.float64]
@@ -35,6 +34,7 @@ _D50 = (63190, 65536, 54061)  # in units of 1/65536, as the header of every prof
 _BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
 _MAX_TAGS = 1000
 _CLASSES = (b"mntr", b"scnr", b"prtr", b"spac")  # the others link profiles, or name colours
+_TABLES = {b"A2B0", b"A2B1", b"D2B0", b"D2B1"}  # which rule over curves and primaries
 _MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK", "Lab": "LAB"}
 
 _PAPER_WHITE = 203  # cd/m², BT.2408
@@ -151,64 +151,27 @@ def profile_for(icc: bytes, *, grey: bool) -> bytes | None:
         return icc
     curves = {tags.get(name) for name in ((b"rTRC", b"gTRC", b"bTRC") if grey else (b"kTRC",))}
     curve = curves.pop()
-    if curves or curve is None or b"A2B0" in tags or icc[20:24] != b"XYZ ":
+    if curves or curve is None or tags.keys() & _TABLES or icc[20:24] != b"XYZ ":
         return None
     return _display_profile("Tone curve of another profile", _SRGB, curve, {}, grey=grey)
 
 
-def to_srgb(image: Image.Image, icc: bytes, *, grey: bool = False) -> Image.Image:
-    """Convert a Pillow image of grey or RGB to sRGB, through its colour profile if that is usable.
+def curves_and_primaries(icc: bytes) -> tuple[list[bytes], Array] | None:
+    """Return what an RGB profile consists of that has no tables; None if it has.
 
-    Args:
-        image: the image.
-        icc: its profile.
-        grey: whether the result is grey, as the image and its profile are, with the tone curve of sRGB.
+    Returns:
+        three profiles for grey, with the curves of red, green and blue; and the matrix from linear light of these
+        primaries to that of the primaries of sRGB.
     """
-    mode, flags = "RGB", ImageCms.Flags.BLACKPOINTCOMPENSATION
-    if grey:
-        mode, flags = "L", flags | ImageCms.Flags.NOOPTIMIZE  # which is exact
-    try:
-        converted = ImageCms.profileToProfile(
-            image,
-            ImageCms.ImageCmsProfile(io.BytesIO(icc)),
-            _srgb(grey=grey),
-            renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
-            outputMode=mode,
-            flags=flags,
-        )
-    except (OSError, ImageCms.PyCMSError):
-        return image.convert(mode)  # a broken one
-    assert converted is not None
-    return converted
-
-
-def from_srgb(colour: tuple[int, int, int], icc: bytes) -> tuple[int, ...]:
-    """Return an sRGB colour, from 0 to 255, as the three values, or the one, that a usable profile has for it.
-
-    Raises:
-        ValueError: the profile converts in the other direction alone.
-    """
-    grey = profile_space(icc) == "GRAY"
-    try:
-        converted = ImageCms.profileToProfile(
-            Image.new("RGB", (1, 1), colour),
-            _srgb(grey=False),
-            ImageCms.ImageCmsProfile(io.BytesIO(icc)),
-            renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
-            outputMode="L" if grey else "RGB",
-            flags=ImageCms.Flags.BLACKPOINTCOMPENSATION | ImageCms.Flags.NOOPTIMIZE,  # which is exact
-        )
-    except (OSError, ImageCms.PyCMSError) as error:
-        raise ValueError("the profile cannot be converted to") from error
-    assert converted is not None
-    return tuple(np.asarray(converted).ravel().tolist())
-
-
-def _srgb(*, grey: bool) -> ImageCms.ImageCmsProfile:
-    """Return the profile of sRGB, or of grey with its tone curve."""
-    if not grey:
-        return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
-    return ImageCms.ImageCmsProfile(io.BytesIO(gamma_profile(None, None, grey=True)))
+    tags = _tags(icc) or {}
+    names = [colour + part for part in (b"TRC", b"XYZ") for colour in (b"r", b"g", b"b")]
+    found = [tags.get(name, b"") for name in names]
+    if icc[20:24] != b"XYZ " or tags.keys() & _TABLES or not all(found):
+        return None
+    curves = [_display_profile("Curve of a channel", _SRGB, curve, {}, grey=True) for curve in found[:3]]
+    colorants = np.array([struct.unpack_from(">3i", value, 8) for value in found[3:]]).T / 65536
+    to_linear: Array = np.linalg.inv(_adapted(_SRGB)[0]) @ colorants
+    return curves, to_linear
 
 
 def _light(transfer: int, value: Array, peak: float) -> Array:

@@ -16,6 +16,7 @@ from gsrcli.images.iptc import iptc_is_blank
 from gsrcli.images.ledger import Feature, Ledger
 from gsrcli.images.metadata import COMMENT, Metadata
 from gsrcli.images.opencv import load_cv2
+from gsrcli.images.regions import enlarged_regions
 from gsrcli.images.xmp import xmp_is_blank
 from gsrcli.size import Size
 
@@ -46,7 +47,7 @@ class Origin:
 
     Attributes:
         format: name of the file format, as Pillow calls it.
-        lossless: whether the file is known to hold the pixels exactly; of AVIF, HEIC and JPEG 2000 it never is.
+        lossless: whether the file is known to hold the pixels exactly; of HEIC and JPEG 2000 it never is.
         quality: estimated quality of a lossy file, 1 to 100, where it can be told.
         bits: bits per channel in the file, where they were spread over those of the pixels; otherwise None.
     """
@@ -71,6 +72,7 @@ class Picture:
         ledger: what reading could not keep as it was.
         origin: how the file was encoded, or None.
         duration: how long a frame of an animation is shown, in seconds; None for other pictures.
+        alpha_is_data: whether alpha is a channel of its own, as in normal maps, and colours count where it is 0 too.
 
     Raises:
         ValueError: shapes or types are unsupported or do not match.
@@ -83,6 +85,7 @@ class Picture:
     ledger: Ledger = ()
     origin: Origin | None = None
     duration: float | None = None
+    alpha_is_data: bool = False
 
     def __post_init__(self) -> None:
         shape, dtype = self.pixels.shape, self.pixels.dtype
@@ -119,6 +122,11 @@ class Picture:
     def opaque(self) -> bool:
         """Whether all pixels are opaque, so that alpha can be dropped."""
         return self.alpha is None or bool(self.alpha.min() >= white(self.alpha.dtype))
+
+    @property
+    def seen(self) -> Pixels:
+        """The colours that count: all, ``(H, W, C)``, or those that are not fully transparent, ``(N, C)``."""
+        return self.pixels if self.alpha is None or self.alpha_is_data else self.pixels[self.alpha > 0]
 
     def features(self) -> list[Feature]:
         """Return what the picture carries, in the order of `Feature`; blocks and texts without content do not count."""
@@ -166,10 +174,9 @@ class Picture:
             pixels: ``(H, W, C)``.
             alpha: ``(H, W)``, or None.
         """
-        metadata = self.metadata
-        if metadata.geo:
-            scale = Size.of(pixels).scale_from(self.size)
-            metadata = replace(metadata, geo=geo_resized(metadata.geo, scale))
+        metadata, scale = self.metadata, Size.of(pixels).scale_from(self.size)
+        geo = metadata.geo and geo_resized(metadata.geo, scale)
+        metadata = replace(metadata, geo=geo, xmp=metadata.xmp and enlarged_regions(metadata.xmp, scale))
         return replace(self, pixels=pixels, alpha=alpha, metadata=metadata)
 
     def without_metadata(self) -> Picture:

@@ -41,8 +41,8 @@ def write_picture(
         quality: quality of a lossy format, 1 to 100, or None for its default, which for JPEG is at least the quality of
             the JPEG file that the picture is from. Lossless formats ignore it. JPEG, JPEG XL and AVIF of 8 bits keep
             the full resolution of colour; WebP, HEIC and AVIF of 10 bits keep half of it, unless lossless.
-        lossless: whether to write without loss a format that can be either; unless there is a ``quality``, WebP and
-            JPEG XL also are for a picture from a lossless file of the same format.
+        lossless: whether to write without loss a format that can be either; unless there is a ``quality``, WebP,
+            JPEG XL and AVIF also are for a picture from a lossless file of the same format.
         background: what lies under a picture with transparency in a format without, as red, green and blue or as a
             colour that :func:`parse_colour` knows; None refuses such pictures.
         overwrite: whether to replace an existing file.

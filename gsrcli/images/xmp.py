@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from xml.parsers import expat
 
 from gsrcli.size import Size
 
 __all__ = [
+    "RDF",
+    "Packet",
+    "Property",
     "extension_digest",
     "merge_xmp",
     "split_xmp",
@@ -32,7 +35,7 @@ _PANORAMA = rb"(GPano:%b(?:\s*=\s*[\"']|>)\s*)(\d{1,9})(?![\d.])"
 
 _LONGEST_BLANK = 4096  # bytes without padding; whatever is longer says something
 _TIFF = "http://ns.adobe.com/tiff/1.0/"
-_RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
+RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 _NOTE = "http://ns.adobe.com/xmp/note/"
 _CAMERA = "http://ns.google.com/photos/1.0/camera/"
 _GAIN_MAPS = ("http://ns.adobe.com/hdr-gain-map/1.0/", "http://ns.apple.com/HDRGainMap/1.0/")
@@ -42,11 +45,11 @@ _DIRECTORIES = (
     "http://ns.apple.com/pixeldatainfo/1.0/",
 )
 
-_LIST = f"{_RDF} RDF"
+_LIST = f"{RDF} RDF"
 _MOST_PREFIXES, _MOST_PROPERTIES = 256, 10_000
 # Possessive quantifiers, which never go back, so that nothing that they meet takes them long.
 _TAG = re.compile(rb"<(?:[^\"'>]++|\"[^\"]*+\"|'[^']*+')*+>")
-_ATTRIBUTE = re.compile(rb"(?<!\s)\s++([^\s=<>\"']++)\s*+=\s*+(?:\"[^\"]*+\"|'[^']*+')")
+_ATTRIBUTE = re.compile(rb"(?<!\s)\s++([^\s=<>\"']++)\s*+=\s*+(\"[^\"]*+\"|'[^']*+')")
 
 
 def xmp_orientation(packet: bytes) -> int | None:
@@ -77,7 +80,7 @@ def _scaled(packet: bytes, side: int, stated: bytes, names: bytes) -> bytes:
 
 
 @dataclass(frozen=True)
-class _Property:
+class Property:
     """A property: its namespace and name, where it stands, and the start tag of the node that it belongs to."""
 
     namespace: str
@@ -102,7 +105,7 @@ class _Node:
 
 
 @dataclass
-class _Packet:
+class Packet:
     """The layout of an XMP packet: its nodes and their properties, and where the list of nodes ends.
 
     Raises:
@@ -111,7 +114,7 @@ class _Packet:
 
     text: bytes
     nodes: list[_Node] = field(default_factory=list)
-    properties: list[_Property] = field(default_factory=list)
+    properties: list[Property] = field(default_factory=list)
     nodes_end: int | None = None
 
     def __post_init__(self) -> None:
@@ -171,13 +174,19 @@ class _Packet:
     def _start_node(self, at: int) -> None:
         if len(self.nodes) + len(self.properties) > _MOST_PROPERTIES:
             raise ValueError("too many properties")
-        tag_end, namespaces = self._tag_end(at), self._namespaces()
-        self.nodes.append(_Node(at, tag_end, tag_end, namespaces))
+        tag_end = self._tag_end(at)
+        self.nodes.append(_Node(at, tag_end, tag_end, self._namespaces()))
+        for uri, name, match in self._attributes(at, tag_end):
+            if uri != RDF:
+                self.properties.append(Property(uri, name, match.start(), match.end(), True, len(self.nodes) - 1))
+
+    def _attributes(self, at: int, tag_end: int) -> Iterator[tuple[str, str, re.Match[bytes]]]:
+        """Yield namespace and name of the attributes with a prefix in a start tag, and what `_ATTRIBUTE` matched."""
+        namespaces = self._namespaces()
         for match in _ATTRIBUTE.finditer(self.text, at, tag_end):
             prefix, _, name = match[1].decode().rpartition(":")
-            uri = namespaces.get(prefix, "")
-            if prefix not in ("", "xmlns", "xml") and uri != _RDF:
-                self.properties.append(_Property(uri, name, match.start(), match.end(), True, len(self.nodes) - 1))
+            if prefix not in ("", "xmlns", "xml"):
+                yield namespaces.get(prefix, ""), name, match
 
     def _end(self, name: str) -> None:
         self._path.pop()
@@ -188,7 +197,7 @@ class _Packet:
             uri, _, local = self._open[0].rpartition(" ")
             start, self._open = self._open[1], None
             end = self._element_end(start, at)
-            self.properties.append(_Property(uri, local, start, end, False, len(self.nodes) - 1))
+            self.properties.append(Property(uri, local, start, end, False, len(self.nodes) - 1))
         elif name == _LIST and self._list_start is not None and not self._empty(self._list_start):
             self.nodes_end = at
 
@@ -205,7 +214,7 @@ class _Packet:
         """Return the end of an element, given where its end tag is, of which an empty one has none."""
         return self._tag_end(start) if self._empty(start) else self._tag_end(at)
 
-    def without(self, doomed: Iterable[_Property]) -> bytes:
+    def without(self, doomed: Iterable[Property]) -> bytes:
         """Return the text without some properties."""
         spans = sorted((p.start, p.end) for p in doomed)
         kept = zip([0, *(end for _, end in spans)], [*(start for start, _ in spans), len(self.text)], strict=True)
@@ -241,9 +250,9 @@ def _quoted(uri: str) -> str:
     return '"' + uri.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;") + '"'
 
 
-def _parsed(packet: bytes) -> _Packet | None:
+def _parsed(packet: bytes) -> Packet | None:
     try:
-        return _Packet(packet)
+        return Packet(packet)
     except ValueError:
         return None
 
@@ -260,7 +269,7 @@ def xmp_alone(packet: bytes) -> bytes:
     return parsed.without(doomed) if parsed and doomed else packet
 
 
-def _refers(entry: _Property) -> bool:
+def _refers(entry: Property) -> bool:
     return (
         entry.namespace in _GAIN_MAPS + _DIRECTORIES
         or (entry.namespace == _NOTE and entry.name == "HasExtendedXMP")
@@ -299,7 +308,7 @@ def merge_xmp(packet: bytes, extension: bytes) -> bytes | None:
     return main.text[: main.nodes_end] + nodes + main.text[main.nodes_end :]
 
 
-def _standing_alone(packet: _Packet, node: _Node) -> bytes:
+def _standing_alone(packet: Packet, node: _Node) -> bytes:
     """Return the text of a node, with the namespaces that were declared around it."""
     tag, content = packet.text[node.start : node.tag_end], packet.text[node.tag_end : node.end]
     named = {match[1] for match in _ATTRIBUTE.finditer(tag)}
@@ -333,7 +342,7 @@ def split_xmp(packet: bytes, most: int) -> tuple[bytes, bytes | None]:
             left -= len(entry)
         if left <= most:
             extension = _extension(parsed, moved)
-            rest = _Packet(parsed.without(moved))
+            rest = Packet(parsed.without(moved))
             assert rest.nodes_end is not None
             return rest.text[: rest.nodes_end] + _reference(extension) + rest.text[rest.nodes_end :], extension
     return _enclosed(_reference(packet)), packet
@@ -348,12 +357,12 @@ def _without_padding(packet: bytes) -> bytes:
 def _reference(extension: bytes) -> bytes:
     """Return a node that names an extension."""
     return (
-        f'<rdf:Description rdf:about="" xmlns:rdf="{_RDF}" xmlns:xmpNote="{_NOTE}"'
+        f'<rdf:Description rdf:about="" xmlns:rdf="{RDF}" xmlns:xmpNote="{_NOTE}"'
         f' xmpNote:HasExtendedXMP="{xmp_digest(extension)}"/>'
     ).encode()
 
 
-def _extension(packet: _Packet, moved: list[_Property]) -> bytes:
+def _extension(packet: Packet, moved: list[Property]) -> bytes:
     """Return an extension that holds some properties of a packet."""
     nodes = []
     for entry in sorted(moved, key=lambda entry: entry.start):
@@ -364,5 +373,5 @@ def _extension(packet: _Packet, moved: list[_Property]) -> bytes:
 
 
 def _enclosed(nodes: bytes) -> bytes:
-    start = f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="{_RDF}">'
+    start = f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="{RDF}">'
     return start.encode() + nodes + b"</rdf:RDF></x:xmpmeta>"

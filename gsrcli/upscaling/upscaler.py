@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, get_args
 
 import numpy as np
@@ -156,12 +156,13 @@ def _enlarge_planes(
     picture: Picture, size: Size, enlarge: Callable[[Pixels], Pixels], meaning: AlphaMeaning
 ) -> Picture:
     """Enlarge the colour of a picture, and its alpha unless it is opaque."""
+    picture = replace(picture, alpha_is_data=meaning == "data")
     if picture.alpha is None:
         return picture.enlarged(enlarge(picture.pixels))
     if picture.opaque:
         alpha = np.full(size, white(picture.alpha.dtype), picture.alpha.dtype)
         return picture.enlarged(enlarge(picture.pixels), alpha)
-    colour = bleed_alpha(picture.pixels, picture.alpha) if meaning == "transparency" else picture.pixels
+    colour = bleed_alpha(picture.pixels, picture.alpha) if not picture.alpha_is_data else picture.pixels
     return picture.enlarged(enlarge(colour), enlarge(picture.alpha[..., None])[..., 0])
 
 

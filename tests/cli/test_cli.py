@@ -17,10 +17,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import tifffile
 from PIL import ExifTags, Image, ImageCms
 from typer.testing import Result
 
 import gsrcli
+from gsrcli.images import read_picture
 
 Upscale = Callable[..., Result]
 Photo = Callable[..., Path]
@@ -505,6 +507,22 @@ def test_transparency_is_kept(upscale: Upscale, photo: Photo, tmp_path: Path, mo
     assert (enlarged.mode, enlarged.size) == (mode, (72, 54))
     alpha = np.asarray(enlarged)[..., -1].astype(float)
     assert (alpha[:, 0].mean(), alpha[:, -1].mean()) == pytest.approx((0, 255), abs=40)
+
+
+@pytest.mark.parametrize(("alpha", "most"), [("transparency", 3), ("data", 7)])
+def test_heights_under_an_alpha_of_0_count_as_data_alone(
+    upscale: Upscale, tmp_path: Path, alpha: str, most: int
+) -> None:
+    values = np.ones((12, 16, 2), np.float32)
+    values[:, :8, 0], values[:, 8:, 0] = 3, 7
+    values[:, 8:, 1] = 0
+    path = tmp_path / "heights.tif"
+    tifffile.imwrite(path, values, photometric="minisblack", planarconfig="contig", extrasamples=["unassalpha"])
+    result = upscale(path, "--scale", 2, "--format", "png", "--alpha", alpha)
+    said(result)
+    assert f"3 to {most} as black to white" in result.stderr
+    enlarged = read_picture(tmp_path / "heights_x2.png").pixels
+    assert enlarged[12, -4, 0] == (65535 if alpha == "data" else 0)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image, features
 from support.heif import HeifItem, boxes_of, coded_items, exif_item, heif_file, ispe, nclx, xmp_item
-from support.reading import SRGB, ramp, read
+from support.reading import SRGB, noise, ramp, read
 
 from gsrcli.errors import GsrError, LimitError, PictureError
 from gsrcli.images import (
@@ -25,6 +25,7 @@ from gsrcli.images import (
     Colour,
     Fate,
     Metadata,
+    Origin,
     Picture,
     PictureFile,
     fit,
@@ -51,7 +52,11 @@ def pillow_avif(values: np.ndarray, **options: Any) -> bytes:
 
 def deep_avif(values: np.ndarray, bits: int = 10) -> bytes:
     """Encode (H, W) or (H, W, 3 or 4) of 10 or 12 bits with OpenCV, without loss."""
-    options = [cv2.IMWRITE_AVIF_DEPTH, bits, cv2.IMWRITE_AVIF_QUALITY, 100, cv2.IMWRITE_AVIF_SPEED, 9]
+    return opencv_avif(values, bits, 100)
+
+
+def opencv_avif(values: np.ndarray, bits: int, quality: int) -> bytes:
+    options = [cv2.IMWRITE_AVIF_DEPTH, bits, cv2.IMWRITE_AVIF_QUALITY, quality, cv2.IMWRITE_AVIF_SPEED, 9]
     order = [2, 1, 0, 3]
     values = values if values.ndim == 2 else np.ascontiguousarray(values[..., order[: values.shape[2]]])
     done, data = cv2.imencode(".avif", values, options)
@@ -120,6 +125,7 @@ def test_ten_bit_grey_with_alpha(tmp_path: Path, premultiplied: bool) -> None:
     assert picture.grey
     np.testing.assert_array_equal(picture.alpha, spread(alpha, 10))
     assert np.abs(picture.pixels[..., 0].astype(int) - spread(grey, 10)).max() <= (130 if premultiplied else 0)
+    assert picture.origin == Origin("AVIF", lossless=not premultiplied, bits=10)
 
 
 def test_limited_range_and_other_matrices(tmp_path: Path) -> None:
@@ -171,6 +177,102 @@ def test_exif_and_xmp_do_not_turn(tmp_path: Path) -> None:
     again.load(b"Exif\0\0" + (picture.metadata.exif or b""))
     assert again[ExifTags.Base.Orientation] == 1
     assert again[ExifTags.Base.Make] == "Maker"
+
+
+@pytest.mark.parametrize("size", [(1, 1), (40, 48), (70, 300), (4, 4200)])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_what_is_exact_is_known_to_be(tmp_path: Path, size: tuple[int, int], channels: int) -> None:
+    """Noise, which no lossy coding keeps, by libaom in Pillow and OpenCV."""
+    values = noise(*size, channels)
+    planes = values[..., 0] if channels == 1 else values
+    qualities = {100: True, 99: False, 90: False} if size != (1, 1) else {100: True}
+    for quality, exact in qualities.items():
+        file = opencv_avif(planes, 8, quality)
+        assert_exact(read(tmp_path, file), values, exact)
+        if channels == 1:
+            assert_exact(read(tmp_path, pillow_avif(planes, quality=quality, subsampling="4:0:0")), values, exact)
+        for subsampling in ("4:4:4", "4:2:0") if channels > 1 else ():
+            converted = pillow_avif(planes, quality=quality, subsampling=subsampling)  # with another matrix
+            assert read(tmp_path, converted).origin == Origin("AVIF", lossless=False)
+    for bits in (10, 12):
+        deep = noise(*size, channels, dtype=np.uint16, top=2**bits)
+        for quality, exact in qualities.items():
+            file = opencv_avif(deep[..., 0] if channels == 1 else deep, bits, quality)
+            assert_exact(read(tmp_path, file), spread(deep, bits), exact)
+
+
+def assert_exact(picture: Picture, values: np.ndarray, exact: bool) -> None:
+    """Assert that a picture is what was encoded, or is not, and that its origin says so."""
+    layers = picture.pixels if picture.alpha is None else np.dstack([picture.pixels, picture.alpha])
+    assert layers.dtype == values.dtype
+    assert np.array_equal(layers, values) == exact
+    assert picture.origin is not None
+    assert picture.origin.lossless == exact
+
+
+@pytest.mark.skipif(not shutil.which("avifenc"), reason="avifenc is not installed")
+@pytest.mark.parametrize(
+    ("options", "exact"),
+    [
+        (["--lossless"], True),
+        (["--lossless", "--speed", "3"], True),
+        (["--lossless", "--tilecolslog2", "2", "--tilerowslog2", "1"], True),
+        (["--lossless", "--autotiling"], True),
+        (["--lossless", "--grid", "2x1"], True),
+        (["--lossless", "--range", "limited"], False),
+        (["--min", "0", "--max", "5", "--cicp", "1/13/0", "--yuv", "444"], False),
+        (["--min", "0", "--max", "0", "--cicp", "1/13/1", "--yuv", "444"], False),
+    ],
+)
+def test_other_ways_to_be_exact(tmp_path: Path, options: list[str], exact: bool) -> None:
+    values = noise(130, 500, 3)
+    Image.fromarray(values).save(tmp_path / "in.png")
+    subprocess.run(["avifenc", *options, tmp_path / "in.png", tmp_path / "out.avif"], check=True, capture_output=True)
+    assert_exact(read_picture(tmp_path / "out.avif"), values, exact)
+
+
+def test_what_came_lossless_stays_lossless(tmp_path: Path) -> None:
+    path, values = tmp_path / "out.avif", noise(20, 30, 3)
+    for origin, quality, exact in ((None, None, False), (Origin("AVIF"), None, True), (Origin("AVIF"), 90, False)):
+        write_picture(Picture(values, origin=origin), path, quality=quality)
+        assert_exact(read_picture(path), values, exact)
+
+
+def region(x: float, y: float, width: int, height: int) -> bytes:
+    """Build a packet with an area of the Metadata Working Group, a tenth wide and two tenths high, or turned."""
+    w, h = (0.1, 0.2) if width > height else (0.2, 0.1)
+    return f"""<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"
+ xmlns:r="http://www.metadataworkinggroup.com/schemas/regions/" xmlns:a="http://ns.adobe.com/xmp/sType/Area#"
+ xmlns:d="http://ns.adobe.com/xap/1.0/sType/Dimensions#"><rdf:Description><r:Regions rdf:parseType="Resource">
+<r:AppliedToDimensions d:w="{width}" d:h="{height}"/><r:Area a:x="{x}" a:y="{y}" a:w="{w}" a:h="{h}"/>
+</r:Regions></rdf:Description></rdf:RDF></x:xmpmeta>""".encode()
+
+
+@pytest.mark.parametrize(
+    ("turned", "orientation", "result"),
+    [
+        ([], 6, region(0.3, 0.4, 48, 40)),  # EXIF does not turn
+        ([(b"irot", b"\3")], 6, region(0.6, 0.3, 40, 48)),
+        ([(b"irot", b"\3"), (b"imir", b"\0")], 7, region(0.6, 0.7, 40, 48)),
+        ([(b"irot", b"\3"), (b"imir", b"\0")], 5, None),
+        ([(b"irot", b"\3")], 8, None),
+        ([(b"irot", b"\3")], 1, None),
+    ],
+)
+def test_regions_are_turned_if_exif_agrees(
+    tmp_path: Path, turned: list[tuple[bytes, bytes]], orientation: int, result: bytes | None
+) -> None:
+    tags = Image.Exif()
+    tags[ExifTags.Base.Orientation] = orientation
+    block = tags.tobytes().removeprefix(b"Exif\0\0")
+    others = exif_item(block), xmp_item(region(0.3, 0.4, 48, 40))
+    picture = read(tmp_path, heif_file(wrapped(pillow_avif(ramp()), *turned), *others))
+    if result:
+        assert picture.metadata.xmp == result
+    else:
+        assert b":Area" not in (picture.metadata.xmp or b"")
+    lost = ["image regions of the picture before it was turned"]
+    assert with_fate(Fate.LOST, picture.ledger) == ([] if result else lost)
 
 
 def test_clean_aperture(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageCms, TiffImagePlugin
+from support.profiles import table_profile
 
 from gsrcli.errors import PictureError
 from gsrcli.images import (
@@ -42,14 +43,15 @@ from gsrcli.images import (
 )
 from gsrcli.size import Size
 
-EVERYTHING = Format("ALL", (".all",), 1 << 20, keeps=frozenset(Feature), cicp_rules=True)
-BLOCKS = replace(EVERYTHING, keeps=frozenset({Feature.PROFILE, Feature.EXIF, Feature.XMP}))
+EVERYTHING = Format("ALL", (".all",), 1 << 20, keeps=frozenset(Feature), cicp_rules=True, languages=True)
+BLOCKS = replace(EVERYTHING, keeps=frozenset({Feature.PROFILE, Feature.EXIF, Feature.XMP}), languages=False)
 DEEP = replace(BLOCKS, keeps=BLOCKS.keeps | {Feature.SIXTEEN_BITS})
 PROFILE_RULES = replace(EVERYTHING, cicp_rules=False)
 RGB_ONLY = replace(BLOCKS, grey=False)
 HDR_ONLY = frozenset({Feature.HDR})
 NOTHING = replace(EVERYTHING, keeps=frozenset())
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+SCANNER = table_profile(b"RGB ", np.mgrid[:2, :2, :2].sum(0)[..., None] * [100 / 3, 0, 0])
 P3 = Chromaticities((0.3127, 0.329), (0.68, 0.32), (0.265, 0.69), (0.15, 0.06))
 
 
@@ -239,9 +241,9 @@ def test_grey_stays_grey_in_srgb(colour: Colour, dtype: Any) -> None:
     grey = np.linspace(0, white(dtype), 256).astype(dtype).reshape(16, 16, 1)
     result, ledger = fit(Picture(grey, colour=colour), NOTHING)
     light = np.linspace(0, 1, 256) ** 1.8
-    expected = 255 * np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+    expected = white(dtype) * np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
     assert result.pixels.shape == (16, 16, 1)
-    assert np.abs(result.pixels.ravel() - expected).max() <= (0.501 if dtype == np.uint8 else 1)
+    assert np.abs(result.pixels.ravel() - expected).max() <= (0.501 if dtype == np.uint8 else 257 / 255)
     assert "colours to sRGB" in lines(Fate.CONVERTED, ledger)
     for name in (".gif", ".jxl"):
         if name in OUTPUT_SUFFIXES:
@@ -343,7 +345,7 @@ def test_texts_become_xmp(tmp_path: Path) -> None:
     result, ledger = fitted(Picture(ramp(), metadata=Metadata(texts=TEXTS)), BLOCKS)
     assert result.metadata.texts == ()
     assert lines(Fate.CONVERTED, ledger) == ["text to XMP", "comment to XMP"]
-    assert not lines(Fate.LOST, ledger)
+    assert lines(Fate.LOST, ledger) == ["translated keywords"]
     found = described(result.metadata.xmp, tmp_path / "out.xmp")
     assert found.pop("Validate") == "OK"
     assert found == {
@@ -355,6 +357,33 @@ def test_texts_become_xmp(tmp_path: Path) -> None:
         "CreatorTool": "painter",
         "UserComment": "parameters: steps: 20.hello",
     }
+
+
+@pytest.mark.parametrize(
+    ("text", "form", "lost"),
+    [
+        (Text("Title", "Brücke", "de"), ".png", []),
+        (Text("Title", "Brücke", "de", "Titel"), ".png", []),
+        (Text("Title", "Brücke", "de"), ".jpg", []),  # XMP has titles in several languages
+        (Text("seed", "sieben", "de"), ".webp", []),  # as user comments
+        (Text("Title", "Brücke", "de", "Titel"), ".avif", ["translated keywords"]),
+        (Text("Author", "Åsa", "sv"), ".jpg", ["languages of texts"]),
+        (Text("Comment", "Brücke", "de"), ".jpg", ["languages of texts"]),
+        (Text("Title", "Brücke", "de"), ".tif", ["languages of texts"]),
+        (Text("Title", "Brücke", "", "Titel"), ".tif", ["translated keywords"]),
+        (Text("Title", "Brücke", "de", "Titel"), ".tif", ["languages of texts", "translated keywords"]),
+        (Text("Title", "Brücke", "de", "Titel"), ".bmp", ["text"]),
+        (Text("Title", "Bridge"), ".tif", []),
+    ],
+)
+def test_lost_languages_are_told(tmp_path: Path, text: Text, form: str, lost: list[str]) -> None:
+    result, ledger = fitted(Picture(ramp(), metadata=Metadata(texts=(text,))), output_format(f"a{form}"))
+    assert lines(Fate.LOST, ledger) == lost
+    write_picture(result, tmp_path / f"out{form}")
+    again = read_picture(tmp_path / f"out{form}").metadata
+    assert (text in again.texts) == (form == ".png")
+    in_xmp = b'xml:lang="de">' in (again.xmp or b"")
+    assert in_xmp == (bool(text.language) and form in (".jpg", ".webp", ".avif") and "languages of texts" not in lost)
 
 
 def test_the_time_of_the_last_change_becomes_xmp() -> None:
@@ -549,6 +578,27 @@ def test_floating_point_becomes_integers(values: list[float], expected: list[int
     assert lines(Fate.CONVERTED, ledger) == [f"floating-point values {words}"]
 
 
+@pytest.mark.parametrize("data", [False, True])
+def test_hidden_floating_point_counts_as_data_alone(data: bool) -> None:
+    pixels = np.array([-1, 0, 3, 7], np.float32).reshape(1, 4, 1)
+    alpha = np.array([[1, 0.5, 1, 0]], np.float32)
+    form = replace(NOTHING, keeps=frozenset({Feature.SIXTEEN_BITS, Feature.TRANSPARENCY}))
+    result, ledger = fitted(Picture(pixels, alpha, alpha_is_data=data), form)
+    top = 7 if data else 3
+    expected = np.clip((pixels + 1) / (top + 1), 0, 1) * 65535
+    assert np.abs(result.pixels - expected).max() <= 1
+    assert lines(Fate.CONVERTED, ledger) == [f"floating-point values to 16 bits, -1 to {top} as black to white"]
+
+
+@pytest.mark.parametrize("data", [False, True])
+def test_a_palette_has_no_colours_under_full_transparency(data: bool) -> None:
+    alpha = np.zeros((32, 32), np.uint8)
+    alpha[0] = 255
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3)).astype(np.uint8)
+    _, ledger = fit(Picture(pixels, alpha, alpha_is_data=data), output_format("a.gif"))
+    assert lines(Fate.LOST, ledger) == ["more than 256 colours", "colours under full transparency"] * data
+
+
 @pytest.mark.parametrize("duration", [None, 0.1])
 def test_frames_keep_less_than_still_pictures(duration: float | None) -> None:
     form = replace(EVERYTHING, keeps=EVERYTHING.keeps - {Feature.SIXTEEN_BITS}, deep="to 10 bits", still=HDR_ONLY)
@@ -680,29 +730,9 @@ def test_a_background_is_a_colour_of_srgb(colour: Colour, channels: int, backgro
     np.testing.assert_array_equal(unconverted.pixels[0, 0], background[: unconverted.channels])
 
 
-def scanner_profile() -> bytes:
-    """Build an RGB profile that tells the colours of values, but not the values of colours (ICC.1: lut8Type)."""
-    ramp_table = bytes(range(256)) * 3
-    corners = bytes(
-        v for red in (0, 1) for green in (0, 1) for blue in (0, 1) for v in (85 * (red + green + blue), 128, 128)
-    )
-    identity = struct.pack(">9i", *(65536 * (at % 4 == 0) for at in range(9)))
-    lut = b"mft1\0\0\0\0" + bytes([3, 3, 2, 0]) + identity + ramp_table + corners + ramp_table
-    text = b"text\0\0\0\0Scanner\0"
-    white_point = b"XYZ \0\0\0\0" + struct.pack(">3i", 63190, 65536, 54061)
-    values = [(b"cprt", text), (b"desc", b"desc\0\0\0\0\0\0\0\x08Scanner\0".ljust(100, b"\0")), (b"wtpt", white_point)]
-    table, body = struct.pack(">I", 4), b""
-    for name, value in [*values, (b"A2B0", lut)]:
-        table += struct.pack(">4sII", name, 128 + 4 + 48 + len(body), len(value))
-        body += value.ljust(-(-len(value) // 4) * 4, b"\0")
-    head = struct.pack(">I4xI4s4s4s12x4s", 180 + len(body), 0x02400000, b"scnr", b"RGB ", b"Lab ", b"acsp")
-    head = head.ljust(68, b"\0") + struct.pack(">3i", 63190, 65536, 54061)
-    return head.ljust(128, b"\0") + table + body
-
-
 def test_a_profile_without_a_way_to_the_background_is_told() -> None:
-    picture = Picture(ramp(), np.zeros((16, 16), np.uint8), Colour(scanner_profile()))
-    assert icc.profile_space(scanner_profile()) == "RGB"
+    picture = Picture(ramp(), np.zeros((16, 16), np.uint8), Colour(SCANNER))
+    assert icc.profile_space(SCANNER) == "RGB"
     result, _ = fitted_over(picture, (255, 255, 255))
     assert result.colour == picture.colour
     assert (result.pixels == 255).all()

@@ -96,6 +96,10 @@ _GEO = Part(lambda seen: seen.form == "TIFF" and 33922 in seen.tiff.pages[0].tag
 _MODIFIED = Part(
     lambda seen: bool(seen.chunk(b"tIME")) or seen.says("2026-01-02T03:04:05"), r"text( \(.*Modification Time.*\))?"
 )
+_FRENCH = Part(
+    lambda seen: seen.says('xml:lang="fr"') or seen.says("Title\0\0\0fr"), r"languages of texts|text( \(.*Title.*\))?"
+)
+_TITRE = word("Titre", r"translated keywords|text( \(.*Title.*\))?")
 _WRITER = word("tifffile", "EXIF")
 _INKS = gone("CMYK to sRGB through its profile", converted=True)
 _LAB = gone("Lab to sRGB", converted=True)
@@ -141,6 +145,8 @@ _CARRIED: Mapping[str, list[Part]] = {
             *_RIGHTS,
             *_TEXTS,
             _MODIFIED,
+            _FRENCH,
+            _TITRE,
         ),
     ],
     "png_unusual": [
@@ -168,7 +174,7 @@ _CARRIED: Mapping[str, list[Part]] = {
     "png_grey": [_SIXTEEN, _ALPHA],
     "png_deep_grey": [_SIXTEEN, _ALPHA, _SOFT, _CURVE],
     "png_plain": [_COLOURS],
-    "apng": [_COLOURS, _ALPHA, _SOFT, _PROFILE, *_TEXTS, _MODIFIED],
+    "apng": [_COLOURS, _ALPHA, _SOFT, _PROFILE, *_TEXTS, _MODIFIED, _FRENCH, _TITRE],
     "jpeg": _JPEG,
     "jpeg_phone": [
         *(_COLOURS, upright(24, 32), _ADOBE_RGB, measured(50, 100), *_EXIF, word("Exif-Notes", "EXIF"), _XMP),

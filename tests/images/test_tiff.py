@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
+from support.profiles import table_profile
 from support.reading import damaged, noise, read
 
 from gsrcli.errors import LimitError, PictureError
@@ -334,29 +335,15 @@ def test_deep_cmyk_without_a_profile(tmp_path: Path) -> None:
     assert with_fate(Fate.CONVERTED, picture.ledger) == ["CMYK to sRGB"]
 
 
-def cmyk_profile() -> bytes:
-    """Build a version 2 profile with a table of 2⁴ colours, between which L* and a* run linearly."""
-    grid = b"".join(
-        struct.pack(">3H", 0xFF00 - 0xC000 * (ink & 1) - 0x3000 * (ink >> 3), 0x8000 + 0x2000 * (ink >> 2 & 1), 0x8000)
-        for ink in range(16)
-    )
-    identity = struct.pack(">9i", *(65536 * int(i % 4 == 0) for i in range(9)))
-    curve = struct.pack(">2H", 0, 65535)
-    table = b"mft2\0\0\0\0" + bytes([4, 3, 2, 0]) + identity + struct.pack(">2H", 2, 2) + curve * 4 + grid + curve * 3
-    white = b"XYZ \0\0\0\0" + struct.pack(">3i", 63190, 65536, 54061)
-    body, entries = b"", b""
-    for name, value in ((b"A2B0", table), (b"wtpt", white)):
-        value += b"\0" * (-len(value) % 4)
-        entries += name + struct.pack(">II", 128 + 4 + 24 + len(body), len(value))
-        body += value
-    header = struct.pack(">I4sI4s4s4s", 156 + len(body), b"lcms", 0x02400000, b"prtr", b"CMYK", b"Lab ")
-    header += struct.pack(">6H", 2026, 1, 1, 0, 0, 0) + b"acsp" + b"\0" * 28 + struct.pack(">3i", 63190, 65536, 54061)
-    return header.ljust(128, b"\0") + struct.pack(">I", 2) + entries + body
+def cmyk_table() -> bytes:
+    """Build a profile with a table of 2⁴ colours, between which L* and a* run linearly."""
+    cyan, magenta, yellow, black = np.mgrid[:2, :2, :2, :2]
+    return table_profile(b"CMYK", np.stack([100 - 18.75 * cyan - 75 * black, 32 * magenta, 0 * yellow], axis=-1))
 
 
 def test_deep_cmyk_through_its_profile(tmp_path: Path) -> None:
     """Colours of 8 bits are those of LittleCMS, and between them there are more."""
-    profile = cmyk_profile()
+    profile = cmyk_table()
     eight = noise(16, 16, 4)
     transform = ImageCms.buildTransform(
         ImageCms.ImageCmsProfile(io.BytesIO(profile)),

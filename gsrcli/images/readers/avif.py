@@ -13,7 +13,7 @@ from gsrcli.images.isobmff import Box, Heif, Item, boxes, find_box, pack_heif, p
 from gsrcli.images.ledger import Entry, Fate, Feature
 from gsrcli.images.opencv import opencv_has_avif
 from gsrcli.images.picture import Origin, Picture, Pixels, unmultiplied
-from gsrcli.images.readers.av1 import coded_size
+from gsrcli.images.readers.av1 import coded_size, coded_without_loss
 from gsrcli.images.readers.heif import HeifPicture, aspect, item_size, tagged_colour
 from gsrcli.images.readers.metadata import checked_metadata, checked_profile
 from gsrcli.images.readers.opencv import decode_sixteen_bits
@@ -76,7 +76,7 @@ class _Still:
             colour=colour,
             metadata=metadata,
             ledger=(*entries, *whole.left_out()),
-            origin=Origin(AvifSource.format, lossless=False, bits=self._bits if deep else None),
+            origin=Origin(AvifSource.format, lossless=self._lossless, bits=self._bits if deep else None),
         )
 
     @property
@@ -86,6 +86,13 @@ class _Still:
     @property
     def _grey(self) -> bool:
         return all(_monochrome(item) for item in self._whole.coded())
+
+    @property
+    def _lossless(self) -> bool:
+        """Whether the file is known to hold the pixels exactly: alpha too, and values that are not converted."""
+        items = self._parts.items.values()
+        converted = not self._whole.unconverted(grey=self._grey) or any(b"prem" in item.references for item in items)
+        return not converted and all(coded_without_loss(item.content) for item in items if item.kind == _CODED)
 
     def _packed(self, parts: Heif) -> bytes:
         return pack_heif(parts, *_BRANDS)

@@ -17,6 +17,7 @@ from gsrcli.images.ledger import Entry, Fate
 from gsrcli.images.metadata import Metadata, sound_aspect
 from gsrcli.images.picture import Pixels
 from gsrcli.images.readers.metadata import checked_metadata, checked_profile
+from gsrcli.images.readers.orientation import stated_orientation, upright
 from gsrcli.images.readers.source import DAMAGED
 from gsrcli.size import Size
 
@@ -26,6 +27,7 @@ _XMP_TYPE = b"application/rdf+xml"
 _ALPHA = (b"urn:mpeg:mpegb:cicp:systems:auxiliary:alpha", b"urn:mpeg:hevc:2015:auxid:1")  # in lower case
 _TRANSFORMS = (b"clap", b"irot", b"imir")
 _UNSPECIFIED, _BT709 = 2, 1
+_IDENTITY = 0  # of matrices
 
 
 @dataclass(frozen=True)
@@ -95,24 +97,50 @@ class HeifPicture:
         """Whether width and height change places."""
         return sum(p.body[0] for p in self.item.properties if p.kind == b"irot" and p.body) % 2 == 1
 
+    @property
+    def _orientation(self) -> int | None:
+        """The orientation, 1 to 8, that EXIF would have for this turning; None if the picture is cropped, too."""
+        if any(p.kind == b"clap" for p in self.item.properties):
+            return None
+        corners = np.arange(4, dtype=np.uint8).reshape(2, 2)
+        turned = self.upright(corners)
+        return next(o for o in range(1, 9) if np.array_equal(upright(corners, o), turned))
+
     def colour(self) -> tuple[Colour, list[Entry]]:
         """Return the colour tags, of the first tile if a grid has none, and entries for what could not be kept."""
-        source = self.item
-        if source.kind == b"grid" and source.property(b"colr") is None and source.references.get(b"dimg"):
-            source = self.file.items.get(source.references[b"dimg"][0], source)
-        profiles = [p.body for p in source.properties if p.kind == b"colr"]
+        profiles = [p.body for p in self._tagged.properties if p.kind == b"colr"]
         icc = next((body[4:] for body in profiles if body[:4] in (b"prof", b"rICC")), None)
         icc, entries = checked_profile(icc)
-        nclx = next((body for body in profiles if body[:4] == b"nclx"), b"")
-        clli, mdcv = (source.property(kind) or b"" for kind in (b"clli", b"mdcv"))
-        return tagged_colour(nclx, icc, clli, mdcv), entries
+        clli, mdcv = (self._tagged.property(kind) or b"" for kind in (b"clli", b"mdcv"))
+        return tagged_colour(self._nclx, icc, clli, mdcv), entries
+
+    def unconverted(self, *, grey: bool) -> bool:
+        """Return whether colour tags say, if there are any, that coded values are grey or RGB over the whole range."""
+        if len(self._nclx) < 11:
+            return not self._nclx
+        matrix, flags = struct.unpack_from(">HB", self._nclx, 8)
+        return bool(flags & 0x80) and (grey or matrix == _IDENTITY)
+
+    @property
+    def _tagged(self) -> Item:
+        """The item with the colour tags: the picture, or the first tile if a grid has none."""
+        if self.item.kind == b"grid" and self.item.property(b"colr") is None and self.item.references.get(b"dimg"):
+            return self.file.items.get(self.item.references[b"dimg"][0], self.item)
+        return self.item
+
+    @property
+    def _nclx(self) -> bytes:
+        """The body of the box with code points, or nothing."""
+        bodies = (p.body for p in self._tagged.properties if p.kind == b"colr")
+        return next((body for body in bodies if body[:4] == b"nclx"), b"")
 
     def metadata(self) -> tuple[Metadata, list[Entry]]:
         """Return the metadata, with orientation 1, and entries for what of them could not be kept."""
         found = {item.kind: item.content for item in reversed(list(self._descriptions()))}
         block = exif_content(found[b"Exif"]) if b"Exif" in found else None
         packet = found[b"mime"].rstrip(b"\0") if b"mime" in found else None
-        metadata, entries = checked_metadata(block, packet)
+        agreed = self._orientation in (1, stated_orientation(block, packet))
+        metadata, entries = checked_metadata(block, packet, self._orientation if agreed else None)
         return replace(metadata, aspect=self._aspect()), entries
 
     def _descriptions(self) -> Iterator[Item]:

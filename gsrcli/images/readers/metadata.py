@@ -13,13 +13,15 @@ __all__ = ["checked_iptc", "checked_metadata", "checked_profile"]
 _SIGNATURE, _SIGNATURE_AT = b"acsp", 36
 
 
-def checked_metadata(block: bytes | None, packet: bytes | None, orientation: int = 1) -> tuple[Metadata, list[Entry]]:
+def checked_metadata(
+    block: bytes | None, packet: bytes | None, orientation: int | None = 1
+) -> tuple[Metadata, list[Entry]]:
     """Return EXIF, XMP and the resolution in EXIF of the upright picture, and entries for what could not be kept.
 
     Args:
         block: EXIF as stored, or None.
         packet: an XMP packet as stored, or None.
-        orientation: the orientation by which the picture is turned upright.
+        orientation: the orientation by which the picture is turned upright; None if it is not turned by that alone.
     """
     entries: list[Entry] = []
     block, packet = _bounded(Feature.EXIF, block, entries), _bounded(Feature.XMP, packet, entries)
@@ -28,7 +30,8 @@ def checked_metadata(block: bytes | None, packet: bytes | None, orientation: int
         block = None
         entries.append(Entry(Feature.EXIF, Fate.DAMAGED))
     stored = Metadata(exif=block or None, xmp=packet or None, dpi=exif_resolution(block or b""))
-    return upright_metadata(stored, orientation), entries
+    metadata, of_turning = upright_metadata(stored, orientation)
+    return metadata, [*entries, *of_turning]
 
 
 def checked_iptc(block: bytes) -> tuple[bytes | None, list[Entry]]:

@@ -32,10 +32,11 @@ def encode_avif(picture: Picture, encoding: Encoding) -> bytes:
     Raises:
         GsrError: OpenCV is needed and cannot be loaded.
     """
-    quality = _LOSSLESS if encoding.lossless else encoding.quality_in("AVIF")
+    lossless = encoding.without_loss(picture, "AVIF")
+    quality = _LOSSLESS if lossless else encoding.quality_in("AVIF")
     colours = picture.pixels[..., 0] if picture.grey else picture.pixels
-    alpha = None if picture.alpha is None else _coded(picture.alpha, quality, encoding.lossless)
-    file = described(_coded(colours, quality, encoding.lossless), alpha, picture.colour, picture.metadata)
+    alpha = None if picture.alpha is None else _coded(picture.alpha, quality, lossless)
+    file = described(_coded(colours, quality, lossless), alpha, picture.colour, picture.metadata)
     return pack_heif(file, b"avif", b"mif1", b"miaf")
 
 

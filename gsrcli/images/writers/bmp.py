@@ -6,7 +6,6 @@ import struct
 
 import numpy as np
 
-from gsrcli.images.icc import profile_for
 from gsrcli.images.metadata import METRES_PER_INCH
 from gsrcli.images.picture import Picture, Pixels, to_eight_bits
 from gsrcli.images.writers.encoding import Encoding
@@ -30,7 +29,7 @@ def encode_bmp(picture: Picture, encoding: Encoding) -> bytes:
     bits = 8 * rows.shape[2]
     padding = -rows.shape[1] * rows.shape[2] % 4
     lines = np.pad(rows.reshape(height, -1), ((0, 0), (0, padding)))
-    icc = picture.colour.icc and profile_for(picture.colour.icc, grey=False)  # palettes are of RGB
+    icc = picture.colour.icc
     header_size = _V5 if icc or picture.alpha is not None else _OLDEST
     palette = np.arange(256, dtype="<u4") * 0x010101 if bits == 8 else np.empty(0, "<u4")
     pixels_at = _FILE_HEADER + header_size + palette.nbytes

@@ -9,8 +9,9 @@ from typing import Any
 from PIL import Image
 
 from gsrcli.images.exif import exif_with_resolution
-from gsrcli.images.icc import profile_for, to_srgb
+from gsrcli.images.icc import profile_for
 from gsrcli.images.picture import Picture, to_eight_bits
+from gsrcli.images.srgb import to_srgb
 
 __all__ = ["encoded", "metadata_options", "pillow_image", "with_resolution_in_exif"]
 
@@ -24,11 +25,12 @@ def pillow_image(picture: Picture, *, grey: bool) -> tuple[Image.Image, bytes | 
             profile one for RGB.
     """
     pixels, icc = to_eight_bits(picture.pixels), picture.colour.icc
+    in_rgb = picture.grey and (not grey or picture.alpha is not None)
+    if in_rgb and icc and not profile_for(icc, grey=False):
+        pixels, icc = to_srgb(pixels, icc), None
     image = Image.fromarray(pixels[..., 0] if picture.grey else pixels)
-    if picture.grey and (not grey or picture.alpha is not None):
-        for_rgb = icc and profile_for(icc, grey=False)
-        image = image.convert("RGB") if for_rgb or not icc else to_srgb(image, icc)
-        icc = for_rgb
+    if in_rgb:
+        image, icc = image.convert("RGB"), icc and profile_for(icc, grey=False)
     if picture.alpha is not None:
         image.putalpha(Image.fromarray(to_eight_bits(picture.alpha)))
     return image, icc

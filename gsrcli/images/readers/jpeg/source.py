@@ -60,11 +60,12 @@ class JpegSource(Source):
         said = self._said
         stored, damage = _decoded(self._stream, self._frame)
         pixels, converted = self._in_rgb(stored) if len(self._frame.components) == 4 else (stored, ())
+        metadata, of_turning = upright_metadata(said.metadata, self._orientation)
         return Picture(
             pixels=upright(pixels, self._orientation),
             colour=Colour(icc=None if converted else said.icc),
-            metadata=upright_metadata(said.metadata, self._orientation),
-            ledger=(*converted, *damage, *said.ledger),
+            metadata=metadata,
+            ledger=(*converted, *damage, *said.ledger, *of_turning),
             origin=Origin(self.format, lossless=False, quality=estimated_quality(self._stream, self._frame)),
         )
 

@@ -112,8 +112,8 @@ class Ancillary:
         """The orientation in EXIF, otherwise in XMP, 1 to 8; 1 if neither has one."""
         return stated_orientation(self._metadata.exif, self._metadata.xmp)
 
-    def metadata(self) -> Metadata:
-        """Return the metadata of the upright picture."""
+    def metadata(self) -> tuple[Metadata, list[Entry]]:
+        """Return the metadata of the upright picture, and entries for what could not be turned."""
         return upright_metadata(replace(self._metadata, texts=tuple(self._texts)), self.orientation)
 
     def colour(self, *, grey: bool) -> tuple[Colour, list[Entry]]:

@@ -64,12 +64,13 @@ class PngSource(Source):
     def picture(self, index: int = 0) -> Picture:
         decoded = self._frame(index) if self._frames else self._decoded(self._default)
         orientation, alpha = self._ancillary.orientation, decoded.alpha
-        ledger = [*(self._ledger if index == 0 else ()), *decoded.entries]
+        metadata, of_turning = self._ancillary.metadata()
+        ledger = [*(self._ledger if index == 0 else ()), *decoded.entries, *of_turning]
         return Picture(
             pixels=upright(decoded.pixels, orientation),
             alpha=None if alpha is None else upright(alpha, orientation),
             colour=self._colour,
-            metadata=self._ancillary.metadata(),
+            metadata=metadata,
             ledger=tuple(dict.fromkeys(ledger)),
             origin=Origin(self.format),
             duration=self._frames[index].duration if self.animated else None,

@@ -15,6 +15,7 @@ from gsrcli.images.ledger import Entry, Fate
 from gsrcli.images.picture import Pixels, from_unit, levels, to_unit, unmultiplied, white
 from gsrcli.images.readers.source import DAMAGED
 from gsrcli.images.readers.tiff.layout import Layout, Photometric, SampleFormat
+from gsrcli.images.srgb import srgb_encoded
 
 __all__ = ["Decoded", "decoded_colours"]
 
@@ -218,7 +219,7 @@ def _lab_to_srgb(lab: NDArray[np.float64]) -> NDArray[np.float64]:
     else:
         f = np.concatenate([y + lab[..., 1:2] / 500, y, y - lab[..., 2:3] / 200], axis=-1)
         linear = _cubed(f) * _D50 @ np.array(_D50_TO_LINEAR_SRGB).T
-    return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * np.maximum(linear, 0) ** (1 / 2.4) - 0.055)
+    return srgb_encoded(linear)
 
 
 def _cubed(f: NDArray[np.float64]) -> NDArray[np.float64]:

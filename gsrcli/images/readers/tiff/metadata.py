@@ -13,8 +13,9 @@ from gsrcli.images.ledger import Entry as LedgerEntry
 from gsrcli.images.ledger import Fate, Feature
 from gsrcli.images.metadata import CENTIMETRES_PER_INCH, MAX_METADATA, Metadata, sound_aspect
 from gsrcli.images.readers.metadata import checked_iptc
+from gsrcli.images.readers.orientation import upright_packet
 from gsrcli.images.readers.photoshop import Photoshop, read_photoshop, with_rights
-from gsrcli.images.xmp import xmp_orientation, xmp_upright
+from gsrcli.images.xmp import xmp_orientation
 
 __all__ = ["PageMetadata", "read_metadata"]
 
@@ -97,10 +98,11 @@ class _Reading:
         dpi, aspect = self._resolution(orientation)
         photoshop = read_photoshop(self._block(_PHOTOSHOP, "Photoshop image resources") or b"")
         xmp, of_rights = with_rights(xmp, photoshop)
-        self._entries += [*photoshop.ledger, *of_rights]
+        xmp, of_turning = upright_packet(xmp, orientation)
+        self._entries += [*photoshop.ledger, *of_rights, *of_turning]
         metadata = Metadata(
             exif=self._exif(),
-            xmp=xmp_upright(xmp) if xmp else None,
+            xmp=xmp,
             iptc=self._iptc(photoshop),
             dpi=dpi,
             aspect=aspect,
