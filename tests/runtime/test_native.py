@@ -107,7 +107,7 @@ def test_closed_streams_of_the_program_are_the_null_device(taken: bool, caught: 
         import os, sys
         if {taken}:
             os.open(sys.executable, os.O_RDONLY)
-        from gsrcli.cli.console import open_standard_streams
+        from gsrcli.cli.streams import open_standard_streams
         from gsrcli.runtime.native import native_output
         open_standard_streams()
         print("lost", file=sys.stderr, flush=True)
