@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import select
 import sys
 from typing import Any
 
@@ -36,7 +37,9 @@ class _Unfailing(io.RawIOBase):
 
     def write(self, data: Any) -> int:
         try:
-            return self._raw.write(data) or len(data)  # None if the file would block
+            while (written := self._raw.write(data)) is None:  # whoever shares the file made it not wait
+                select.select([], [self._raw], [])
+            return int(written)
         except OSError as error:
             self._failed(error)
             return len(data)

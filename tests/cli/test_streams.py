@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from support.reading import png_chunk
+
+fcntl = pytest.importorskip("fcntl")
 
 Photo = Callable[..., Path]
 
@@ -128,6 +131,21 @@ def test_the_picture_is_written_although_its_result_is_not(
 def test_neither_stream_takes_anything(tmp_path: Path) -> None:
     assert gsr(tmp_path, "--version", stdout="full", stderr="gone").returncode == 1
     assert gsr(tmp_path, "--version", stdout="gone", stderr="full").returncode == 141
+
+
+def test_a_slow_reader_of_a_stream_that_does_not_wait_gets_all(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    os.set_blocking(writer, False)
+    command = [sys.executable, "-m", "gsrcli", "upscale", "--help"]
+    with subprocess.Popen(command, stdout=writer, stderr=subprocess.PIPE) as process, os.fdopen(reader, "rb") as file:
+        os.close(writer)
+        time.sleep(1)
+        shown = file.read()
+        assert process.communicate(timeout=60)[1] == b""
+    assert process.returncode == 0
+    assert len(shown) > 4096
+    assert shown == gsr(tmp_path, "upscale", "--help").stdout
 
 
 @pytest.mark.parametrize("closed", ["<&-", "<&- >&- 2>&-"])
