@@ -234,6 +234,7 @@ def heifs(brand: bytes, kind: bytes, configuration: bytes) -> dict[str, bytes]:
     seed = seeds("AVIF" if brand == b"avif" else "HEIF")
     if not seed:
         return {}
+    size = (24, 18) if brand == b"avif" else (64, 64)
     boxes = box(b"ftyp", brand, bytes(4), brand, b"mif1")
 
     def item(width: int, height: int) -> HeifItem:
@@ -250,16 +251,16 @@ def heifs(brand: bytes, kind: bytes, configuration: bytes) -> dict[str, bytes]:
         nested = box(b"meta", bytes(4), nested)
     return {
         "a claimed size": heif_file(item(30_000, 30_000), brand=brand),
-        "a grid": heif_file(grid(250, 250, 16_000, 16_000), item(24, 18), brand=brand),
-        "empty boxes": heif_file(item(24, 18), brand=brand) + box(b"free") * 100_000,
+        "a grid": heif_file(grid(250, 250, 16_000, 16_000), item(*size), brand=brand),
+        "empty boxes": heif_file(item(*size), brand=brand) + box(b"free") * 100_000,
         "nested boxes": boxes + nested,
-        "items": heif_file(item(24, 18), *[HeifItem(kind, b"x")] * 9_000, brand=brand),
+        "items": heif_file(item(*size), *[HeifItem(kind, b"x")] * 9_000, brand=brand),
         "blocks of EXIF": heif_file(
-            item(24, 18), *[HeifItem(b"Exif", bytes(4) + bytes(40), [], [(b"cdsc", [1])])] * 8_000, brand=brand
+            item(*size), *[HeifItem(b"Exif", bytes(4) + bytes(40), [], [(b"cdsc", [1])])] * 8_000, brand=brand
         ),
         "items derived from each other": heif_file(
-            *[HeifItem(b"iden", b"", [ispe(24, 18)], [(b"dimg", [number])]) for number in range(2, 82)],
-            item(24, 18),
+            *[HeifItem(b"iden", b"", [ispe(*size)], [(b"dimg", [number])]) for number in range(2, 82)],
+            item(*size),
             brand=brand,
         ),
     }
