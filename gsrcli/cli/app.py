@@ -8,9 +8,9 @@ import typer
 
 from gsrcli._version import __version__
 from gsrcli.cli.bench import bench
-from gsrcli.cli.console import open_standard_streams
 from gsrcli.cli.doctor import doctor
 from gsrcli.cli.eval import evaluate
+from gsrcli.cli.streams import open_standard_streams
 from gsrcli.cli.train import train
 from gsrcli.cli.upscale import upscale
 from gsrcli.cli.weights import weights

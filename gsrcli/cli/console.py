@@ -7,7 +7,6 @@ one JSON object, or nothing if the command was invalid, and standard error holds
 from __future__ import annotations
 
 import json
-import os
 import re
 import sys
 import time
@@ -17,13 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from gsrcli.runtime.native import reserve_standard_error
-
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole
     from rich.console import RenderableType
 
-__all__ = ["Console", "discard_standard_output", "open_standard_streams", "printable"]
+__all__ = ["Console", "printable"]
 
 _FRAME = 0.25
 """Minimum interval between redraws of a live display, in seconds."""
@@ -55,21 +52,19 @@ class Console:
         if self.json:
             self.result("", data)
             return
-        from rich.console import Console as RichConsole
         from rich.table import Table
 
         table = Table(*headings, box=None, pad_edge=False)
         table.columns[0].min_width = max(len(row[0]) for row in rows)
         for row in rows:
-            table.add_row(*row)
-        console = RichConsole(markup=False, highlight=False)
+            table.add_row(*map(printable, row))
+        _escape_unprintable()
+        console = _rich()
         if not console.is_terminal:
             console.width = 10_000  # one line per row, for programs that read it
-        with console.capture() as captured:  # printing, rich would end the process where the reader has gone
-            console.print(table)
-            for note in notes:
-                console.print(note)
-        self.result(captured.get().removesuffix("\n"), data)
+        console.print(table)
+        for note in notes:
+            console.print(printable(note))
 
     def note(self, text: str) -> None:
         """Print a note; not with ``json``."""
@@ -118,12 +113,11 @@ class Console:
 
         Yields a function that takes the number of steps just done and a function that returns the display.
         """
-        from rich.console import Console as RichConsole
         from rich.console import Group
         from rich.live import Live
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 
-        console = RichConsole(stderr=True, markup=False, highlight=False)
+        console = _rich(stderr=True)
         if self.json or not console.is_terminal:
             yield lambda done, draw: None
             return
@@ -172,12 +166,16 @@ class Console:
         return not self.json and sys.stderr.isatty()
 
     def _say(self, text: str, colour: str = "", lines: bool = False) -> None:
-        from rich.console import Console as RichConsole
-
         with tqdm.external_write_mode(file=sys.stderr):
-            console = self._terminal or RichConsole(stderr=True)
             shown = _printable_lines(text) if lines else printable(text)
-            console.print(shown, style=colour, markup=False, highlight=False, soft_wrap=True)
+            (self._terminal or _rich(stderr=True)).print(shown, style=colour, soft_wrap=True)
+
+
+def _rich(*, stderr: bool = False) -> RichConsole:
+    """Return rich's console for a standard stream. It shows texts as they are: brackets and colons mean nothing."""
+    from rich.console import Console as RichConsole
+
+    return RichConsole(stderr=stderr, markup=False, highlight=False, emoji=False)
 
 
 def printable(text: str) -> str:
@@ -193,20 +191,3 @@ def _escape_unprintable() -> None:
     """Escape what standard output cannot encode, as may occur in file names."""
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")
-
-
-def open_standard_streams() -> None:
-    """Open closed standard streams on the null device, so that no other file takes their descriptors.
-
-    Standard error gets a descriptor of its own for our messages: what native libraries write can be caught.
-    """
-    for name in ("stdin", "stdout", "stderr"):
-        if getattr(sys, name) is None:
-            free = os.open(os.devnull, os.O_RDWR)  # the lowest free one: the stream's unless it is taken
-            setattr(sys, name, os.fdopen(free, "r" if name == "stdin" else "w", encoding="utf-8", closefd=False))
-    reserve_standard_error()
-
-
-def discard_standard_output() -> None:
-    """Discard whatever is still to be written to standard output."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

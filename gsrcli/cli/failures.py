@@ -8,16 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from gsrcli.cli.console import Console, discard_standard_output
+from gsrcli.cli.console import Console
 from gsrcli.errors import GsrError, ModelError, is_out_of_memory
 
 __all__ = ["INTERRUPTED", "Failure", "explain", "reporting"]
 
 INTERRUPTED = 130
 """The exit code after Ctrl-C: 128 + SIGINT, as in shells."""
-
-BROKEN_PIPE = 141
-"""The exit code when the reader of standard output has gone: 128 + SIGPIPE."""
 
 _OS_ERRORS = {
     errno.ENOSPC: ("the disk is full", "free some space, or choose another folder with --output"),
@@ -74,9 +71,6 @@ def reporting(console: Console, debug: bool, resume: str | None = None) -> Itera
     except KeyboardInterrupt:
         console.error("interrupted", resume)
         raise SystemExit(INTERRUPTED) from None
-    except BrokenPipeError:  # the reader of the output has gone
-        discard_standard_output()
-        raise SystemExit(BROKEN_PIPE) from None
     except Exception as error:
         if debug:
             raise

@@ -1,8 +1,9 @@
 """Catch what native libraries write to standard error.
 
-Some decoders report damage there and nowhere else. Standard error belongs to the process: while it is caught, lines
-of others end up in the same place. Those that do not look like a picture library's are passed on, unless the program's
-own messages take another way, as those of ``gsr`` do (:func:`reserve_standard_error`): then they are dropped.
+Some decoders report damage there and nowhere else. Standard error belongs to the process: while it is caught, what
+other threads write ends up in the same place. What does not look like a picture library's message is passed on, unless
+the program's own messages take another way, as those of ``gsr`` do (:func:`reserve_standard_error`): then it is
+dropped.
 
 In a program that was started without standard error, any file may have got its descriptor; that file is left alone.
 """
@@ -16,15 +17,19 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import IO, Any
 
 __all__ = ["native_output", "reserve_standard_error"]
 
 _STANDARD_ERROR = 2
 _MOST_BYTES = 1 << 16
-_MODULES = rb"_?tiff|_?TIFF|Fax|LZW|PackBits|ZIP|PixarLog|LZMA|ZSTD|WebP|O?JPEG|LibJpeg|Thunder|NeXT|LogLu?v?"
-_LIBTIFF = rb"(" + _MODULES + rb")\w*:|tempfile\.tif:|: "
-_MESSAGE = re.compile(_LIBTIFF + rb"|\[ *(WARN|ERROR|INFO)|OpenCV|libpng |Corrupt JPEG")
+_FAMILIES = (
+    rb"Fax\d|LZW|PackBits|ZIP|PixarLog|LZMA|ZSTD|WebP|LERC|O?JPEG|Thunder|NeXT|LogL\w*|DumpMode|Predictor|_?TIFF"
+)
+_LIBTIFF = rb"(?:" + _FAMILIES + rb")[A-Z]\w*: |(?:_TIFF\w+|InitCCITTFax3|LibJpeg|tempfile\.tif): |^: "
+_OPENCV = rb"\[ *(?:FATAL|ERROR|WARN|INFO):\d+(?:@[\d.]+)?\] |OpenCV\(|libpng (?:error|warning): |Corrupt JPEG data: "
+_MESSAGE = re.compile(_LIBTIFF + rb"|" + _OPENCV)
+"""How a message begins, libtiff's with the name of a function; a line that another thread has begun may precede it."""
 
 _catching = threading.Lock()
 _reserved = False
@@ -45,7 +50,7 @@ class NativeOutput:
     """What picture libraries wrote.
 
     Attributes:
-        text: their lines, complete once the context of `native_output` has ended; those in the first 64 KiB.
+        text: their messages, complete once the context of `native_output` has ended; at most 64 KiB of them.
     """
 
     text: str = ""
@@ -64,20 +69,27 @@ def native_output() -> Iterator[NativeOutput]:
                 sys.stderr.flush()
         with tempfile.TemporaryFile() as file:
             own = os.dup(_STANDARD_ERROR)
-            os.dup2(file.fileno(), _STANDARD_ERROR)
             try:
+                os.dup2(file.fileno(), _STANDARD_ERROR)
                 yield output
             finally:
                 os.dup2(own, _STANDARD_ERROR)
                 os.close(own)
                 file.seek(0)
-                caught = file.read(_MOST_BYTES)
-                lines = caught.splitlines(keepends=True)
-                output.text = b"".join(line for line in lines if _MESSAGE.match(line)).decode(errors="replace")
-                foreign = b"".join(line for line in lines if not _MESSAGE.match(line))
-                if foreign and not _reserved:
-                    with suppress(OSError):
-                        os.write(_STANDARD_ERROR, foreign)
+                output.text = _sorted_out(file)
+
+
+def _sorted_out(caught: IO[bytes]) -> str:
+    """Return what picture libraries wrote, and pass on the rest."""
+    ours = b""
+    for line in caught:
+        message = _MESSAGE.search(line)
+        start = message.start() if message else len(line)
+        ours += line[start:][: _MOST_BYTES - len(ours)]
+        if start and not _reserved:
+            with suppress(OSError):
+                os.write(_STANDARD_ERROR, line[:start])
+    return ours.decode(errors="replace")
 
 
 def _is_standard_error() -> bool:

@@ -704,32 +704,6 @@ def test_other_errors_are_not_mistaken_for_a_lack_of_memory(monkeypatch: pytest.
 # Around the command
 
 
-@pytest.mark.skipif(os.name == "nt", reason="needs sh")
-def test_a_closed_pipe_ends_the_command_quietly(photo: Photo, tiny_path: Path, tmp_path: Path) -> None:
-    photo("a.png")
-    command = f"'{sys.executable}' -m gsrcli upscale a.png --scale 2 --model '{tiny_path}' --json"
-    done = subprocess.run(
-        ["sh", "-c", f"{{ {command}; echo $? >code; }} | true"],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        check=True,
-    )
-    assert done.stderr == ""
-    assert (tmp_path / "code").read_text() == "141\n"
-    assert "a_x2.png" in names(tmp_path)
-
-
-@pytest.mark.skipif(os.name == "nt", reason="needs sh")
-def test_a_table_for_a_closed_pipe_ends_quietly(tmp_path: Path) -> None:
-    command = f"'{sys.executable}' -m gsrcli weights list; echo $? >code"
-    done = subprocess.run(
-        ["sh", "-c", f"{{ {command}; }} | true"], capture_output=True, text=True, cwd=tmp_path, check=True
-    )
-    assert done.stderr == ""
-    assert (tmp_path / "code").read_text() == "141\n"
-
-
 _INTERRUPTED_IMPORT = """
 import runpy, sys
 
@@ -747,17 +721,6 @@ runpy.run_module("gsrcli", run_name="__main__")
 def test_ctrl_c_while_the_command_starts_is_quiet() -> None:
     done = subprocess.run([sys.executable, "-c", _INTERRUPTED_IMPORT, "--help"], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (130, "")
-
-
-@pytest.mark.skipif(os.name == "nt", reason="needs sh")
-@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
-def test_closed_standard_streams(photo: Photo, tiny_path: Path, tmp_path: Path, closed: str) -> None:
-    """A file that took the free descriptor would receive what is written to the stream."""
-    photo("a.png")
-    command = f"'{sys.executable}' -m gsrcli upscale a.png --scale 2 --model '{tiny_path}' {closed}"
-    subprocess.run(["sh", "-c", command], capture_output=True, cwd=tmp_path, check=True)
-    width, height = Image.open(tmp_path / "a.png").size
-    assert Image.open(tmp_path / "a_x2.png").size == (2 * width, 2 * height)
 
 
 @pytest.mark.parametrize("fault", ["ImportError", "OSError"])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -140,6 +142,61 @@ def test_few_frames_are_held_at_a_time(upscale: Upscale, studio: Studio, tmp_pat
     assert upscale(tmp_path / "long.gif", "--scale", 2, "--format", "png").exit_code == 0
     assert len(studio.ahead) == 40
     assert max(studio.ahead) <= 3
+
+
+_PEAKS = """
+import sys
+from pathlib import Path
+
+import torch
+
+from gsrcli.cli.batch import Batch, Handling
+from gsrcli.cli.console import Console
+from gsrcli.cli.jobs import Job
+from gsrcli.runtime.memory import peak_memory
+from gsrcli.upscaling.target import Target
+
+
+class Copier:
+    def work(self, picture):
+        return 1
+
+    def enlarge(self, picture, size, *_):
+        return picture
+
+
+def work(path):
+    batch = Batch(Copier, Target(scale=1), Console(json=True), Handling(overwrite=True))
+    (outcome,) = batch.run([Job(path, path.with_stem("copy"))])
+    assert outcome.frames or outcome.pages, outcome
+
+
+for few, many in zip(sys.argv[1::2], sys.argv[2::2]):
+    work(Path(few))  # imports
+    print(*(peak_memory(lambda: work(Path(name)), torch.device("cpu")) for name in (few, many)))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux's record of peak memory")
+def test_memory_does_not_grow_with_the_number_of_frames(tmp_path: Path) -> None:
+    """Of real files, from the reader to the writer, with nothing to compute in between."""
+    side, few, many = 640, 4, 44
+    options: dict[str, dict[str, Any]] = {".png": {}, ".gif": {}, ".webp": {}, ".tif": {"compression": "tiff_lzw"}}
+    if features.check("avif"):
+        options[".avif"] = {"speed": 10}
+    paths = []
+    for suffix, chosen in options.items():
+        for count in (few, many):
+            frames = [Image.new("RGB", (side, side), (4 * number, 99, 200 - number)) for number in range(count)]
+            paths.append(tmp_path / f"{count}{suffix}")
+            frames[0].save(paths[-1], save_all=True, append_images=frames[1:], **{"duration": 40, **chosen})
+    done = subprocess.run([sys.executable, "-c", _PEAKS, *paths], capture_output=True, text=True, check=True)
+    peaks = dict(zip(options, done.stdout.splitlines(), strict=True))
+    if "None" in done.stdout:
+        pytest.skip("the record of peak memory cannot be reset")
+    growth = {suffix: int(line.split()[1]) - int(line.split()[0]) for suffix, line in peaks.items()}
+    pixels = side * side * 3 * (many - few)
+    assert {suffix: grown for suffix, grown in growth.items() if grown > pixels / 2} == {}, growth
 
 
 def test_a_frame_is_encoded_while_the_next_is_enlarged(

@@ -42,6 +42,37 @@ def test_native_output_is_caught_and_other_lines_pass() -> None:
     assert result.stderr == "before, a line of another thread\na line of Python\nafter\n"
 
 
+@pytest.mark.parametrize(
+    ("before", "native"),
+    [
+        ("", "TIFFReadDirectory: Warning, Unknown field.\n"),
+        ("reading 1 of 2", "Fax3Decode1D: Bad code word at line 1 of strip 0 (x 2).\n"),
+        ("\r 50%|#####     ", "tempfile.tif: Premature EOF.\nJPEGLib: Corrupt JPEG data.\n"),
+        ("one line\nand a half", "[ WARN:0@0.123] global loadsave.cpp:1 imdecode_\n"),
+        ("ZIP: 3 files\nJPEG: 4\nLZW: ", "ZIPDecode: Decoding error at scanline 0, incorrect data check.\n"),
+        ("TIFFs: 3\n[INFO] a\n[ERROR] OpenCV is old\na: b\nmy.tif: ok\n", "PredictorDecodeTile: occ0%cc != 0.\n"),
+        ("a line\n" * 20_000, "PackBitsDecode: Not enough data for scanline 1.\n"),
+        ("", "ZSTDDecode: Not enough data.\n" * 3_000),
+    ],
+)
+def test_messages_are_told_from_what_other_threads_write(tmp_path: Path, before: str, native: str) -> None:
+    """Also from half a line in front of them, and from lines that begin with the name of a format or a level."""
+    (tmp_path / "before").write_text(before, newline="")
+    (tmp_path / "native").write_text(native)
+    result = run_python(
+        f"""
+        import os, pathlib
+        from gsrcli.runtime.native import native_output
+        with native_output() as output:
+            for name in ("before", "native"):
+                os.write(2, pathlib.Path({str(tmp_path)!r}, name).read_bytes())
+        print(output.text, end="")
+        """
+    )
+    assert result.stdout == native[: 1 << 16]
+    assert result.stderr == before.replace("\r", "\n")  # as text is read
+
+
 def test_all_is_native_once_standard_error_is_reserved() -> None:
     result = run_python(
         """
@@ -107,7 +138,7 @@ def test_closed_streams_of_the_program_are_the_null_device(taken: bool, caught: 
         import os, sys
         if {taken}:
             os.open(sys.executable, os.O_RDONLY)
-        from gsrcli.cli.console import open_standard_streams
+        from gsrcli.cli.streams import open_standard_streams
         from gsrcli.runtime.native import native_output
         open_standard_streams()
         print("lost", file=sys.stderr, flush=True)

@@ -14,6 +14,8 @@ from gsrcli.images.picture import Pixels
 
 __all__ = ["colour_and_alpha", "unlimited_pillow"]
 
+_UNLIMITED = 1 << 62  # pixels; not None, which a program may set meanwhile
+
 _lifting = threading.Lock()
 _lifted_by = 0
 _pillow_limit: int | None = None
@@ -23,19 +25,20 @@ _pillow_limit: int | None = None
 def unlimited_pillow() -> Iterator[None]:
     """Disable Pillow's own limit while any thread decodes; `Limits` replaces it.
 
-    Pillow's limit is one number for the whole process, and is also checked during decoding.
+    Pillow's limit is one number for the whole process, and is also checked during decoding. One that the program sets
+    meanwhile stays.
     """
     global _lifted_by, _pillow_limit
     with _lifting:
         if not _lifted_by:
-            _pillow_limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+            _pillow_limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, _UNLIMITED
         _lifted_by += 1
     try:
         yield
     finally:
         with _lifting:
             _lifted_by -= 1
-            if not _lifted_by:
+            if not _lifted_by and Image.MAX_IMAGE_PIXELS == _UNLIMITED:
                 Image.MAX_IMAGE_PIXELS = _pillow_limit
 
 
