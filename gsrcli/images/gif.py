@@ -59,6 +59,7 @@ class Gif:
         icc: colour profile, or None.
         others: names of the other extensions.
         cut: whether the file ends early.
+        end: offset after its end.
     """
 
     size: Size
@@ -70,6 +71,7 @@ class Gif:
     icc: bytes | None = None
     others: dict[str, None] = field(default_factory=dict)
     cut: bool = True
+    end: int = 0
 
 
 def parse_gif(data: bytes) -> Gif:
@@ -110,6 +112,7 @@ def parse_gif(data: bytes) -> Gif:
         elif kind in (_EXTENSION, _IMAGE):
             break
         # Anything else is junk, which all readers skip.
+    gif.end = at
     if not gif.frames:
         raise ValueError("no frame")
     return gif
