@@ -595,6 +595,17 @@ def test_masks_are_transparency(tmp_path: Path, dtype: Any) -> None:
     assert with_fate(Fate.LOST, picture.ledger) == ["transparency mask"]
 
 
+def test_a_mask_hides_more_than_alpha_and_nodata_do(tmp_path: Path) -> None:
+    opaque, alpha, heights = noise(5, 7) > 99, noise(5, 7), noise(5, 7, 1).astype(np.float32)
+    mask = layout(Size(5, 7), 1, 1, 4, t254=(LONG, [4])), [packed(opaque, 1)]
+    values = np.dstack([noise(5, 7, 3), alpha])
+    assert_pixels(read(tmp_path, tiff(page(values, RGB, t338=(SHORT, [2])), mask)), values[..., :3], opaque * alpha)
+    nodata = page(heights, t42113=(ASCII, b"%d\0" % heights[0, 0, 0]))
+    picture = read(tmp_path, tiff(nodata, mask))
+    there = opaque & (heights[..., 0] != heights[0, 0, 0])
+    np.testing.assert_array_equal(picture.alpha, there.astype(np.float32))
+
+
 @pytest.mark.parametrize(
     ("tags", "name"),
     [

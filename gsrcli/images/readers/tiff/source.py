@@ -65,7 +65,7 @@ class TiffSource(Source):
         layout = read_layout(self._tiff, directory, self._limits)
         page = read_metadata(self._tiff, directory)
         decoded = self._decode(layout, directory, page.colour.icc, page.nodata)
-        if index in self._masks and decoded.alpha is None:
+        if index in self._masks:
             decoded = self._masked(decoded, self._masks[index])
         if not decoded.same_numbers:
             page = page.for_other_numbers()
@@ -94,7 +94,7 @@ class TiffSource(Source):
         return pages or directories[:1], masks
 
     def _masked(self, decoded: Decoded, directory: Directory) -> Decoded:
-        """Add a mask, whose pixels are 0 where the page is transparent."""
+        """Add a mask, whose pixels are 0 where the page is transparent, whatever its own alpha says there."""
         what = "transparency mask"
         try:
             layout = read_layout(self._tiff, directory, self._limits)
@@ -103,7 +103,12 @@ class TiffSource(Source):
             return replace(decoded, entries=[*decoded.entries, LedgerEntry(what, Fate.DAMAGED)])
         if Size.of(mask.pixels) != Size.of(decoded.pixels) or mask.pixels.shape[2] > 1:
             return replace(decoded, entries=[*decoded.entries, LedgerEntry(what, Fate.LOST)])
-        return replace(decoded, alpha=from_unit(to_unit(mask.pixels[..., 0]), decoded.pixels.dtype))
+        alpha = from_unit(to_unit(mask.pixels[..., 0]), decoded.pixels.dtype)
+        return replace(
+            decoded,
+            alpha=alpha if decoded.alpha is None else np.minimum(alpha, decoded.alpha),
+            entries=[*decoded.entries, *(replace(entry, what=what) for entry in mask.entries)],
+        )
 
     def _decode(self, layout: Layout, directory: Directory, icc: bytes | None, nodata: float | None) -> Decoded:
         if needs_libtiff(layout):
