@@ -281,7 +281,7 @@ _EXACT = ("PNG", "TIFF", "BMP")
 """Formats that are written without loss."""
 _EXACT_FROM = {"WEBP": ("webp",), "JXL": ("jxl",), "GIF": ("gif_animation",)}
 """Those that are where these files are, which have no colours to be converted."""
-_ENDLESS = ("avif", "heic", "jxl", "tiff", "jpeg_phone")
+_ENDLESS = ("avif", "heic", "jxl", "jpeg_phone")
 """Begins of the names of files whose end is not looked for, or that end with something else already."""
 
 

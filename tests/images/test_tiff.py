@@ -1117,3 +1117,24 @@ def test_the_same_picture_makes_the_same_bytes_in_a_big_file(tmp_path: Path, mon
     again = read_picture(path)
     assert_pixels(again, picture.pixels)
     assert again.metadata.exif == exif
+
+
+@pytest.mark.parametrize("big", [False, True])
+@pytest.mark.parametrize(
+    ("tags", "certain"),
+    [
+        ({}, True),
+        ({"t33723": (LONG, [0])}, True),
+        ({"t65000": (ASCII, b"words\0")}, True),
+        ({"t65000": (LONG, [1])}, False),
+    ],
+)
+def test_what_follows_the_pages_is_named_where_that_is_certain(
+    tmp_path: Path, tags: dict[str, Any], certain: bool, big: bool
+) -> None:
+    data = tiff(page(noise(5, 7, 3), RGB, **tags), page(noise(5, 7, 1)), big=big)
+    path = tmp_path / "pages.tif"
+    for more, named in ((b"", False), (bytes(99), False), (b"last", False), (b"something that follows\0", certain)):
+        path.write_bytes(data + more)
+        lost = [what for what in with_fate(Fate.LOST, PictureFile(path).picture().ledger) if "TIFF tag" not in what]
+        assert lost == (["22 bytes after the picture"] if named else [])

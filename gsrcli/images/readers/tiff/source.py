@@ -15,9 +15,10 @@ from gsrcli.images.ledger import PIXELS, Fate
 from gsrcli.images.ledger import Entry as LedgerEntry
 from gsrcli.images.picture import Origin, Picture, Pixels, from_unit, to_unit
 from gsrcli.images.readers.orientation import upright
-from gsrcli.images.readers.source import DAMAGED, LEAST_PART, Limits, Source
+from gsrcli.images.readers.source import DAMAGED, LEAST_PART, Limits, Source, appended
 from gsrcli.images.readers.tiff.chunks import chunk_bytes, stream_samples
 from gsrcli.images.readers.tiff.colours import Decoded, decoded_colours
+from gsrcli.images.readers.tiff.extent import unreferred
 from gsrcli.images.readers.tiff.layout import Compression, Layout, Photometric, read_layout
 from gsrcli.images.readers.tiff.libtiff import decoded_by_libtiff, needs_libtiff
 from gsrcli.images.readers.tiff.metadata import read_metadata
@@ -55,6 +56,7 @@ class TiffSource(Source):
         if raw := camera_raw(self._tiff, directories):
             raise raw_error(raw)
         self._faults = () if complete else (LedgerEntry("list of pages", Fate.DAMAGED, "(later ones cannot be found)"),)
+        self._appended = appended(unreferred(self._tiff, directories)) if complete else []
         self._pages, self._masks = self._sorted(directories)
         self.count = len(self._pages)
         size = read_layout(self._tiff, self._pages[0], limits).size
@@ -77,7 +79,7 @@ class TiffSource(Source):
             alpha=None if alpha is None else upright(alpha, page.orientation),
             colour=colour if decoded.same_colours else Colour(),
             metadata=page.metadata,
-            ledger=(*self._faults, *_lost_channels(layout), *decoded.entries, *page.entries),
+            ledger=(*self._faults, *_lost_channels(layout), *decoded.entries, *page.entries, *self._appended),
             origin=Origin(self.format, lossless=layout.compression not in _LOSSY),
         )
 
