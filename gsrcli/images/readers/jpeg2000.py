@@ -33,7 +33,7 @@ _IPTC = bytes.fromhex("33C7A4D2B81D4723A0BAF1A3E097AD38")
 _GEO = bytes.fromhex("B14BF8BD083D4B43A5AE8CD7D5A6CE03")
 _EXIF = b"JpgTiffExif->JP2"
 _UUIDS, _LOST = (_XMP, _IPTC, _GEO, _EXIF), {b"jp2i": "intellectual property rights", b"jumb": "JUMBF metadata"}
-_READ = (b"jP  ", b"ftyp", b"rreq", b"jp2h", b"uuid", b"xml ", b"asoc", b"free")
+_KNOWN = (b"jP  ", b"ftyp", b"rreq", b"jp2h", b"uuid", b"xml ", b"asoc", b"free")
 _PART_OF_TILE, _END = b"\xff\x90", b"\xff\xd9"  # markers of a codestream
 _MULTIPLIED = 2  # type of a channel
 _TILE_BYTES = 14  # the least, of its two markers
@@ -202,7 +202,7 @@ def _others(data: bytes) -> list[Entry]:
         if name == b"jp2c":
             codestreams += 1
             rest = data[_codestream_end(data, start) :] if end == len(data) else b""
-        elif name not in (*_READ, *_LOST):
+        elif name not in (*_KNOWN, *_LOST):
             if stated > end - start + 8 or not name.strip().isalnum():
                 rest = data[start - 8 :]
                 break

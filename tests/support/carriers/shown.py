@@ -57,7 +57,7 @@ def _by_opencv(data: bytes) -> list[np.ndarray]:
 
 
 def _with_alpha(colours: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """Return colours with alpha, of which any number but 0 may stand for opaque if they are booleans."""
+    """Return colours with alpha, given as values or as whether a pixel is opaque."""
     top = 1 if colours.dtype.kind == "f" else np.iinfo(colours.dtype).max
     scaled = alpha * top if alpha.dtype == np.bool_ else alpha
     return np.dstack([colours, scaled.astype(colours.dtype)])
