@@ -65,6 +65,7 @@ class Gif:
         icc: colour profile, or None.
         others: names of the other extensions.
         cut: whether the file ends early.
+        end: offset after its end.
     """
 
     size: Size
@@ -76,6 +77,7 @@ class Gif:
     icc: bytes | None = None
     others: dict[str, None] = field(default_factory=dict)
     cut: bool = True
+    end: int = 0
 
 
 def parse_gif(data: bytes) -> Gif:
@@ -87,14 +89,14 @@ def parse_gif(data: bytes) -> Gif:
     if len(data) < _HEADER:
         raise ValueError("no header")
     width, height, flags, _, aspect = struct.unpack_from("<HHBBB", data, 6)
-    gif = Gif(Size(height, width), (aspect + 15) / 64 if aspect not in (0, 49) else None)
+    gif = Gif(Size(height, width), (aspect + 15) / 64 if aspect not in (0, 49) else None, end=len(data))
     first = _HEADER + _palette_bytes(flags)
     palette = data[_HEADER:first]
     control: _Control = _NO_CONTROL
     for kind, start, end in _parts(data, first):
         whole = end <= len(data)
         if kind == _TRAILER:
-            gif.cut = False
+            gif.cut, gif.end = False, end
         elif kind == _EXTENSION and whole and data[start] == _GRAPHIC_CONTROL:
             control = _parse_control(data[start + 1 : end])
         elif kind == _EXTENSION and whole:

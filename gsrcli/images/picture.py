@@ -48,7 +48,7 @@ class Origin:
     Attributes:
         format: name of the file format, as Pillow calls it.
         lossless: whether the file is known to hold the pixels exactly; of HEIC and JPEG 2000 it never is.
-        quality: estimated quality of a lossy file, 1 to 100, where it can be told.
+        quality: estimated quality of the JPEG file that it is, or was made from, 1 to 100; None for others.
         bits: bits per channel in the file, where they were spread over those of the pixels; otherwise None.
     """
 

@@ -288,3 +288,10 @@ def test_written_files(tmp_path: Path, channels: int, tagged: bool) -> None:
     if tagged:
         at, size = struct.unpack_from("<II", data, 14 + 112)
         assert icc.profile_space(data[14 + at : 14 + at + size]) == "RGB"
+
+
+@pytest.mark.parametrize("end", [b"", b"\0\1", b"\0\0\0\1"])
+def test_what_follows_run_lengths_is_named(tmp_path: Path, end: bytes) -> None:
+    data = bmp(b"\4\1" + end, 4, 1, 8, RLE8, palette=bytes(1024))
+    assert said(read(tmp_path, data + bytes(2))) == []
+    assert said(read(tmp_path, data + b"more")) == ["lost 4 bytes after the picture"]

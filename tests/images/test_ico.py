@@ -93,3 +93,12 @@ def test_damage(tmp_path: Path) -> None:
         read(tmp_path, struct.pack("<HHH", 0, 1, 0) + bytes(40))
     with pytest.raises(LimitError):
         read(tmp_path, ico(dib(65535, 65535, 24, b"")))
+
+
+@pytest.mark.parametrize("sizes", [None, 0, 7])
+def test_what_follows_the_pictures_is_named_whatever_their_stated_sizes(tmp_path: Path, sizes: int | None) -> None:
+    bitmap, drawn = dib(8, 8, 32, bytes(255) + b"\xff", b"\1" * 32), png(noise(40, 50, 4))
+    for pictures in ((bitmap, drawn), (drawn, bitmap)):
+        data = ico(*pictures, sizes=sizes)
+        for more, named in ((b"", []), (bytes(9), []), (b"more", ["4 bytes after the picture"])):
+            assert reading.lost(read(tmp_path, data + more)) == ["a smaller picture", *named]

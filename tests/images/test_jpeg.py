@@ -741,7 +741,8 @@ def test_the_quality_of_the_file_before_is_kept(tmp_path: Path) -> None:
         (Origin("JPEG", lossless=False, quality=99), None, 99),
         (Origin("JPEG", lossless=False, quality=60), None, 95),
         (Origin("JPEG", lossless=False, quality=99), 80, 80),
-        (Origin("WEBP", lossless=False, quality=99), None, 95),
+        (Origin("JXL", lossless=False, quality=99), None, 99),
+        (Origin("JXL", lossless=False), None, 95),
     ):
         write_picture(Picture(photo(), origin=origin), path, quality=asked)
         found = read_picture(path).origin

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image, features
-from support.reading import noise, read
+from support.reading import lost, noise, read
 
 from gsrcli.errors import LimitError, PictureError
 from gsrcli.images import icc
@@ -154,3 +154,26 @@ def test_many_channels_are_refused(tmp_path: Path) -> None:
     siz = struct.pack(">HH", 38 + 15, 0) + data[at + 6 : at + 38] + struct.pack(">H", 5) + b"\7\1\1" * 5
     with pytest.raises(PictureError, match=r"5 channels|damaged"):
         read(tmp_path, data[: at + 2] + siz + data[at + 2 + 47 :])
+
+
+@pytest.mark.parametrize("no_jp2", [False, True])
+@pytest.mark.parametrize("tiles", [None, (16, 16)])
+def test_what_follows_the_picture_is_named(tmp_path: Path, no_jp2: bool, tiles: tuple[int, int] | None) -> None:
+    data = encoded(Image.fromarray(noise(40, 50, 3)), no_jp2=no_jp2, tile_size=tiles)
+    files = [data]
+    if not no_jp2:  # a box that extends to the end of the file
+        at = data.index(b"jp2c") - 4
+        files.append(data[:at] + bytes(4) + data[at + 4 :])
+    for file in files:
+        assert lost(read(tmp_path, file + bytes(9))) == []
+        assert lost(read(tmp_path, file + b"something that follows")) == ["22 bytes after the picture"]
+
+
+def test_other_codestreams_and_boxes_are_named(tmp_path: Path) -> None:
+    data = encoded(Image.fromarray(noise(40, 50, 3)))
+    more = data[data.index(b"jp2c") - 4 :]
+    assert lost(read(tmp_path, data + more)) == ["1 other codestream"]
+    assert lost(read(tmp_path, data + 2 * more + box(b"free", b"") + box(b"jplh", b"x"))) == [
+        "jplh box",
+        "2 other codestreams",
+    ]

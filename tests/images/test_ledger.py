@@ -9,19 +9,21 @@ import json
 import re
 import shutil
 import subprocess
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import features
-from support.carriers import CARRIERS, DURATIONS, LIGHT, MASTERING
+from support.carriers import CARRIERS, DURATIONS, LIGHT, MASTERING, SHOWN
 from support.journeys import Journey, journey
 from support.profiles import grey_profile
 from support.seen import Seen
 
-from gsrcli.images import Fate, Format, output_formats
+from gsrcli.images import Entry, Fate, Format, PictureFile, output_formats
 from gsrcli.images.extras import has_extra
 
 
@@ -281,6 +283,12 @@ _OF_ALL: Mapping[str, list[Part]] = {
     "tiff_pages": [_FRAMES, tag("Page-Artist-1"), tag("Page-Artist-2")],
 }
 """What those with several pictures carry further, if all of them are written."""
+_EXACT = ("PNG", "TIFF", "BMP")
+"""Formats that are written without loss."""
+_EXACT_FROM = {"WEBP": ("webp",), "JXL": ("jxl",), "GIF": ("gif_animation",)}
+"""Those that are where these files are, which have no colours to be converted."""
+_ENDLESS = ("avif", "heic", "jxl", "jpeg_phone")
+"""Begins of the names of files whose end is not looked for, or that end with something else already."""
 
 
 @pytest.fixture(scope="module")
@@ -310,7 +318,7 @@ def take(files: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory)
 
 
 def test_all_carriers_are_walked() -> None:
-    assert set(_CARRIED) == set(CARRIERS)
+    assert set(_CARRIED) == set(SHOWN) == set(CARRIERS)
 
 
 @pytest.mark.parametrize("form", output_formats(), ids=lambda form: form.name)
@@ -322,6 +330,27 @@ def test_nothing_is_lost_in_silence(name: str, form: Format, take: Callable[[str
     faults = [fault for part in parts for fault in _faults(part, seen, trip)]
     faults += _noise(parts, trip) + _untrue(seen, trip)
     assert not faults, "; ".join(faults)
+
+
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [
+        pytest.param(name, form, id=f"{name}-{form.name}")
+        for name in CARRIERS
+        for form in output_formats()
+        if form.name in _EXACT or name in _EXACT_FROM.get(form.name, ())
+    ],
+)
+def test_the_pixels_are_the_right_ones(
+    name: str, form: Format, files: Callable[[str], Path], take: Callable[[str, Format], Journey]
+) -> None:
+    trip, shown = take(name, form), SHOWN[name]
+    expected = shown.pictures(files(name).read_bytes())
+    pictures = Seen(trip.data, form.name).pictures
+    assert len(pictures) == (len(expected) if trip.whole else 1)
+    for number, (picture, right) in enumerate(zip(pictures, expected, strict=False)):
+        apart = _difference(picture, right)
+        assert apart <= shown.within, f"picture {number} is {apart:.2f}/255 off"
 
 
 @pytest.mark.skipif(not shutil.which("exiftool"), reason="exiftool is not installed")
@@ -341,6 +370,48 @@ def test_what_is_there_is_found_by_exiftool(take: Callable[[str, Format], Journe
         missing = [word for word in _WORDS if seen.says(word) and word not in values]
         assert not missing, f"{tags['SourceFile']}: {missing}"
     assert not forms
+
+
+@pytest.mark.parametrize("name", [name for name in CARRIERS if not name.startswith(_ENDLESS)])
+def test_what_follows_the_picture_is_named(name: str, files: Callable[[str], Path], tmp_path: Path) -> None:
+    def entries(more: bytes) -> Counter[Entry]:
+        path = tmp_path / "file"
+        path.write_bytes(files(name).read_bytes() + more)
+        return Counter(PictureFile(path).picture().ledger)
+
+    ends_already = name in ("png_unusual", "pgm")
+    alone, padded, with_words = (entries(more) for more in (b"", b"\0\0\r\n\0", b"\nsomething that follows\0"))
+    assert with_words - alone == Counter(
+        [] if name == "pgm" else [Entry(f"{45 if ends_already else 22} bytes after the picture", Fate.LOST)]
+    )
+    assert padded == alone
+
+
+def _difference(picture: np.ndarray, right: np.ndarray) -> float:
+    """Return the largest difference of two pictures as far as it is seen, in 1/255, beyond that of their bits."""
+    assert picture.shape[:2] == right.shape[:2]
+    colours, alpha = _unit(picture)
+    right_colours, right_alpha = _unit(right)
+    if picture.dtype.kind != "f" and right_colours.max() > 1:  # a range that became black to white
+        seen = right_colours[right_alpha[..., 0] > 0]
+        right_colours = (right_colours - seen.min()) / np.ptp(seen)
+    scale = np.maximum(1, np.abs(right_colours))
+    of_colours = np.abs(colours - right_colours) / scale * right_alpha
+    apart = max(of_colours.max(), np.abs(alpha - right_alpha).max())
+    rounding = 0 if picture.dtype == right.dtype else 0.51 / _top(picture)
+    return 255 * max(0, apart - rounding)
+
+
+def _unit(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return colours and alpha, where integers are from 0 to 1."""
+    values = picture / _top(picture)
+    colours = picture.shape[2] - (picture.shape[2] in (2, 4))
+    alpha = values[..., colours:] if colours < values.shape[2] else np.ones((*values.shape[:2], 1))
+    return values[..., :colours], alpha
+
+
+def _top(picture: np.ndarray) -> int:
+    return np.iinfo(picture.dtype).max if picture.dtype.kind == "u" else 1
 
 
 def _faults(part: Part, seen: Seen, trip: Journey) -> list[str]:

@@ -127,3 +127,14 @@ def test_other_kinds(tmp_path: Path) -> None:
         read(tmp_path, b"P6 30000 30000 255\n")
     with pytest.raises(PictureError, match="not a picture"):
         read(tmp_path, b"P8 1 1 255\na")
+
+
+@pytest.mark.parametrize("plain", [b"P1 2 1 01", b"P1 2 1 0 1", b"P2 2 1 9 7 8", b"P3 1 1 9 7 8 9"])
+def test_what_follows_plain_numbers_is_named(tmp_path: Path, plain: bytes) -> None:
+    assert said(read(tmp_path, plain + b" \n # a note\n")) == []
+    assert said(read(tmp_path, plain + b"\nmore")) == ["lost 4 bytes after the picture"]
+
+
+@pytest.mark.parametrize("kind", [b"P5 1 1 9\n\7", b"P2 1 1 9 7", b"P4 1 1\n\0", b"Pf 1 1 1\n\0\0\0\0"])
+def test_pictures_after_the_first_are_named(tmp_path: Path, kind: bytes) -> None:
+    assert said(read(tmp_path, kind + b"\n" + kind)) == ["lost pictures after the first"]

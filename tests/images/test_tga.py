@@ -169,3 +169,14 @@ def test_a_header_must_make_sense(tmp_path: Path) -> None:
             read(tmp_path, bytes(bad))
     with pytest.raises(LimitError):
         read(tmp_path, tga(b"", 65535, 65535, COLOUR, 24))
+
+
+@pytest.mark.parametrize("kind", [COLOUR, COLOUR | RUNS])
+@pytest.mark.parametrize("area", [None, extension(author=b"me")])
+def test_what_follows_the_picture_is_named(tmp_path: Path, kind: int, area: bytes | None) -> None:
+    values = noise(4, 3)
+    data = tga(runs(values) if kind & RUNS else values.tobytes(), 2, 2, kind, 24, extension=area)
+    for more, named in ((b"", []), (bytes(26), []), (b"more", ["4 bytes after the picture"])):
+        picture = read(tmp_path, data + more)
+        assert with_fate(Fate.LOST, picture.ledger) == named
+        assert picture.metadata.texts[:1] == ((Text("Author", "me"),) if area else ())

@@ -582,6 +582,17 @@ def test_masks_are_transparency(tmp_path: Path, dtype: Any) -> None:
     assert with_fate(Fate.LOST, picture.ledger) == ["transparency mask"]
 
 
+def test_a_mask_hides_more_than_alpha_and_nodata_do(tmp_path: Path) -> None:
+    opaque, alpha, heights = noise(5, 7) > 99, noise(5, 7), noise(5, 7, 1).astype(np.float32)
+    mask = layout(Size(5, 7), 1, 1, 4, t254=(LONG, [4])), [packed(opaque, 1)]
+    values = np.dstack([noise(5, 7, 3), alpha])
+    assert_pixels(read(tmp_path, tiff(page(values, RGB, t338=(SHORT, [2])), mask)), values[..., :3], opaque * alpha)
+    nodata = page(heights, t42113=(ASCII, b"%d\0" % heights[0, 0, 0]))
+    picture = read(tmp_path, tiff(nodata, mask))
+    there = opaque & (heights[..., 0] != heights[0, 0, 0])
+    np.testing.assert_array_equal(picture.alpha, there.astype(np.float32))
+
+
 @pytest.mark.parametrize(
     ("tags", "name"),
     [
@@ -1093,3 +1104,24 @@ def test_the_same_picture_makes_the_same_bytes_in_a_big_file(tmp_path: Path, mon
     again = read_picture(path)
     assert_pixels(again, picture.pixels)
     assert again.metadata.exif == exif
+
+
+@pytest.mark.parametrize("big", [False, True])
+@pytest.mark.parametrize(
+    ("tags", "certain"),
+    [
+        ({}, True),
+        ({"t33723": (LONG, [0])}, True),
+        ({"t65000": (ASCII, b"words\0")}, True),
+        ({"t65000": (LONG, [1])}, False),
+    ],
+)
+def test_what_follows_the_pages_is_named_where_that_is_certain(
+    tmp_path: Path, tags: dict[str, Any], certain: bool, big: bool
+) -> None:
+    data = tiff(page(noise(5, 7, 3), RGB, **tags), page(noise(5, 7, 1)), big=big)
+    path = tmp_path / "pages.tif"
+    for more, named in ((b"", False), (bytes(99), False), (b"last", False), (b"something that follows\0", certain)):
+        path.write_bytes(data + more)
+        lost = [what for what in with_fate(Fate.LOST, PictureFile(path).picture().ledger) if "TIFF tag" not in what]
+        assert lost == (["22 bytes after the picture"] if named else [])

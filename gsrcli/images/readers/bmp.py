@@ -16,7 +16,7 @@ from gsrcli.images.colour import PRIMARIES, Chromaticities, Colour
 from gsrcli.images.ledger import PIXELS, Entry, Fate
 from gsrcli.images.metadata import METRES_PER_INCH, Metadata, sound_dpi
 from gsrcli.images.picture import Origin, Picture, Pixels, levels, white
-from gsrcli.images.readers.source import CUT, DAMAGED, Limits, Source, as_far_as_it_goes
+from gsrcli.images.readers.source import CUT, DAMAGED, Limits, Source, appended, as_far_as_it_goes
 from gsrcli.size import Size
 
 __all__ = ["BmpSource", "Dib"]
@@ -29,6 +29,7 @@ _BY_LENGTHS = {(_RLE8, 8), (_RLE4, 4)}
 _OTHER_KINDS = {_JPEG: "JPEG inside BMP", _PNG: "PNG inside BMP", 11: "CMYK BMP", 12: "CMYK BMP", 13: "CMYK BMP"}
 _DEFAULT_MASKS = {16: (0x7C00, 0x3E0, 0x1F, 0), 32: (0xFF0000, 0xFF00, 0xFF, 0)}
 _CALIBRATED, _EMBEDDED, _LINKED = 0, 0x4D424544, 0x4C494E4B
+_END_OF_LINE, _END_OF_PICTURE = b"\0\0", b"\0\1"
 _SLACK = 1 << 20  # pixels that run lengths may skip
 _MOST_PER_BYTE = 128  # pixels of run lengths
 
@@ -59,7 +60,7 @@ class Dib:
 
     def __init__(self, data: bytes, pixels_at: int | None = None, *, alpha: bool = False) -> None:
         self.data, self.header, self._alpha = data, _header(data), alpha
-        self._whole = True
+        self._whole, self._lengths_end = True, len(data)
         header = self.header
         if header.width <= 0 or header.height == 0:
             raise PictureError(DAMAGED)
@@ -85,7 +86,9 @@ class Dib:
 
     @property
     def pixels_end(self) -> int:
-        """Where uncompressed pixels end."""
+        """Where the pixels end; of run lengths, it is known once they are decoded."""
+        if self._by_lengths:
+            return self._lengths_end
         stride = (self.size.width * self.header.bits + 31) // 32 * 4
         return self._pixels_at + self.size.height * stride
 
@@ -139,7 +142,8 @@ class Dib:
         most = _MOST_PER_BYTE // (2 if self.header.bits == 24 else 1) * len(stream)
         if self.size.area > most + _SLACK:
             raise PictureError(DAMAGED)
-        rows, inside = _decoded_lengths(stream, self.size, self.header.bits)
+        rows, inside, used = _decoded_lengths(stream, self.size, self.header.bits)
+        self._lengths_end = self._pixels_at + used
         return rows if self.header.height < 0 else rows[::-1], inside
 
     def _fields(self, values: Pixels, masks: tuple[int, ...]) -> tuple[Pixels, Pixels | None]:
@@ -188,13 +192,15 @@ class BmpSource(Source):
 
     def picture(self, index: int = 0) -> Picture:
         pixels, alpha, entries = self._dib.decode()
-        colour, found = _colour(self._dib.data, self._dib.header.size)
+        data = self._dib.data
+        colour, found = _colour(data, self._dib.header.size)
+        end = max(self._dib.pixels_end, _profile_end(data, self._dib.header.size))
         return Picture(
             pixels,
             alpha,
             colour,
             Metadata(dpi=self._dib.dpi),
-            ledger=(*entries, *found),
+            ledger=(*entries, *found, *appended(data[end:])),
             origin=Origin(self.format),
         )
 
@@ -255,11 +261,12 @@ def _component(values: Pixels, mask: int, dtype: type) -> Pixels:
     return np.rint(component * (white(dtype) / most)).astype(dtype)
 
 
-def _decoded_lengths(stream: bytes, size: Size, bits: int) -> tuple[Bytes, bool]:
+def _decoded_lengths(stream: bytes, size: Size, bits: int) -> tuple[Bytes, bool, int]:
     """Decode run lengths of indices, or of 24-bit colours.
 
     Returns:
-        rows in the order they are stored, in which skipped pixels are 0, and whether all runs end inside them.
+        rows in the order they are stored, in which skipped pixels are 0, whether all runs end inside them, and the
+        number of bytes used.
 
     Raises:
         PictureError: the stream ends before the picture.
@@ -302,7 +309,8 @@ def _decoded_lengths(stream: bytes, size: Size, bits: int) -> tuple[Bytes, bool]
         out[start : start + count * step] = run[: count * step]
         x = end
     rows = np.frombuffer(out, np.uint8)
-    return rows.reshape(height, width, 3) if step == 3 else rows.reshape(height, width), inside
+    rest = stream[at:].removeprefix(_END_OF_LINE).removeprefix(_END_OF_PICTURE)
+    return rows.reshape(height, width, 3) if step == 3 else rows.reshape(height, width), inside, len(stream) - len(rest)
 
 
 def _runs(bits: int) -> list[bytes]:
@@ -337,6 +345,13 @@ def _colour(data: bytes, header_size: int) -> tuple[Colour, list[Entry]]:
             (Colour(icc=icc), []) if icc and len(icc) == size else (Colour(), [Entry("colour profile", Fate.DAMAGED)])
         )
     return Colour(), []  # sRGB
+
+
+def _profile_end(data: bytes, header_size: int) -> int:
+    """Return where the profile of a version 5 header ends, or the name of its file; 0 if there is none."""
+    if header_size < _V5 or int.from_bytes(data[56:60], "little") not in (_EMBEDDED, _LINKED):
+        return 0
+    return sum(struct.unpack_from("<II", data, 112))
 
 
 def _calibrated(data: bytes) -> tuple[Colour, list[Entry]]:

@@ -18,7 +18,7 @@ from gsrcli.images.ledger import PIXELS, Entry, Fate
 from gsrcli.images.metadata import COMMENT, Text, decoded_text
 from gsrcli.images.picture import Origin, Picture
 from gsrcli.images.readers.metadata import checked_metadata, checked_profile
-from gsrcli.images.readers.source import DAMAGED, LEAST_PART, Limits, Source, shown_for
+from gsrcli.images.readers.source import DAMAGED, LEAST_PART, Limits, Source, appended, shown_for
 from gsrcli.size import Size
 
 __all__ = ["GifSource"]
@@ -34,6 +34,7 @@ class GifSource(Source):
 
     def __init__(self, data: bytes, limits: Limits) -> None:
         self._gif = parse_gif(data)
+        self._appended = appended(data[self._gif.end :])
         frames = self._gif.frames
         if not self._gif.size.area:
             self._gif.size = frames[0].size  # as browsers do
@@ -81,7 +82,7 @@ class GifSource(Source):
             alpha=canvas[..., 3].copy() if self._transparent else None,
             colour=Colour(icc=icc),
             metadata=replace(metadata, texts=comments, aspect=gif.aspect),
-            ledger=(*of_profile, *of_metadata, *lost, *of_end),
+            ledger=(*of_profile, *of_metadata, *lost, *of_end, *self._appended),
             origin=Origin(self.format),
             duration=shown_for(frame.delay / 100) if self.animated else None,
         )

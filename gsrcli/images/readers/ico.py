@@ -13,10 +13,11 @@ from gsrcli.images.picture import Origin, Picture, Pixels
 from gsrcli.images.readers.bmp import Dib
 from gsrcli.images.readers.png import PngSource
 from gsrcli.images.readers.signatures import PNG
-from gsrcli.images.readers.source import DAMAGED, Limits, Source
+from gsrcli.images.readers.source import DAMAGED, Limits, Source, appended
 
 __all__ = ["IcoSource"]
 
+_PNG_END = b"IEND\xaeB`\x82"
 _CURSOR = 2
 _HEADER = 40  # bytes of the header of a bitmap
 _ENTRY = struct.Struct("<BBBBHHII")
@@ -31,14 +32,16 @@ class IcoSource(Source):
         count = int.from_bytes(data[4:6], "little")
         if len(data) < 6 + _ENTRY.size * count:
             raise PictureError(DAMAGED)
-        starts = [_ENTRY.unpack_from(data, 6 + _ENTRY.size * number)[-1] for number in range(count)]
+        places = [_ENTRY.unpack_from(data, 6 + _ENTRY.size * number)[-2:] for number in range(count)]
+        starts = [at for _, at in places]
         areas = [_area_and_bits(data[at : at + _HEADER]) for at in starts]
         self._others = count - 1
         chosen = areas.index(max(areas))
         _, _, _, _, *spot, _, _ = _ENTRY.unpack_from(data, 6 + _ENTRY.size * chosen)
         self._pointing = data[2] == _CURSOR and any(spot)
         picture = data[starts[chosen] :]  # many files state wrong sizes in their list
-        self._png = PngSource(picture, limits) if picture.startswith(PNG) else None
+        self._appended = appended(data[max(*map(sum, places), max(starts) + _end(data[max(starts) :])) :])
+        self._png = PngSource(picture[: _end(picture)], limits) if picture.startswith(PNG) else None
         self._dib = None if self._png else Dib(_halved(picture), alpha=True)
         self.size = self._png.size if self._png else Dib(_halved(picture)).size
         limits.check(self.size)
@@ -46,11 +49,10 @@ class IcoSource(Source):
     def picture(self, index: int = 0) -> Picture:
         smaller = "a smaller picture" if self._others == 1 else f"{self._others} smaller pictures"
         found = {smaller: self._others, "hot spot": self._pointing}
-        lost = [Entry(what, Fate.LOST) for what, there in found.items() if there]
+        lost = [*(Entry(what, Fate.LOST) for what, there in found.items() if there), *self._appended]
         if self._png:
             picture = self._png.picture()
-            entries = [entry for entry in picture.ledger if not str(entry).endswith("after the picture")]
-            return replace(picture, ledger=(*entries, *lost), origin=Origin(self.format))
+            return replace(picture, ledger=(*picture.ledger, *lost), origin=Origin(self.format))
         assert self._dib is not None
         pixels, alpha, entries = self._dib.decode()
         if alpha is None:
@@ -61,11 +63,10 @@ class IcoSource(Source):
     def _mask(dib: Dib) -> Pixels | None:
         """Return alpha of the mask of one bit that follows the pixels; None if there is none, or it hides nothing."""
         height, width = dib.size
-        stride = (width + 31) // 32 * 4
-        stored = np.frombuffer(dib.data[dib.pixels_end : dib.pixels_end + height * stride], np.uint8)
-        if stored.size < height * stride:
+        stored = np.frombuffer(dib.data[dib.pixels_end : dib.pixels_end + _mask_bytes(dib)], np.uint8)
+        if stored.size < _mask_bytes(dib):
             return None
-        hidden = np.unpackbits(stored.reshape(height, stride)[::-1], axis=1, count=width)
+        hidden = np.unpackbits(stored.reshape(height, -1)[::-1], axis=1, count=width)
         return (1 - hidden) * np.uint8(255) if hidden.any() else None
 
 
@@ -78,6 +79,24 @@ def _area_and_bits(picture: bytes) -> tuple[int, int]:
         width, height, _, bits = struct.unpack_from("<iiHH", picture, 4)
         return abs(width * (height // 2)), bits
     return 0, 0
+
+
+def _end(picture: bytes) -> int:
+    """Return where an icon's picture ends, which starts these bytes; all of them if that cannot be told."""
+    if picture.startswith(PNG):
+        at = picture.find(_PNG_END)
+        return at + len(_PNG_END) if at >= 0 else len(picture)
+    try:
+        dib = Dib(_halved(picture))
+    except PictureError:
+        return len(picture)
+    return dib.pixels_end + _mask_bytes(dib)
+
+
+def _mask_bytes(dib: Dib) -> int:
+    """Return the length of the mask of one bit that follows the pixels."""
+    height, width = dib.size
+    return height * ((width + 31) // 32 * 4)
 
 
 def _halved(picture: bytes) -> bytes:

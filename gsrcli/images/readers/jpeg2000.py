@@ -24,7 +24,7 @@ from gsrcli.images.readers.opencv import decode_sixteen_bits
 from gsrcli.images.readers.orientation import stated_orientation, upright
 from gsrcli.images.readers.pillow import colour_and_alpha
 from gsrcli.images.readers.signatures import JP2, JPEG2000_CODESTREAM
-from gsrcli.images.readers.source import DAMAGED, Limits, Source
+from gsrcli.images.readers.source import DAMAGED, Limits, Source, appended
 from gsrcli.size import Size
 
 __all__ = ["Jpeg2000Source"]
@@ -35,6 +35,8 @@ _IPTC = bytes.fromhex("33C7A4D2B81D4723A0BAF1A3E097AD38")
 _GEO = bytes.fromhex("B14BF8BD083D4B43A5AE8CD7D5A6CE03")
 _EXIF = b"JpgTiffExif->JP2"
 _UUIDS, _LOST = (_XMP, _IPTC, _GEO, _EXIF), {b"jp2i": "intellectual property rights", b"jumb": "JUMBF metadata"}
+_KNOWN = (b"jP  ", b"ftyp", b"rreq", b"jp2h", b"uuid", b"xml ", b"asoc", b"free")
+_PART_OF_TILE, _END = b"\xff\x90", b"\xff\xd9"  # markers of a codestream
 _MULTIPLIED = 2  # type of a channel
 _TILE_BYTES = 14  # the least, of its two markers
 _BLANK, _PER_BYTE = 10_000_000, 32  # pixels: of a blank picture, and of every byte
@@ -69,6 +71,7 @@ class Jpeg2000Source(Source):
         self._siz = _siz(data, codestream_at)
         limits.check(self._siz.size)
         _check_plausible(self._siz, len(data))
+        self._others = _others(data) if data.startswith(JP2) else appended(data[_codestream_end(data, 0) :])
         self._image = Image.open(io.BytesIO(data), formats=("JPEG2000",))
         if Size.from_pillow(self._image.size) != self._siz.size:  # the boxes may contradict the codestream
             raise PictureError(DAMAGED)
@@ -87,7 +90,7 @@ class Jpeg2000Source(Source):
             alpha=None if alpha is None else upright(alpha, self._orientation),
             colour=Colour(icc=None if converted else self._boxes.get(b"icc")),
             metadata=replace(metadata, iptc=self._boxes.get(_IPTC), dpi=dpi or metadata.dpi),
-            ledger=(*entries, *of_metadata),
+            ledger=(*entries, *of_metadata, *self._others),
             origin=Origin(self.format, lossless=False),
         )
 
@@ -177,6 +180,40 @@ def _header_boxes(data: bytes) -> dict[bytes, bytes]:
                 for resolution in _boxes(data, inside=inner):
                     keep(resolution.kind, resolution.start, resolution.stop)
     return found
+
+
+def _others(data: bytes) -> list[Entry]:
+    """Name the other boxes, the codestreams after the first, and what follows the last box."""
+    names, rest, codestreams = dict[str, None](), b"", 0
+    for box in _boxes(data):
+        stated = int.from_bytes(data[box.start - 8 : box.start - 4], "big")
+        if box.kind == b"jp2c":
+            codestreams += 1
+            rest = data[_codestream_end(data, box.start) :] if box.stop == len(data) else b""
+        elif box.kind not in (*_KNOWN, *_LOST):
+            if stated > box.stop - box.start + 8 or not box.kind.strip().isalnum():
+                rest = data[box.start - 8 :]
+                break
+            names[f"{box.kind.decode().strip()} box"] = None
+    if codestreams > 1:
+        names[f"{codestreams - 1} other codestream{'s' * (codestreams > 2)}"] = None
+    return [*(Entry(what, Fate.LOST) for what in names), *appended(rest)]
+
+
+def _codestream_end(data: bytes, at: int) -> int:
+    """Return where the codestream at an offset ends: behind its segments and the parts of its tiles (annex A)."""
+    at += 2
+    while not data.startswith(_END, at):
+        if not data.startswith(b"\xff", at):
+            return len(data)  # it is cut short, or damaged
+        part = int.from_bytes(data[at + 6 : at + 10], "big")
+        if not data.startswith(_PART_OF_TILE, at):
+            at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        elif part:
+            at += part
+        else:  # it extends to the end
+            return data.find(_END, at) + 2 if _END in data[at:] else len(data)
+    return at + 2
 
 
 def _siz(data: bytes, at: int) -> _Siz:

@@ -13,7 +13,7 @@ from gsrcli.images.ledger import PIXELS, Entry, Fate
 from gsrcli.images.metadata import COMMENT, Metadata, Text
 from gsrcli.images.picture import Origin, Picture, Pixels, levels, white
 from gsrcli.images.readers.signatures import begins_like_pnm
-from gsrcli.images.readers.source import CUT, DAMAGED, Limits, Source, as_far_as_it_goes
+from gsrcli.images.readers.source import CUT, DAMAGED, Limits, Source, appended, as_far_as_it_goes
 from gsrcli.size import Size
 
 __all__ = ["PnmSource"]
@@ -56,17 +56,17 @@ class PnmSource(Source):
     def picture(self, index: int = 0) -> Picture:
         header, entries = self._header, list[Entry]()
         if header.kind in (_FLOAT_GREY, _FLOAT_RGB):
-            values, end = self._floats()
+            values, rest = self._floats()
             if not np.isfinite(values).all():
                 values = np.nan_to_num(values, nan=0, posinf=0, neginf=0)
                 entries.append(Entry("values that are not finite", Fate.LOST, "(0 is written)"))
         else:
-            samples, end = self._samples()
+            samples, rest = self._samples()
             if samples.max() > header.most:
                 entries.append(Entry(PIXELS, Fate.DAMAGED, "(some are brighter than white)"))
             values = _scaled(samples, int(header.most))
-        if begins_like_pnm(self._data[end : end + 3]):
-            entries.append(Entry("pictures after the first", Fate.LOST))
+        follow = begins_like_pnm(rest.lstrip())
+        entries += [Entry("pictures after the first", Fate.LOST)] if follow else appended(rest)
         if not self._whole:
             entries.append(CUT)
         has_alpha = header.channels in (2, 4)
@@ -78,40 +78,40 @@ class PnmSource(Source):
             origin=Origin(self.format),
         )
 
-    def _samples(self) -> tuple[Samples, int]:
-        """Return integers ``(H, W, C)``, and where they end."""
+    def _samples(self) -> tuple[Samples, bytes]:
+        """Return integers ``(H, W, C)``, and what follows them."""
         (height, width), channels, at = self.size, self._header.channels, self._header.pixels_at
         kind = self._header.kind
         if kind == _PLAIN_BITS:
-            digits = np.frombuffer(b"".join(_COMMENTS.sub(b"", self._data[at:]).split()), np.uint8) - ord("0")
-            bits = self._shaped(digits)
+            digits = b"".join(_COMMENTS.sub(b"", self._data[at:]).split())
+            bits = self._shaped(np.frombuffer(digits, np.uint8) - ord("0"))
             if bits.max() > 1:
                 raise PictureError(DAMAGED)
-            return 1 - bits, len(self._data)
+            return 1 - bits, digits[self.size.area :]
         if kind in (_PLAIN_GREY, _PLAIN_RGB):
             fields = _COMMENTS.sub(b"", self._data[at:]).split(None, height * width * channels)
             values = [int(field) for field in fields[: height * width * channels]]
             if values and not 0 <= min(values) <= max(values) < _TOO_MUCH:
                 raise PictureError(DAMAGED)
             numbers = np.array(values, np.int64)
-            return self._shaped(numbers), len(self._data)
+            return self._shaped(numbers), b"".join(fields[len(values) :])
         if kind == _BITS:
             stride = (width + 7) // 8
             stored = np.frombuffer(self._data, np.uint8)[at : at + height * stride]
             packed, self._whole = as_far_as_it_goes(stored, height * stride)
             unpacked = np.unpackbits(packed.reshape(height, stride), axis=1, count=width)
-            return 1 - unpacked[..., None], at + packed.size
+            return 1 - unpacked[..., None], self._data[at + packed.size :]
         dtype = np.dtype("u1" if self._header.most < 256 else ">u2")
         end = at + height * width * channels * dtype.itemsize
-        return self._shaped(_array(self._data[at:end], dtype)), end
+        return self._shaped(_array(self._data[at:end], dtype)), self._data[end:]
 
-    def _floats(self) -> tuple[Pixels, int]:
-        """Return float32 ``(H, W, C)``, and where they end. They are stored bottom first."""
+    def _floats(self) -> tuple[Pixels, bytes]:
+        """Return float32 ``(H, W, C)``, and what follows them. They are stored bottom first."""
         dtype = np.dtype("<f4" if self._header.most < 0 else ">f4")
         at = self._header.pixels_at
         end = at + self.size.area * self._header.channels * 4
         values = self._shaped(_array(self._data[at:end], dtype))[::-1]
-        return np.array(values, np.float32), end
+        return np.array(values, np.float32), self._data[end:]
 
     def _shaped(self, values: Pixels) -> Pixels:
         values, self._whole = as_far_as_it_goes(values, self.size.area * self._header.channels)

@@ -14,7 +14,7 @@ from gsrcli.images.ledger import PIXELS, Entry, Fate
 from gsrcli.images.picture import Picture, Pixels
 from gsrcli.size import Size
 
-__all__ = ["CUT", "DAMAGED", "LEAST_PART", "Limits", "Source", "as_far_as_it_goes", "owned", "shown_for"]
+__all__ = ["CUT", "DAMAGED", "LEAST_PART", "Limits", "Source", "appended", "as_far_as_it_goes", "owned", "shown_for"]
 
 DAMAGED = "the file is damaged or cut short"
 
@@ -25,6 +25,7 @@ LEAST_PART = 10
 """Of so many rows or pixels of a damaged picture, one must be there."""
 
 _BELIEVED_PIXELS, _PIXELS_PER_BYTE = 1 << 25, 256
+_PADDING = b"\0\xff\t\n\r\x1a "
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,12 @@ def as_far_as_it_goes(stored: NDArray[Any], count: int) -> tuple[NDArray[Any], b
 def shown_for(duration: float) -> float:
     """Return how long browsers show a frame of a stated duration, in seconds: up to 10 ms mean 100."""
     return 0.1 if duration <= 0.01 else duration
+
+
+def appended(rest: bytes) -> list[Entry]:
+    """Return an entry for what follows the picture in its file, unless that is padding, as transfers leave it."""
+    count = len(rest.strip(_PADDING))
+    return [Entry(f"{count} byte{'s' * (count > 1)} after the picture", Fate.LOST)] if count else []
 
 
 class Source(ABC):

@@ -12,7 +12,7 @@ from gsrcli.errors import PictureError
 from gsrcli.images.ledger import PIXELS, Entry, Fate
 from gsrcli.images.metadata import COMMENT, Metadata, Text, sound_aspect
 from gsrcli.images.picture import Origin, Picture, Pixels, levels, unmultiplied
-from gsrcli.images.readers.source import CUT, DAMAGED, Limits, Source, as_far_as_it_goes
+from gsrcli.images.readers.source import CUT, DAMAGED, Limits, Source, appended, as_far_as_it_goes
 from gsrcli.size import Size
 
 __all__ = ["TgaSource", "begins_like_tga"]
@@ -97,11 +97,13 @@ class TgaSource(Source):
         limits.check(self.size)
 
     def picture(self, index: int = 0) -> Picture:
-        header, extension = self._header, _extension(self._data)
+        header = self._header
         palette_at = _HEADER.size + header.name_bytes
         pixels_at = palette_at + header.palette_bytes
-        values, whole = self._stored(pixels_at)
+        values, whole, end = self._stored(pixels_at)
         entries = [] if whole else [CUT]
+        file, rest = _parted(self._data, end)
+        extension = _extension(file)
         if header.coding == _PALETTE:
             stored = np.frombuffer(self._data[palette_at:pixels_at], np.uint8)
             pixels, alpha = _colours(stored.reshape(header.palette_count, -1), header.palette_depth, True)
@@ -123,28 +125,30 @@ class TgaSource(Source):
             self._upright(pixels),
             None if alpha is None else self._upright(alpha),
             metadata=_metadata(self._data[_HEADER.size : palette_at], extension),
-            ledger=(*entries, *self._lost(extension)),
+            ledger=(*entries, *self._lost(file, extension), *appended(rest)),
             origin=Origin(self.format),
         )
 
-    def _stored(self, at: int) -> tuple[Bytes, bool]:
-        """Return the bytes of the pixels ``(H, W, bytes)`` in the order they are stored, and whether all are there."""
+    def _stored(self, at: int) -> tuple[Bytes, bool, int]:
+        """Return the bytes of the pixels ``(H, W, bytes)`` as they are stored, whether all are there, and their end."""
         header, step = self._header, self._header.pixel_bytes
         if header.kind & _RUN_LENGTHS:
             if self.size.area > _LONGEST_RUN * max(len(self._data) - at, 0) // (1 + step):
                 raise PictureError(DAMAGED)
-            stored = np.frombuffer(_decoded_lengths(self._data, at, self.size.area, step), np.uint8)
+            decoded, end = _decoded_lengths(self._data, at, self.size.area, step)
+            stored = np.frombuffer(decoded, np.uint8)
         else:
-            stored = np.frombuffer(self._data, np.uint8)[at : at + self.size.area * step]
+            end = at + self.size.area * step
+            stored = np.frombuffer(self._data, np.uint8)[at:end]
         values, whole = as_far_as_it_goes(stored, self.size.area * step)
-        return values.reshape(*self.size, step), whole
+        return values.reshape(*self.size, step), whole, end
 
-    def _lost(self, extension: bytes | None) -> list[Entry]:
+    def _lost(self, file: bytes, extension: bytes | None) -> list[Entry]:
         """Return entries for what a picture has no place for. What gamma means is not agreed on."""
         header, found = self._header, list[str]()
         if header.left or header.top not in (0, header.height):  # where it is on top, some state the upper edge
             found.append("offset on the page")
-        if self._data.endswith(_FOOTER) and any(self._data[-22:-18]):
+        if file.endswith(_FOOTER) and any(file[-22:-18]):
             found.append("developer area")
         if extension:
             top, bottom, correction = struct.unpack_from("<2HI", extension, 478)
@@ -161,8 +165,19 @@ class TgaSource(Source):
         return np.array(values, order="C")
 
 
-def _decoded_lengths(data: bytes, at: int, count: int, step: int) -> bytearray:
-    """Decode packets of run lengths to ``count`` pixels of ``step`` bytes, or fewer where they end before."""
+def _parted(data: bytes, end: int) -> tuple[bytes, bytes]:
+    """Part a file after its footer, if it has one behind the end of its pixels, otherwise there."""
+    footer_at = data.find(_FOOTER, min(end, len(data) - len(_FOOTER)))
+    end = footer_at + len(_FOOTER) if footer_at >= 0 else end
+    return data[:end], data[end:]
+
+
+def _decoded_lengths(data: bytes, at: int, count: int, step: int) -> tuple[bytearray, int]:
+    """Decode packets of run lengths to ``count`` pixels of ``step`` bytes, or fewer where they end before.
+
+    Returns:
+        the pixels, and where the packets end.
+    """
     out, needed = bytearray(), count * step
     while len(out) < needed and at < len(data):
         length = (data[at] & 127) + 1
@@ -172,7 +187,7 @@ def _decoded_lengths(data: bytes, at: int, count: int, step: int) -> bytearray:
             break
         out += packet * length if data[at] & 128 else packet
         at += 1 + size
-    return out[:needed]
+    return out[:needed], at
 
 
 def _colours(values: Bytes, depth: int, has_alpha: bool) -> tuple[Bytes, Bytes | None]:

@@ -14,7 +14,7 @@ from gsrcli.images.picture import Origin, Picture
 from gsrcli.images.readers.metadata import checked_metadata, checked_profile
 from gsrcli.images.readers.orientation import stated_orientation, upright
 from gsrcli.images.readers.pillow import colour_and_alpha
-from gsrcli.images.readers.source import DAMAGED, Limits, Source, shown_for
+from gsrcli.images.readers.source import DAMAGED, Limits, Source, appended, shown_for
 from gsrcli.images.riff import Chunk, chunks, pack_chunk, pack_riff, webp_header
 from gsrcli.size import Size
 
@@ -94,8 +94,9 @@ class WebpSource(Source):
 def _parse(data: bytes) -> _Parts:
     coded: list[Chunk] = []
     ancillary: dict[bytes, bytes] = {}
-    entries: list[Entry] = []
-    for chunk in chunks(data):
+    end = 8 + int.from_bytes(data[4:8], "little")
+    entries = appended(data[end:])
+    for chunk in chunks(data[:end]):
         if chunk.kind in _ANCILLARY:
             if chunk.whole:
                 ancillary.setdefault(chunk.kind, chunk.body)

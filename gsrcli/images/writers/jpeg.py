@@ -40,7 +40,7 @@ def encode_jpeg(picture: Picture, encoding: Encoding) -> bytes:
 
 def _quality_before(picture: Picture) -> int:
     origin = picture.origin
-    return origin.quality or 0 if origin is not None and origin.format == "JPEG" else 0
+    return (origin.quality if origin else None) or 0
 
 
 def _segments(metadata: Metadata, icc: bytes | None) -> Iterator[bytes]:

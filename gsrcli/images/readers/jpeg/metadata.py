@@ -15,6 +15,7 @@ from gsrcli.images.metadata import CENTIMETRES_PER_INCH, COMMENT, Metadata, Text
 from gsrcli.images.readers.jpeg.markers import ADOBE, APP0, COM, JFIF, Codestream, Frame, Segment, read_codestream
 from gsrcli.images.readers.metadata import checked_iptc
 from gsrcli.images.readers.photoshop import read_photoshop, with_rights
+from gsrcli.images.readers.source import appended
 
 __all__ = ["Said", "estimated_quality", "read_said"]
 
@@ -240,7 +241,7 @@ def _name_others(data: bytes, stream: Codestream, referring: bytes, ledger: list
     elif _is_notes(rest):
         ledger += [Entry(what, Fate.LOST) for name, what in _SAMSUNG_PARTS.items() if name in rest]
     elif len(rest) > _LEAST_DATA:
-        ledger.append(Entry(f"{len(rest)} bytes after the picture", Fate.LOST))
+        ledger += appended(rest)
 
 
 def _is_notes(trailer: bytes) -> bool:

@@ -6,12 +6,12 @@ import zlib
 from typing import NamedTuple
 
 from gsrcli.images.ledger import Entry, Fate
+from gsrcli.images.readers.source import appended
 
 __all__ = ["Chunk", "chunks_of"]
 
 _SIGNATURE_BYTES = 8
 _MAX_LENGTH = 2**31 - 1
-_PADDING = b"\0\t\n\r "
 
 
 class Chunk(NamedTuple):
@@ -50,6 +50,5 @@ def chunks_of(data: bytes) -> tuple[list[Chunk], list[Entry]]:
         found.append(Chunk(name.decode(), view[at + 8 : end], sound))
         at = end + 4
         if name == b"IEND":
-            appended = bytes(view[at:]).strip(_PADDING)
-            return found, [Entry(f"{len(appended)} bytes after the picture", Fate.LOST)] if appended else []
+            return found, appended(data[at:])
     return found, [Entry("file", Fate.DAMAGED, "whose end is missing")]

@@ -16,9 +16,10 @@ from gsrcli.images.ledger import Entry as LedgerEntry
 from gsrcli.images.picture import Origin, Picture, Pixels, from_unit, to_unit
 from gsrcli.images.readers.orientation import upright
 from gsrcli.images.readers.signatures import RAW_MAGIC
-from gsrcli.images.readers.source import DAMAGED, LEAST_PART, Limits, Source
+from gsrcli.images.readers.source import DAMAGED, LEAST_PART, Limits, Source, appended
 from gsrcli.images.readers.tiff.chunks import chunk_bytes, stream_samples
 from gsrcli.images.readers.tiff.colours import Decoded, decoded_colours
+from gsrcli.images.readers.tiff.extent import unreferred
 from gsrcli.images.readers.tiff.layout import Compression, Layout, Photometric, read_layout
 from gsrcli.images.readers.tiff.libtiff import decoded_by_libtiff, needs_libtiff
 from gsrcli.images.readers.tiff.metadata import read_metadata
@@ -56,6 +57,7 @@ class TiffSource(Source):
         if raw := camera_raw(self._tiff, directories):
             raise raw_error(raw)
         self._faults = () if complete else (LedgerEntry("list of pages", Fate.DAMAGED, "(later ones cannot be found)"),)
+        self._appended = appended(unreferred(self._tiff, directories)) if complete else []
         self._pages, self._masks = self._sorted(directories)
         self.count = len(self._pages)
         size = read_layout(self._tiff, self._pages[0], limits).size
@@ -66,7 +68,7 @@ class TiffSource(Source):
         layout = read_layout(self._tiff, directory, self._limits)
         page = read_metadata(self._tiff, directory)
         decoded = self._decode(layout, directory, page.colour.icc, page.nodata)
-        if index in self._masks and decoded.alpha is None:
+        if index in self._masks:
             decoded = self._masked(decoded, self._masks[index])
         if not decoded.same_numbers:
             page = page.for_other_numbers()
@@ -78,7 +80,7 @@ class TiffSource(Source):
             alpha=None if alpha is None else upright(alpha, page.orientation),
             colour=colour if decoded.same_colours else Colour(),
             metadata=page.metadata,
-            ledger=(*self._faults, *_lost_channels(layout), *decoded.entries, *page.entries),
+            ledger=(*self._faults, *_lost_channels(layout), *decoded.entries, *page.entries, *self._appended),
             origin=Origin(self.format, lossless=layout.compression not in _LOSSY),
         )
 
@@ -95,7 +97,7 @@ class TiffSource(Source):
         return pages or directories[:1], masks
 
     def _masked(self, decoded: Decoded, directory: Directory) -> Decoded:
-        """Add a mask, whose pixels are 0 where the page is transparent."""
+        """Add a mask, whose pixels are 0 where the page is transparent, whatever its own alpha says there."""
         what = "transparency mask"
         try:
             layout = read_layout(self._tiff, directory, self._limits)
@@ -104,7 +106,12 @@ class TiffSource(Source):
             return replace(decoded, entries=[*decoded.entries, LedgerEntry(what, Fate.DAMAGED)])
         if Size.of(mask.pixels) != Size.of(decoded.pixels) or mask.pixels.shape[2] > 1:
             return replace(decoded, entries=[*decoded.entries, LedgerEntry(what, Fate.LOST)])
-        return replace(decoded, alpha=from_unit(to_unit(mask.pixels[..., 0]), decoded.pixels.dtype))
+        alpha = from_unit(to_unit(mask.pixels[..., 0]), decoded.pixels.dtype)
+        return replace(
+            decoded,
+            alpha=alpha if decoded.alpha is None else np.minimum(alpha, decoded.alpha),
+            entries=[*decoded.entries, *(replace(entry, what=what) for entry in mask.entries)],
+        )
 
     def _decode(self, layout: Layout, directory: Directory, icc: bytes | None, nodata: float | None) -> Decoded:
         if needs_libtiff(layout):
