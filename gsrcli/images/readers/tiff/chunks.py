@@ -1,6 +1,6 @@
 """Decompress the strips and tiles of TIFF files.
 
-All lossless compressions of pictures of any depth are compressions of bytes, so libtiff decodes them for us as a grey
+All lossless compressions of pictures of any depth are compressions of bytes, so libtiff decodes most for us as a grey
 picture of bytes: a strip or tile is as wide as it has bytes in a row. JPEG streams are decoded one by one, because
 unlike libtiff as it comes with Pillow, that tells damage; WebP streams, because that libtiff does not know them.
 """
@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import simplejpeg
@@ -24,38 +27,45 @@ from gsrcli.images.readers.tiff.layout import Compression, Layout, Photometric
 from gsrcli.runtime.native import native_output
 from gsrcli.size import Size
 
-__all__ = ["REVERSED_BITS", "chunk_bytes", "stream_samples"]
+__all__ = ["REVERSED_BITS", "Chunks", "decompressed", "stream_samples"]
 
 _MOST_SCANS = 100
-_MOST_DAMAGED = 50  # chunks of a band, which cost time to find
+_MOST_DAMAGED = 50  # streams of a band, which cost time to find
 _SMALL = 1 << 20  # pixels
 REVERSED_BITS: NDArray[np.uint8] = np.packbits(np.unpackbits(np.arange(256, dtype=np.uint8)).reshape(-1, 8)[:, ::-1])
 """Each byte with its bits in reverse."""
 
 
-def chunk_bytes(layout: Layout, data: bytes) -> tuple[NDArray[np.uint8], int]:
-    """Decompress the chunks of a page as ``(chunks, rows, bytes)``; return also how many bytes of them are missing.
+class Chunks(NamedTuple):
+    """Decompressed chunks of a page.
 
-    Missing bytes and empty chunks, as in sparse files, are 0.
+    Attributes:
+        values: ``(chunks, rows, bytes)``; empty chunks, as in sparse files, and missing bytes are 0.
+        missing: number of bytes that could not be decompressed.
+        sound: whether none is missing, and all checksums are right.
+    """
+
+    values: NDArray[np.uint8]
+    missing: int
+    sound: bool
+
+
+def decompressed(layout: Layout, data: bytes) -> Chunks:
+    """Decompress the chunks of a page.
 
     Raises:
         PictureError: too many of them are damaged, or the compression is not supported here.
     """
-    whole = np.zeros((len(layout.chunks), layout.chunk.height, layout.row_bytes), np.uint8)
-    missing = damaged = 0
+    decompress = _DECOMPRESSORS.get(layout.compression, _through_libtiff)
+    values = np.zeros((len(layout.chunks), layout.chunk.height * layout.row_bytes), np.uint8)
+    missing, sound = 0, True
     for rows, chunks in _by_rows(layout).items():
-        expected = rows * layout.row_bytes
-        stored = layout.compression == Compression.NONE
-        there = [(start, size) for start, size in chunks if size and (stored or start + size <= len(data))]
-        missing += expected * sum(len(indices) for (start, size), indices in chunks.items() if size)
-        decompress = _stored if stored else _through_libtiff
-        for chunk, values in zip(there, decompress(layout, data, there, rows), strict=True):
-            whole.reshape(len(whole), -1)[chunks[chunk], : values.size] = values
-            missing -= len(chunks[chunk]) * values.size
-            damaged += values.size < expected
-            if damaged > _MOST_DAMAGED and not stored:
-                raise PictureError(DAMAGED)
-    return whole, missing
+        filled = [chunk for chunk in chunks if chunk[1]]
+        for chunk, (part, right) in zip(filled, decompress(layout, data, filled, rows), strict=True):
+            values[chunks[chunk], : part.size] = part
+            missing += len(chunks[chunk]) * (rows * layout.row_bytes - part.size)
+            sound = sound and right
+    return Chunks(values.reshape(len(values), -1, layout.row_bytes), missing, sound and not missing)
 
 
 def _by_rows(layout: Layout) -> dict[int, dict[tuple[int, int], list[int]]]:
@@ -69,32 +79,85 @@ def _by_rows(layout: Layout) -> dict[int, dict[tuple[int, int], list[int]]]:
     return groups
 
 
-def _stored(layout: Layout, data: bytes, chunks: Sequence[tuple[int, int]], rows: int) -> Iterator[NDArray[np.uint8]]:
-    """Yield the bytes of chunks that are not compressed, as many as there are."""
+_Parts: TypeAlias = Iterator[tuple[NDArray[np.uint8], bool]]
+"""Of each chunk the bytes, as many as there are, and whether they are known to be wrong or not."""
+
+
+def _stored(layout: Layout, data: bytes, chunks: Sequence[tuple[int, int]], rows: int) -> _Parts:
+    """Yield the bytes of chunks that are not compressed."""
     for start, _ in chunks:
         values = np.frombuffer(data, np.uint8)[start : start + rows * layout.row_bytes]
-        yield REVERSED_BITS[values] if layout.fill_order == 2 else values
+        yield REVERSED_BITS[values] if layout.fill_order == 2 else values, True
 
 
-def _through_libtiff(
-    layout: Layout, data: bytes, chunks: Sequence[tuple[int, int]], rows: int
-) -> Iterator[NDArray[np.uint8]]:
-    """Yield the bytes of compressed chunks; none of those that are damaged, which are found by halving."""
-    if not chunks:
-        return
-    values = _decompressed(layout, [data[start : start + size] for start, size in chunks], rows)
-    if values is not None:
-        yield from values.reshape(len(chunks), -1)
-    elif len(chunks) == 1:
-        yield np.zeros(0, np.uint8)
-    else:
-        half = len(chunks) // 2
-        yield from _through_libtiff(layout, data, chunks[:half], rows)
-        yield from _through_libtiff(layout, data, chunks[half:], rows)
+def _inflated(layout: Layout, data: bytes, chunks: Sequence[tuple[int, int]], rows: int) -> _Parts:
+    """Yield the bytes of deflate streams up to where they are damaged; unlike libtiff, look at their checksums."""
+    for start, size in chunks:
+        stream = np.frombuffer(data, np.uint8)[start : start + size]
+        stream = REVERSED_BITS[stream] if layout.fill_order == 2 else stream
+        values, sound = _inflate(stream.tobytes(), rows * layout.row_bytes)
+        yield np.frombuffer(values, np.uint8), sound
 
 
-def _decompressed(layout: Layout, streams: list[bytes], rows: int) -> NDArray[np.uint8] | None:
-    """Return the bytes of compressed chunks one after the other, or None if one of them is damaged."""
+def _inflate(stream: bytes, length: int) -> tuple[bytes, bool]:
+    """Return the first bytes of a zlib stream, and whether no damage to it is seen."""
+    inflation = zlib.decompressobj()
+    try:
+        values = inflation.decompress(stream, length)
+    except zlib.error:
+        return _inflate_to_damage(stream, length), False
+    try:
+        inflation.decompress(inflation.unconsumed_tail, 1)  # the checksum
+    except zlib.error:
+        return values, False
+    return values, True
+
+
+def _inflate_to_damage(stream: bytes, length: int) -> bytes:
+    """Return the bytes of a damaged zlib stream up to the damage, to which large steps lead, and then small ones."""
+    inflation, values, at = zlib.decompressobj(), bytearray(), 0
+    for step in (4096, 1):
+        before = inflation
+        with suppress(zlib.error):
+            while at < len(stream) and len(values) < length:
+                before = inflation.copy()
+                values += inflation.decompress(stream[at : at + step])
+                at += step
+        inflation = before
+    return bytes(values[:length])
+
+
+def _through_libtiff(layout: Layout, data: bytes, chunks: Sequence[tuple[int, int]], rows: int) -> _Parts:
+    """Yield the bytes of chunks of any compression, or none of those that are cut or damaged."""
+    whole = _found_by_halving(layout, [data[at : at + size] for at, size in chunks if at + size <= len(data)], rows)
+    for start, size in chunks:
+        yield next(whole) if start + size <= len(data) else np.zeros(0, np.uint8), True
+
+
+def _found_by_halving(layout: Layout, streams: list[bytes], rows: int) -> Iterator[NDArray[np.uint8]]:
+    """Yield the bytes of each stream, or none of those that are damaged, as libtiff tells of all or of none.
+
+    Raises:
+        PictureError: many are damaged, or the compression is not supported here.
+    """
+    groups, damaged = [streams], 0
+    while groups:
+        group = groups.pop()
+        values = _from_libtiff(layout, group, rows) if group else np.zeros((0, 0), np.uint8)
+        if values is not None:
+            yield from values.reshape(len(group), -1)
+        elif len(group) > 1:
+            half = len(group) // 2
+            groups += [group[half:], group[:half]]
+        elif damaged < _MOST_DAMAGED:
+            damaged += 1
+            yield np.zeros(0, np.uint8)
+        else:
+            raise PictureError(DAMAGED)
+
+
+def _from_libtiff(layout: Layout, streams: list[bytes], rows: int) -> NDArray[np.uint8] | None:
+    """Return the bytes of all streams, or None if one of them is damaged."""
     file = pack_file(
         [
             PackedPage(
@@ -122,6 +185,13 @@ def _decompressed(layout: Layout, streams: list[bytes], rows: int) -> NDArray[np
             f"compression {layout.compression} is not supported here", hint="save it with LZW or deflate compression"
         )
     return None if output.text or not values.size else values
+
+
+_DECOMPRESSORS: Mapping[Compression, Callable[[Layout, bytes, Sequence[tuple[int, int]], int], _Parts]] = {
+    Compression.NONE: _stored,
+    Compression.DEFLATE: _inflated,
+    Compression.OLD_DEFLATE: _inflated,
+}
 
 
 def stream_samples(layout: Layout, data: bytes, tables: bytes) -> tuple[Pixels, int]:

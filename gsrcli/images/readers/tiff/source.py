@@ -17,7 +17,7 @@ from gsrcli.images.picture import Origin, Picture, Pixels, from_unit, to_unit
 from gsrcli.images.readers.orientation import upright
 from gsrcli.images.readers.signatures import RAW_MAGIC
 from gsrcli.images.readers.source import DAMAGED, LEAST_PART, Limits, Source, appended
-from gsrcli.images.readers.tiff.chunks import chunk_bytes, stream_samples
+from gsrcli.images.readers.tiff.chunks import decompressed, stream_samples
 from gsrcli.images.readers.tiff.colours import Decoded, decoded_colours
 from gsrcli.images.readers.tiff.extent import unreferred
 from gsrcli.images.readers.tiff.layout import Compression, Layout, Photometric, read_layout
@@ -138,9 +138,9 @@ class TiffSource(Source):
                 samples, faults = self._stream_samples(band, directory)
                 damaged |= faults > 0
             else:
-                values, lacking = chunk_bytes(band, self._data)
-                missing += lacking
-                samples = samples_of(band, values, self._tiff.order)
+                chunks = decompressed(band, self._data)
+                damaged, missing = damaged or not chunks.sound, missing + chunks.missing
+                samples = samples_of(band, chunks.values, self._tiff.order)
             rows = assembled(band, samples)
             if band.size == layout.size:
                 whole = rows
@@ -152,7 +152,7 @@ class TiffSource(Source):
         assert whole is not None
         if missing * LEAST_PART > (LEAST_PART - 1) * layout.row_bytes * layout.chunk.height * len(layout.chunks):
             raise PictureError(DAMAGED)
-        return whole, damaged or missing > 0
+        return whole, damaged
 
     def _stream_samples(self, layout: Layout, directory: Directory) -> tuple[Pixels, int]:
         if layout.bits != 8:
