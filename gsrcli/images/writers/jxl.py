@@ -23,8 +23,8 @@ def encode_jxl(picture: Picture, encoding: Encoding) -> bytes:
     Raises:
         PictureError: pillow-jxl-plugin is not installed.
     """
+    image = pillow_image(picture)
     lossless = encoding.without_loss(picture, "JXL")
-    image, _ = pillow_image(picture, grey=True)
     metadata = picture.metadata
     encode: Any = load_extra("pillow_jxl").Encoder(
         mode=image.mode,
