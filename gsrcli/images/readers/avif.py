@@ -14,7 +14,7 @@ from gsrcli.images.ledger import Entry, Fate, Feature
 from gsrcli.images.opencv import opencv_has_avif
 from gsrcli.images.picture import Origin, Picture, Pixels, unmultiplied
 from gsrcli.images.readers.av1 import coded_size, coded_without_loss
-from gsrcli.images.readers.heif import HeifPicture, aspect, item_size, tagged_colour
+from gsrcli.images.readers.heif import HeifPicture, aspect, boxes_left_out, item_size, tagged_colour
 from gsrcli.images.readers.metadata import checked_metadata, checked_profile
 from gsrcli.images.readers.opencv import decode_sixteen_bits
 from gsrcli.images.readers.pillow import colour_and_alpha
@@ -53,7 +53,7 @@ class _Still:
     count, animated, loops = 1, False, None
 
     def __init__(self, data: bytes, limits: Limits) -> None:
-        self._whole = HeifPicture(parse_heif(data))
+        self._whole, self._beside = HeifPicture(parse_heif(data)), boxes_left_out(data)
         self.size = self._whole.size
         self._parts = self._whole.parts
         _check_sizes(self._parts, limits)
@@ -76,7 +76,7 @@ class _Still:
             alpha=None if alpha is None else owned(whole.upright(alpha)),
             colour=colour,
             metadata=metadata,
-            ledger=(*entries, *whole.left_out()),
+            ledger=(*entries, *whole.left_out(), *self._beside),
             origin=Origin(AvifSource.format, lossless=self._exact(bits), bits=bits if deep else None),
         )
 
@@ -158,7 +158,7 @@ class _Sequence:
             alpha=None if alpha is None else owned(alpha),
             colour=tagged_colour(self._described(b"colr"), icc, *map(self._described, (b"clli", b"mdcv"))),
             metadata=replace(metadata, aspect=aspect(self._described(b"pasp"))),
-            ledger=(*of_profile, *of_metadata, *of_depth),
+            ledger=(*of_profile, *of_metadata, *of_depth, *boxes_left_out(self._data, b"moov")),
             origin=Origin(AvifSource.format, lossless=False),
             duration=shown_for(info["duration"] / 1000) if self.animated else None,
         )
