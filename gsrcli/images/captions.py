@@ -62,6 +62,8 @@ _ARRAYS = {"dc:creator": "Seq", "dc:subject": "Bag"}
 _TRANSLATED = ("dc:title", "dc:description", "dc:rights", "xmpRights:UsageTerms", _COMMENT_PROPERTY)
 _DATES = ("xmp:CreateDate", "xmp:ModifyDate", "photoshop:DateCreated")
 
+_DEFAULT = "x-default"  # language of the text that is shown to whoever speaks none of the others
+
 _LONGEST_DATE = 99  # characters
 _LONGEST = 1 << 24  # bytes of a packet
 _UTF8 = b"\x1b%G"
@@ -121,7 +123,7 @@ def with_properties(packet: bytes | None, properties: Iterable[Property]) -> tup
         the packet, and the keywords of values that found no place: the packet says something else there, is not
         UTF-8 text, or would get too long.
     """
-    properties = [p._replace(value=_FORBIDDEN.sub("", p.value)) for p in properties]
+    properties = list(properties)
     try:
         old = packet.decode() if packet else ""
     except UnicodeDecodeError:
@@ -181,15 +183,19 @@ def _value(name: str, values: list[Property]) -> str:
         return _escaped(values[0].value if name in _DATES else "; ".join(p.value for p in values))
     by_language = dict[str, list[str]]()
     for p in values:
-        by_language.setdefault(p.language, []).append(p.value)
-    main = by_language.pop("", None) or next(iter(by_language.values()))
-    texts = {"x-default": main} | by_language
-    items = "".join(f'<rdf:li xml:lang="{escape(k)}">{_escaped(chr(10).join(v))}</rdf:li>' for k, v in texts.items())
+        by_language.setdefault(_quotable(p.language) or _DEFAULT, []).append(p.value)
+    texts = {_DEFAULT: by_language.get(_DEFAULT) or next(iter(by_language.values()))} | by_language
+    items = "".join(f'<rdf:li xml:lang="{k}">{_escaped(chr(10).join(v))}</rdf:li>' for k, v in texts.items())
     return f"<rdf:Alt>{items}</rdf:Alt>"
 
 
 def _escaped(text: str) -> str:
-    return escape(text, quote=False)
+    """Return a text as it stands in XML, without the characters that XML cannot have."""
+    return escape(_FORBIDDEN.sub("", text), quote=False)
+
+
+def _quotable(text: str) -> str:
+    return _escaped(text).replace('"', "&quot;")
 
 
 def _iso_date(text: str) -> str | None:

@@ -10,6 +10,7 @@ import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import islice
 
 __all__ = [
     "Box",
@@ -19,6 +20,7 @@ __all__ = [
     "boxes",
     "children",
     "exif_content",
+    "file_boxes",
     "find_box",
     "pack_box",
     "pack_full_box",
@@ -29,15 +31,18 @@ __all__ = [
 _MAX_ITEMS = 4096
 _MAX_LINKS = 1 << 16  # references between items, and properties of items
 _VISUAL_SAMPLE_ENTRY = 78  # bytes before its boxes
+_MOST_BOXES = 1 << 16
+_PICTURE_DATA = (b"mdat", b"jxlc", b"jxlp")
 
 
 @dataclass(frozen=True)
 class Box:
-    """A box: its four-character kind, and the range of its body in the file."""
+    """A box: its four-character kind, the range of its body in the file, and whether the data hold all of it."""
 
     kind: bytes
     start: int
     stop: int
+    whole: bool = True
 
 
 @dataclass(frozen=True)
@@ -122,19 +127,36 @@ def boxes(data: bytes | bytearray, start: int = 0, stop: int | None = None, *, s
         if size < header or start + header > len(data):
             if strict:
                 raise ValueError("a box is shorter than its header")
-            size = stop - start
-        yield Box(kind, start + header, min(start + size, stop))
+            size = stop - start + 1
+        yield Box(kind, start + header, min(start + size, stop), start + size <= stop)
         start += size
+
+
+def file_boxes(data: bytes | bytearray) -> tuple[list[Box], int]:
+    """Return the boxes of a file, and where they end: before what is no box, and before a further file.
+
+    Only the coded picture may be cut short, because what there is of it can be read.
+    """
+    found, end = list[Box](), 0
+    for box in islice(boxes(data, strict=False), _MOST_BOXES):
+        further = box.kind == b"ftyp" and any(earlier.kind == b"ftyp" for earlier in found)
+        if further or not box.kind.isascii() or not box.kind.decode().isprintable():
+            break
+        if not box.whole and box.kind not in _PICTURE_DATA:
+            break
+        found.append(box)
+        end = box.stop
+    return found, end
 
 
 def find_box(data: bytes | bytearray, *path: bytes, inside: Box | None = None) -> Box | None:
     """Return the first box at a path of kinds, such as ``moov, trak, mdia``, in the file or inside a box."""
-    found = inside or Box(b"", 0, len(data))
+    found = inside
     for kind in path:
-        child = next((box for box in boxes(data, children(found), found.stop) if box.kind == kind), None)
-        if child is None:
+        among = boxes(data, children(found), found.stop) if found else file_boxes(data)[0]
+        found = next((box for box in among if box.kind == kind), None)
+        if found is None:
             return None
-        found = child
     return found
 
 

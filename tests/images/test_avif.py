@@ -16,7 +16,8 @@ import cv2
 import numpy as np
 import pytest
 from PIL import ExifTags, Image, features
-from support.heif import HeifItem, boxes_of, coded_items, exif_item, heif_file, ispe, nclx, xmp_item
+from support.heif import HeifItem, box, boxes_of, coded_items, exif_item, heif_file, ispe, nclx, xmp_item
+from support.profiles import table_profile
 from support.reading import SRGB, noise, ramp, read
 
 from gsrcli.errors import GsrError, LimitError, PictureError
@@ -448,6 +449,7 @@ def test_no_opencv_for_ten_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert picture.bits == 8
     assert with_fate(Fate.LOST, picture.ledger) == ["16 bits per channel (this OpenCV reads no AVIF)"]
     np.testing.assert_allclose(picture.pixels, ramp(), atol=1)
+    assert picture.origin == Origin("AVIF", lossless=False)
 
 
 # Writing
@@ -611,6 +613,44 @@ def test_writing_an_animation(tmp_path: Path, loops: int) -> None:
         assert picture.colour == colour
         assert picture.metadata.xmp == b"<x/>"
         assert picture.metadata.dpi == (300, 300)
+
+
+def test_a_track_of_alpha_may_come_first(tmp_path: Path) -> None:
+    images = [Image.new("RGBA", (64, 48), (200, 60 * i, 0, 128)) for i in range(3)]
+    path = tmp_path / "moving.avif"
+    images[0].save(path, save_all=True, append_images=images[1:], subsampling="4:4:4")
+    data = path.read_bytes()
+    colour, alpha = (box(b"trak", body) for body in boxes_of(data, b"trak"))
+    assert colour + alpha in data
+    path.write_bytes(data.replace(colour + alpha, alpha + colour))
+    picture = PictureFile(path).picture(1)
+    assert np.abs(picture.pixels.astype(int) - [200, 60, 0]).max() < 4
+    assert picture.alpha is not None
+    assert np.abs(picture.alpha.astype(int) - 128).max() < 4
+
+
+@pytest.mark.parametrize("transparent", [False, True])
+def test_an_animation_of_grey_keeps_its_profile(tmp_path: Path, transparent: bool) -> None:
+    lightness = np.linspace(0, 100, 5)[:, None] * [1, 0, 0]
+    profile = table_profile(b"GRAY", lightness)  # which has no counterpart for RGB
+    alpha = np.full((48, 64), 128, np.uint8) if transparent else None
+    grey = [replace(frame, pixels=frame.pixels[..., :1], alpha=alpha, colour=Colour(icc=profile)) for frame in frames()]
+    fitted, ledger = zip(*(fit(frame, output_format("a.avif")) for frame in grey), strict=True)
+    assert "colour profile" in with_fate(Fate.KEPT, ledger[0])
+    path = tmp_path / "moving.avif"
+    path.write_bytes(encode_avif_animation(fitted, 0, Encoding()))
+    image = Image.open(path)
+    assert image.info["icc_profile"] == profile
+    file = PictureFile(path)
+    for index, expected in enumerate(grey):
+        image.seek(index)
+        shown = np.asarray(image.convert("RGBA"))
+        assert np.abs(shown[..., :3].astype(int) - expected.pixels).max() < 4
+        assert (shown[..., 3] == 128).all() == transparent
+        picture = file.picture(index)
+        assert picture.grey
+        assert picture.colour == expected.colour
+        assert fit(picture, output_format("a.png"))[0].colour == expected.colour
 
 
 def test_animations_without_loss_are_refused() -> None:

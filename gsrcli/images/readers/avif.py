@@ -14,7 +14,7 @@ from gsrcli.images.ledger import Entry, Fate, Feature
 from gsrcli.images.opencv import opencv_has_avif
 from gsrcli.images.picture import Origin, Picture, Pixels, unmultiplied
 from gsrcli.images.readers.av1 import coded_size, coded_without_loss
-from gsrcli.images.readers.heif import HeifPicture, aspect, item_size, tagged_colour
+from gsrcli.images.readers.heif import HeifPicture, aspect, boxes_left_out, item_size, tagged_colour
 from gsrcli.images.readers.metadata import checked_metadata, checked_profile
 from gsrcli.images.readers.opencv import decode_sixteen_bits
 from gsrcli.images.readers.pillow import colour_and_alpha
@@ -53,7 +53,7 @@ class _Still:
     count, animated, loops = 1, False, None
 
     def __init__(self, data: bytes, limits: Limits) -> None:
-        self._whole = HeifPicture(parse_heif(data))
+        self._whole, self._beside = HeifPicture(parse_heif(data)), boxes_left_out(data)
         self.size = self._whole.size
         self._parts = self._whole.parts
         _check_sizes(self._parts, limits)
@@ -67,6 +67,7 @@ class _Still:
         if deep and not opencv_has_avif():
             deep = False
             entries.append(Entry(Feature.SIXTEEN_BITS, Fate.LOST, "(this OpenCV reads no AVIF)"))
+        bits = self._bits if deep else 8
         pixels, alpha = self._decode_deep() if deep else _decode(self._packed(self._parts))
         if self._grey:
             pixels = pixels[..., :1]  # libavif spreads grey with alpha over four channels
@@ -75,8 +76,8 @@ class _Still:
             alpha=None if alpha is None else owned(whole.upright(alpha)),
             colour=colour,
             metadata=metadata,
-            ledger=(*entries, *whole.left_out()),
-            origin=Origin(AvifSource.format, lossless=self._lossless, bits=self._bits if deep else None),
+            ledger=(*entries, *whole.left_out(), *self._beside),
+            origin=Origin(AvifSource.format, lossless=self._exact(bits), bits=bits if deep else None),
         )
 
     @property
@@ -85,14 +86,14 @@ class _Still:
 
     @property
     def _grey(self) -> bool:
-        return all(_monochrome(item) for item in self._whole.coded())
+        return all(_monochrome(item.property(b"av1C")) for item in self._whole.coded())
 
-    @property
-    def _lossless(self) -> bool:
-        """Whether the file is known to hold the pixels exactly: alpha too, and values that are not converted."""
+    def _exact(self, bits: int) -> bool:
+        """Return whether the file is known to hold the pixels, and alpha, exactly as they are read in some bits."""
         items = self._parts.items.values()
         converted = not self._whole.unconverted(grey=self._grey) or any(b"prem" in item.references for item in items)
-        return not converted and all(coded_without_loss(item.content) for item in items if item.kind == _CODED)
+        coded = [item for item in items if item.kind == _CODED]
+        return not converted and all(_bits(item) == bits and coded_without_loss(item.content) for item in coded)
 
     def _packed(self, parts: Heif) -> bytes:
         return pack_heif(parts, *_BRANDS)
@@ -132,7 +133,8 @@ class _Sequence:
             raise PictureError("an AVIF sequence of this kind is not supported")
         for track in tracks:
             _check_track(data, track, limits)
-        self._data, self._track = data, tracks[0]
+        of_colour = (track for track in tracks if not find_box(data, b"tref", b"auxl", inside=track))
+        self._data, self._track = data, next(of_colour, tracks[0])
         self._image = Image.open(io.BytesIO(data), formats=("AVIF",))
         self.size = Size.from_pillow(self._image.size)
         limits.check(self.size)
@@ -144,6 +146,8 @@ class _Sequence:
         self._image.seek(index)
         self._image.load()
         pixels, alpha = colour_and_alpha(self._image)
+        if _monochrome(self._described(b"av1C")):
+            pixels = pixels[..., :1]  # Pillow spreads grey with alpha over four channels
         info = self._image.info
         icc, of_profile = checked_profile(info.get("icc_profile"))
         metadata, of_metadata = checked_metadata(info.get("exif"), info.get("xmp"))
@@ -154,7 +158,7 @@ class _Sequence:
             alpha=None if alpha is None else owned(alpha),
             colour=tagged_colour(self._described(b"colr"), icc, *map(self._described, (b"clli", b"mdcv"))),
             metadata=replace(metadata, aspect=aspect(self._described(b"pasp"))),
-            ledger=(*of_profile, *of_metadata, *of_depth),
+            ledger=(*of_profile, *of_metadata, *of_depth, *boxes_left_out(self._data, b"moov")),
             origin=Origin(AvifSource.format, lossless=False),
             duration=shown_for(info["duration"] / 1000) if self.animated else None,
         )
@@ -238,8 +242,8 @@ def _bits(item: Item) -> int:
     return _depth(item.property(b"av1C") or b"")
 
 
-def _monochrome(item: Item) -> bool:
-    return bool(_flags(item.property(b"av1C") or b"") & 0x10)
+def _monochrome(configuration: bytes | None) -> bool:
+    return bool(_flags(configuration or b"") & 0x10)
 
 
 def _decode(data: bytes) -> tuple[Pixels, Pixels | None]:

@@ -7,9 +7,8 @@ import numpy as np
 from gsrcli.errors import LimitError, PictureError
 from gsrcli.images.extras import load_extra
 from gsrcli.images.isobmff import Item, find_box, pack_heif, parse_heif
-from gsrcli.images.ledger import Entry, Fate
 from gsrcli.images.picture import Origin, Picture, Pixels, unmultiplied
-from gsrcli.images.readers.heif import HeifPicture, item_size
+from gsrcli.images.readers.heif import HeifPicture, boxes_left_out, item_size
 from gsrcli.images.readers.source import Limits, Source, owned
 
 __all__ = ["HeicSource"]
@@ -30,7 +29,7 @@ class HeicSource(Source):
         if find_box(data, b"meta") is None and find_box(data, b"moov"):
             raise PictureError("a HEIF sequence without a still picture is not supported")
         self._whole = HeifPicture(parse_heif(data))
-        self._sequence = find_box(data, b"moov") is not None
+        self._beside = boxes_left_out(data)
         self.size = self._whole.size
         total = sum(len(item.content) for item in self._whole.parts.items.values())
         pixels = 0
@@ -46,14 +45,13 @@ class HeicSource(Source):
         whole = self._whole
         colour, of_colour = whole.colour()
         metadata, of_metadata = whole.metadata()
-        of_sequence = [Entry("image sequence", Fate.LOST)] if self._sequence else []
         pixels, alpha, bits = self._decode()
         return Picture(
             pixels=owned(whole.upright(pixels)),
             alpha=None if alpha is None else owned(whole.upright(alpha)),
             colour=colour,
             metadata=metadata,
-            ledger=(*of_colour, *of_metadata, *whole.left_out(), *of_sequence),
+            ledger=(*of_colour, *of_metadata, *whole.left_out(), *self._beside),
             origin=Origin(self.format, lossless=False, bits=bits),
         )
 

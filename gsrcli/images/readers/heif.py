@@ -12,20 +12,26 @@ import numpy as np
 
 from gsrcli.errors import PictureError
 from gsrcli.images.colour import HLG, PQ, SRGB_TRANSFER, Cicp, Colour
-from gsrcli.images.isobmff import Heif, Item, exif_content
+from gsrcli.images.isobmff import Heif, Item, boxes, children, exif_content, file_boxes
 from gsrcli.images.ledger import Entry, Fate
 from gsrcli.images.metadata import Metadata, sound_aspect
 from gsrcli.images.picture import Pixels
+from gsrcli.images.readers.boxes import box_name, entries_of_boxes
 from gsrcli.images.readers.metadata import checked_metadata, checked_profile
 from gsrcli.images.readers.orientation import stated_orientation, upright
 from gsrcli.images.readers.source import DAMAGED
 from gsrcli.size import Size
 
-__all__ = ["HeifPicture", "aspect", "item_size", "tagged_colour"]
+__all__ = ["HeifPicture", "aspect", "boxes_left_out", "item_size", "tagged_colour"]
 
 _XMP_TYPE = b"application/rdf+xml"
 _ALPHA = (b"urn:mpeg:mpegb:cicp:systems:auxiliary:alpha", b"urn:mpeg:hevc:2015:auxid:1")  # in lower case
 _TRANSFORMS = (b"clap", b"irot", b"imir")
+_READ = (b"ftyp", b"meta")
+_STRUCTURE = (b"mdat", b"imda", b"styp", b"free", b"skip", b"wide")
+_STRUCTURE_OF_ITEMS = (
+    *(b"hdlr", b"dinf", b"pitm", b"iinf", b"iloc", b"iref", b"iprp", b"ipro", b"idat", b"grpl", b"free", b"skip"),
+)
 _UNSPECIFIED, _BT709 = 2, 1
 _IDENTITY = 0  # of matrices
 
@@ -165,6 +171,24 @@ class HeifPicture:
                 counts[name] += 1
         names = (f"{count} {name}s" if count > 1 else name for name, count in counts.items())
         return [Entry(name, Fate.LOST) for name in names]
+
+
+def boxes_left_out(data: bytes, *read: bytes) -> list[Entry]:
+    """Return entries for what the readers of a file do not look into.
+
+    These are boxes of the file, and of its list of items, and what follows the last box.
+
+    Args:
+        data: the file.
+        read: kinds of boxes that are read beside the items.
+    """
+    found, end = file_boxes(data)
+    once = {box.kind: box for box in reversed(found) if box.kind in (*_READ, *read)}
+    others = [box for box in found if box.kind not in _STRUCTURE and once.get(box.kind) is not box]
+    if meta := once.get(b"meta"):
+        inside = boxes(data, children(meta), meta.stop, strict=False)
+        others += [box for box in inside if box.kind not in _STRUCTURE_OF_ITEMS]
+    return entries_of_boxes((box_name(box.kind, data[box.start : box.stop]) for box in others), data[end:])
 
 
 def item_size(item: Item) -> Size:

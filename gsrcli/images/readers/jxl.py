@@ -9,9 +9,10 @@ import numpy as np
 from gsrcli.errors import PictureError
 from gsrcli.images.colour import HLG, PQ, SRGB_TRANSFER, Cicp, Colour
 from gsrcli.images.extras import load_extra
-from gsrcli.images.isobmff import boxes, exif_content
+from gsrcli.images.isobmff import exif_content, file_boxes
 from gsrcli.images.ledger import Entry, Fate, Feature
 from gsrcli.images.picture import Origin, Picture, Pixels
+from gsrcli.images.readers.boxes import box_name, entries_of_boxes
 from gsrcli.images.readers.jpeg import JpegSource
 from gsrcli.images.readers.metadata import checked_metadata, checked_profile
 from gsrcli.images.readers.source import DAMAGED, Limits, Source, owned
@@ -25,7 +26,6 @@ _GREY = 1
 _D65 = 1
 _PRIMARIES = {1: 1, 9: 9, 11: 12}  # to those of CICP
 
-_LOST = {b"jhgm": "gain map", b"jumb": "JUMBF metadata"}
 _STRUCTURE = (b"JXL ", b"ftyp", b"jxll", b"jxli", b"free", b"skip")
 _BLOCKS = {b"Exif": Feature.EXIF, b"xml ": Feature.XMP}
 _END_OF_IMAGE, _MOST_SEGMENTS = 0xD9, 1000
@@ -40,14 +40,14 @@ class _Parts:
         blocks: EXIF and XMP, by the name of their box.
         compressed: those that only a decoder of Brotli can read.
         jpeg: what makes a JPEG file of the codestream again that it was made from.
-        lost: names of what else there is.
+        lost: what else there is.
     """
 
     stream: bytes = b""
     blocks: dict[bytes, bytes] = field(default_factory=dict)
     compressed: dict[Feature, None] = field(default_factory=dict)
     jpeg: bytes = b""
-    lost: dict[str, None] = field(default_factory=dict)
+    lost: list[Entry] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class JxlSource(Source):
         self.size = stored.transposed if self._header.orientation > 4 else stored
 
     def picture(self, index: int = 0) -> Picture:
-        lost = [Entry(name, Fate.LOST) for name in self._parts.lost]
+        lost = list(self._parts.lost)
         if jpeg := self._jpeg():
             picture = jpeg.picture()
             assert picture.origin is not None
@@ -154,8 +154,9 @@ class JxlSource(Source):
 def _parse(data: bytes) -> _Parts:
     if data[:2] == b"\xff\x0a":
         return _Parts(data)
-    parts, pieces = _Parts(), list[bytes]()
-    for box in boxes(data):
+    parts, pieces, names = _Parts(), list[bytes](), list[str]()
+    found, end = file_boxes(data)
+    for box in found:
         body = data[box.start : box.stop]
         kind = body[:4] if box.kind == b"brob" else box.kind
         if kind == b"jxlc":
@@ -169,9 +170,8 @@ def _parse(data: bytes) -> _Parts:
         elif kind in _BLOCKS:
             parts.blocks.setdefault(kind, exif_content(body) if kind == b"Exif" else body)
         elif kind not in _STRUCTURE:
-            name = kind.decode("latin-1").strip()
-            parts.lost[_LOST.get(kind) or f"{name if name.isalnum() else 'unknown'} box"] = None
-    parts.stream = b"".join(pieces)
+            names.append(box_name(kind, body))
+    parts.stream, parts.lost = b"".join(pieces), entries_of_boxes(names, data[end:])
     return parts
 
 

@@ -55,8 +55,8 @@ def encode_avif_animation(frames: Iterable[Picture], loops: int, encoding: Encod
     if encoding.lossless:
         raise PictureError("AVIF animations cannot be written without loss", hint="write a .webp or .png file")
     images = _Frames(frames)
-    first, icc = images.first, images.icc
-    options = metadata_options(with_resolution_in_exif(first), icc)
+    first = images.first
+    options = metadata_options(with_resolution_in_exif(first))
     file = io.BytesIO()
     images.save(
         file,
@@ -64,7 +64,7 @@ def encode_avif_animation(frames: Iterable[Picture], loops: int, encoding: Encod
         save_all=True,
         duration=images.durations,
         quality=encoding.quality_in("AVIF"),
-        subsampling="4:0:0" if images.mode == "L" else "4:4:4",
+        subsampling="4:0:0" if first.grey else "4:4:4",
         speed=_SPEED,
         **options,
     )
@@ -89,13 +89,14 @@ class _Frames(Image.Image):
         if first is None:
             raise PictureError("an animation needs at least one frame")
         self.first = first
-        self.icc = self._show(first)
+        self._show(first)
 
-    def _show(self, picture: Picture) -> bytes | None:
-        image, icc = pillow_image(like_first(self.first, picture, len(self.durations) + 1), grey=True)
+    def _show(self, picture: Picture) -> None:
+        image = pillow_image(like_first(self.first, picture, len(self.durations) + 1))
+        # Pillow looks for colour in all frames before it asks for the first one to encode, until it finds some.
+        image = image.convert("RGB" if self.first.alpha is None else "RGBA")
         self.im, self._mode, self._size = image.im, image.mode, image.size
         self.durations.append(round(1000 * (picture.duration or 0)))
-        return icc
 
     def seek(self, frame: int) -> None:
         if frame == self._at + 1:

@@ -31,11 +31,11 @@ def encode_jpeg(picture: Picture, encoding: Encoding) -> bytes:
     Raises:
         ValueError: the profile or EXIF is too long; `gsrcli.images.fit` prevents that.
     """
-    image, icc = pillow_image(replace(picture, alpha=None), grey=True)
+    image = pillow_image(replace(picture, alpha=None))
     quality = encoding.quality or max(encoding.quality_in("JPEG"), _quality_before(picture))
     stream = encoded(image, "JPEG", quality=quality, subsampling="4:4:4")
     start = 4 + int.from_bytes(stream[4:6], "big")  # past Pillow's own JFIF segment
-    return b"".join((stream[:2], *_segments(picture.metadata, icc), memoryview(stream)[start:]))
+    return b"".join((stream[:2], *_segments(picture.metadata, picture.colour.icc), memoryview(stream)[start:]))
 
 
 def _quality_before(picture: Picture) -> int:

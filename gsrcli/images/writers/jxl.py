@@ -6,7 +6,7 @@ from typing import Any
 
 from gsrcli.images.exif import exif_with_resolution
 from gsrcli.images.extras import load_extra
-from gsrcli.images.picture import Picture
+from gsrcli.images.picture import Picture, to_eight_bits
 from gsrcli.images.writers.encoding import Encoding
 from gsrcli.images.writers.pillow import pillow_image
 
@@ -18,13 +18,15 @@ _EFFORT, _LOSSLESS_EFFORT = 7, 3
 def encode_jxl(picture: Picture, encoding: Encoding) -> bytes:
     """Encode a picture as a JPEG XL file of 8 bits, with its EXIF, XMP and resolution.
 
-    It is lossless if asked for, and, unless a quality is asked for, if the picture comes from a lossless JPEG XL file.
+    It is lossless if asked for, and, unless a quality is asked for, if the picture comes from a lossless JPEG XL file;
+    also if alpha is data and 0 somewhere, because the lossy encoder smooths away the colours there.
 
     Raises:
         PictureError: pillow-jxl-plugin is not installed.
     """
-    lossless = encoding.without_loss(picture, "JXL")
-    image, _ = pillow_image(picture, grey=True)
+    image = pillow_image(picture)
+    hides = picture.alpha is not None and not to_eight_bits(picture.alpha).all()
+    lossless = (hides and picture.alpha_is_data) or encoding.without_loss(picture, "JXL")
     metadata = picture.metadata
     encode: Any = load_extra("pillow_jxl").Encoder(
         mode=image.mode,

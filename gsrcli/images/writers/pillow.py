@@ -9,37 +9,24 @@ from typing import Any
 from PIL import Image
 
 from gsrcli.images.exif import exif_with_resolution
-from gsrcli.images.icc import profile_for
 from gsrcli.images.picture import Picture, to_eight_bits
-from gsrcli.images.srgb import to_srgb
 
 __all__ = ["encoded", "metadata_options", "pillow_image", "with_resolution_in_exif"]
 
 
-def pillow_image(picture: Picture, *, grey: bool) -> tuple[Image.Image, bytes | None]:
-    """Return a picture in 8 bits as a Pillow image, and its colour profile.
-
-    Args:
-        picture: the picture.
-        grey: whether the format has a single channel of grey. Otherwise, and with alpha, grey becomes RGB, and its
-            profile one for RGB.
-    """
-    pixels, icc = to_eight_bits(picture.pixels), picture.colour.icc
-    in_rgb = picture.grey and (not grey or picture.alpha is not None)
-    if in_rgb and icc and not profile_for(icc, grey=False):
-        pixels, icc = to_srgb(pixels, icc), None
+def pillow_image(picture: Picture) -> Image.Image:
+    """Return a picture in 8 bits as a Pillow image of mode L, LA, RGB or RGBA."""
+    pixels = to_eight_bits(picture.pixels)
     image = Image.fromarray(pixels[..., 0] if picture.grey else pixels)
-    if in_rgb:
-        image, icc = image.convert("RGB"), icc and profile_for(icc, grey=False)
     if picture.alpha is not None:
         image.putalpha(Image.fromarray(to_eight_bits(picture.alpha)))
-    return image, icc
+    return image
 
 
-def metadata_options(picture: Picture, icc: bytes | None) -> dict[str, bytes]:
+def metadata_options(picture: Picture) -> dict[str, bytes]:
     """Return a picture's profile, EXIF and XMP as Pillow takes them."""
     exif, xmp = picture.metadata.exif, picture.metadata.xmp
-    options = {"icc_profile": icc, "exif": exif and b"Exif\0\0" + exif, "xmp": xmp}
+    options = {"icc_profile": picture.colour.icc, "exif": exif and b"Exif\0\0" + exif, "xmp": xmp}
     return {name: value for name, value in options.items() if value}
 
 

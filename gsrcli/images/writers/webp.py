@@ -28,9 +28,8 @@ def encode_webp(picture: Picture, encoding: Encoding) -> bytes:
 
     It is lossless if asked for, and, unless a quality is asked for, if the picture comes from a lossless WebP file.
     """
-    image, icc = pillow_image(picture, grey=False)
-    options = metadata_options(with_resolution_in_exif(picture), icc)
-    return encoded(image, "WEBP", **_compression(picture, encoding), **options)
+    options = metadata_options(with_resolution_in_exif(picture))
+    return encoded(pillow_image(picture), "WEBP", **_compression(picture, encoding), **options)
 
 
 def encode_webp_animation(frames: Iterable[Picture], loops: int, encoding: Encoding) -> bytes:
@@ -51,17 +50,17 @@ def encode_webp_animation(frames: Iterable[Picture], loops: int, encoding: Encod
     blocks: dict[str, bytes] = {}
     transparent = False
     for picture in frames:
-        image, icc = pillow_image(picture, grey=False)
+        image = pillow_image(picture)
         values = np.asarray(image.convert("RGBA"))
         if first is None or shown is None:
-            first, blocks = picture, metadata_options(with_resolution_in_exif(picture), icc)
+            first, blocks = picture, metadata_options(with_resolution_in_exif(picture))
             area = slice(0, image.height), slice(0, image.width)
         else:
             check_size(first, picture, len(packed) + 1)
             check_colours(first, picture, len(packed) + 1)
             area = changed_box(shown, values, even=True)
         packed.append(_frame(image, area, picture, _compression(first, encoding)))
-        transparent = transparent or image.mode == "RGBA"
+        transparent = transparent or picture.alpha is not None
         shown = values
     if first is None:
         raise ValueError("there are no frames")
