@@ -41,7 +41,7 @@ def fit(picture: Picture, form: Format, background: Background | None = None) ->
         background: what lies under transparency that the format cannot keep.
 
     Raises:
-        PictureError: the format cannot keep the transparency, and there is no background.
+        PictureError: the format cannot keep the transparency or the alpha that is data, and there is no background.
     """
     ledger = list[Entry]()
     if picture.duration is not None:
@@ -117,9 +117,10 @@ def _without(picture: Picture, feature: Feature, form: Format, background: Backg
             picture, entry = _expanded(picture), Entry(feature, Fate.CONVERTED, "to full range")
         case Feature.TRANSPARENCY:
             if background is None:
+                what, otherwise = ("alpha", "") if picture.alpha_is_data else (feature, ", or add --background white")
                 raise PictureError(
-                    f"{form.name} cannot keep the transparency of this picture",
-                    hint="write a .png or .webp file, or add --background white",
+                    f"{form.name} cannot keep the {what} of this picture",
+                    hint=f"write a .png or .webp file{otherwise}",
                 )
             entry = Entry(feature, Fate.CONVERTED, "to the background")
             if picture.grey and len(set(background)) > 1:

@@ -608,6 +608,12 @@ def test_a_background_fills_transparency(
     assert (for_data.exit_code, "contradicts --alpha data" in for_data.stderr) == (2, True)
 
 
+def test_no_background_is_suggested_for_alpha_that_is_data(upscale: Upscale, photo: Photo) -> None:
+    result = upscale(photo(mode="RGBA"), "--scale", 2, "--format", "jpg", "--alpha", "data")
+    assert result.exit_code == 1
+    assert "JPEG cannot keep the alpha of this picture\n  write a .png or .webp file\n" in result.stderr
+
+
 def test_a_background_leaves_transparency_where_it_can_be_kept(upscale: Upscale, photo: Photo, tmp_path: Path) -> None:
     said(upscale(photo(mode="RGBA"), "--scale", 2, "--background", "white"))
     assert Image.open(tmp_path / "photo_x2.png").mode == "RGBA"
