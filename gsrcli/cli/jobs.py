@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gsrcli.errors import UsageError
-from gsrcli.images import INPUT_SUFFIXES, OPTIONAL_SUFFIXES, OUTPUT_SUFFIXES
+from gsrcli.images import INPUT_SUFFIXES, OPTIONAL_SUFFIXES, OUTPUT_SUFFIXES, install_hint
 
 __all__ = ["Job", "Plan", "plan_jobs", "unread"]
 
@@ -177,7 +177,8 @@ def _names_file(output: Path, inputs: Sequence[str]) -> bool:
     if single and has_picture_suffix:
         return True
     if single and output.suffix:
-        hint = f"choose a folder, or a file ending in {' '.join(OUTPUT_SUFFIXES)}"
+        hint = install_hint(output.suffix.lower())
+        hint = hint or f"choose a folder, or a file ending in {' '.join(OUTPUT_SUFFIXES)}"
         raise UsageError(f"cannot write to {output}: unsupported format {output.suffix}", hint=hint)
     if has_picture_suffix:
         raise UsageError(f"cannot write several pictures to one file: {output}", hint="choose a folder")

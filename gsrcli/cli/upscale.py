@@ -219,12 +219,12 @@ def _suffix(format: str | None) -> str | None:
     if format is None:
         return None
     from gsrcli.errors import UsageError
-    from gsrcli.images import OUTPUT_SUFFIXES
+    from gsrcli.images import OUTPUT_SUFFIXES, install_hint
 
     suffix = f".{format.lower().lstrip('.')}"
     if suffix not in OUTPUT_SUFFIXES:
         names = ", ".join(known[1:] for known in OUTPUT_SUFFIXES)
-        raise UsageError(f"unsupported output format: {format}", hint=f"use one of {names}")
+        raise UsageError(f"unsupported output format: {format}", hint=install_hint(suffix) or f"use one of {names}")
     return suffix
 
 

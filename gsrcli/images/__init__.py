@@ -11,6 +11,7 @@ from gsrcli.images.formats import (
     Format,
     check_limits,
     check_output,
+    install_hint,
     output_format,
     output_formats,
 )
@@ -44,6 +45,7 @@ __all__ = [
     "check_output",
     "fit",
     "from_unit",
+    "install_hint",
     "make_folder",
     "output_format",
     "output_formats",

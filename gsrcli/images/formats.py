@@ -20,6 +20,7 @@ __all__ = [
     "check_limits",
     "check_output",
     "default_quality",
+    "install_hint",
     "output_format",
     "output_formats",
 ]
@@ -207,7 +208,16 @@ def output_format(path: str | os.PathLike[str]) -> Format:
         if suffix in candidate.suffixes:
             return candidate
     what = f"unsupported format {suffix}" if suffix else "its name has no suffix to choose the format by"
-    raise UsageError(f"cannot write {path}: {what}", hint=f"use one of {' '.join(OUTPUT_SUFFIXES)}")
+    hint = install_hint(suffix) or f"use one of {' '.join(OUTPUT_SUFFIXES)}"
+    raise UsageError(f"cannot write {path}: {what}", hint=hint)
+
+
+def install_hint(suffix: str) -> str | None:
+    """Return how to install what writing files of a suffix needs; None if nothing is missing, or nothing helps."""
+    for form in _FORMATS:
+        if suffix in form.suffixes and form.name in _MODULES and not _available(form.name):
+            return f"pip install '{OPTIONAL_SUFFIXES[suffix]}'"
+    return None
 
 
 def default_quality(name: str) -> int:

@@ -278,6 +278,17 @@ def test_what_a_format_cannot_hold_is_refused_before_computing(
     assert names(tmp_path) == {"photo.png"}
 
 
+@pytest.mark.parametrize(("module", "extra"), [("pillow_heif", "heic"), ("pillow_jxl", "jxl")])
+@pytest.mark.parametrize("option", ["--format", "--output"])
+def test_output_formats_whose_extra_is_missing_name_it(photo: Photo, module: str, extra: str, option: str) -> None:
+    blocked = f"import sys; sys.modules[{module!r}] = None; from gsrcli.__main__ import main; main()"
+    given = [option, extra if option == "--format" else f"large.{extra}"]
+    command = [sys.executable, "-c", blocked, "upscale", str(photo()), "--scale", "2", *given]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.endswith(f"\n  pip install 'gsrcli[{extra}]'\n")
+
+
 def test_a_folder_without_pictures(upscale: Upscale, tmp_path: Path) -> None:
     failed(upscale(tmp_path, "--scale", 2), 2, f"there are no pictures in {tmp_path}", "--recursive")
 
