@@ -88,8 +88,11 @@ def plan_jobs(inputs: Sequence[str], output: Path | None, label: str, suffix: st
 
 
 def unread(passed_over: Mapping[str, int]) -> str:
-    """Return how many files of which suffixes were passed over, and what to do about them."""
-    return ", ".join(f"{count} {suffix} ({_UNREAD[suffix]})" for suffix, count in sorted(passed_over.items()))
+    """Return how many files of which suffixes were passed over, and what to do about them, each said once."""
+    alike: dict[str, list[str]] = {}
+    for suffix, count in sorted(passed_over.items()):
+        alike.setdefault(_UNREAD[suffix], []).append(f"{count} {suffix}")
+    return ", ".join(f"{', '.join(files)} ({advice})" for advice, files in alike.items())
 
 
 def _once(found: Iterable[_Found]) -> list[_Found]:

@@ -684,15 +684,16 @@ def test_what_is_kept_is_said_on_demand(upscale: Upscale, tmp_path: Path) -> Non
 
 def test_pictures_that_cannot_be_read_are_counted(upscale: Upscale, photo: Photo, tmp_path: Path) -> None:
     photo("in/a.png")
-    for name in ("b.cr2", "c.CR2", "d.psd", "notes.txt", ".hidden.cr2"):
+    for name in ("b.cr2", "c.CR2", "d.psd", "e.nef", "notes.txt", ".hidden.cr2"):
         (tmp_path / "in" / name).write_bytes(b"?")
     result = upscale(tmp_path / "in", "--scale", 2)
     said(result)
     assert result.stderr == (
-        "warning: skipped 2 .cr2 (camera raw; save them as TIFF first), 1 .psd (save them as PNG or TIFF first)\n"
+        "warning: skipped 2 .cr2, 1 .nef (camera raw; save them as TIFF first), "
+        "1 .psd (save them as PNG or TIFF first)\n"
     )
     data = json.loads(upscale(tmp_path / "in", "--scale", 2, "--json").stdout)
-    assert data["skipped_suffixes"] == {".cr2": 2, ".psd": 1}
+    assert data["skipped_suffixes"] == {".cr2": 2, ".nef": 1, ".psd": 1}
 
 
 # How it is computed
