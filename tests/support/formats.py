@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from gsrcli.images import INPUT_SUFFIXES, OPTIONAL_SUFFIXES, Feature, Format, formats
@@ -25,7 +24,10 @@ def with_table(document: str) -> str:
     written = {suffix for form in formats._FORMATS for suffix in form.suffixes}
     read = sorted({*INPUT_SUFFIXES, *OPTIONAL_SUFFIXES} - written)
     text = f"{table}\n\nFiles in {_listed(read)} are read too."
-    return re.sub(r"(?<=<!-- formats -->\n).*(?=\n<!-- end of formats -->)", lambda _: text, document, flags=re.DOTALL)
+    before, _, rest = document.partition("<!-- formats -->\n")
+    _, marker, after = rest.partition("\n<!-- end of formats -->")
+    assert marker, "the table has lost its markers"
+    return f"{before}<!-- formats -->\n{text}{marker}{after}"
 
 
 def _row(form: Format) -> tuple[str, ...]:
@@ -33,7 +35,7 @@ def _row(form: Format) -> tuple[str, ...]:
     return (
         form.name,
         " ".join(form.suffixes),
-        "lossless" if form.quality is None else "lossy or lossless" if form.lossless else "lossy",
+        _coding(form),
         _bits(form),
         "yes" if Feature.TRANSPARENCY in form.keeps else "",
         ", ".join(name for feature, name in _COLOURS.items() if feature in form.keeps),
@@ -41,6 +43,12 @@ def _row(form: Format) -> tuple[str, ...]:
         "frames" if form.name in ANIMATIONS else "pages" if form.name in PAGES else "",
         _limit(form),
     )
+
+
+def _coding(form: Format) -> str:
+    if form.palette:
+        return "palette"
+    return "lossless" if form.quality is None else "lossy or lossless" if form.lossless else "lossy"
 
 
 def _bits(form: Format) -> str:
