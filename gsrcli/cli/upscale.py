@@ -98,7 +98,7 @@ def upscale(
         typer.Option(
             "--strip-metadata",
             rich_help_panel=WRITING,
-            help="Drop EXIF, XMP, IPTC, texts and places; keep colour tags and resolution.",
+            help="Drop EXIF, XMP, IPTC, texts, comments and places; keep colour tags and resolution.",
         ),
     ] = False,
     keep_times: Annotated[
