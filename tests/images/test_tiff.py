@@ -624,6 +624,18 @@ def test_camera_raw_values_in_a_subdirectory(tmp_path: Path) -> None:
             read(tmp_path, data + sensor)
 
 
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_raw_files_of_phase_one_have_their_values_where_no_directory_refers_to(tmp_path: Path, order: str) -> None:
+    start, sensor = (b"II*\0", b"IIIICwaR") if order == "<" else (b"MM\0*", b"MMMMRawC")
+    tags = {256: 1, 257: 1, 258: 8, 262: 1, 273: 8, 279: 1}
+    directory = struct.pack(order + "H", len(tags))
+    directory += b"".join(struct.pack(order + "HHIHxx", tag, 3, 1, value) for tag, value in tags.items()) + bytes(4)
+    preview = start + struct.pack(order + "I", 16) + sensor
+    with pytest.raises(PictureError, match=r"camera raw file \(IIQ\)"):
+        read(tmp_path, preview + directory)
+    assert read(tmp_path, preview.replace(b"w", b"I") + directory).size == Size(1, 1)  # a picture of such values
+
+
 @pytest.mark.parametrize(("magic", "name"), [(b"IIRO\x08\0\0\0", "ORF"), (b"IIU\0\x18\0\0\0", "RW2")])
 def test_raw_files_that_are_nearly_tiff(tmp_path: Path, magic: bytes, name: str) -> None:
     with pytest.raises(PictureError, match=name):
