@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from PIL import ExifTags, Image, ImageCms
 from support.profiles import table_profile
 from support.reading import damaged, noise, read
 
@@ -1140,6 +1140,35 @@ def test_the_same_picture_makes_the_same_bytes_in_a_big_file(tmp_path: Path, mon
     again = read_picture(path)
     assert_pixels(again, picture.pixels)
     assert again.metadata.exif == exif
+
+
+@pytest.mark.parametrize("endian", ["<", ">"])
+def test_maker_notes_stay_where_their_offsets_count_from(tmp_path: Path, endian: str) -> None:
+    tags, notes = Image.Exif(), b"odd notes of the maker" * 4 + b"\1"
+    tags.endian = endian
+    tags[ExifTags.Base.Make] = "Maker of cameras"
+    tags.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.MakerNote] = notes
+    photo, path, again = tmp_path / "photo.jpg", tmp_path / "photo.tif", tmp_path / "again.jpg"
+    Image.fromarray(noise(40, 40, 3)).save(photo, exif=tags)
+    at = tags.tobytes().removeprefix(b"Exif\0\0").index(notes)
+    picture = read_picture(photo)
+    write_picture(picture, path)
+    assert path.read_bytes().index(notes) == at
+    with Image.open(path) as image:
+        assert image.getexif()[ExifTags.Base.Make] == "Maker of cameras"
+        assert image.getexif().get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.MakerNote] == notes
+        np.testing.assert_array_equal(np.asarray(image), picture.pixels)
+    write_picture(read_picture(path), again)
+    with Image.open(again) as image:
+        block = image.info["exif"].removeprefix(b"Exif\0\0")
+        assert block.index(notes) == at
+        assert image.getexif().get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.MakerNote] == notes
+    encoded = encode_tiff_pages([picture, picture], Encoding())
+    with Image.open(io.BytesIO(encoded)) as image:  # of two notes for one place, the first has it
+        for number in range(2):
+            image.seek(number)
+            assert image.getexif().get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.MakerNote] == notes
+            np.testing.assert_array_equal(np.asarray(image), picture.pixels)
 
 
 @pytest.mark.parametrize("big", [False, True])
