@@ -425,6 +425,26 @@ def test_ycbcr(tmp_path: Path) -> None:
         read(tmp_path, tiff(page(values.astype(np.uint16), 6)))
 
 
+@pytest.mark.parametrize(("across", "down"), [(1, 1), (2, 1), (2, 2), (4, 2)])
+@pytest.mark.parametrize("fill_order", [1, 2])
+def test_subsampled_ycbcr_without_compression(tmp_path: Path, across: int, down: int, fill_order: int) -> None:
+    """Units hold the brightness of some pixels, and the colour of all of them."""
+    brightness, colours = noise(8, 16), noise(8 // down, 16 // across, 2)
+    units = brightness.reshape(8 // down, down, 16 // across, across).swapaxes(1, 2).reshape(*colours.shape[:2], -1)
+    stored = np.dstack([units, colours]).astype(np.uint8)
+    if fill_order == 2:
+        stored = np.packbits(np.unpackbits(stored).reshape(-1, 8)[:, ::-1])
+    tags = layout(Size(8, 16), 3, 8, 6, t266=(SHORT, [fill_order]), t530=(SHORT, [across, down]))
+    whole = np.dstack([brightness, colours.repeat(down, axis=0).repeat(across, axis=1)])
+    expected = np.asarray(Image.fromarray(whole, "YCbCr").convert("RGB")).astype(int)
+    picture = read(tmp_path, tiff((tags, [stored.tobytes()])))
+    assert np.abs(picture.pixels - expected).max() <= 2
+    assert picture.ledger == ()
+    cut = read(tmp_path, tiff((tags | {279: (LONG, [9999])}, [stored.tobytes()[: stored.size // 2]])))
+    assert [str(entry) for entry in cut.ledger] == ["pixels in places"]
+    assert np.abs(cut.pixels[:4] - expected[:4]).max() <= 2
+
+
 @pytest.mark.parametrize("subsampling", [0, 2])
 @pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
 def test_jpeg_in_tiff(tmp_path: Path, mode: str, subsampling: int) -> None:
