@@ -53,7 +53,7 @@ _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 0x011A, 0x011B, 0x0128
 _NO_UNIT, _INCH, _CENTIMETRE = 1, 2, 3
 
 _MAKER_NOTES = 0x927C
-_FARTHEST = 1 << 15  # offset of maker notes that stay where they are
+_FARTHEST = 1 << 13  # offset of maker notes that stay where they are, behind zeros
 
 _DIRECTORY_KIND = 13
 
