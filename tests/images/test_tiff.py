@@ -425,6 +425,14 @@ def test_ycbcr(tmp_path: Path) -> None:
         read(tmp_path, tiff(page(values.astype(np.uint16), 6)))
 
 
+@pytest.mark.parametrize(
+    ("dtype", "kind"), [("i1", "signed integers"), ("i2", "signed integers"), ("f4", "floating-point values")]
+)
+def test_kinds_of_cmyk_that_are_not_supported_are_named(tmp_path: Path, dtype: str, kind: str) -> None:
+    with pytest.raises(PictureError, match=f"CMYK of {kind} is not supported"):
+        read(tmp_path, tiff(page(np.ones((2, 2, 4), dtype), 5)))
+
+
 @pytest.mark.parametrize(("across", "down"), [(1, 1), (2, 1), (2, 2), (4, 2)])
 @pytest.mark.parametrize("fill_order", [1, 2])
 def test_subsampled_ycbcr_without_compression(tmp_path: Path, across: int, down: int, fill_order: int) -> None:
