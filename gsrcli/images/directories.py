@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
-from typing import Any, TypeAlias, Union
+from typing import Any, NamedTuple, TypeAlias, Union
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,13 +20,16 @@ __all__ = [
     "LONG8",
     "RATIONAL",
     "SHORT",
+    "Anchored",
     "Entry",
     "MalformedError",
     "PackedPage",
     "Tags",
     "Tiff",
+    "Value",
     "pack_directory",
     "pack_file",
+    "place_anchored",
 ]
 
 SHORT, LONG, RATIONAL, LONG8 = 3, 4, 5, 16
@@ -36,8 +39,21 @@ _FLOATS = {11: "f", 12: "d"}
 _RATIONALS = {RATIONAL: "I", 10: "i"}  # two 4-byte words
 _MOST_CLASSIC_BYTES = 2**32 - 2**16
 
-Tags: TypeAlias = dict[int, Union[tuple[int, int, bytes], "Tags"]]
-"""A directory: from tag to (kind, count, little-endian bytes) or to a subdirectory."""
+
+class Anchored(NamedTuple):
+    """A value that stays at its offset in the structure, because what it says depends on that."""
+
+    kind: int
+    values: int
+    data: bytes
+    at: int
+
+
+Value: TypeAlias = tuple[int, int, bytes] | Anchored
+"""The values of a tag: kind, count, and little-endian bytes."""
+
+Tags: TypeAlias = dict[int, Union[Value, "Tags"]]
+"""A directory: from tag to its values or to a subdirectory."""
 
 
 class MalformedError(ValueError):
@@ -171,6 +187,37 @@ class Tiff:
         struct.pack_into(f"{self.order}H{self.word}{word}s", target, entry.at + 2, kind, 1, inline)
 
 
+def place_anchored(directories: Sequence[Tags], header: int) -> tuple[list[Tags], bytes]:
+    """Place the anchored values behind a header; all else follows them.
+
+    Those that would overlap with the header or with an earlier one are anchored no more.
+
+    Args:
+        directories: the directories.
+        header: bytes of the header.
+
+    Returns:
+        the directories, and what lies between the header and all else, an even number of bytes.
+    """
+    head = bytearray(header)
+
+    def settled(tags: Tags) -> Tags:
+        found: Tags = {}
+        for tag, value in tags.items():
+            if isinstance(value, dict):
+                found[tag] = settled(value)
+            elif isinstance(value, Anchored) and value.at < len(head):
+                found[tag] = value[:3]
+            else:
+                found[tag] = value
+                if isinstance(value, Anchored):
+                    head.extend(bytes(value.at - len(head)) + value.data)
+        return found
+
+    placed = [settled(tags) for tags in directories]
+    return placed, bytes(head[header:] + bytes(len(head) % 2))
+
+
 def pack_directory(tags: Tags, at: int, *, big: bool = False, link: int = 0) -> bytes:
     """Pack a little-endian directory, with its values and subdirectories.
 
@@ -189,6 +236,8 @@ def pack_directory(tags: Tags, at: int, *, big: bool = False, link: int = 0) -> 
         if isinstance(value, dict):
             kind, count, data = LONG8 if big else LONG, 1, struct.pack("<" + word, here)
             outside = pack_directory(value, here, big=big)
+        elif isinstance(value, Anchored):
+            kind, count, data, outside = value.kind, value.values, struct.pack("<" + word, value.at), b""
         elif len(value[2]) <= size:
             (kind, count, data), outside = value, b""
         else:
@@ -219,7 +268,9 @@ def pack_file(pages: Sequence[PackedPage]) -> bytes:
     """Pack a little-endian TIFF file of at least one page; a BigTIFF if it could be longer than 4 GiB."""
     big = sum(_bytes_of(page) for page in pages) > _MOST_CLASSIC_BYTES
     word, kind, header = ("Q", LONG8, 16) if big else ("I", LONG, 8)
-    parts, at, directories = list[bytes](), header, list[int]()
+    placed, head = place_anchored([page.tags for page in pages], header)
+    pages = [replace(page, tags=tags) for page, tags in zip(pages, placed, strict=True)]
+    parts, at, directories = [head], header + len(head), list[int]()
     for page in pages:
         starts = list(accumulate(map(len, page.chunks), initial=at))
         at = starts.pop()

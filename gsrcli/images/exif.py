@@ -10,7 +10,19 @@ import math
 import struct
 from fractions import Fraction
 
-from gsrcli.images.directories import LONG, RATIONAL, SHORT, Entry, MalformedError, Tags, Tiff, pack_directory
+from gsrcli.images.directories import (
+    LONG,
+    RATIONAL,
+    SHORT,
+    Anchored,
+    Entry,
+    MalformedError,
+    Tags,
+    Tiff,
+    Value,
+    pack_directory,
+    place_anchored,
+)
 from gsrcli.images.metadata import CENTIMETRES_PER_INCH, MAX_METADATA, sound_dpi
 from gsrcli.size import Size
 
@@ -39,6 +51,9 @@ _COLOUR_SPACE, _INTEROPERABILITY_INDEX = 0xA001, 1
 _ADOBE_RGB, _UNCALIBRATED = 2, 0xFFFF
 _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 0x011A, 0x011B, 0x0128
 _NO_UNIT, _INCH, _CENTIMETRE = 1, 2, 3
+
+_MAKER_NOTES = 0x927C
+_FARTHEST = 1 << 13  # offset of maker notes that stay where they are, behind zeros
 
 _DIRECTORY_KIND = 13
 
@@ -271,7 +286,9 @@ def exif_from_directory(tiff: Tiff, entries: dict[int, Entry]) -> tuple[Tags, in
 
 def exif_block(tags: Tags) -> bytes | None:
     """Return tags as an EXIF block; None if there are none."""
-    return b"II*\0\x08\0\0\0" + pack_directory(tags, 8) if tags else None
+    (placed,), head = place_anchored([tags], 8)
+    at = 8 + len(head)
+    return struct.pack("<4sI", b"II*\0", at) + head + pack_directory(placed, at) if tags else None
 
 
 def _descriptive(entries: dict[int, Entry]) -> dict[int, Entry]:
@@ -281,7 +298,8 @@ def _descriptive(entries: dict[int, Entry]) -> dict[int, Entry]:
 class _Copier:
     """Copies directories.
 
-    It copies no more bytes than there are, because entries that share their values could ask for any amount.
+    It copies no more bytes than there are, because entries that share their values could ask for any amount. Maker
+    notes keep their offset, from which most count, if it is near enough.
     """
 
     def __init__(self, tiff: Tiff) -> None:
@@ -293,7 +311,7 @@ class _Copier:
         copies = {tag: self._value(tag, entry, depth) for tag, entry in entries.items()}
         return {tag: value for tag, value in copies.items() if value}
 
-    def _value(self, tag: int, entry: Entry, depth: int) -> tuple[int, int, bytes] | Tags | None:
+    def _value(self, tag: int, entry: Entry, depth: int) -> Value | Tags | None:
         try:
             if tag in _DIRECTORIES:
                 subdirectory, _ = self._tiff.directory(self._tiff.first_number(entry))
@@ -302,6 +320,8 @@ class _Copier:
             if len(values) > self._left:
                 raise MalformedError("values overlap")
             self._left -= len(values)
+            if tag == _MAKER_NOTES and len(values) > 8 and entry.values_at < _FARTHEST:
+                return Anchored(entry.kind, entry.count, values, entry.values_at)
             return entry.kind, entry.count, values
         except MalformedError:  # cameras do write broken entries; keep the others
             self.malformed += 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from typing import TypeGuard
 
-from gsrcli.images.directories import Tags
+from gsrcli.images.directories import Tags, Value
 
 __all__ = ["GEO_TAGS", "geo_resized", "without_nodata"]
 
@@ -61,7 +61,7 @@ def _counts_from_centres(geo: Tags) -> bool:
     return found.get(_RASTER_TYPE_KEY) == _PIXEL_IS_POINT
 
 
-def _doubles(value: tuple[int, int, bytes] | Tags | None, least: int) -> list[float]:
+def _doubles(value: Value | Tags | None, least: int) -> list[float]:
     """Return the numbers of a tag; none if there are fewer than ``least``."""
     if not _is_value(value) or value[0] != _DOUBLE or len(value[2]) < 8 * least:
         return []
@@ -72,5 +72,5 @@ def _packed(numbers: list[float]) -> tuple[int, int, bytes]:
     return _DOUBLE, len(numbers), struct.pack(f"<{len(numbers)}d", *numbers)
 
 
-def _is_value(value: tuple[int, int, bytes] | Tags | None) -> TypeGuard[tuple[int, int, bytes]]:
+def _is_value(value: Value | Tags | None) -> TypeGuard[Value]:
     return isinstance(value, tuple)

@@ -658,6 +658,33 @@ def test_animations_without_loss_are_refused() -> None:
         encode_avif_animation(frames(), 0, Encoding(lossless=True))
 
 
+@pytest.mark.parametrize(
+    ("changes", "lost"),
+    [
+        ([], []),
+        ([(b":alpha", b":depth")], ["depth map"]),
+        ([(b"auxv", b"soun"), (b"tref", b"free")], ["sound"]),
+        ([(b"tref", b"free")], ["further track"]),
+    ],
+)
+def test_tracks_beside_an_animation_are_named(
+    tmp_path: Path, changes: list[tuple[bytes, bytes]], lost: list[str]
+) -> None:
+    """The second track, of alpha, is declared to be another one."""
+    images = [Image.new("RGBA", (64, 48), (60 * i, 0, 0, 200)) for i in range(2)]
+    path = tmp_path / "moving.avif"
+    images[0].save(path, save_all=True, append_images=images[1:])
+    data = path.read_bytes()
+    at = data.index(b"moov")
+    at = data.index(b"trak", data.index(b"trak", at) + 4)
+    second = data[at:]
+    for before, after in changes:
+        assert second.count(before) == 1
+        second = second.replace(before, after)
+    path.write_bytes(data[:at] + second)
+    assert [str(entry) for entry in PictureFile(path).picture().ledger if entry.fate == Fate.LOST] == lost
+
+
 def test_a_sequence_that_claims_to_be_larger(tmp_path: Path) -> None:
     images = [Image.new("RGB", (64, 48), colour) for colour in ("red", "green")]
     path = tmp_path / "moving.avif"

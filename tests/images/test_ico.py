@@ -79,6 +79,17 @@ def test_the_mask_hides_pixels(tmp_path: Path, bits: int) -> None:
     assert read(tmp_path, ico(bare)).alpha is None
 
 
+@pytest.mark.parametrize("mask", [b"", b"\1" * 32])
+def test_the_profile_of_a_bitmap_is_no_mask(tmp_path: Path, mask: bytes) -> None:
+    profile = icc.adobe_rgb_profile(grey=False)
+    header = struct.pack("<IiiHHIIiiII", 124, 8, 16, 1, 24, 0, 0, 0, 0, 0, 0).ljust(56, b"\0") + b"DEBM"
+    header = header.ljust(108, b"\0") + struct.pack("<4I", 4, 124 + 192 + len(mask), len(profile), 0)
+    picture = read(tmp_path, ico(header + bytes(192) + mask + profile))
+    assert picture.colour.icc == profile
+    assert picture.ledger == ()
+    assert (picture.alpha is None) == (not mask)
+
+
 def test_wrong_sizes_in_the_list_do_no_harm(tmp_path: Path) -> None:
     assert read(tmp_path, ico(dib(8, 8, 24, noise(192).tobytes(), bytes(32)), sizes=9)).size == Size(8, 8)
 

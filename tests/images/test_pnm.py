@@ -127,6 +127,8 @@ def test_other_kinds(tmp_path: Path) -> None:
         read(tmp_path, b"P6 30000 30000 255\n")
     with pytest.raises(PictureError, match="not a picture"):
         read(tmp_path, b"P8 1 1 255\na")
+    with pytest.raises(PictureError, match="not a picture"):  # a thumbnail of XV
+        read(tmp_path, b"P7 332\n#END_OF_COMMENTS\n1 1 255\na")
 
 
 @pytest.mark.parametrize("plain", [b"P1 2 1 01", b"P1 2 1 0 1", b"P2 2 1 9 7 8", b"P3 1 1 9 7 8 9"])

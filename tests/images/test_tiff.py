@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from PIL import ExifTags, Image, ImageCms
 from support.profiles import table_profile
 from support.reading import damaged, noise, read
 
@@ -425,6 +425,34 @@ def test_ycbcr(tmp_path: Path) -> None:
         read(tmp_path, tiff(page(values.astype(np.uint16), 6)))
 
 
+@pytest.mark.parametrize(
+    ("dtype", "kind"), [("i1", "signed integers"), ("i2", "signed integers"), ("f4", "floating-point values")]
+)
+def test_kinds_of_cmyk_that_are_not_supported_are_named(tmp_path: Path, dtype: str, kind: str) -> None:
+    with pytest.raises(PictureError, match=f"CMYK of {kind} is not supported"):
+        read(tmp_path, tiff(page(np.ones((2, 2, 4), dtype), 5)))
+
+
+@pytest.mark.parametrize(("across", "down"), [(1, 1), (2, 1), (2, 2), (4, 2)])
+@pytest.mark.parametrize("fill_order", [1, 2])
+def test_subsampled_ycbcr_without_compression(tmp_path: Path, across: int, down: int, fill_order: int) -> None:
+    """Units hold the brightness of some pixels, and the colour of all of them."""
+    brightness, colours = noise(8, 16), noise(8 // down, 16 // across, 2)
+    units = brightness.reshape(8 // down, down, 16 // across, across).swapaxes(1, 2).reshape(*colours.shape[:2], -1)
+    stored = np.dstack([units, colours]).astype(np.uint8)
+    if fill_order == 2:
+        stored = np.packbits(np.unpackbits(stored).reshape(-1, 8)[:, ::-1])
+    tags = layout(Size(8, 16), 3, 8, 6, t266=(SHORT, [fill_order]), t530=(SHORT, [across, down]))
+    whole = np.dstack([brightness, colours.repeat(down, axis=0).repeat(across, axis=1)])
+    expected = np.asarray(Image.fromarray(whole, "YCbCr").convert("RGB")).astype(int)
+    picture = read(tmp_path, tiff((tags, [stored.tobytes()])))
+    assert np.abs(picture.pixels - expected).max() <= 2
+    assert picture.ledger == ()
+    cut = read(tmp_path, tiff((tags | {279: (LONG, [9999])}, [stored.tobytes()[: stored.size // 2]])))
+    assert [str(entry) for entry in cut.ledger] == ["pixels in places"]
+    assert np.abs(cut.pixels[:4] - expected[:4]).max() <= 2
+
+
 @pytest.mark.parametrize("subsampling", [0, 2])
 @pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
 def test_jpeg_in_tiff(tmp_path: Path, mode: str, subsampling: int) -> None:
@@ -622,6 +650,18 @@ def test_camera_raw_values_in_a_subdirectory(tmp_path: Path) -> None:
             continue
         with pytest.raises(PictureError, match=r"NEF"):
             read(tmp_path, data + sensor)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_raw_files_of_phase_one_have_their_values_where_no_directory_refers_to(tmp_path: Path, order: str) -> None:
+    start, sensor = (b"II*\0", b"IIIICwaR") if order == "<" else (b"MM\0*", b"MMMMRawC")
+    tags = {256: 1, 257: 1, 258: 8, 262: 1, 273: 8, 279: 1}
+    directory = struct.pack(order + "H", len(tags))
+    directory += b"".join(struct.pack(order + "HHIHxx", tag, 3, 1, value) for tag, value in tags.items()) + bytes(4)
+    preview = start + struct.pack(order + "I", 16) + sensor
+    with pytest.raises(PictureError, match=r"camera raw file \(IIQ\)"):
+        read(tmp_path, preview + directory)
+    assert read(tmp_path, preview.replace(b"w", b"I") + directory).size == Size(1, 1)  # a picture of such values
 
 
 @pytest.mark.parametrize(("magic", "name"), [(b"IIRO\x08\0\0\0", "ORF"), (b"IIU\0\x18\0\0\0", "RW2")])
@@ -1128,6 +1168,35 @@ def test_the_same_picture_makes_the_same_bytes_in_a_big_file(tmp_path: Path, mon
     again = read_picture(path)
     assert_pixels(again, picture.pixels)
     assert again.metadata.exif == exif
+
+
+@pytest.mark.parametrize("endian", ["<", ">"])
+def test_maker_notes_stay_where_their_offsets_count_from(tmp_path: Path, endian: str) -> None:
+    tags, notes = Image.Exif(), b"odd notes of the maker" * 4 + b"\1"
+    tags.endian = endian
+    tags[ExifTags.Base.Make] = "Maker of cameras"
+    tags.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.MakerNote] = notes
+    photo, path, again = tmp_path / "photo.jpg", tmp_path / "photo.tif", tmp_path / "again.jpg"
+    Image.fromarray(noise(40, 40, 3)).save(photo, exif=tags)
+    at = tags.tobytes().removeprefix(b"Exif\0\0").index(notes)
+    picture = read_picture(photo)
+    write_picture(picture, path)
+    assert path.read_bytes().index(notes) == at
+    with Image.open(path) as image:
+        assert image.getexif()[ExifTags.Base.Make] == "Maker of cameras"
+        assert image.getexif().get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.MakerNote] == notes
+        np.testing.assert_array_equal(np.asarray(image), picture.pixels)
+    write_picture(read_picture(path), again)
+    with Image.open(again) as image:
+        block = image.info["exif"].removeprefix(b"Exif\0\0")
+        assert block.index(notes) == at
+        assert image.getexif().get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.MakerNote] == notes
+    encoded = encode_tiff_pages([picture, picture], Encoding())
+    with Image.open(io.BytesIO(encoded)) as image:  # of two notes for one place, the first has it
+        for number in range(2):
+            image.seek(number)
+            assert image.getexif().get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.MakerNote] == notes
+            np.testing.assert_array_equal(np.asarray(image), picture.pixels)
 
 
 @pytest.mark.parametrize("big", [False, True])

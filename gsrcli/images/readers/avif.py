@@ -158,7 +158,11 @@ class _Sequence:
             alpha=None if alpha is None else owned(alpha),
             colour=tagged_colour(self._described(b"colr"), icc, *map(self._described, (b"clli", b"mdcv"))),
             metadata=replace(metadata, aspect=aspect(self._described(b"pasp"))),
-            ledger=(*of_profile, *of_metadata, *of_depth, *boxes_left_out(self._data, b"moov")),
+            ledger=(
+                *(*of_profile, *of_metadata, *of_depth),
+                *_tracks_left_out(self._data, self._track),
+                *boxes_left_out(self._data, b"moov"),
+            ),
             origin=Origin(AvifSource.format, lossless=False),
             duration=shown_for(info["duration"] / 1000) if self.animated else None,
         )
@@ -201,6 +205,23 @@ def _check_sizes(file: Heif, limits: Limits) -> None:
 def _tracks(data: bytes) -> list[Box]:
     movie = find_box(data, b"moov")
     return [box for box in boxes(data, movie.start, movie.stop) if box.kind == b"trak"] if movie else []
+
+
+def _tracks_left_out(data: bytes, shown: Box) -> list[Entry]:
+    """Return entries for the tracks beside the one that is shown, except for its alpha."""
+    names = dict[str, None]()
+    for track in _tracks(data):
+        if track == shown:
+            continue
+        handler = find_box(data, b"mdia", b"hdlr", inside=track)
+        auxiliary = find_box(data, *_DESCRIPTION, b"auxi", inside=track)
+        if handler and data[handler.start + 8 : handler.start + 12] == b"soun":
+            names["sound"] = None
+        elif auxiliary and b":depth" in data[auxiliary.start : auxiliary.stop]:
+            names["depth map"] = None
+        elif not find_box(data, b"tref", b"auxl", inside=track):
+            names["further track"] = None
+    return [Entry(name, Fate.LOST) for name in names]
 
 
 def _check_track(data: bytes, track: Box, limits: Limits) -> None:

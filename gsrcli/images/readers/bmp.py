@@ -85,6 +85,15 @@ class Dib:
         return sound_dpi(*(value * METRES_PER_INCH for value in self.header.per_metre))
 
     @property
+    def profile(self) -> tuple[int, int]:
+        """Where the profile of a version 5 header, or the name of its file, starts and ends; there may be none."""
+        space = int.from_bytes(self.data[56:60], "little")
+        if self.header.size < _V5 or space not in (_EMBEDDED, _LINKED):
+            return len(self.data), 0
+        at, size = struct.unpack_from("<II", self.data, 112)
+        return at, at + size
+
+    @property
     def pixels_end(self) -> int:
         """Where the pixels end; of run lengths, it is known once they are decoded."""
         if self._by_lengths:
@@ -96,6 +105,10 @@ class Dib:
         """Return pixels ``(H, W, 1 or 3)`` and alpha ``(H, W)``, top first, and what is damaged."""
         pixels, alpha, entries = self._decoded()
         return pixels, alpha, entries if self._whole else [*entries, CUT]
+
+    def colour(self) -> tuple[Colour, list[Entry]]:
+        """Return the colour tags of a version 4 or 5 header, and what cannot be kept."""
+        return _colour(self.data, self.header.size)
 
     def _decoded(self) -> tuple[Pixels, Pixels | None, list[Entry]]:
         entries = list[Entry]()
@@ -192,15 +205,14 @@ class BmpSource(Source):
 
     def picture(self, index: int = 0) -> Picture:
         pixels, alpha, entries = self._dib.decode()
-        data = self._dib.data
-        colour, found = _colour(data, self._dib.header.size)
-        end = max(self._dib.pixels_end, _profile_end(data, self._dib.header.size))
+        colour, found = self._dib.colour()
+        end = max(self._dib.pixels_end, self._dib.profile[1])
         return Picture(
             pixels,
             alpha,
             colour,
             Metadata(dpi=self._dib.dpi),
-            ledger=(*entries, *found, *appended(data[end:])),
+            ledger=(*entries, *found, *appended(self._dib.data[end:])),
             origin=Origin(self.format),
         )
 
@@ -345,13 +357,6 @@ def _colour(data: bytes, header_size: int) -> tuple[Colour, list[Entry]]:
             (Colour(icc=icc), []) if icc and len(icc) == size else (Colour(), [Entry("colour profile", Fate.DAMAGED)])
         )
     return Colour(), []  # sRGB
-
-
-def _profile_end(data: bytes, header_size: int) -> int:
-    """Return where the profile of a version 5 header ends, or the name of its file; 0 if there is none."""
-    if header_size < _V5 or int.from_bytes(data[56:60], "little") not in (_EMBEDDED, _LINKED):
-        return 0
-    return sum(struct.unpack_from("<II", data, 112))
 
 
 def _calibrated(data: bytes) -> tuple[Colour, list[Entry]]:

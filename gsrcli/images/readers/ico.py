@@ -57,13 +57,15 @@ class IcoSource(Source):
         pixels, alpha, entries = self._dib.decode()
         if alpha is None:
             alpha = self._mask(self._dib)
-        return Picture(pixels, alpha, ledger=(*entries, *lost), origin=Origin(self.format))
+        colour, found_colours = self._dib.colour()
+        return Picture(pixels, alpha, colour, ledger=(*entries, *found_colours, *lost), origin=Origin(self.format))
 
     @staticmethod
     def _mask(dib: Dib) -> Pixels | None:
         """Return alpha of the mask of one bit that follows the pixels; None if there is none, or it hides nothing."""
         height, width = dib.size
-        stored = np.frombuffer(dib.data[dib.pixels_end : dib.pixels_end + _mask_bytes(dib)], np.uint8)
+        end = min(dib.pixels_end + _mask_bytes(dib), dib.profile[0])
+        stored = np.frombuffer(dib.data[dib.pixels_end : end], np.uint8)
         if stored.size < _mask_bytes(dib):
             return None
         hidden = np.unpackbits(stored.reshape(height, -1)[::-1], axis=1, count=width)
@@ -90,7 +92,7 @@ def _end(picture: bytes) -> int:
         dib = Dib(_halved(picture))
     except PictureError:
         return len(picture)
-    return dib.pixels_end + _mask_bytes(dib)
+    return max(min(dib.pixels_end + _mask_bytes(dib), dib.profile[0]), dib.profile[1])
 
 
 def _mask_bytes(dib: Dib) -> int:

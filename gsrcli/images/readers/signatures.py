@@ -29,7 +29,7 @@ TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", *RAW_MAGIC)
 _AVIF = (b"avif", b"avis")
 _HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs")
 _HEIF = (*_HEIC, b"mif1", b"msf1", b"mif2", b"mif3")
-_PNM = re.compile(rb"P[1-6Ff](?:\s|#)|P7\s")
+_PNM = re.compile(rb"P[1-6Ff](?:\s|#)|P7\s(?!332\s)")  # that is a thumbnail of XV
 _ICO_LIST, _ICO_ENTRY = 6, 16  # bytes: where the list of pictures starts, and of each entry in it
 
 

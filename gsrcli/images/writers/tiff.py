@@ -12,7 +12,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from gsrcli.images.directories import PackedPage, Tags, pack_file
+from gsrcli.images.directories import PackedPage, Tags, Value, pack_file
 from gsrcli.images.exif import exif_tags
 from gsrcli.images.metadata import COMMENT, Metadata, Text
 from gsrcli.images.picture import Picture, Pixels
@@ -128,7 +128,7 @@ def _with_texts(tags: Tags, texts: Sequence[Text]) -> Tags:
     return tags
 
 
-def _text_of(value: tuple[int, int, bytes] | Tags) -> str:
+def _text_of(value: Value | Tags) -> str:
     return value[2].split(b"\0")[0].decode(errors="replace") if isinstance(value, tuple) else ""
 
 

@@ -26,19 +26,25 @@ _XMP, _EXTENSION = b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp/
 _ICC, _MPF, _GAIN_MAP = b"ICC_PROFILE\0", b"MPF\0", b"urn:iso:std:iso:ts:21496:-1\0"
 _PHOTOSHOP, _JUMBF = b"Photoshop 3.0\0", b"JP"
 
-# What tells of the file, the camera's working or the program's, not of the picture: smaller copies, settings, numbers.
+# What tells of the file, the camera's working or the program's, not of the picture: smaller copies, numbers.
 _SILENT = (
-    *((APP0, label) for label in (JFIF, b"JFXX\0", b"AVI1", b"II\x1a\0\0\0HEAPJPGM", b"MM\0\0\0\x1aHEAPJPGM")),
-    *((_APP2, label) for label in (b"FPXR\0", b"\0FPXR\0")),
-    *((_APP3, label) for label in (b"Meta\0", b"META\0", b"Exif\0")),  # of Kodak
+    *((APP0, label) for label in (JFIF, b"JFXX\0", b"AVI1")),
     *((_APP4, label) for label in (b"Qualcomm", b"SCALADO\0")),
     (_APP5, b"ssuniqueid"),  # of Samsung
     (_APP10, b"AROT"),  # levels of an HDR photo of Apple
-    *((_APP12, label) for label in (b"Ducky", b"OLYMPUS", b"[picture info]", b"Picture Info")),
+    (_APP12, b"Ducky"),
     (_APP13, b"Adobe_CM"),
     (_APP14, ADOBE),
 )
+# What older cameras say of the picture: its date, exposure and owner.
+_NOTES = (
+    *((APP0, label) for label in (b"II\x1a\0\0\0HEAPJPGM", b"MM\0\0\0\x1aHEAPJPGM")),
+    *((_APP3, label) for label in (b"Meta\0", b"META\0", b"Exif\0")),  # of Kodak
+    *((_APP12, label) for label in (b"OLYMPUS", b"[picture info]", b"Picture Info")),
+)
 _READ = ((_APP1, _EXIF), (_APP1, _XMP), (_APP1, _EXTENSION), (_APP2, _ICC), (_APP2, _MPF), (_APP2, _GAIN_MAP))
+_FLASHPIX = ((_APP2, b"FPXR\0"), (_APP2, b"\0FPXR\0"))  # smaller copies, and sometimes sound
+_SOUND = "Audio Stream".encode("utf-16-le")
 _MOST_UNKNOWN = 4
 
 _MPF_ENTRIES, _MPF_PREVIEW = 0xB002, 1
@@ -282,7 +288,7 @@ def _name_unknown(segments: Iterable[Segment], ledger: list[Entry]) -> None:
     unknown: dict[str, None] = {}
     boxes: list[bytes] = []
     for marker, body, _ in segments:
-        if marker == COM or any(marker == m and body.startswith(begin) for m, begin in (*_SILENT, *_READ)):
+        if marker == COM or _is_among((*_SILENT, *_READ), marker, body):
             continue
         if marker == _APP13 and body.startswith(_PHOTOSHOP):
             continue
@@ -290,6 +296,10 @@ def _name_unknown(segments: Iterable[Segment], ledger: list[Entry]) -> None:
             boxes.append(body)
         elif marker == _APP1 and body.startswith(b"FLIR\0"):
             ledger.append(Entry("thermal data (FLIR)", Fate.LOST))
+        elif _is_among(_FLASHPIX, marker, body):
+            ledger += [Entry("sound", Fate.LOST)] if _SOUND in body else []
+        elif _is_among(_NOTES, marker, body):
+            ledger.append(Entry("notes of the camera", Fate.LOST))
         elif body.strip(b"\0"):
             unknown[_label(marker, body)] = None
     if boxes:
@@ -298,6 +308,11 @@ def _name_unknown(segments: Iterable[Segment], ledger: list[Entry]) -> None:
     if labels:
         more = f" and {len(labels) - _MOST_UNKNOWN} more" if len(labels) > _MOST_UNKNOWN else ""
         ledger.append(Entry(", ".join(labels[:_MOST_UNKNOWN]) + more, Fate.LOST))
+
+
+def _is_among(kinds: Iterable[tuple[int, bytes]], marker: int, body: bytes) -> bool:
+    """Return whether a segment has the marker and the beginning of one of some kinds."""
+    return any(marker == m and body.startswith(beginning) for m, beginning in kinds)
 
 
 def _held(boxes: list[bytes]) -> str:

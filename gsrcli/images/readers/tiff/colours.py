@@ -85,7 +85,8 @@ def _decoded(
         layout = replace(layout, bits=16)
     if values.dtype.kind in "fi" or layout.bits > 16:
         if layout.photometric == Photometric.CMYK:
-            raise PictureError(f"{layout.bits}-bit CMYK is not supported", hint="save it with 16 bits per channel")
+            kind = "floating-point values" if values.dtype.kind == "f" else "signed integers"
+            raise PictureError(f"CMYK of {kind} is not supported", hint="save it as unsigned integers of 16 bits")
         return _as_floats(layout, values, alpha, nodata)
     pixels, alpha = _integers(values, layout), _integers(alpha, layout)
     if layout.premultiplied and alpha is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import zlib
 
 import numpy as np
 from PIL import Image
@@ -104,7 +105,16 @@ def _bare(tiff: Tiff, layout: Layout, directory: dict[int, Entry]) -> bytes:
     end = _FAX_ENDS.get(layout.compression, b"")
     end = REVERSED_BITS[np.frombuffer(end, np.uint8)].tobytes() if layout.fill_order == 2 else end
     chunks = [tiff.data[start : start + size] + end for start, size in layout.chunks]
+    if layout.compression == Compression.NONE:
+        tags[259], tags[266] = ((SHORT, 1, struct.pack("<H", value)) for value in (Compression.DEFLATE, 1))
+        chunks = [_deflated(layout, chunk, size) for chunk, (_, size) in zip(chunks, layout.chunks, strict=True)]
     return pack_file([PackedPage(tags, chunks, layout.tiled)])
+
+
+def _deflated(layout: Layout, chunk: bytes, size: int) -> bytes:
+    """Compress a chunk, filled up to its stated size, because Pillow decodes others itself, without subsampling."""
+    stored = REVERSED_BITS[np.frombuffer(chunk, np.uint8)].tobytes() if layout.fill_order == 2 else chunk
+    return zlib.compress(stored.ljust(min(size, layout.chunk.height * layout.row_bytes), b"\0"), 1)
 
 
 def _with_directory(tiff: Tiff, tags: Tags, layout: Layout) -> bytes:

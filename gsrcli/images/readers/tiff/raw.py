@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 
 from gsrcli.errors import PictureError
@@ -13,6 +14,7 @@ __all__ = ["camera_raw", "raw_error"]
 _MAKE, _PHOTOMETRIC, _COMPRESSION, _SUBDIRECTORIES, _DNG_VERSION = 271, 262, 259, 330, 50706
 _FORMATS = {"NIKON": "NEF", "SONY": "ARW", "PENTAX": "PEF", "SAMSUNG": "SRW", "CANON": "CR2", "HASSELBLAD": "3FR"}
 _COMPRESSIONS = (32767, 32769, 32770, 34713, 65000, 65535)  # of Sony, Samsung, Nikon, Kodak and Pentax
+_PHASE_ONE = re.compile(rb"II\*\0.{4}IIII.waR|MM\0\*.{4}MMMMRaw.", re.DOTALL)  # also of Leaf and Mamiya
 _MOST_SUBDIRECTORIES = 32
 
 
@@ -30,6 +32,8 @@ def camera_raw(tiff: Tiff, pages: list[dict[int, Entry]]) -> str | None:
         return "DNG"
     if tiff.data[8:10] == b"CR":
         return "CR2"
+    if _PHASE_ONE.match(tiff.data):  # no directory refers to the sensor's values
+        return "IIQ"
     directories = [*pages, *_subdirectories(tiff, pages)]
     if not any(_holds_sensor_values(tiff, directory) for directory in directories):
         return None
