@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +18,7 @@ from PIL import Image
 from gsrcli.errors import LimitError, PictureError
 from gsrcli.images.ledger import PIXELS, Entry, Fate
 from gsrcli.images.picture import Pixels, levels, unmultiplied
+from gsrcli.images.readers.inflation import BLOCK_BYTES, inflated
 from gsrcli.images.readers.source import DAMAGED
 from gsrcli.size import Size
 
@@ -40,7 +39,6 @@ _MAX_SIDE = 1 << 24  # millions of rows take long, of however few pixels
 _LEAST_SHARE = 16  # a picture of which less than this fraction is sound is refused
 _MAX_STREAM = 2**32 - 1  # Pillow's decoder counts in 32 bits
 _ZLIB_HEADER = b"\x78\x01"
-_INPUT_STEP, _OUTPUT_STEP = 1 << 16, 1 << 20
 
 
 @dataclass(frozen=True)
@@ -256,40 +254,11 @@ class _Inflation:
         self._stream = memoryview(stream)[len(_ZLIB_HEADER) :]
 
     def __iter__(self) -> Iterator[bytes]:
-        inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-        adler, trailer = 1, b""
-        for at in range(0, len(self._stream), _INPUT_STEP):
-            step: memoryview | bytes = self._stream[at : at + _INPUT_STEP]
-            if inflater.eof:
-                trailer += bytes(step[:4])
-                break
-            while step and not inflater.eof:
-                before = inflater.copy()
-                try:
-                    block = inflater.decompress(step, _OUTPUT_STEP)
-                except zlib.error:
-                    yield from _inflated_bytewise(before, step)
-                    return
-                adler = zlib.adler32(block, adler)
-                yield block
-                step = inflater.unconsumed_tail
-            trailer = inflater.unused_data
-        self.checked = inflater.eof and int.from_bytes(trailer[:4], "big") == adler
-        if not inflater.eof:
-            with suppress(zlib.error):
-                yield inflater.flush()  # at most the few bytes that the last step left over
-
-
-def _inflated_bytewise(inflater: Any, step: memoryview | bytes) -> Iterator[bytes]:
-    """Yield what can be inflated before the byte at which an error shows."""
-    block = bytearray()
-    with suppress(zlib.error):
-        for at in range(len(step)):
-            block += inflater.decompress(step[at : at + 1])
-            if len(block) >= _OUTPUT_STEP:
-                yield bytes(block)
-                block.clear()
-    yield bytes(block)
+        inflater, adler = zlib.decompressobj(-zlib.MAX_WBITS), 1
+        for block in inflated(inflater, self._stream):
+            adler = zlib.adler32(block, adler)
+            yield block
+        self.checked = inflater.eof and int.from_bytes(inflater.unused_data[:4], "big") == adler
 
 
 def _sound_bytes(passes: list[_Pass], inflation: _Inflation) -> tuple[int, bool]:
@@ -310,7 +279,7 @@ def _sound_bytes(passes: list[_Pass], inflation: _Inflation) -> tuple[int, bool]
             if wrong.size:
                 return rows.start + (first + int(wrong[0])) * rows.row_bytes, False
         at += len(block)
-        if at > expected + _OUTPUT_STEP:  # whatever follows, it is no picture
+        if at > expected + BLOCK_BYTES:  # whatever follows, it is no picture
             break
     good = max(rows.start + rows.sound_rows(at) * rows.row_bytes for rows in passes if rows.start <= at)
     return good, at > expected
@@ -325,7 +294,7 @@ def _deflated(inflation: _Inflation, good: int, expected: int) -> bytes:
         left -= min(left, len(block))
         if not left:
             break
-    zeros = (bytes(min(_OUTPUT_STEP, expected - at)) for at in range(good, expected, _OUTPUT_STEP))
+    zeros = (bytes(min(BLOCK_BYTES, expected - at)) for at in range(good, expected, BLOCK_BYTES))
     parts.extend(map(deflater.compress, zeros))
     return b"".join([*parts, deflater.flush()])
 
@@ -355,7 +324,7 @@ def _samples(header: Header, size: Size, stream: bytes) -> Pixels:
     def decoded(mode: str, raw_mode: str) -> NDArray[np.uint8]:
         image = Image.frombytes(mode, size.for_pillow, stream, "zip", raw_mode, int(header.interlaced))
         values = np.empty((*size, len(image.getbands())), np.uint8)
-        step = max(1, _OUTPUT_STEP // values[0].size)
+        step = max(1, BLOCK_BYTES // values[0].size)
         for top in range(0, size.height, step):  # Pillow converts a whole picture in two copies
             rows = image.crop((0, top, size.width, min(top + step, size.height)))
             values[top : top + step] = np.asarray(rows).reshape(rows.height, size.width, -1)

@@ -11,7 +11,6 @@ import io
 import struct
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -22,6 +21,7 @@ from PIL import Image
 from gsrcli.errors import LimitError, PictureError
 from gsrcli.images.directories import LONG, SHORT, PackedPage, pack_file
 from gsrcli.images.picture import Pixels
+from gsrcli.images.readers.inflation import inflated
 from gsrcli.images.readers.source import DAMAGED
 from gsrcli.images.readers.tiff.layout import Compression, Layout, Photometric
 from gsrcli.runtime.native import native_output
@@ -114,16 +114,12 @@ def _inflate(stream: bytes, length: int) -> tuple[bytes, bool]:
 
 
 def _inflate_to_damage(stream: bytes, length: int) -> bytes:
-    """Return the bytes of a damaged zlib stream up to the damage, to which large steps lead, and then small ones."""
-    inflation, values, at = zlib.decompressobj(), bytearray(), 0
-    for step in (4096, 1):
-        before = inflation
-        with suppress(zlib.error):
-            while at < len(stream) and len(values) < length:
-                before = inflation.copy()
-                values += inflation.decompress(stream[at : at + step])
-                at += step
-        inflation = before
+    """Return the first bytes of a damaged zlib stream, as many as there are before the damage."""
+    values = bytearray()
+    for block in inflated(zlib.decompressobj(), stream):
+        values += block
+        if len(values) >= length:
+            break
     return bytes(values[:length])
 
 
