@@ -129,28 +129,13 @@ def tag(words: str) -> Part:
 _RIGHTS = [word("Photoshop-Url", "XMP"), word("Marked>True<", "XMP")]
 _TEXTS = [text("Author"), text("Copyright"), text("Title"), text("Odd"), _COMMENT]
 _TIFF_WORDS = ("Document", "Description", "Make", "Model", "Page", "Artist", "Host", "Copyright", "Software")
+_USUAL = [_COLOURS, _ALPHA, _SOFT, _PROFILE, measured(200), *_EXIF, _XMP]
 _JPEG = [
     *(_COLOURS, _PROFILE, measured(304.8), *_EXIF, _XMP, word("Extended-Xmp", "XMP")),
     *(*_IPTC, _COMMENT, *_RIGHTS),
 ]
 _CARRIED: Mapping[str, list[Part]] = {
-    "png": [
-        *(
-            _COLOURS,
-            _ALPHA,
-            _SOFT,
-            _PROFILE,
-            measured(200),
-            *_EXIF,
-            _XMP,
-            *_IPTC,
-            *_RIGHTS,
-            *_TEXTS,
-            _MODIFIED,
-            _FRENCH,
-            _TITRE,
-        ),
-    ],
+    "png": [*_USUAL, *_IPTC, *_RIGHTS, *_TEXTS, _MODIFIED, _FRENCH, _TITRE],
     "png_unusual": [
         *(_COLOURS, _ALPHA, _SOFT),
         *map(
@@ -232,16 +217,7 @@ _CARRIED: Mapping[str, list[Part]] = {
         *(_COLOURS, upright(96, 256), _PROFILE, measured(200), *_EXIF),
         *map(gone, ("gain map", "matte", "application/odd metadata")),
     ],
-    "webp": [
-        _COLOURS,
-        _ALPHA,
-        _SOFT,
-        _PROFILE,
-        measured(200),
-        *_EXIF,
-        _XMP,
-        gone(r"content credentials \(C2PA\)"),
-    ],
+    "webp": [*_USUAL, gone(r"content credentials \(C2PA\)")],
     "webp_animation": [_COLOURS, _ALPHA, _SOFT, _PROFILE, *_EXIF, _XMP],
     "webp_lossy": [_COLOURS, upright(24, 32), _ALPHA, _SOFT, *_EXIF, gone("zzzz chunk")],
     "gif": [_ALPHA, _PROFILE, _XMP, _COMMENT, _ASPECT, gone(r"application extension \(MGK8BIM0000\)")],

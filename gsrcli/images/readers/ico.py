@@ -41,23 +41,25 @@ class IcoSource(Source):
         self._pointing = data[2] == _CURSOR and any(spot)
         picture = data[starts[chosen] :]  # many files state wrong sizes in their list
         self._appended = appended(data[max(*map(sum, places), max(starts) + _end(data[max(starts) :])) :])
-        self._png = PngSource(picture[: _end(picture)], limits) if picture.startswith(PNG) else None
-        self._dib = None if self._png else Dib(_halved(picture), alpha=True)
-        self.size = self._png.size if self._png else Dib(_halved(picture)).size
+        self._picture = (
+            PngSource(picture[: _end(picture)], limits)
+            if picture.startswith(PNG)
+            else Dib(_halved(picture), alpha=True)
+        )
+        self.size = self._picture.size
         limits.check(self.size)
 
     def picture(self, index: int = 0) -> Picture:
         smaller = "a smaller picture" if self._others == 1 else f"{self._others} smaller pictures"
         found = {smaller: self._others, "hot spot": self._pointing}
         lost = [*(Entry(what, Fate.LOST) for what, there in found.items() if there), *self._appended]
-        if self._png:
-            picture = self._png.picture()
+        if isinstance(self._picture, PngSource):
+            picture = self._picture.picture()
             return replace(picture, ledger=(*picture.ledger, *lost), origin=Origin(self.format))
-        assert self._dib is not None
-        pixels, alpha, entries = self._dib.decode()
+        pixels, alpha, entries = self._picture.decode()
         if alpha is None:
-            alpha = self._mask(self._dib)
-        colour, found_colours = self._dib.colour()
+            alpha = self._mask(self._picture)
+        colour, found_colours = self._picture.colour()
         return Picture(pixels, alpha, colour, ledger=(*entries, *found_colours, *lost), origin=Origin(self.format))
 
     @staticmethod
