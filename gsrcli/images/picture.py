@@ -9,15 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from gsrcli.images.colour import Colour
-from gsrcli.images.exif import exif_is_blank
-from gsrcli.images.geo import geo_resized
-from gsrcli.images.iptc import iptc_is_blank
-from gsrcli.images.ledger import Feature, Ledger
-from gsrcli.images.metadata import COMMENT, Metadata
+from gsrcli.images.description import Description, Origin, Raster
 from gsrcli.images.opencv import load_cv2
-from gsrcli.images.regions import enlarged_regions
-from gsrcli.images.xmp import xmp_is_blank
 from gsrcli.size import Size
 
 __all__ = [
@@ -36,43 +29,18 @@ __all__ = [
 Pixels = NDArray[Any]
 """An array of uint8, uint16 or float32."""
 
-_UNTAGGED, _SILENT = Colour(), Metadata()
-_TYPES = (np.uint8, np.uint16, np.float32)
 _BLOCK_PIXELS = 1 << 20
 
 
-@dataclass(frozen=True)
-class Origin:
-    """How the file was encoded that a picture was read from.
-
-    Attributes:
-        format: name of the file format, as Pillow calls it.
-        lossless: whether the file is known to hold the pixels exactly; of HEIC and JPEG 2000 it never is.
-        quality: estimated quality of the JPEG file that it is, or was made from, 1 to 100; None for others.
-        bits: bits per channel in the file, where they were spread over those of the pixels; otherwise None.
-    """
-
-    format: str
-    lossless: bool = True
-    quality: int | None = None
-    bits: int | None = None
-
-
 @dataclass(frozen=True, eq=False)
-class Picture:
-    """A decoded picture: upright, with its transparency, colour tags and metadata.
+class Picture(Description):
+    """A decoded picture in memory: upright, with its transparency, colour tags and metadata; see also `Description`.
 
     Attributes:
         pixels: ``(H, W, C)``, uint8 or uint16 over their whole range, or finite float32 of any range; C is 1 (grey) or
             3 (red, green, blue). Colours are not premultiplied by alpha.
         alpha: ``(H, W)`` of the same type, 0 for transparent, and 1 for opaque in float32; None for a picture without
             transparency.
-        colour: what the numbers mean.
-        metadata: everything else that the file says.
-        ledger: what reading could not keep as it was.
-        origin: how the file was encoded, or None.
-        duration: how long a frame of an animation is shown, in seconds; None for other pictures.
-        alpha_is_data: whether alpha is a channel of its own, as in normal maps, and colours count where it is 0 too.
 
     Raises:
         ValueError: shapes or types are unsupported or do not match.
@@ -80,78 +48,28 @@ class Picture:
 
     pixels: Pixels
     alpha: Pixels | None = None
-    colour: Colour = _UNTAGGED
-    metadata: Metadata = _SILENT
-    ledger: Ledger = ()
-    origin: Origin | None = None
-    duration: float | None = None
-    alpha_is_data: bool = False
 
     def __post_init__(self) -> None:
         shape, dtype = self.pixels.shape, self.pixels.dtype
-        if len(shape) != 3 or shape[2] not in (1, 3) or 0 in shape or dtype not in _TYPES:
+        if len(shape) != 3:
             raise ValueError(f"expected (H, W, 1 or 3) uint8, uint16 or float32, got {shape} {dtype}")
+        self.raster.check()
         if self.alpha is not None and (self.alpha.shape != shape[:2] or self.alpha.dtype != dtype):
             raise ValueError(f"expected alpha {shape[:2]} {dtype}, got {self.alpha.shape} {self.alpha.dtype}")
 
     @property
-    def size(self) -> Size:
-        return Size.of(self.pixels)
-
-    @property
-    def channels(self) -> int:
-        """Number of colour channels: 1 or 3."""
-        return int(self.pixels.shape[2])
-
-    @property
-    def grey(self) -> bool:
-        """Whether there is one colour channel."""
-        return self.channels == 1
-
-    @property
-    def bits(self) -> int:
-        """Bits per channel: 8, 16 or 32 (floating point)."""
-        return 8 * self.pixels.dtype.itemsize
-
-    @property
-    def bytes_per_pixel(self) -> int:
-        """Bytes of all channels of a pixel, alpha included."""
-        return (self.channels + (self.alpha is not None)) * self.bits // 8
+    def raster(self) -> Raster:
+        height, width, channels = self.pixels.shape
+        return Raster(Size(height, width), channels, self.pixels.dtype, self.alpha is not None)
 
     @property
     def opaque(self) -> bool:
-        """Whether all pixels are opaque, so that alpha can be dropped."""
         return self.alpha is None or bool(self.alpha.min() >= white(self.alpha.dtype))
 
     @property
     def seen(self) -> Pixels:
         """The colours that count: all, ``(H, W, C)``, or those that are not fully transparent, ``(N, C)``."""
         return self.pixels if self.alpha is None or self.alpha_is_data else self.pixels[self.alpha > 0]
-
-    def features(self) -> list[Feature]:
-        """Return what the picture carries, in the order of `Feature`; blocks and texts without content do not count."""
-        colour, metadata = self.colour, self.metadata
-        texts = [text for text in metadata.texts if not text.blank]
-        comments = [text for text in texts if text.keyword == COMMENT]
-        carried = {
-            Feature.SIXTEEN_BITS: self.bits == 16,
-            Feature.FLOAT: self.bits == 32,
-            Feature.NARROW: colour.cicp and colour.cicp.known and not colour.cicp.full_range,
-            Feature.TRANSPARENCY: not self.opaque,
-            Feature.PROFILE: colour.icc,
-            Feature.CICP: colour.cicp,
-            Feature.GAMMA: colour.gamma or colour.chromaticities,
-            Feature.HDR: colour.mastering or colour.light,
-            Feature.EXIF: metadata.exif and not exif_is_blank(metadata.exif),
-            Feature.XMP: metadata.xmp and not xmp_is_blank(metadata.xmp),
-            Feature.IPTC: metadata.iptc and not iptc_is_blank(metadata.iptc),
-            Feature.TEXT: len(texts) > len(comments),
-            Feature.COMMENT: comments,
-            Feature.RESOLUTION: metadata.dpi,
-            Feature.ASPECT: metadata.aspect not in (None, 1),
-            Feature.GEO: metadata.geo,
-        }
-        return [feature for feature in Feature if carried[feature]]
 
     def save(
         self,
@@ -168,23 +86,13 @@ class Picture:
         write_picture(self, path, quality=quality, lossless=lossless, background=background, overwrite=overwrite)
 
     def enlarged(self, pixels: Pixels, alpha: Pixels | None = None) -> Picture:
-        """Return the enlargement of this picture, given its pixels and alpha: metadata stay, scaled where they must be.
+        """Return the enlargement of this picture, given its pixels and alpha; see :meth:`metadata_enlarged`.
 
         Args:
             pixels: ``(H, W, C)``.
             alpha: ``(H, W)``, or None.
         """
-        metadata, scale = self.metadata, Size.of(pixels).scale_from(self.size)
-        geo = metadata.geo and geo_resized(metadata.geo, scale)
-        metadata = replace(metadata, geo=geo, xmp=metadata.xmp and enlarged_regions(metadata.xmp, scale))
-        return replace(self, pixels=pixels, alpha=alpha, metadata=metadata)
-
-    def without_metadata(self) -> Picture:
-        """Return the picture without what tells about people, places and devices.
-
-        Colour tags and the size of a pixel stay: they say how the picture looks.
-        """
-        return replace(self, metadata=Metadata(dpi=self.metadata.dpi, aspect=self.metadata.aspect))
+        return replace(self, pixels=pixels, alpha=alpha, metadata=self.metadata_enlarged(Size.of(pixels)))
 
 
 def white(dtype: DTypeLike) -> int:

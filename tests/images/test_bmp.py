@@ -269,7 +269,7 @@ def test_written_files(tmp_path: Path, channels: int, tagged: bool) -> None:
     alpha = values[..., -1] if channels in (2, 4) else None
     grey = channels < 3
     colour = Colour(icc.adobe_rgb_profile(grey=grey) if tagged else None)
-    picture = Picture(values[..., : 1 if grey else 3], alpha, colour, Metadata(dpi=(300, 150)))
+    picture = Picture(values[..., : 1 if grey else 3], alpha, colour=colour, metadata=Metadata(dpi=(300, 150)))
     write_picture(picture, tmp_path / "out.bmp")
     data = (tmp_path / "out.bmp").read_bytes()
     assert int.from_bytes(data[2:6], "little") == len(data)

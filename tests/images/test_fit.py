@@ -548,7 +548,7 @@ def test_flattening_blends_encoded_values() -> None:
 def test_grey_over_a_colour_becomes_rgb_with_its_profile() -> None:
     alpha = np.full((16, 16), 255, np.uint8)
     alpha[0] = 0
-    picture = Picture(ramp(1), alpha, Colour(icc.adobe_rgb_profile(grey=True)))
+    picture = Picture(ramp(1), alpha, colour=Colour(icc.adobe_rgb_profile(grey=True)))
     result, _ = fit(picture, BLOCKS, background=(255, 0, 0))
     assert icc.profile_space(result.colour.icc or b"") == "RGB"
     np.testing.assert_array_equal(result.pixels[1:], np.repeat(ramp(1)[1:], 3, axis=2))
@@ -731,7 +731,7 @@ def test_a_background_is_a_colour_of_srgb(colour: Colour, channels: int, backgro
 
 
 def test_a_profile_without_a_way_to_the_background_is_told() -> None:
-    picture = Picture(ramp(), np.zeros((16, 16), np.uint8), Colour(SCANNER))
+    picture = Picture(ramp(), np.zeros((16, 16), np.uint8), colour=Colour(SCANNER))
     assert icc.profile_space(SCANNER) == "RGB"
     result, _ = fitted_over(picture, (255, 255, 255))
     assert result.colour == picture.colour

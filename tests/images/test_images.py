@@ -590,7 +590,7 @@ def test_jpeg_keeps_full_colour_resolution(tmp_path: Path) -> None:
 
 def test_losses() -> None:
     colour, metadata = Colour(icc=SRGB), Metadata(exif=b"II")
-    deep = Picture(noise(5, 7, 3, dtype=np.uint16), noise(5, 7, dtype=np.uint16), colour, metadata)
+    deep = Picture(noise(5, 7, 3, dtype=np.uint16), noise(5, 7, dtype=np.uint16), colour=colour, metadata=metadata)
     for name, lost in (("a.png", 0), ("a.webp", 1), ("a.bmp", 2)):
         fitted, ledger = fit(deep, output_format(name), background=(255, 255, 255))
         assert len(with_fate(Fate.LOST, ledger)) == lost

@@ -210,8 +210,8 @@ class BmpSource(Source):
         return Picture(
             pixels,
             alpha,
-            colour,
-            Metadata(dpi=self._dib.dpi),
+            colour=colour,
+            metadata=Metadata(dpi=self._dib.dpi),
             ledger=(*entries, *found, *appended(self._dib.data[end:])),
             origin=Origin(self.format),
         )

@@ -60,7 +60,9 @@ class IcoSource(Source):
         if alpha is None:
             alpha = self._mask(self._picture)
         colour, found_colours = self._picture.colour()
-        return Picture(pixels, alpha, colour, ledger=(*entries, *found_colours, *lost), origin=Origin(self.format))
+        return Picture(
+            pixels, alpha, colour=colour, ledger=(*entries, *found_colours, *lost), origin=Origin(self.format)
+        )
 
     @staticmethod
     def _mask(dib: Dib) -> Pixels | None:

@@ -1,0 +1,136 @@
+"""Pictures that come in strips of rows, so that memory need not hold them whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from gsrcli.images.description import Description, Raster
+from gsrcli.images.picture import Picture, Pixels
+from gsrcli.size import Size
+
+__all__ = ["Strip", "Strips", "in_memory", "in_strips", "of_rows"]
+
+
+class Strip(NamedTuple):
+    """Some rows of a picture.
+
+    Attributes:
+        pixels: ``(rows, W, C)``.
+        alpha: ``(rows, W)``, or None.
+    """
+
+    pixels: Pixels
+    alpha: Pixels | None = None
+
+    @property
+    def layers(self) -> Pixels:
+        """The rows with alpha, if any, as the last channel: ``(rows, W, C or C + 1)``."""
+        return self.pixels if self.alpha is None else np.dstack((self.pixels, self.alpha))
+
+    def cut(self, start: int, stop: int) -> Strip:
+        """Return rows [start, stop)."""
+        return Strip(self.pixels[start:stop], None if self.alpha is None else self.alpha[start:stop])
+
+
+@dataclass(frozen=True, eq=False)
+class Strips(Description):
+    """A picture whose strips are decoded or computed one by one, from top to bottom; see also `Description`.
+
+    Attributes:
+        raster: size and type of the pixels.
+        source: returns a new iterator over the strips, which together have all rows.
+        opaque: whether all pixels are opaque.
+
+    Raises:
+        ValueError: there are no such pictures.
+    """
+
+    raster: Raster
+    source: Callable[[], Iterator[Strip]]
+    opaque: bool
+
+    def __iter__(self) -> Iterator[Strip]:
+        return self.source()
+
+    def picture(self) -> Picture:
+        """Return the picture in memory."""
+        pixels, alpha = _blank(self.raster)
+        done = 0
+        for strip in self:
+            end = done + len(strip.pixels)
+            pixels[done:end] = strip.pixels
+            if alpha is not None:
+                assert strip.alpha is not None
+                alpha[done:end] = strip.alpha
+            done = end
+        return Picture(pixels, alpha, **self.described())
+
+    def converted(self, convert: Callable[[Picture], Picture]) -> Strips:
+        """Return the picture with its pixels, and what is said of them, converted as ``convert`` does.
+
+        Args:
+            convert: converts every pixel by itself, whatever those around it are.
+        """
+        described = self.described()
+        one = self.raster._replace(size=Size(1, 1))
+        sample = convert(Picture(*_blank(one), **described))
+
+        def source() -> Iterator[Strip]:
+            for strip in self:
+                part = convert(Picture(*strip, **described))
+                yield Strip(part.pixels, part.alpha)
+
+        raster = sample.raster._replace(size=self.size)
+        return Strips(raster, source, self.opaque or not raster.alpha, **sample.described())
+
+
+def _blank(raster: Raster) -> Strip:
+    """Return a strip of new arrays with all rows."""
+    pixels = np.zeros((*raster.size, raster.channels), raster.dtype)
+    return Strip(pixels, np.zeros(raster.size, raster.dtype) if raster.alpha else None)
+
+
+def in_strips(picture: Description) -> Strips:
+    """Return a picture as strips: one, if it is in memory."""
+    if isinstance(picture, Strips):
+        return picture
+    assert isinstance(picture, Picture)
+    strip = Strip(picture.pixels, picture.alpha)
+    return Strips(picture.raster, lambda: iter([strip]), picture.opaque, **picture.described())
+
+
+def in_memory(picture: Description) -> Picture:
+    """Return a picture in memory."""
+    if isinstance(picture, Picture):
+        return picture
+    assert isinstance(picture, Strips)
+    return picture.picture()
+
+
+def of_rows(strips: Iterable[Strip], rows: int) -> Iterator[Strip]:
+    """Cut strips anew, each of ``rows`` rows but the last."""
+    waiting: list[Strip] = []
+    count = 0
+    for strip in strips:
+        waiting.append(strip)
+        count += len(strip.pixels)
+        if count >= rows:
+            joined = _joined(waiting)
+            whole = count - count % rows
+            for start in range(0, whole, rows):
+                yield joined.cut(start, start + rows)
+            waiting, count = [joined.cut(whole, count)] if count % rows else [], count % rows
+    if waiting:
+        yield _joined(waiting)
+
+
+def _joined(strips: list[Strip]) -> Strip:
+    if len(strips) == 1:
+        return strips[0]
+    pixels = np.concatenate([strip.pixels for strip in strips])
+    alphas = [strip.alpha for strip in strips if strip.alpha is not None]
+    return Strip(pixels, np.concatenate(alphas) if alphas else None)
