@@ -555,7 +555,7 @@ def test_avifdec_reads_what_is_written(tmp_path: Path, deep: bool) -> None:
     path = tmp_path / "out.avif"
     pixels = ramp(top=65535 if deep else 255)
     colour, metadata = Colour(cicp=Cicp(9, 16)), Metadata(xmp=b"<x/>", dpi=(300, 300))
-    write_picture(Picture(pixels, pixels[..., 0].copy(), colour, metadata), path)
+    write_picture(Picture(pixels, pixels[..., 0].copy(), colour=colour, metadata=metadata), path)
     said = subprocess.run(["avifdec", "-i", path], capture_output=True, text=True, check=True).stdout
     for words in (
         "Color Primaries: 9",

@@ -683,7 +683,7 @@ def test_values_outside_the_narrow_range_are_clipped() -> None:
 def test_alpha_has_no_narrow_range() -> None:
     alpha = np.full((16, 16), 16, np.uint8)
     colour = Colour(cicp=Cicp(12, 13, full_range=False))
-    result, _ = fitted(Picture(ramp(), alpha, colour), output_format("a.webp"))
+    result, _ = fitted(Picture(ramp(), alpha, colour=colour), output_format("a.webp"))
     np.testing.assert_array_equal(result.alpha, alpha)
 
 
@@ -717,7 +717,7 @@ def seen_as(colour: tuple[int, ...], profile: bytes) -> np.ndarray:
     ],
 )
 def test_a_background_is_a_colour_of_srgb(colour: Colour, channels: int, background: tuple[int, int, int]) -> None:
-    picture = Picture(ramp(channels), np.zeros((16, 16), np.uint8), colour)
+    picture = Picture(ramp(channels), np.zeros((16, 16), np.uint8), colour=colour)
     result, _ = fitted_over(picture, background)
     assert result.grey == (channels == 1 and len(set(background)) == 1)
     (values,) = {tuple(pixel) for pixel in result.pixels.reshape(-1, result.channels).tolist()}

@@ -238,7 +238,7 @@ def test_everything_is_written(tmp_path: Path) -> None:
     for top in (255, 65535):
         path = tmp_path / "out.heif"
         pixels = ramp(top=top)
-        picture = Picture(pixels, pixels[..., 0].copy(), colour, metadata)
+        picture = Picture(pixels, pixels[..., 0].copy(), colour=colour, metadata=metadata)
         _, ledger = fit(picture, output_format(path))
         assert with_fate(Fate.LOST, ledger) == []
         assert with_fate(Fate.CONVERTED, ledger) == (["16 bits per channel to 10 bits"] if top > 255 else [])

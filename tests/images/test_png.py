@@ -521,7 +521,7 @@ def full_picture() -> Picture:
     metadata = Metadata(exif=exif_block(), xmp=b"<x:xmpmeta/>", iptc=DATASETS, texts=texts, dpi=(300.0, 150.0))
     colour = Colour(icc=SRGB, cicp=Cicp(1, 13), mastering=bytes(range(24)), light=(1, 2))
     pixels, alpha = noise(5, 7, 2, 16), noise(5, 7, 0, 16)[..., 0]
-    return Picture(pixels, alpha, colour, metadata)
+    return Picture(pixels, alpha, colour=colour, metadata=metadata)
 
 
 def test_everything_survives(tmp_path: Path) -> None:
