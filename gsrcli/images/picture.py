@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -68,9 +69,20 @@ class Picture(Description):
         return self.alpha is None or bool(self.alpha.min() >= white(self.alpha.dtype))
 
     @property
+    def extremes(self) -> tuple[float, float] | None:
+        if self.pixels.dtype != np.float32:
+            return None
+        seen = self.seen if self.seen.size else self.pixels
+        return float(seen.min()), float(seen.max())
+
+    @property
     def seen(self) -> Pixels:
         """The colours that count: all, ``(H, W, C)``, or those that are not fully transparent, ``(N, C)``."""
         return self.pixels if self.alpha is None or self.alpha_is_data else self.pixels[self.alpha > 0]
+
+    def converted(self, convert: Callable[[Picture], Picture]) -> Picture:
+        """Return what ``convert`` makes of the picture; see `Strips.converted`, which does this with one in strips."""
+        return convert(self)
 
     def save(
         self,
