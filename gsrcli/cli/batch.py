@@ -1,4 +1,4 @@
-"""Upscale many pictures: while one is computed, the next is decoded and the previous one encoded.
+"""Upscale many pictures: while one is computed strip by strip, its strips are written, and the next is decoded.
 
 The frames of an animation and the pages of a document pass through in the same way, one by one, into one output.
 
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Executor, Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -39,6 +39,7 @@ from gsrcli.images import (
     write_picture,
     write_pictures,
 )
+from gsrcli.images.strips import Strip, Strips
 from gsrcli.runtime.handover import Handover
 from gsrcli.size import Size
 from gsrcli.upscaling.alpha import AlphaMeaning
@@ -115,6 +116,7 @@ class _Task:
     Attributes:
         job: the files.
         handover: of enlarged pictures to the thread that writes them.
+        passing: of the strips of each of them, which are computed while they are written.
         count: number of pictures to write; 1 if one is chosen.
         animated: whether they are frames of an animation.
         loops: how often the animation is shown.
@@ -125,7 +127,8 @@ class _Task:
     """
 
     job: Job
-    handover: Handover[Picture] = field(default_factory=Handover)
+    handover: Handover[Strips] = field(default_factory=Handover)
+    passing: list[Handover[Strip]] = field(default_factory=list)
     count: int = 1
     animated: bool = False
     loops: int | None = None
@@ -245,7 +248,7 @@ class Batch:
             with handover.passing_errors():
                 work = upscaler.work(picture) * task.count
                 advance = partial(_advance, bar, work)
-                handover.give(upscaler.enlarge(picture, size, advance, self._seconds, self.handling.alpha))
+                _hand_over(task, upscaler.stream(picture, size, advance, self._seconds, self.handling.alpha))
             if handover.ended():
                 return
         handover.end()
@@ -303,8 +306,10 @@ class Batch:
             return self._failure(job, error)
         finally:
             handover.end()
+            for passing in task.passing:
+                passing.end()
         ended = time.perf_counter()
-        self._encoding += ended - began - handover.waited
+        self._encoding += ended - began - handover.waited - sum(passing.waited for passing in task.passing)
         remarks.add(job.input, job.output, output_format(job.output).name, tuple(task.reading), tuple(task.writing))
         return Outcome(
             input=str(job.input),
@@ -335,7 +340,29 @@ def _ahead(items: Iterator[Item], executor: Executor) -> Iterator[Item]:
         yield item
 
 
-def _noting_sizes(pictures: Iterable[Picture], sizes: list[Size]) -> Iterator[Picture]:
+def _hand_over(task: _Task, enlargement: Strips) -> None:
+    """Hand over an enlargement, and then its strips one by one. Raises whatever computing them raises.
+
+    The first is computed before, while the previous picture may still be being written.
+    """
+    strips, passing = iter(enlargement), Handover[Strip]()
+    first = next(strips)
+    task.passing.append(passing)
+    task.handover.give(replace(enlargement, source=lambda: iter(passing)))
+    try:
+        for strip in chain([first], strips):
+            if task.handover.ended() or passing.ended():
+                return
+            passing.give(strip)
+        passing.end()
+    except Exception as error:
+        passing.end(error)
+        raise
+    finally:
+        passing.end(CancelledError())
+
+
+def _noting_sizes(pictures: Iterable[Strips], sizes: list[Size]) -> Iterator[Strips]:
     for picture in pictures:
         sizes.append(picture.size)
         yield picture

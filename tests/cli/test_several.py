@@ -154,6 +154,7 @@ import torch
 from gsrcli.cli.batch import Batch, Handling
 from gsrcli.cli.console import Console
 from gsrcli.cli.jobs import Job
+from gsrcli.images.strips import in_strips
 from gsrcli.runtime.memory import peak_memory
 from gsrcli.upscaling.target import Target
 
@@ -162,8 +163,8 @@ class Copier:
     def work(self, picture):
         return 1
 
-    def enlarge(self, picture, size, *_):
-        return picture
+    def stream(self, picture, size, *_):
+        return in_strips(picture)
 
 
 def work(path):
