@@ -13,7 +13,7 @@ import typer
 
 from gsrcli.cli.console import Console
 from gsrcli.cli.failures import explain, reporting
-from gsrcli.cli.options import Arithmetic, Debug, Device, Json, Tile
+from gsrcli.cli.options import Arithmetic, Debug, Device, Json, Memory, Tile
 from gsrcli.cli.outputs import check_file, check_plot
 from gsrcli.evaluation.config import Degradation, ProtocolName
 from gsrcli.weights.load import DEFAULT_MODEL
@@ -115,6 +115,7 @@ def evaluate(
     device: Device = "auto",
     precision: Arithmetic = "auto",
     tile: Tile = None,
+    memory: Memory = None,
     json: Json = False,
     csv: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the scores of each picture to this file.")
@@ -148,6 +149,7 @@ def evaluate(
         from gsrcli.evaluation.gallery.archive import Gallery
         from gsrcli.evaluation.report import check_metrics
         from gsrcli.evaluation.scales import parse_scales
+        from gsrcli.runtime.memory import parse_memory
 
         for file in (csv, markdown, html):
             if file:
@@ -173,6 +175,7 @@ def evaluate(
             device=device,
             precision=precision,
             tile=tile,
+            memory=None if memory is None else parse_memory(memory),
         )
         with console.downloads() as transfer:
             report = prepare(config, transfer, partial(_announce, console))

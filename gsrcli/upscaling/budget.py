@@ -10,7 +10,7 @@ import torch
 from gsrcli.errors import LimitError, is_out_of_memory
 from gsrcli.images import Picture
 from gsrcli.models.base import Traits
-from gsrcli.runtime.memory import free_memory
+from gsrcli.runtime.memory import free_memory, in_bytes, tightest_limit
 from gsrcli.size import Size
 from gsrcli.upscaling.tiling import SMALLEST_TILE
 
@@ -62,18 +62,24 @@ def plan(padded: Size, size: Size, traits: Traits, halo: int, free: float) -> Pl
     return Plan(tile, max(1, pixels // size.width))
 
 
-def require_memory(picture: Picture, size: Size) -> None:
+def require_memory(picture: Picture, size: Size, memory: int | None = None) -> None:
     """Check, before anything is computed, that the enlargement and its encoded file fit in memory.
+
+    Args:
+        picture: the LR picture.
+        size: size of the enlargement.
+        memory: bytes of the computer's memory that the whole process may use; None for what is free.
 
     Raises:
         LimitError: they need more memory than is free.
     """
     needed = size.area * picture.bytes_per_pixel * 1.5
-    free = free_memory(torch.device("cpu"))
+    cpu = torch.device("cpu")
+    free = free_memory(cpu, memory)
     if needed > free:
         raise LimitError(
-            f"an output of {size} pixels needs {needed / 1e9:.1f} GB of memory; only {free / 1e9:.1f} GB are free",
-            hint="choose a smaller size",
+            f"an output of {size} pixels needs {in_bytes(needed)} of memory; only {in_bytes(free)} are free",
+            hint=f"choose a smaller size, or {memory_hint(cpu, memory)}",
         )
 
 
@@ -94,6 +100,10 @@ def attempt(
     return None
 
 
-def memory_hint(device: torch.device) -> str:
-    """Return a hint for when the memory of a device is too small."""
-    return "close other programs" if device.type == "cpu" else "try --device cpu"
+def memory_hint(device: torch.device, memory: int | None = None) -> str:
+    """Return a hint for when the memory of a device is too small; ``memory`` is as for :func:`require_memory`."""
+    if device.type != "cpu":
+        return "try --device cpu"
+    limit = tightest_limit(memory)
+    own = limit.name == "the computer"
+    return "close other programs" if own else f"allow more memory: {limit.name} allows {in_bytes(limit.allowed)}"

@@ -57,15 +57,19 @@ class Upscaler:
         model: the model, on the device to compute on.
         dtype: arithmetic of the network. A tile whose result is not finite is computed again in float32.
         tile: side of the tiles' cores, in LR pixels; None for DEFAULT_TILE, or less if memory is scarce.
+        memory: bytes of the computer's memory that the whole process may use; None for what is free.
     """
 
     model: Model
     dtype: torch.dtype = torch.float32
     tile: int | None = None
+    memory: int | None = None
 
     def __post_init__(self) -> None:
         if self.tile is not None and self.tile < 1:
             raise UsageError(f"invalid tile {self.tile}: use at least 1 pixel")
+        if self.memory is not None and self.memory < 1:
+            raise UsageError(f"invalid memory {self.memory}: use at least 1 byte")
 
     @classmethod
     def load(
@@ -75,6 +79,7 @@ class Upscaler:
         precision: Precision = "auto",
         tile: int | None = None,
         report: Progress | None = None,
+        memory: int | None = None,
     ) -> Upscaler:
         """Load a model and choose its arithmetic by the model and the device.
 
@@ -86,16 +91,17 @@ class Upscaler:
                 float32.
             tile: side of the network's tiles, in LR pixels; None chooses by the free memory.
             report: see :func:`gsrcli.weights.load.load_model`.
+            memory: bytes of the computer's memory that the whole process may use; None for what is free.
 
         Raises:
             ModelError: the model is unknown, or its weights are missing, damaged or do not fit.
             DownloadError: the weights cannot be downloaded.
-            UsageError: the device, the precision or the tile is invalid.
+            UsageError: the device, the precision, the tile or the memory is invalid.
         """
         if not isinstance(model, Model):
             where = pick_device(device) if isinstance(device, str) else device
             model = load_model(model, where, report)
-        return cls(model, pick_precision(model.device, precision, model.traits.precision), tile)
+        return cls(model, pick_precision(model.device, precision, model.traits.precision), tile, memory)
 
     @property
     def device(self) -> torch.device:
@@ -133,7 +139,7 @@ class Upscaler:
         if alpha not in get_args(AlphaMeaning):
             raise UsageError(f"invalid alpha {alpha!r}: use transparency or data")
         require_enlargement(picture.size, size)
-        require_memory(picture, size)
+        require_memory(picture, size, self.memory)
         seconds = seconds or StageTimer(STAGES)
 
         def enlarge_plane(pixels: Pixels) -> Pixels:
@@ -190,7 +196,7 @@ class _Enlargement:
         self._scale = size.scale_from(low.size)
         traits = upscaler.model.traits
         self._halo = round_up(traits.halo, traits.multiple)
-        tile, self._rows = plan(low.padded, size, traits, self._halo, free_memory(upscaler.device))
+        tile, self._rows = plan(low.padded, size, traits, self._halo, free_memory(upscaler.device, upscaler.memory))
         self._tile = upscaler.tile or tile
         self._too_large = math.inf  # LR pixels in the smallest core for which memory ran out
 
