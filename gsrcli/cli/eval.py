@@ -16,6 +16,7 @@ from gsrcli.cli.failures import explain, reporting
 from gsrcli.cli.options import Arithmetic, Debug, Device, Json, Memory, Tile
 from gsrcli.cli.outputs import check_file, check_plot
 from gsrcli.evaluation.config import Degradation, ProtocolName
+from gsrcli.runtime.memory import parse_memory, require_room_for_libraries
 from gsrcli.weights.load import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -144,12 +145,12 @@ def evaluate(
     """
     console = Console(json)
     with reporting(console, debug):
+        require_room_for_libraries()
         from gsrcli.errors import UsageError
         from gsrcli.evaluation import EvalConfig, prepare
         from gsrcli.evaluation.gallery.archive import Gallery
         from gsrcli.evaluation.report import check_metrics
         from gsrcli.evaluation.scales import parse_scales
-        from gsrcli.runtime.memory import parse_memory
 
         for file in (csv, markdown, html):
             if file:

@@ -15,6 +15,7 @@ import typer
 from gsrcli.cli.console import Console, printable
 from gsrcli.cli.failures import reporting
 from gsrcli.cli.options import COMPUTING, Arithmetic, Debug, Device, Json, Memory, Tile
+from gsrcli.runtime.memory import parse_memory, require_room_for_libraries
 from gsrcli.upscaling.alpha import AlphaMeaning
 from gsrcli.weights.load import DEFAULT_MODEL
 
@@ -158,11 +159,11 @@ def upscale(
     again = "run the same command again to resume; pictures already done are skipped"
     with reporting(console, debug, "run the same command without --overwrite to resume" if overwrite else again):
         began = time.perf_counter()
+        require_room_for_libraries()
         with console.status("looking for pictures …"):
             from gsrcli.cli.batch import Batch, Handling
             from gsrcli.cli.jobs import plan_jobs
             from gsrcli.images import DEFAULT_MAX_PIXELS
-            from gsrcli.runtime.memory import parse_memory
             from gsrcli.size import Size
             from gsrcli.upscaling.target import Target
             from gsrcli.weights.load import require_weights

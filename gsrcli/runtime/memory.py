@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import importlib.util
 import math
 import platform
 import re
@@ -12,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from gsrcli.errors import UsageError
+from gsrcli.errors import GsrError, UsageError
 from gsrcli.runtime import cgroups
 
 if TYPE_CHECKING:
@@ -24,8 +25,10 @@ __all__ = [
     "in_bytes",
     "keep_freed_memory",
     "limits",
+    "memory_hint",
     "parse_memory",
     "peak_memory",
+    "require_room_for_libraries",
     "return_freed_memory",
     "tightest_limit",
 ]
@@ -39,6 +42,10 @@ _GROUP_FILES = {
     1: (("memory.limit_in_bytes",), "memory.usage_in_bytes", ("total_inactive_file", "total_active_file")),
     2: (("memory.max", "memory.high"), "memory.current", ("inactive_file", "active_file")),
 }
+
+# What gsr takes before it computes: address space beyond the files of torch's libraries, and memory to write to.
+_ROOM_BESIDE_TORCH = 450 << 20
+_ROOM_FOR_DATA = 300 << 20
 
 _STATUS = Path("/proc/self/status")
 _FORGET_PEAK = Path("/proc/self/clear_refs"), "5"
@@ -80,6 +87,9 @@ class Limit(NamedTuple):
         """Bytes that are left; below 0 if a limit is set below what is used already."""
         return self.allowed - self.used
 
+    def __str__(self) -> str:
+        return f"{self.name} allows {in_bytes(self.allowed)}"
+
 
 def free_memory(device: torch.device, budget: int | None = None) -> float:
     """Return the bytes that can still be allocated, including those that torch or the C library keeps for reuse.
@@ -94,6 +104,31 @@ def free_memory(device: torch.device, budget: int | None = None) -> float:
         kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return float(torch.cuda.mem_get_info(device)[0] + kept)
     return max(0.0, tightest_limit(budget).free + _kept_by_the_c_library())
+
+
+def require_room_for_libraries() -> None:
+    """Check, before numpy and torch are loaded, that ``ulimit`` leaves them the room to.
+
+    Without it some of them end the process, with messages that say something else or nothing.
+
+    Raises:
+        GsrError: there is less.
+    """
+    needed = {"ulimit -v": _size_of_torch() + _ROOM_BESIDE_TORCH, "ulimit -d": _ROOM_FOR_DATA}
+    for limit in _process_limits(cgroups.PROC):
+        least = needed[limit.name]
+        if limit.allowed < least:
+            raise GsrError(
+                f"{limit} of memory; gsr and its libraries need {in_bytes(least)}",
+                hint="allow more memory",
+            )
+
+
+def _size_of_torch() -> int:
+    """Return the size of torch's libraries, which are mapped as a whole. A build for GPUs may bring others besides."""
+    found = importlib.util.find_spec("torch")
+    libraries = Path(found.origin).parent.glob("lib/*.so*") if found and found.origin else ()
+    return sum(path.stat().st_size for path in libraries)
 
 
 def tightest_limit(budget: int | None = None) -> Limit:
@@ -158,6 +193,16 @@ def parse_memory(text: str) -> int:
     if not size:
         raise UsageError(f"invalid size of memory: {text!r}", hint="use a size such as 600M or 1.5G")
     return size
+
+
+def memory_hint(device: torch.device | None = None, budget: int | None = None) -> str:
+    """Return what to do when the memory of a device, or of the computer, is too little; see :func:`free_memory`."""
+    if device and device.type != "cpu":
+        return "try --device cpu"
+    limit = tightest_limit(budget)
+    if limit.name == "the computer":
+        return "close other programs"
+    return f"allow more memory: {limit}"
 
 
 def in_bytes(number: float) -> str:

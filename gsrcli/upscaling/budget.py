@@ -10,11 +10,11 @@ import torch
 from gsrcli.errors import LimitError, is_out_of_memory
 from gsrcli.images import Picture
 from gsrcli.models.base import Traits
-from gsrcli.runtime.memory import free_memory, in_bytes, tightest_limit
+from gsrcli.runtime.memory import free_memory, in_bytes, memory_hint
 from gsrcli.size import Size
 from gsrcli.upscaling.tiling import SMALLEST_TILE
 
-__all__ = ["DEFAULT_TILE", "SMALLEST_STRIP", "Plan", "attempt", "memory_hint", "plan", "require_memory"]
+__all__ = ["DEFAULT_TILE", "SMALLEST_STRIP", "Plan", "attempt", "plan", "require_memory"]
 
 DEFAULT_TILE = 512
 SMALLEST_STRIP = 64  # rows
@@ -62,24 +62,26 @@ def plan(padded: Size, size: Size, traits: Traits, halo: int, free: float) -> Pl
     return Plan(tile, max(1, pixels // size.width))
 
 
-def require_memory(picture: Picture, size: Size, memory: int | None = None) -> None:
+def require_memory(picture: Picture, size: Size, budget: int | None = None) -> None:
     """Check, before anything is computed, that the enlargement and its encoded file fit in memory.
 
     Args:
         picture: the LR picture.
         size: size of the enlargement.
-        memory: bytes of the computer's memory that the whole process may use; None for what is free.
+        budget: bytes of the computer's memory that the whole process may use; None for what is free.
 
     Raises:
         LimitError: they need more memory than is free.
     """
     needed = size.area * picture.bytes_per_pixel * 1.5
     cpu = torch.device("cpu")
-    free = free_memory(cpu, memory)
+    free = free_memory(cpu, budget)
+    if not free:
+        raise LimitError("there is no memory left for a picture", hint=memory_hint(cpu, budget))
     if needed > free:
         raise LimitError(
             f"an output of {size} pixels needs {in_bytes(needed)} of memory; only {in_bytes(free)} are free",
-            hint=f"choose a smaller size, or {memory_hint(cpu, memory)}",
+            hint=f"choose a smaller size, or {memory_hint(cpu, budget)}",
         )
 
 
@@ -98,12 +100,3 @@ def attempt(
             raise
     torch.cuda.empty_cache()  # does nothing unless CUDA is in use
     return None
-
-
-def memory_hint(device: torch.device, memory: int | None = None) -> str:
-    """Return a hint for when the memory of a device is too small; ``memory`` is as for :func:`require_memory`."""
-    if device.type != "cpu":
-        return "try --device cpu"
-    limit = tightest_limit(memory)
-    own = limit.name == "the computer"
-    return "close other programs" if own else f"allow more memory: {limit.name} allows {in_bytes(limit.allowed)}"

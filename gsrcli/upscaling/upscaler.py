@@ -26,12 +26,12 @@ from gsrcli.images.picture import Pixels
 from gsrcli.models.base import Model
 from gsrcli.resize import bicubic
 from gsrcli.runtime.devices import autocast, pick_device, pick_precision, precision_name
-from gsrcli.runtime.memory import free_memory
+from gsrcli.runtime.memory import free_memory, memory_hint
 from gsrcli.runtime.precision import Precision
 from gsrcli.runtime.timing import StageTimer
 from gsrcli.size import Size
 from gsrcli.upscaling.alpha import AlphaMeaning
-from gsrcli.upscaling.budget import SMALLEST_STRIP, attempt, memory_hint, plan, require_memory
+from gsrcli.upscaling.budget import SMALLEST_STRIP, attempt, plan, require_memory
 from gsrcli.upscaling.flat import restore_flat
 from gsrcli.upscaling.target import require_enlargement
 from gsrcli.upscaling.tiling import Box, Grid, PaddedPicture, cuts, round_up
@@ -192,6 +192,7 @@ class _Enlargement:
         seconds: StageTimer,
     ) -> None:
         self._model, self._dtype, self._low, self._size = upscaler.model, upscaler.dtype, low, size
+        self._memory = upscaler.memory
         self._advance, self._seconds = advance, seconds
         self._scale = size.scale_from(low.size)
         traits = upscaler.model.traits
@@ -257,7 +258,7 @@ class _Enlargement:
         """Return the number of rows to try after memory ran out for a strip of ``rows``."""
         if rows > SMALLEST_STRIP:
             return max(SMALLEST_STRIP, rows // 2)
-        hint = f"try a smaller --tile, or {memory_hint(self._model.device)}"
+        hint = f"try a smaller --tile, or {memory_hint(self._model.device, self._memory)}"
         raise LimitError("there is too little memory to draw the smallest strip", hint=hint)
 
     def _field(self, core: Box) -> Gaussians:
@@ -273,7 +274,7 @@ class _Enlargement:
             return gaussians
         self._too_large = min(self._too_large, core.size.area)
         if parts is None:
-            hint = memory_hint(self._model.device)
+            hint = memory_hint(self._model.device, self._memory)
             raise LimitError("there is too little memory for the smallest tile", hint=hint)
         return Gaussians.cat([self._field(part) for part in parts])
 
