@@ -40,6 +40,7 @@ def upscale(
     device: str = "auto",
     precision: Precision = "auto",
     tile: int | None = None,
+    memory: int | None = None,
     max_pixels: int | None = DEFAULT_MAX_PIXELS,
     alpha: AlphaMeaning = "transparency",
 ) -> Any:
@@ -59,11 +60,12 @@ def upscale(
         device: auto, cpu, cuda, cuda:1 or mps.
         precision: arithmetic of the network; auto is bfloat16 if the hardware and the model support it, else float32.
         tile: side of the network's tiles, in input pixels; None chooses by the free memory.
+        memory: bytes of the computer's memory that the whole process may use; None for what is free.
         max_pixels: largest picture to read from a file, in pixels; None for no limit.
         alpha: "transparency", or "data" for textures whose colours count where alpha is 0.
 
     Raises:
-        UsageError: the size, device, precision, tile or alpha is invalid.
+        UsageError: the size, device, precision, tile, memory or alpha is invalid.
         PictureError: the file cannot be read, some of its pixels are damaged, or it has several pictures; then see
             :class:`gsrcli.images.PictureFile`.
         ModelError: the model is unknown or its weights are damaged.
@@ -75,7 +77,7 @@ def upscale(
     target = Target(scale, Size(*size) if size else None, width, height)
     if not isinstance(model, Model):
         model = _cached_model(os.fspath(model), pick_device(device), _stamp(model))
-    upscaler = Upscaler.load(model, precision=precision, tile=tile)
+    upscaler = Upscaler.load(model, precision=precision, tile=tile, memory=memory)
 
     def enlarge(picture: Picture) -> Picture:
         return upscaler.enlarge(picture, target.of(picture.size), alpha=alpha)

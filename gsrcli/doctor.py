@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from gsrcli._version import __version__
 from gsrcli.errors import GsrError, ModelError
 from gsrcli.runtime.hardware import nvidia_driver, processor_name
+from gsrcli.runtime.memory import tightest_limit
 from gsrcli.weights.load import DEFAULT_MODEL
 from gsrcli.weights.store import Store
 
@@ -214,8 +215,9 @@ def _find_processor(facts: Facts) -> None:
     facts["name"] = processor_name()
     facts["cores"] = psutil.cpu_count(logical=False)
     facts["threads"] = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    memory = psutil.virtual_memory()
-    facts["memory_bytes"], facts["free_bytes"] = memory.total, memory.available
+    facts["memory_bytes"] = psutil.virtual_memory().total
+    tightest = tightest_limit()
+    facts["free_bytes"], facts["free_by"] = max(0, int(tightest.free)), str(tightest)
 
 
 def _find_formats(facts: Facts) -> None:

@@ -19,6 +19,19 @@ __all__ = [
 ]
 
 
+_OUT_OF_MEMORY = (
+    "can't allocate memory",
+    "cannot allocate memory",  # errno.ENOMEM
+    "insufficient memory",
+    "out of memory",
+    "out_of_memory",
+    "alloc_failed",
+    "bad_alloc",
+)
+# Whole messages, as longer ones are about other faults: oneDNN's, and libwebp's through Pillow, which says the number.
+_OUT_OF_MEMORY_TERSELY = ("could not create a primitive", "could not create a memory object", "encoding error 1")
+
+
 class GsrError(Exception):
     """An error with a message for the user, shown without a traceback.
 
@@ -63,10 +76,12 @@ class UnavailableError(RuntimeError):
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error means that memory ran out.
 
-    The message is searched because torch's CPU and MPS allocators and CUDA's libraries have no exception class for it.
+    The message is searched because torch's allocators, CUDA's libraries, OpenCV and others have no exception class for
+    it.
     """
-    messages = ("can't allocate memory", "out of memory", "out_of_memory", "alloc_failed")
-    return isinstance(error, MemoryError) or any(text in str(error).lower() for text in messages)
+    message = str(error).lower()
+    told = message in _OUT_OF_MEMORY_TERSELY or any(text in message for text in _OUT_OF_MEMORY)
+    return told or isinstance(error, MemoryError)
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

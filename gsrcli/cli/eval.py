@@ -13,9 +13,10 @@ import typer
 
 from gsrcli.cli.console import Console
 from gsrcli.cli.failures import explain, reporting
-from gsrcli.cli.options import Arithmetic, Debug, Device, Json, Tile
+from gsrcli.cli.options import Arithmetic, Debug, Device, Json, Memory, Tile
 from gsrcli.cli.outputs import check_file, check_plot
 from gsrcli.evaluation.config import Degradation, ProtocolName
+from gsrcli.runtime.memory import parse_memory, require_room_for_libraries
 from gsrcli.weights.load import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -115,6 +116,7 @@ def evaluate(
     device: Device = "auto",
     precision: Arithmetic = "auto",
     tile: Tile = None,
+    memory: Memory = None,
     json: Json = False,
     csv: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the scores of each picture to this file.")
@@ -143,6 +145,7 @@ def evaluate(
     """
     console = Console(json)
     with reporting(console, debug):
+        require_room_for_libraries()
         from gsrcli.errors import UsageError
         from gsrcli.evaluation import EvalConfig, prepare
         from gsrcli.evaluation.gallery.archive import Gallery
@@ -173,6 +176,7 @@ def evaluate(
             device=device,
             precision=precision,
             tile=tile,
+            memory=None if memory is None else parse_memory(memory),
         )
         with console.downloads() as transfer:
             report = prepare(config, transfer, partial(_announce, console))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from gsrcli.cli.console import Console
 from gsrcli.errors import GsrError, ModelError, is_out_of_memory
+from gsrcli.runtime.memory import memory_hint, tightest_limit
 
 __all__ = ["INTERRUPTED", "Failure", "explain", "reporting"]
 
@@ -48,12 +49,21 @@ def explain(error: BaseException) -> Failure:
     if isinstance(error, OSError) and error.errno in _OS_ERRORS:
         reason, hint = _OS_ERRORS[error.errno]
         return Failure(f"{error.filename}: {reason}" if error.filename else reason, hint, 1)
-    if is_out_of_memory(error):
-        return Failure("memory ran out", "try a smaller --tile, or close other programs", 1)
+    if is_out_of_memory(error) or _is_out_of_addresses(error):
+        return Failure("memory ran out", f"try a smaller --tile, or {memory_hint()}", 1)
+    if isinstance(error, RuntimeError) and str(error) == "can't start new thread":
+        return Failure(
+            "the system allows gsr too few threads", "allow more processes (ulimit -u) or memory (ulimit -v)", 1
+        )
     # An OSError without a number comes from loading a shared library, such as torch's.
     if isinstance(error, ImportError) or (isinstance(error, OSError) and error.errno is None):
         return Failure(f"an installed library does not work: {error}", "run gsr doctor to find out what to do", 1)
     return Failure(f"unexpected {type(error).__name__}: {error}", "this is a bug in gsr; add --debug to see where", 1)
+
+
+def _is_out_of_addresses(error: BaseException) -> bool:
+    """Return whether a library could not be mapped under ``ulimit -v``; the same is said of other obstacles."""
+    return "failed to map segment" in str(error) and tightest_limit().name == "ulimit -v"
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import typer
 
 from gsrcli.runtime.precision import Precision
 
-__all__ = ["COMPUTING", "Arithmetic", "Debug", "Device", "Json", "Tile"]
+__all__ = ["COMPUTING", "Arithmetic", "Debug", "Device", "Json", "Memory", "Tile"]
 
 COMPUTING = "Computing"
 """The panel of options for the model and the device."""
@@ -29,6 +29,15 @@ Tile = Annotated[
         rich_help_panel=COMPUTING,
         min=1,
         help="Side of the network's tiles, in input pixels (default: what fits in memory).",
+    ),
+]
+Memory = Annotated[
+    str | None,
+    typer.Option(
+        rich_help_panel=COMPUTING,
+        metavar="SIZE",
+        help="Memory that gsr may use in all, such as 600M or 2G (default: what the computer, its container and ulimit "
+        "leave).",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object to standard output.")]

@@ -14,7 +14,8 @@ import typer
 
 from gsrcli.cli.console import Console, printable
 from gsrcli.cli.failures import reporting
-from gsrcli.cli.options import COMPUTING, Arithmetic, Debug, Device, Json, Tile
+from gsrcli.cli.options import COMPUTING, Arithmetic, Debug, Device, Json, Memory, Tile
+from gsrcli.runtime.memory import parse_memory, require_room_for_libraries
 from gsrcli.upscaling.alpha import AlphaMeaning
 from gsrcli.weights.load import DEFAULT_MODEL
 
@@ -143,6 +144,7 @@ def upscale(
     device: Device = "auto",
     precision: Arithmetic = "auto",
     tile: Tile = None,
+    memory: Memory = None,
     json: Json = False,
     verbose: Annotated[
         bool,
@@ -157,6 +159,7 @@ def upscale(
     again = "run the same command again to resume; pictures already done are skipped"
     with reporting(console, debug, "run the same command without --overwrite to resume" if overwrite else again):
         began = time.perf_counter()
+        require_room_for_libraries()
         with console.status("looking for pictures …"):
             from gsrcli.cli.batch import Batch, Handling
             from gsrcli.cli.jobs import plan_jobs
@@ -167,6 +170,7 @@ def upscale(
 
             target = Target(scale, Size.parse(size) if size else None, width, height)
             under = _colour(background, alpha)
+            budget = None if memory is None else parse_memory(memory)
             label = target.label if number is None else f"{target.label}_{number}"
             plan = plan_jobs(inputs, _path(output), label, _suffix(format), recursive)
             todo = [job for job in plan.jobs if overwrite or not os.path.exists(job.output)]  # noqa: PTH110 (long names)
@@ -175,7 +179,7 @@ def upscale(
                 require_weights(model)
         outcomes, facts = [], {}
         if todo:
-            load = partial(_upscaler, model, device, precision, tile, console)
+            load = partial(_upscaler, model, device, precision, tile, budget, console)
             handling = Handling(
                 number=number,
                 max_pixels=max_pixels or DEFAULT_MAX_PIXELS,
@@ -267,11 +271,13 @@ def _check_loss(jobs: Sequence[Job], quality: int | None, lossless: bool, consol
         console.warn(f"--quality does nothing for {' and '.join(indifferent)}")
 
 
-def _upscaler(model: str, device: str, precision: Precision, tile: int | None, console: Console) -> Upscaler:
+def _upscaler(
+    model: str, device: str, precision: Precision, tile: int | None, memory: int | None, console: Console
+) -> Upscaler:
     from gsrcli.upscaling.upscaler import Upscaler
 
     with console.downloads() as report:
-        return Upscaler.load(model, device, precision, tile, report)
+        return Upscaler.load(model, device, precision, tile, report, memory)
 
 
 def _input_exists(job: Job) -> bool:

@@ -37,6 +37,7 @@ class EvalConfig:
         device: auto, cpu, cuda, cuda:1 or mps.
         precision: arithmetic of the networks.
         tile: side of the networks' tiles, in LR pixels; None for what memory allows.
+        memory: bytes of the computer's memory that the whole process may use; None for what is free.
     """
 
     datasets: Sequence[str | Path]
@@ -54,3 +55,4 @@ class EvalConfig:
     device: str = "auto"
     precision: Precision = "auto"
     tile: int | None = None
+    memory: int | None = None

@@ -88,6 +88,7 @@ def _load(config: EvalConfig, progress: Progress | None) -> Evaluation:
         rounded=protocol.rounded,
         ensemble=config.self_ensemble,
         report=progress,
+        memory=config.memory,
     )
     return Evaluation(
         protocol=protocol,

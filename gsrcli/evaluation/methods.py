@@ -122,6 +122,7 @@ def load(
     rounded: bool = True,
     ensemble: bool = False,
     report: Progress | None = None,
+    memory: int | None = None,
 ) -> list[Restorer]:
     """Load interpolations and networks, without repetitions.
 
@@ -133,11 +134,12 @@ def load(
         rounded: whether to return 8 bits rather than 16.
         ensemble: whether to average networks over eight symmetries.
         report: is called with the progress of downloads.
+        memory: bytes of the computer's memory that the whole process may use; None for what is free.
 
     Raises:
         ModelError: there is no such model, or its weights are damaged.
         DownloadError: its weights cannot be downloaded.
-        UsageError: the precision or tile is invalid.
+        UsageError: the precision, tile or memory is invalid.
     """
     restorers: list[Restorer] = []
     for name in dict.fromkeys(names):
@@ -145,7 +147,7 @@ def load(
             restorers.append(Interpolation(name, rounded))
             continue
         label, path = _labelled(name)
-        upscaler = Upscaler.load(path, device, precision, tile, report)
+        upscaler = Upscaler.load(path, device, precision, tile, report, memory)
         restorers.append(Network(f"{label}+" if ensemble else label, upscaler, rounded, ensemble))
     return restorers
 

@@ -8,13 +8,12 @@ from typing import NamedTuple, ParamSpec, TypeVar
 import torch
 
 from gsrcli.errors import LimitError, is_out_of_memory
-from gsrcli.images.description import Description
 from gsrcli.models.base import Traits
-from gsrcli.runtime.memory import free_memory
+from gsrcli.runtime.memory import free_memory, in_bytes, memory_hint
 from gsrcli.size import Size
 from gsrcli.upscaling.tiling import SMALLEST_TILE
 
-__all__ = ["DEFAULT_TILE", "SMALLEST_PART", "Plan", "attempt", "memory_hint", "plan", "require_memory"]
+__all__ = ["DEFAULT_TILE", "SMALLEST_PART", "Plan", "attempt", "least_memory", "plan", "require_memory"]
 
 DEFAULT_TILE = 512
 SMALLEST_PART = 1 << 14  # pixels
@@ -50,7 +49,7 @@ def plan(padded: Size, size: Size, traits: Traits, halo: int, pixel_bytes: int, 
         free: free memory, in bytes.
     """
     share = free / 4
-    pixels = max(SMALLEST_PART, min(_PART_PIXELS, int(share) // _OUTPUT_PIXEL_BYTES))
+    pixels = max(SMALLEST_PART, int(min(_PART_PIXELS, share / _OUTPUT_PIXEL_BYTES)))
     # The field twice, in pieces and joined: geometry and value in float32.
     gaussian_bytes = traits.density**2 * (2 * 4 * (5 + traits.channels) + _WORKSPACE_BYTES)
     row_bytes = 2 * size.width * pixel_bytes * size.height / padded.height  # of the enlargement for an LR row
@@ -68,18 +67,31 @@ def plan(padded: Size, size: Size, traits: Traits, halo: int, pixel_bytes: int, 
     return Plan(Size(height, width), pixels)
 
 
-def require_memory(picture: Description, size: Size) -> None:
-    """Check, before anything is computed, that the enlargement and its encoded file fit in memory.
+def least_memory(low: Size, size: Size, pixel_bytes: int) -> float:
+    """Return the bytes that any enlargement takes: for two of its bands with the lowest tiles."""
+    rows = min(SMALLEST_TILE, low.height) * size.height / low.height
+    return 2 * rows * size.width * pixel_bytes
+
+
+def require_memory(needed: float, size: Size, budget: int | None = None) -> None:
+    """Check, before anything is computed, that there is memory for an enlargement.
+
+    Args:
+        needed: how much, in bytes.
+        size: size of the enlargement.
+        budget: bytes of the computer's memory that the whole process may use; None for what is free.
 
     Raises:
-        LimitError: they need more memory than is free.
+        LimitError: there is not.
     """
-    needed = size.area * picture.bytes_per_pixel * 1.5
-    free = free_memory(torch.device("cpu"))
+    cpu = torch.device("cpu")
+    free = free_memory(cpu, budget)
+    if not free:
+        raise LimitError("there is no memory left for a picture", hint=memory_hint(cpu, budget))
     if needed > free:
         raise LimitError(
-            f"an output of {size} pixels needs {needed / 1e9:.1f} GB of memory; only {free / 1e9:.1f} GB are free",
-            hint="choose a smaller size",
+            f"an output of {size} pixels needs {in_bytes(needed)} of memory; only {in_bytes(free)} are free",
+            hint=f"choose a smaller size, or {memory_hint(cpu, budget)}",
         )
 
 
@@ -98,8 +110,3 @@ def attempt(
             raise
     torch.cuda.empty_cache()  # does nothing unless CUDA is in use
     return None
-
-
-def memory_hint(device: torch.device) -> str:
-    """Return a hint for when the memory of a device is too small."""
-    return "close other programs" if device.type == "cpu" else "try --device cpu"

@@ -30,12 +30,12 @@ from gsrcli.images.strips import Strip, Strips, in_strips
 from gsrcli.models.base import Model
 from gsrcli.resize import bicubic
 from gsrcli.runtime.devices import autocast, pick_device, pick_precision, precision_name
-from gsrcli.runtime.memory import free_memory
+from gsrcli.runtime.memory import free_memory, memory_hint
 from gsrcli.runtime.precision import Precision
 from gsrcli.runtime.timing import StageTimer
 from gsrcli.size import Box, Size
 from gsrcli.upscaling.alpha import AlphaMeaning
-from gsrcli.upscaling.budget import SMALLEST_PART, attempt, memory_hint, plan, require_memory
+from gsrcli.upscaling.budget import SMALLEST_PART, Plan, attempt, least_memory, plan, require_memory
 from gsrcli.upscaling.flat import restore_flat
 from gsrcli.upscaling.rows import Rows, bled
 from gsrcli.upscaling.stretch import Stretch
@@ -64,15 +64,19 @@ class Upscaler:
         model: the model, on the device to compute on.
         dtype: arithmetic of the network. A tile whose result is not finite is computed again in float32.
         tile: side of the tiles' cores, in LR pixels; None for DEFAULT_TILE, or less if memory is scarce.
+        memory: bytes of the computer's memory that the whole process may use; None for what is free.
     """
 
     model: Model
     dtype: torch.dtype = torch.float32
     tile: int | None = None
+    memory: int | None = None
 
     def __post_init__(self) -> None:
         if self.tile is not None and self.tile < 1:
             raise UsageError(f"invalid tile {self.tile}: use at least 1 pixel")
+        if self.memory is not None and self.memory < 1:
+            raise UsageError(f"invalid memory {self.memory}: use at least 1 byte")
 
     @classmethod
     def load(
@@ -82,6 +86,7 @@ class Upscaler:
         precision: Precision = "auto",
         tile: int | None = None,
         report: Progress | None = None,
+        memory: int | None = None,
     ) -> Upscaler:
         """Load a model and choose its arithmetic by the model and the device.
 
@@ -93,16 +98,17 @@ class Upscaler:
                 float32.
             tile: side of the network's tiles, in LR pixels; None chooses by the free memory.
             report: see :func:`gsrcli.weights.load.load_model`.
+            memory: bytes of the computer's memory that the whole process may use; None for what is free.
 
         Raises:
             ModelError: the model is unknown, or its weights are missing, damaged or do not fit.
             DownloadError: the weights cannot be downloaded.
-            UsageError: the device, the precision or the tile is invalid.
+            UsageError: the device, the precision, the tile or the memory is invalid.
         """
         if not isinstance(model, Model):
             where = pick_device(device) if isinstance(device, str) else device
             model = load_model(model, where, report)
-        return cls(model, pick_precision(model.device, precision, model.traits.precision), tile)
+        return cls(model, pick_precision(model.device, precision, model.traits.precision), tile, memory)
 
     @property
     def device(self) -> torch.device:
@@ -128,7 +134,7 @@ class Upscaler:
             LimitError: there is too little memory for all of the enlargement.
         """
         require_enlargement(picture.size, size)
-        require_memory(picture, size)
+        require_memory(size.area * picture.bytes_per_pixel, size, self.memory)
         return self.stream(picture, size, advance, seconds, alpha).picture()
 
     def stream(
@@ -160,6 +166,7 @@ class Upscaler:
         if alpha not in get_args(AlphaMeaning):
             raise UsageError(f"invalid alpha {alpha!r}: use transparency or data")
         require_enlargement(picture.size, size)
+        require_memory(least_memory(picture.size, size, picture.bytes_per_pixel), size, self.memory)
         low = replace(in_strips(picture), alpha_is_data=alpha == "data")
         seconds = seconds or StageTimer(STAGES)
 
@@ -188,11 +195,11 @@ def _enlarged(
     """Yield the strips of an enlargement: its colour, and its alpha unless it is opaque, go through side by side."""
     if not low.opaque and not low.alpha_is_data:
         low = bled(low)
-    rows = Rows(low)
+    rows, chosen = Rows(low), _planned(upscaler, low, size)
 
     def enlargement(*, alpha: bool) -> _Enlargement:
         plane = Plane(rows, low.raster, upscaler.model, _stretch(low, alpha=alpha), alpha=alpha)
-        return _Enlargement(upscaler, plane, size, advance, seconds)
+        return _Enlargement(upscaler, plane, size, chosen, advance, seconds)
 
     colour = enlargement(alpha=False)
     if low.opaque:
@@ -204,6 +211,25 @@ def _enlarged(
     for pixels, alpha in zip(colour.bands(), enlargement(alpha=True).bands(), strict=True):
         yield Strip(pixels, alpha[..., 0])
         rows.forget(colour.done_with)
+
+
+def _planned(upscaler: Upscaler, low: Strips, size: Size) -> Plan:
+    """Choose how to cut an enlargement.
+
+    Only on a CPU do tiles follow the free memory: there the same model gives the same bits for any tile.
+    """
+    traits = upscaler.model.traits
+    padded = Size(*(round_up(side, traits.multiple) for side in low.size))
+    free = math.inf if upscaler.device.type != "cpu" else free_memory(upscaler.device, upscaler.memory)
+    if not low.opaque:
+        free /= 2  # colour and alpha are enlarged side by side
+    chosen = plan(padded, size, traits, _halo(upscaler.model), low.bytes_per_pixel, free)
+    return chosen._replace(tile=Size(upscaler.tile, upscaler.tile)) if upscaler.tile else chosen
+
+
+def _halo(model: Model) -> int:
+    """Return the context of tiles, in LR pixels."""
+    return round_up(model.traits.halo, model.traits.multiple)
 
 
 def _stretch(low: Strips, *, alpha: bool) -> Stretch | None:
@@ -220,6 +246,7 @@ class _Enlargement:
         upscaler: the model with its settings.
         low: the colour or alpha of the LR picture.
         size: size of the enlargement.
+        chosen: how to cut it: the same for all planes, so that their bands have the same rows.
         advance: called with the number of LR pixels just done.
         seconds: accumulates the time by STAGES.
 
@@ -232,20 +259,17 @@ class _Enlargement:
         upscaler: Upscaler,
         low: Plane,
         size: Size,
+        chosen: Plan,
         advance: Callable[[int], object],
         seconds: StageTimer,
     ) -> None:
         self._model, self._dtype, self._low, self._size = upscaler.model, upscaler.dtype, low, size
+        self._memory = upscaler.memory
         self._advance, self._seconds = advance, seconds
         self._scale = size.scale_from(low.size)
-        traits = upscaler.model.traits
-        self._halo = round_up(traits.halo, traits.multiple)
-        pixel_bytes = low.channels * low.dtype.itemsize
-        free = free_memory(upscaler.device)
-        tile, self._part_pixels = plan(low.padded, size, traits, self._halo, pixel_bytes, free)
-        self._tile = Size(upscaler.tile, upscaler.tile) if upscaler.tile else tile
+        self._halo, self._tile, self._part_pixels = _halo(upscaler.model), chosen.tile, chosen.pixels
         self._too_large = math.inf  # LR pixels in the smallest core for which memory ran out
-        self._field = Field(traits.density)
+        self._field = Field(upscaler.model.traits.density)
         self.done_with = 0
 
     def bands(self) -> Iterator[Pixels]:
@@ -318,7 +342,7 @@ class _Enlargement:
             return
         self._too_large = min(self._too_large, core.size.area)
         if parts is None:
-            hint = memory_hint(self._model.device)
+            hint = memory_hint(self._model.device, self._memory)
             raise LimitError("there is too little memory for the smallest tile", hint=hint)
         for part in parts:
             self._compute(part)
@@ -378,7 +402,7 @@ class _Enlargement:
     def _draw_less(self, part: Box) -> None:
         """Draw fewer pixels at a time after memory ran out for a part."""
         if part.size.area <= SMALLEST_PART or part.size.height == 1:
-            hint = f"try a smaller --tile, or {memory_hint(self._model.device)}"
+            hint = f"try a smaller --tile, or {memory_hint(self._model.device, self._memory)}"
             raise LimitError("there is too little memory to draw the smallest part", hint=hint)
         self._part_pixels = max(SMALLEST_PART, part.size.area // 2)
 
