@@ -337,7 +337,7 @@ def test_a_wide_enlargement_has_low_tiles_so_that_its_bands_fit(model: Model) ->
 
 
 def test_a_tile_is_as_large_as_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gsrcli.upscaling.upscaler.free_memory", lambda device: 1.0)
+    monkeypatch.setattr("gsrcli.upscaling.upscaler.free_memory", lambda device, budget: 1.0)
     model = Mirror()
     Upscaler(model, tile=700).enlarge(Picture(photo(96, 104)), Size(192, 208))
     assert model.windows == [(96, 104)]
