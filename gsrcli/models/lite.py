@@ -26,6 +26,8 @@ _SIGMA_MIN, _SIGMA_MAX = 0.02, 0.85
 _SIGMA_START = 0.28
 _RHO_MAX = 0.95
 _FIELDS = (2, 2, 1, 3)  # centre offset, sigma, rho, value
+_HEAD_PIXELS = 1 << 13  # whose hidden features exist at a time: for each, they take three times as much as the trunk's
+_ROUNDING = 1.5 * 2.0**11  # adding it to a float32 rounds that to a multiple of 2^-12
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class Lite(Model):
             halo=convolutions,
             # A centre's offset, plus the cutoff at a scale of 1, where an output pixel's footprint is widest.
             reach=1 / density + CUTOFF_SIGMAS * math.hypot(_SIGMA_MAX, config.footprint),
-            bytes_per_pixel=2000,
+            bytes_per_pixel=1300,
             footprint=config.footprint,
         )
 
@@ -83,11 +85,24 @@ class Lite(Model):
             self.head.weight[-3 * density**2 :].zero_()
 
     def forward(self, image: Tensor, scale: Tensor) -> Gaussians:
-        features = self.stem((image - 0.5) * 2)
-        features = features + self.trunk(features)
-        hidden = F.silu(self.expand(features))
-        with torch.autocast(image.device.type, enabled=False):
-            return self._gaussians(F.conv2d(hidden.float(), self.head.weight.float(), _bias(self.head).float()))
+        """See :class:`Model`. On a CPU in float32, a pixel's Gaussians have the same bits in every window around it.
+
+        The window must hold ``traits.halo`` pixels around the pixel, or reach the picture's edge. Centres have the same
+        bits after a shift from a window of at most 2048 pixels a side.
+        """
+        start = self.stem((image - 0.5) * 2)
+        features = _add(self.trunk(start if torch.is_grad_enabled() else start.clone()), start)
+        del start
+        rows = max(1, _HEAD_PIXELS // image.shape[3])
+        fields = torch.cat([self._fields(strip) for strip in features.split(rows, dim=2)], dim=2)
+        del features
+        return self._gaussians(fields)
+
+    def _fields(self, features: Tensor) -> Tensor:
+        """Turn features into the Gaussians' parameters before their activations: ``(B, 8·density², h, w)``, float32."""
+        hidden = _silu(self.expand(features))
+        with torch.autocast(features.device.type, enabled=False):
+            return F.conv2d(hidden.float(), self.head.weight.float(), _bias(self.head).float())
 
     def trunk_weights(self) -> list[nn.Parameter]:
         """Return the kernels of the residual blocks."""
@@ -99,8 +114,10 @@ class Lite(Model):
         fields = F.pixel_shuffle(fields, density)
         rows, columns = fields.shape[2:]
         offset, sigma, rho, value = fields.permute(0, 2, 3, 1).flatten(1, 2).split(_FIELDS, dim=-1)
+        # The sum with a reference position is then exact, and so is the same, shifted, in every tile.
+        offset = (offset.tanh() + _ROUNDING) - _ROUNDING
         return Gaussians(
-            centre=(_grid(rows, columns, fields.device) + offset.tanh()) / density,
+            centre=(_grid(rows, columns, fields.device) + offset) / density,
             sigma=_SIGMA_MIN + (_SIGMA_MAX - _SIGMA_MIN) * sigma.sigmoid(),
             rho=_RHO_MAX * rho.squeeze(-1).tanh(),
             value=value,
@@ -108,7 +125,7 @@ class Lite(Model):
 
 
 class ResidualBlock(nn.Module):
-    """``x + conv(silu(conv(x)))``, initialised near the identity.
+    """``x + conv(silu(conv(x)))``, initialised near the identity. Without gradients, x is overwritten.
 
     Neither convolution has a bias: the stem's suffices, as a channel can carry it on, and on a GPU biases took a
     quarter of a training step.
@@ -122,7 +139,30 @@ class ResidualBlock(nn.Module):
             self.second.weight.mul_(0.1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.second(F.silu(self.first(x)))
+        return _add(x, self.second(_silu(self.first(x))))
+
+
+def _add(x: Tensor, y: Tensor) -> Tensor:
+    """Add y to x; without gradients, in place."""
+    return x + y if torch.is_grad_enabled() else x.add_(y)
+
+
+def _silu(x: Tensor) -> Tensor:
+    """Apply SiLU; without gradients, in place.
+
+    torch gives each CPU thread an equal share of the numbers, and computes those at the end of a share that do not fill
+    a vector in another way. Shares of whole pixels make results independent of the shape and of the number of threads.
+    """
+    if torch.is_grad_enabled():
+        return F.silu(x)
+    if not x.is_cpu:
+        return F.silu(x, inplace=True)
+    batch, channels, rows, columns = x.shape
+    pixels = x.permute(0, 2, 3, 1).reshape(-1, channels)  # a view of channels that are last
+    even = len(pixels) - len(pixels) % torch.get_num_threads()
+    F.silu(pixels[:even], inplace=True)
+    F.silu(pixels[even:], inplace=True)
+    return pixels.view(batch, rows, columns, channels).permute(0, 3, 1, 2)
 
 
 def _grid(rows: int, columns: int, device: torch.device) -> Tensor:
