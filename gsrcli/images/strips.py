@@ -13,7 +13,7 @@ from gsrcli.images.description import Description, Raster
 from gsrcli.images.picture import Picture, Pixels
 from gsrcli.size import Size
 
-__all__ = ["Strip", "Strips", "in_memory", "in_strips", "of_rows"]
+__all__ = ["Strip", "Strips", "in_memory", "in_strips", "joined", "of_rows"]
 
 
 class Strip(NamedTuple):
@@ -129,16 +129,17 @@ def of_rows(strips: Iterable[Strip], rows: int) -> Iterator[Strip]:
         waiting.append(strip)
         count += len(strip.pixels)
         if count >= rows:
-            joined = _joined(waiting)
+            block = joined(waiting)
             whole = count - count % rows
             for start in range(0, whole, rows):
-                yield joined.cut(start, start + rows)
-            waiting, count = [joined.cut(whole, count)] if count % rows else [], count % rows
+                yield block.cut(start, start + rows)
+            waiting, count = [block.cut(whole, count)] if count % rows else [], count % rows
     if waiting:
-        yield _joined(waiting)
+        yield joined(waiting)
 
 
-def _joined(strips: list[Strip]) -> Strip:
+def joined(strips: list[Strip]) -> Strip:
+    """Return strips, at least one, as a single one."""
     if len(strips) == 1:
         return strips[0]
     pixels = np.concatenate([strip.pixels for strip in strips])
