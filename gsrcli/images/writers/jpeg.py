@@ -46,8 +46,8 @@ def encode_jpeg(file: BinaryIO, strips: Strips, encoding: Encoding) -> None:
     quality = encoding.quality or max(encoding.quality_in("JPEG"), _quality_before(strips))
     across = -(-width // _BLOCK)
     down = max(1, min(_MOST_BLOCKS // across, rows_per_block(strips.raster) // _BLOCK))
-    bands = of_rows(strips, down * _BLOCK)
-    for number, stream in enumerate(in_threads(partial(_encoded, quality=quality), bands)):
+    encode = partial(_encoded, quality=quality)
+    for number, stream in enumerate(in_threads(encode, of_rows(strips, down * _BLOCK))):
         (_, *tables, scan), at = _head(stream)  # without Pillow's own JFIF segment
         if number == 0:
             file.write(b"".join((stream[:2], *_segments(strips.metadata, strips.colour.icc))))
