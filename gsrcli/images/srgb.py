@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -95,6 +96,7 @@ def _srgb(*, grey: bool) -> ImageCms.ImageCmsProfile:
     return ImageCms.ImageCmsProfile(io.BytesIO(gamma_profile(None, None, grey=True)))
 
 
+@lru_cache(maxsize=4)  # because a picture that comes in strips is converted in as many calls
 def _transform(icc: bytes, mode: str, *, exact: bool) -> ImageCms.ImageCmsTransform:
     """Return the transform from pixels of a mode of Pillow to sRGB, of grey to grey.
 
@@ -124,6 +126,7 @@ def _applied(transform: ImageCms.ImageCmsTransform, colours: Pixels) -> Pixels:
     return np.array(transform.apply(Image.fromarray(np.ascontiguousarray(colours), _MODES[colours.shape[2]])))
 
 
+@lru_cache(maxsize=4)
 def _grey_levels(icc: bytes, dtype: Any) -> Pixels:
     """Return what all levels of uint8 or uint16 are in grey with the tone curve of sRGB."""
     levels = np.arange(white(dtype) + 1).astype(dtype)
@@ -133,7 +136,7 @@ def _grey_levels(icc: bytes, dtype: Any) -> Pixels:
 
 def _computed(colours: Pixels, curves: list[bytes], to_linear: NDArray[np.float64]) -> Pixels:
     """Convert ``(H, W, 3)`` of uint16, given grey profiles of the curves, and primaries in terms of those of sRGB."""
-    light = [_srgb_light(_grey_levels(curve, np.uint16) / 65535).astype(np.float32) for curve in curves]
+    light = [_light_levels(curve) for curve in curves]
     black = min(_LUMINANCE @ to_linear @ [curve[0] for curve in light], _BRIGHTEST_BLACK)
     rgb = np.empty(colours.shape, np.uint16)
     step = max(1, _BLOCK_PIXELS // colours.shape[1])
@@ -143,6 +146,12 @@ def _computed(colours: Pixels, curves: list[bytes], to_linear: NDArray[np.float6
         linear = (channels @ to_linear.T - black) / (1 - black)
         rgb[start : start + step] = from_unit(srgb_encoded(linear), np.uint16)
     return rgb
+
+
+@lru_cache(maxsize=4)
+def _light_levels(curve: bytes) -> NDArray[np.float32]:
+    """Return the linear light of all levels of uint16, given a grey profile of their curve."""
+    return _srgb_light(_grey_levels(curve, np.uint16) / 65535).astype(np.float32)
 
 
 def _interpolated(colours: Pixels, transform: ImageCms.ImageCmsTransform) -> Pixels:

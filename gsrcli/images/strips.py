@@ -60,6 +60,8 @@ class Strips(Description):
         rows = 0
         for strip in self.source():
             rows += len(strip.pixels)
+            if rows > self.size.height:
+                break
             yield strip
         if rows != self.size.height:
             raise ValueError(f"expected {self.size.height} rows, got {rows}")

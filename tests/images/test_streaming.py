@@ -2,19 +2,41 @@
 
 from __future__ import annotations
 
+import errno
+import io
+import os
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from support.writing import once, written
 
-from gsrcli.images import Metadata, Picture, fit, output_formats
-from gsrcli.images.writers import ENCODERS, Encoding, blocks
+from gsrcli.errors import PictureError
+from gsrcli.images import (
+    Format,
+    Metadata,
+    Picture,
+    fit,
+    output_formats,
+    to_eight_bits,
+    write_picture,
+    write_pictures,
+)
+from gsrcli.images.description import Raster
+from gsrcli.images.strips import Strip, Strips
+from gsrcli.images.writers import ANIMATIONS, ENCODERS, PAGES, Encoding, blocks
+from gsrcli.size import Size
 
 FORMATS = [pytest.param(form, id=form.name) for form in output_formats()]
-STREAMED = ("PNG", "TIFF", "BMP")
+STREAMED = ("PNG", "TIFF", "BMP", "JPEG")
 
 
 def smooth(height: int, width: int, channels: int, dtype: Any) -> Any:
@@ -51,3 +73,134 @@ def test_a_file_does_not_depend_on_the_strips(form: Any, data: st.DataObject, wh
         patch.setattr(blocks, "_BLOCK_BYTES", block)
         files = [written(ENCODERS[form.name], each, Encoding()) for each in (fitted, in_parts)]
     assert files[0] == files[1]
+
+
+class SourceError(Exception):
+    """What a source of strips raises in place of its next one."""
+
+
+def endless(raster: Raster, asked: list[int], closed: list[bool]) -> Strips:
+    """Return strips of a row each of noise, which note that they are asked for, and when no more will be."""
+
+    def source() -> Iterator[Strip]:
+        generator = np.random.default_rng(0)
+        try:
+            for row in range(raster.size.height):
+                asked.append(row)
+                yield Strip(generator.integers(0, 256, (1, raster.size.width, raster.channels), np.uint8))
+        finally:
+            closed.append(True)
+
+    return Strips(raster, source, True)
+
+
+@pytest.mark.parametrize("name", STREAMED)
+def test_a_full_disk_is_noticed_when_it_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """The rest is not computed, and what computes it is let go."""
+    monkeypatch.setattr(blocks, "_BLOCK_BYTES", 3000)
+    form = next(form for form in output_formats() if form.name == name)
+
+    class Small(io.FileIO):
+        def write(self, data: Any) -> int:
+            if self.tell() + len(data) > room:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return super().write(data)
+
+    room = 100_000 if name != "BMP" else 1_000_000  # whose last rows come first
+    monkeypatch.setattr(Path, "open", lambda self, mode: Small(self, mode.replace("b", "")))
+    asked: list[int] = []
+    closed: list[bool] = []
+    strips = endless(Raster(Size(4000, 100), 3, np.dtype(np.uint8), alpha=False), asked, closed)
+    with pytest.raises(PictureError, match=r"cannot write .*out.*: no space left") as caught:
+        write_picture(strips, tmp_path / f"out{form.suffixes[0]}")
+    assert "free some space" in (caught.value.hint or "")
+    assert len(asked) < 1000
+    assert closed == [True]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("error", [SourceError(), OSError(errno.ENOSPC, "mine"), ValueError("x"), KeyboardInterrupt()])
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("several", [False, True])
+def test_what_computing_strips_raises_is_raised(
+    tmp_path: Path, form: Format, error: BaseException, several: bool
+) -> None:
+    def source() -> Iterator[Strip]:
+        yield Strip(np.zeros((30, 40, 3), np.uint8))
+        raise error
+
+    path = tmp_path / f"out{form.suffixes[0]}"
+    path.write_bytes(b"old")
+    strips = Strips(Raster(Size(60, 40), 3, np.dtype(np.uint8), alpha=False), source, True, duration=0.1)
+    if several and form.name not in (*ANIMATIONS, *PAGES):
+        return
+    first = Picture(np.ones((60, 40, 3), np.uint8), duration=0.1)
+    write = partial(write_pictures, [first, strips]) if several else partial(write_picture, strips)
+    with pytest.raises(type(error)) as caught:
+        write(path)
+    assert caught.value is error
+    assert list(tmp_path.iterdir()) == [path]
+    assert path.read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_a_file_that_appears_meanwhile_is_not_replaced(tmp_path: Path, several: bool) -> None:
+    path = tmp_path / "out.tif"
+
+    def source() -> Iterator[Strip]:
+        path.write_bytes(b"another's")
+        yield Strip(np.zeros((60, 40, 3), np.uint8))
+
+    strips = Strips(Raster(Size(60, 40), 3, np.dtype(np.uint8), alpha=False), source, True)
+    write = partial(write_pictures, [strips]) if several else partial(write_picture, strips)
+    with pytest.raises(PictureError, match=r"^cannot write [^:]*: the file exists$"):
+        write(path, overwrite=False)
+    assert path.read_bytes() == b"another's"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("rows", [59, 61])
+def test_strips_of_another_number_of_rows_are_refused(tmp_path: Path, rows: int) -> None:
+    strip = Strip(np.zeros((rows, 40, 3), np.uint8))
+    strips = Strips(Raster(Size(60, 40), 3, np.dtype(np.uint8), alpha=False), lambda: iter([strip]), True)
+    for form in output_formats():
+        with pytest.raises(ValueError, match=f"expected 60 rows, got {rows}"):
+            write_picture(strips, tmp_path / f"out{form.suffixes[0]}")
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".bmp", ".jpg"])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("alpha", [False, True])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_other_programs_read_what_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, channels: int, alpha: bool, dtype: Any
+) -> None:
+    if alpha and suffix == ".jpg":
+        return
+    monkeypatch.setattr(blocks, "_BLOCK_BYTES", 1000)
+    whole = picture(100, channels, dtype, alpha)
+    path = tmp_path / f"out{suffix}"
+    write_picture(once(whole, range(0, 100, 7)), path)
+    expected = whole.pixels
+    if alpha:
+        assert whole.alpha is not None
+        expected = np.dstack([expected if suffix == ".tif" else np.broadcast_to(expected, (100, 31, 3)), whole.alpha])
+    expected = expected.squeeze()
+    if suffix in (".bmp", ".jpg"):
+        expected = to_eight_bits(expected)
+    if suffix == ".tif":
+        np.testing.assert_array_equal(tifffile.imread(path), expected)
+        if alpha:
+            return  # of which OpenCV has none for grey, and multiplies colours with it
+    found = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if found.ndim == 3:
+        found = cv2.cvtColor(found, cv2.COLOR_BGRA2RGBA if found.shape[2] == 4 else cv2.COLOR_BGR2RGB)
+    if suffix == ".jpg":
+        assert np.abs(found.astype(int) - expected).mean() < 3
+        with Image.open(path) as image:
+            assert np.abs(np.asarray(image).astype(int) - expected).mean() < 3
+        return
+    np.testing.assert_array_equal(found, expected)
+    if dtype == np.uint8:
+        with Image.open(path) as image:
+            np.testing.assert_array_equal(np.asarray(image.convert("RGBA") if alpha else image), found)

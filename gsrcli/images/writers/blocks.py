@@ -29,7 +29,8 @@ def rows_per_block(raster: Raster) -> int:
 def in_threads(work: Callable[[Block], Result], blocks: Iterable[Block]) -> Iterator[Result]:
     """Yield ``work(block)`` for every block in order, using threads: zlib and numpy release the GIL.
 
-    A block is asked for when few are in work or waiting, so that memory need not hold them all.
+    A block is asked for when few are in work or waiting, so that memory need not hold them all. Callers give the
+    iterators no names, so that a failure to write ends them at once, and with them what computes the rows.
     """
     results = deque[Future[Result]]()
     threads = ThreadPoolExecutor(_THREADS)

@@ -1,17 +1,23 @@
-"""Encode JPEG files."""
+"""Encode JPEG files.
+
+Bands of rows are encoded by themselves, with the same tables, and joined by restart markers, at which decoders begin
+anew: that takes a few bytes for each band, and changes no pixel.
+"""
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from typing import BinaryIO
 
+from gsrcli.images.description import Description
 from gsrcli.images.iptc import iptc_resources
 from gsrcli.images.metadata import CENTIMETRES_PER_INCH, COMMENT, Metadata
 from gsrcli.images.picture import Picture
-from gsrcli.images.strips import Strips, in_memory
+from gsrcli.images.strips import Strip, Strips, of_rows
+from gsrcli.images.writers.blocks import in_threads, rows_per_block
 from gsrcli.images.writers.encoding import Encoding
 from gsrcli.images.writers.pillow import encoded, pillow_image
 from gsrcli.images.xmp import split_xmp, xmp_digest
@@ -23,6 +29,9 @@ _MOST_PARTS = 255  # of a profile
 _APP0, _APP1, _APP2, _APP13, _COM = 0xE0, 0xE1, 0xE2, 0xED, 0xFE
 _MOST_XMP = 65502  # XMP specification, part 3, 1.1.3
 _MOST_DENSITY = 65535
+_SOF0, _RST0, _EOI, _SOS, _DRI = 0xC0, 0xD0, 0xD9, 0xDA, 0xDD
+_BLOCK = 8  # rows and columns; of all channels, because colour has its full resolution
+_MOST_BLOCKS = 65535  # between two restart markers
 
 
 def encode_jpeg(file: BinaryIO, strips: Strips, encoding: Encoding) -> None:
@@ -33,15 +42,45 @@ def encode_jpeg(file: BinaryIO, strips: Strips, encoding: Encoding) -> None:
     Raises:
         ValueError: the profile or EXIF is too long; `gsrcli.images.fit` prevents that.
     """
-    picture = in_memory(strips)
-    image = pillow_image(replace(picture, alpha=None))
-    quality = encoding.quality or max(encoding.quality_in("JPEG"), _quality_before(picture))
-    stream = encoded(image, "JPEG", quality=quality, subsampling="4:4:4")
-    start = 4 + int.from_bytes(stream[4:6], "big")  # past Pillow's own JFIF segment
-    file.write(b"".join((stream[:2], *_segments(picture.metadata, picture.colour.icc), memoryview(stream)[start:])))
+    height, width = strips.size
+    quality = encoding.quality or max(encoding.quality_in("JPEG"), _quality_before(strips))
+    across = -(-width // _BLOCK)
+    down = max(1, min(_MOST_BLOCKS // across, rows_per_block(strips.raster) // _BLOCK))
+    encode = partial(_encoded, quality=quality)
+    for number, stream in enumerate(in_threads(encode, of_rows(strips, down * _BLOCK))):
+        (_, *tables, scan), at = _head(stream)  # without Pillow's own JFIF segment
+        if number == 0:
+            file.write(b"".join((stream[:2], *_segments(strips.metadata, strips.colour.icc))))
+            file.writelines(_of_height(segment, height) for segment in tables)
+            file.write(_segment(_DRI, struct.pack(">H", across * down)) if down * _BLOCK < height else b"")
+            file.write(scan)
+        else:
+            file.write(bytes((0xFF, _RST0 + (number - 1) % 8)))
+        file.write(memoryview(stream)[at:-2])
+    file.write(bytes((0xFF, _EOI)))
 
 
-def _quality_before(picture: Picture) -> int:
+def _encoded(rows: Strip, quality: int) -> bytes:
+    """Return rows as a JPEG file."""
+    return encoded(pillow_image(Picture(rows.pixels)), "JPEG", quality=quality, subsampling="4:4:4")
+
+
+def _head(stream: bytes) -> tuple[list[bytes], int]:
+    """Return the segments of a file up to that which starts its scan, and where its coded pixels start."""
+    segments, at = list[bytes](), 2
+    while not segments or segments[-1][1] != _SOS:
+        end = at + 2 + int.from_bytes(stream[at + 2 : at + 4], "big")
+        segments.append(stream[at:end])
+        at = end
+    return segments, at
+
+
+def _of_height(segment: bytes, height: int) -> bytes:
+    """Return a segment, with another height if it is the one that says it."""
+    return segment[:5] + struct.pack(">H", height) + segment[7:] if segment[1] == _SOF0 else segment
+
+
+def _quality_before(picture: Description) -> int:
     origin = picture.origin
     return (origin.quality if origin else None) or 0
 

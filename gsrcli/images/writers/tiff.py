@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import BinaryIO
 
@@ -65,7 +66,18 @@ def _page(picture: Strips) -> PackedPage:
         tags[338] = _shorts([_STRAIGHT_ALPHA])
     if picture.colour.icc:
         tags[34675] = (7, len(picture.colour.icc), picture.colour.icc)
-    return PackedPage(tags, in_threads(_compressed, of_rows(picture, rows)))
+    return PackedPage(tags, _Chunks(picture, rows))
+
+
+@dataclass(frozen=True)
+class _Chunks:
+    """The chunks of a page, of some rows each, which are compressed while they are iterated over."""
+
+    strips: Strips
+    rows: int
+
+    def __iter__(self) -> Iterator[bytes]:
+        return in_threads(_compressed, of_rows(self.strips, self.rows))
 
 
 def _compressed(rows: Strip) -> bytes:
