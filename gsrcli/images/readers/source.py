@@ -10,11 +10,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gsrcli.errors import LimitError, PictureError
+from gsrcli.images.content import Content
+from gsrcli.images.description import Raster
 from gsrcli.images.ledger import PIXELS, Entry, Fate
-from gsrcli.images.picture import Picture, Pixels
+from gsrcli.images.picture import Picture, Pixels, white
+from gsrcli.images.strips import Strips, in_strips
 from gsrcli.size import Size
 
-__all__ = ["CUT", "DAMAGED", "LEAST_PART", "Limits", "Source", "appended", "as_far_as_it_goes", "owned", "shown_for"]
+__all__ = [
+    "CUT",
+    "DAMAGED",
+    "LEAST_PART",
+    "Limits",
+    "Source",
+    "Survey",
+    "appended",
+    "as_far_as_it_goes",
+    "large",
+    "owned",
+    "rows_of_strip",
+    "shown_for",
+    "unpacked",
+]
 
 DAMAGED = "the file is damaged or cut short"
 
@@ -25,6 +42,8 @@ LEAST_PART = 10
 """Of so many rows or pixels of a damaged picture, one must be there."""
 
 _BELIEVED_PIXELS, _PIXELS_PER_BYTE = 1 << 25, 256
+_BLOCK_BYTES = 1 << 16
+_LARGE_BYTES, _STRIP_BYTES = 1 << 26, 1 << 22  # decoded
 _PADDING = b"\0\xff\t\n\r\x1a "
 
 
@@ -100,10 +119,59 @@ def shown_for(duration: float) -> float:
     return 0.1 if duration <= 0.01 else duration
 
 
-def appended(rest: bytes) -> list[Entry]:
-    """Return an entry for what follows the picture in its file, unless that is padding, as transfers leave it."""
-    count = len(rest.strip(_PADDING))
-    return [Entry(f"{count} byte{'s' * (count > 1)} after the picture", Fate.LOST)] if count else []
+def appended(data: Content, start: int = 0) -> list[Entry]:
+    """Return an entry for what follows the picture in its file, unless that is padding, as transfers leave it.
+
+    Args:
+        data: the file, or what follows the picture.
+        start: where the picture ends.
+    """
+    stop = len(data)
+    while start < stop and not (rest := data[start : start + _BLOCK_BYTES].lstrip(_PADDING)):
+        start += _BLOCK_BYTES
+    if start >= stop:
+        return []
+    start = min(start + _BLOCK_BYTES, stop) - len(rest)
+    while not (rest := data[max(start, stop - _BLOCK_BYTES) : stop].rstrip(_PADDING)):
+        stop -= _BLOCK_BYTES
+    count = max(start, stop - _BLOCK_BYTES) + len(rest) - start
+    return [Entry(f"{count} byte{'s' * (count > 1)} after the picture", Fate.LOST)]
+
+
+def unpacked(rows: NDArray[np.uint8], bits: int, width: int) -> NDArray[np.uint8]:
+    """Return the numbers of 1, 2, 4 or 8 bits in rows of bytes, the first in the highest bits: ``(rows, width)``."""
+    if bits < 8:
+        shifts = np.arange(8 - bits, -1, -bits, dtype=np.uint8)
+        rows = np.bitwise_and(rows[..., None] >> shifts, np.uint8((1 << bits) - 1)).reshape(len(rows), -1)
+    return rows[:, :width]
+
+
+def large(raster: Raster) -> bool:
+    """Return whether a picture is to be decoded by strips, where its format allows, so that memory need not hold it."""
+    return raster.size.area * raster.layers * raster.dtype.itemsize >= _LARGE_BYTES
+
+
+def rows_of_strip(row_bytes: int) -> int:
+    """Return how many rows of so many bytes a strip has."""
+    return max(1, _STRIP_BYTES // row_bytes)
+
+
+class Survey:
+    """What is known of a large picture once all that tells has been seen.
+
+    Attributes:
+        entries: what was found in its strips.
+        opaque: whether all pixels are opaque.
+    """
+
+    def __init__(self) -> None:
+        self.entries: list[Entry] = []
+        self.opaque = True
+
+    def add(self, alpha: Pixels | None, entries: list[Entry]) -> None:
+        """Take in a strip: its alpha ``(rows, W)``, if there is any, and what was found in it."""
+        self.entries += [entry for entry in entries if entry not in self.entries]
+        self.opaque = self.opaque and (alpha is None or bool(alpha.min() >= white(alpha.dtype)))
 
 
 class Source(ABC):
@@ -111,6 +179,7 @@ class Source(ABC):
 
     Attributes:
         format: name of the file format, as Pillow calls it.
+        by_parts: whether files may be opened that are not in memory (`Content` instead of `bytes`).
         size: size of the first picture, upright.
         count: number of pictures: frames of an animation, or pages.
         animated: whether they are the frames of an animation.
@@ -123,14 +192,22 @@ class Source(ABC):
     """
 
     format: ClassVar[str]
+    by_parts: ClassVar[bool] = False
     size: Size
     count: int = 1
     animated: bool = False
     loops: int | None = None
 
     @abstractmethod
-    def __init__(self, data: bytes, limits: Limits) -> None: ...
+    def __init__(self, data: Any, limits: Limits) -> None: ...
 
     @abstractmethod
     def picture(self, index: int = 0) -> Picture:
         """Decode one of the pictures, from 0 on. A frame of an animation is drawn over those before it."""
+
+    def strips(self, index: int = 0) -> Strips:
+        """Return one of the pictures, whose strips are decoded when they are asked for, if it is large and sound.
+
+        Otherwise, and where the format does not allow it, there is one strip, decoded as by `picture`.
+        """
+        return in_strips(self.picture(index))

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gsrcli.errors import PictureError
+from gsrcli.images.content import Content
 from gsrcli.images.ledger import PIXELS, Entry, Fate
 from gsrcli.images.metadata import COMMENT, Metadata, Text, sound_aspect
 from gsrcli.images.picture import Origin, Picture, Pixels, levels, unmultiplied
@@ -77,11 +78,11 @@ class _Header(NamedTuple):
         )
 
 
-def begins_like_tga(data: bytes) -> bool:
+def begins_like_tga(data: Content) -> bool:
     """Return whether a file begins with a header that makes sense, or ends with the signature of the second version."""
     if len(data) < _HEADER.size:
         return False
-    return _Header(*_HEADER.unpack_from(data)).sound or data.endswith(_FOOTER)
+    return _Header(*_HEADER.unpack(data[: _HEADER.size])).sound or data.endswith(_FOOTER)
 
 
 class TgaSource(Source):

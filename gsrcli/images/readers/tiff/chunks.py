@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gsrcli.errors import LimitError, PictureError
+from gsrcli.images.content import Part
 from gsrcli.images.directories import LONG, SHORT, PackedPage, pack_file
 from gsrcli.images.picture import Pixels
 from gsrcli.images.readers.inflation import inflated
@@ -116,7 +117,7 @@ def _inflate(stream: bytes, length: int) -> tuple[bytes, bool]:
 def _inflate_to_damage(stream: bytes, length: int) -> bytes:
     """Return the first bytes of a damaged zlib stream, as many as there are before the damage."""
     values = bytearray()
-    for block in inflated(zlib.decompressobj(), stream):
+    for block in inflated(zlib.decompressobj(), Part.whole(stream).blocks()):
         values += block
         if len(values) >= length:
             break
