@@ -28,6 +28,8 @@ class Content(Protocol):
 
     def endswith(self, suffix: bytes, /) -> bool: ...
 
+    def find(self, part: bytes, start: int, /) -> int: ...
+
 
 class FileContent:
     """The content of a file, or its rest, of which each slice is read when it is asked for.
@@ -68,6 +70,14 @@ class FileContent:
 
     def endswith(self, suffix: bytes) -> bool:
         return self[max(0, len(self) - len(suffix)) :] == suffix
+
+    def find(self, part: bytes, start: int) -> int:
+        """Return where a part, much shorter than a block, is found first from ``start`` on, or -1."""
+        for at in range(start, len(self), _STEP):
+            found = self[at : at + _STEP + len(part) - 1].find(part)
+            if found >= 0:
+                return at + found
+        return -1
 
     def after(self, start: int) -> FileContent:
         """Return the content from a byte on."""

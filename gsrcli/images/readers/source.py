@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,15 +13,16 @@ from numpy.typing import NDArray
 from gsrcli.errors import LimitError, PictureError
 from gsrcli.images.content import Content
 from gsrcli.images.description import Raster
-from gsrcli.images.ledger import PIXELS, Entry, Fate
+from gsrcli.images.ledger import PIXELS, Entry, Fate, damage_of_pixels
 from gsrcli.images.picture import Picture, Pixels, white
-from gsrcli.images.strips import Strips, in_strips
+from gsrcli.images.strips import Strip, Strips, in_strips
 from gsrcli.size import Size
 
 __all__ = [
     "CUT",
     "DAMAGED",
     "LEAST_PART",
+    "Decoded",
     "Limits",
     "Source",
     "Survey",
@@ -30,6 +32,8 @@ __all__ = [
     "owned",
     "rows_of_strip",
     "shown_for",
+    "stored_rows",
+    "streamed",
     "unpacked",
 ]
 
@@ -156,22 +160,93 @@ def rows_of_strip(row_bytes: int) -> int:
     return max(1, _STRIP_BYTES // row_bytes)
 
 
-class Survey:
-    """What is known of a large picture once all that tells has been seen.
+def stored_rows(
+    data: Content, at: int, rows: int, row_bytes: int, *, upwards: bool = False
+) -> Iterator[NDArray[np.uint8]]:
+    """Read uncompressed rows of a complete picture by strips, the upper ones first: ``(rows, row_bytes)``.
+
+    Args:
+        data: the file.
+        at: where the rows start.
+        rows: their number.
+        row_bytes: bytes of each, with padding.
+        upwards: whether they are stored from the last to the first.
+    """
+    step = rows_of_strip(row_bytes)
+    for top in range(0, rows, step):
+        bottom = min(top + step, rows)
+        first, last = (rows - bottom, rows - top) if upwards else (top, bottom)
+        stored = np.frombuffer(data[at + first * row_bytes : at + last * row_bytes], np.uint8)
+        block = stored.reshape(-1, row_bytes)
+        yield block[::-1] if upwards else block
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """Decoded pixels: of a picture, or of some of its rows.
 
     Attributes:
-        entries: what was found in its strips.
-        opaque: whether all pixels are opaque.
+        pixels: ``(H, W, 1 or 3)``, as in `gsrcli.images.Picture`.
+        alpha: ``(H, W)``, or None.
+        entries: what decoding converted, lost or found damaged.
     """
 
-    def __init__(self) -> None:
-        self.entries: list[Entry] = []
-        self.opaque = True
+    pixels: Pixels
+    alpha: Pixels | None
+    entries: list[Entry] = field(default_factory=list)
 
-    def add(self, alpha: Pixels | None, entries: list[Entry]) -> None:
-        """Take in a strip: its alpha ``(rows, W)``, if there is any, and what was found in it."""
-        self.entries += [entry for entry in entries if entry not in self.entries]
+
+class Survey:
+    """What is known of a large picture once all of it that tells has been seen.
+
+    Attributes:
+        entries: what was found in it.
+        opaque: whether all pixels are opaque.
+        visible: whether some pixel is not fully transparent.
+    """
+
+    def __init__(self, entries: Iterable[Entry] = ()) -> None:
+        self.entries = list(entries)
+        self.opaque, self.visible = True, False
+
+    def add(self, decoded: Decoded) -> None:
+        """Take in some rows."""
+        alpha = decoded.alpha
+        self.entries += [entry for entry in decoded.entries if entry not in self.entries]
         self.opaque = self.opaque and (alpha is None or bool(alpha.min() >= white(alpha.dtype)))
+        self.visible = self.visible or alpha is None or bool(alpha.any())
+
+    @property
+    def damaged(self) -> bool:
+        """Whether some of the picture is missing or wrong."""
+        return bool(damage_of_pixels(self.entries))
+
+    @property
+    def alpha_known(self) -> bool:
+        """Whether all that there is to know of alpha is known before the end."""
+        return self.visible and not self.opaque
+
+
+def streamed(
+    raster: Raster, decode: Callable[[], Iterator[Decoded]], survey: Survey, described: Mapping[str, Any]
+) -> Strips:
+    """Return a picture in strips.
+
+    Args:
+        raster: size and type of its pixels. Rows without alpha are opaque if it has some, otherwise theirs is dropped.
+        decode: starts to decode it by strips.
+        survey: what is known of it.
+        described: the attributes of its description.
+    """
+
+    def source() -> Iterator[Strip]:
+        for decoded in decode():
+            alpha = decoded.alpha if raster.alpha else None
+            if raster.alpha and alpha is None:
+                alpha = np.full(decoded.pixels.shape[:2], white(raster.dtype), raster.dtype)
+            yield Strip(owned(decoded.pixels), None if alpha is None else owned(alpha))
+
+    return Strips(raster, source, survey.opaque, **described)
 
 
 class Source(ABC):

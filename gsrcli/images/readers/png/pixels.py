@@ -25,10 +25,10 @@ from gsrcli.images.content import Part
 from gsrcli.images.ledger import PIXELS, Entry, Fate
 from gsrcli.images.picture import Pixels, levels, unmultiplied
 from gsrcli.images.readers.inflation import BLOCK_BYTES, inflated
-from gsrcli.images.readers.source import DAMAGED, rows_of_strip, unpacked
+from gsrcli.images.readers.source import DAMAGED, Decoded, rows_of_strip, unpacked
 from gsrcli.size import Size
 
-__all__ = ["Decoded", "Header", "check_capacity", "check_proportion", "decode", "decode_strips", "examined"]
+__all__ = ["Header", "check_capacity", "check_proportion", "decode", "decode_strips", "examined"]
 
 _GREY, _RGB, _PALETTE, _GREY_ALPHA, _RGB_ALPHA = 0, 2, 3, 4, 6
 _SAMPLES = {_GREY: 1, _RGB: 3, _PALETTE: 1, _GREY_ALPHA: 2, _RGB_ALPHA: 4}
@@ -135,15 +135,6 @@ class _Pass:
         return min(self.rows, max(0, sound - self.start) // self.row_bytes)
 
 
-@dataclass(frozen=True)
-class Decoded:
-    """Decoded pixels and alpha, as in `gsrcli.images.Picture`, as stored, and what was wrong with them."""
-
-    pixels: Pixels
-    alpha: Pixels | None
-    entries: list[Entry]
-
-
 def check_capacity(header: Header, size: Size, stream_bytes: int) -> None:
     """Check that a compressed stream of so many bytes can hold a picture.
 
@@ -182,7 +173,7 @@ def decode(
     *,
     sound: bool = True,
 ) -> Decoded:
-    """Decode a picture or frame, as far as it is sound; missing parts are black, or transparent.
+    """Decode a picture or frame as it is stored, as far as it is sound; missing parts are black, or transparent.
 
     Args:
         header: how pixels are stored.

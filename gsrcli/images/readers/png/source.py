@@ -8,28 +8,21 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from gsrcli.errors import PictureError
 from gsrcli.images.content import Content
 from gsrcli.images.description import Origin, Raster
-from gsrcli.images.ledger import PIXELS, Entry, Fate, damage_of_pixels
+from gsrcli.images.ledger import PIXELS, Entry, Fate
 from gsrcli.images.picture import Picture
 from gsrcli.images.readers.orientation import UPRIGHT_ROWS, upright
 from gsrcli.images.readers.png.ancillary import Ancillary
 from gsrcli.images.readers.png.animation import Animation, Canvas, Stored
 from gsrcli.images.readers.png.chunks import Chunk, chunks_of
-from gsrcli.images.readers.png.pixels import (
-    Decoded,
-    Header,
-    check_capacity,
-    check_proportion,
-    decode,
-    decode_strips,
-    examined,
-)
-from gsrcli.images.readers.source import DAMAGED, Limits, Source, Survey, large
-from gsrcli.images.strips import Strip, Strips
+from gsrcli.images.readers.png.pixels import Header, check_capacity, check_proportion, decode, decode_strips, examined
+from gsrcli.images.readers.source import DAMAGED, Decoded, Limits, Source, Survey, large, streamed
+from gsrcli.images.strips import Strips
 from gsrcli.size import Size
 
 __all__ = ["PngSource"]
@@ -89,19 +82,11 @@ class PngSource(Source):
             return super().strips(index)
         try:
             survey = self._survey()
-        except PictureError:  # which is raised again if it is so bad
+        except PictureError:  # so damaged that nothing is left
             return super().strips(index)
-        if damage_of_pixels(survey.entries):
+        if survey.damaged:
             return super().strips(index)
-
-        def source() -> Iterator[Strip]:
-            for decoded in self._decoded_strips():
-                alpha = decoded.alpha
-                yield Strip(
-                    upright(decoded.pixels, orientation), None if alpha is None else upright(alpha, orientation)
-                )
-
-        return Strips(raster, source, survey.opaque, **self._described(index, survey.entries))
+        return streamed(raster, self._upright_strips, survey, self._described(index, survey.entries))
 
     @property
     def _transparent(self) -> bool:
@@ -114,23 +99,23 @@ class PngSource(Source):
         Raises:
             PictureError: too little of it is sound.
         """
-        header, survey = self._header, Survey()
+        header = self._header
         _, flaws = examined(header, header.size, self._default.parts, sound=self._default.sound)
-        survey.add(None, flaws)
-        if damage_of_pixels(flaws):
-            return survey
-        missing_colours = header.palette and len(self._palette or b"") < 3 << header.bits
-        if self._transparent or missing_colours:
-            for decoded in self._decoded_strips():
-                survey.add(decoded.alpha, decoded.entries)
-                if not survey.opaque and not missing_colours:
-                    break  # nothing else can be found
+        survey = Survey(flaws)
+        lacks_colours = header.palette and len(self._palette or b"") < 3 << header.bits
+        if not survey.damaged and (self._transparent or lacks_colours):
+            for decoded in self._upright_strips():
+                survey.add(decoded)
+                if survey.alpha_known and not lacks_colours:
+                    break
         return survey
 
-    def _decoded_strips(self) -> Iterator[Decoded]:
-        """Decode the picture by strips, as it is stored."""
-        parts = self._default.parts
-        return decode_strips(self._header, self._header.size, parts, self._palette, self._transparency)
+    def _upright_strips(self) -> Iterator[Decoded]:
+        """Decode the picture by strips."""
+        parts, orientation = self._default.parts, self._ancillary.orientation
+        for decoded in decode_strips(self._header, self._header.size, parts, self._palette, self._transparency):
+            alpha = None if decoded.alpha is None else upright(decoded.alpha, orientation)
+            yield replace(decoded, pixels=upright(decoded.pixels, orientation), alpha=alpha)
 
     def _described(self, index: int, found: list[Entry]) -> dict[str, Any]:
         """Return what is known of a picture besides its pixels, given what was found in them."""
