@@ -11,7 +11,7 @@ from typing import Protocol
 
 from gsrcli.errors import PictureError
 
-__all__ = ["Content", "FileContent", "Part", "after", "content_of"]
+__all__ = ["Content", "FileContent", "Part", "after", "content_of", "trimmed"]
 
 _HELD_BYTES = 1 << 25  # of files that are read into memory
 _STEP = 1 << 16
@@ -108,6 +108,25 @@ def content_of(path: str | os.PathLike[str]) -> Content:
 def after(content: Content, start: int) -> Content:
     """Return content from a byte on."""
     return content.after(start) if isinstance(content, FileContent) else content[start:]
+
+
+def trimmed(content: Content, start: int, padding: bytes) -> tuple[int, int]:
+    """Return where content from a byte on starts and ends without padding; both are the end if there is nothing else.
+
+    Args:
+        content: the content.
+        start: the byte.
+        padding: the bytes that may be left out at both ends.
+    """
+    stop = len(content)
+    while start < stop and not (rest := content[start : start + _STEP].lstrip(padding)):
+        start += _STEP
+    if start >= stop:
+        return stop, stop
+    start = min(start + _STEP, stop) - len(rest)
+    while not (rest := content[max(start, stop - _STEP) : stop].rstrip(padding)):
+        stop -= _STEP
+    return start, max(start, stop - _STEP) + len(rest)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gsrcli.errors import LimitError, PictureError
-from gsrcli.images.content import Content
+from gsrcli.images.content import Content, trimmed
 from gsrcli.images.description import Raster
 from gsrcli.images.ledger import PIXELS, Entry, Fate, damage_of_pixels
 from gsrcli.images.picture import Picture, Pixels, white
@@ -46,7 +46,6 @@ LEAST_PART = 10
 """Of so many rows or pixels of a damaged picture, one must be there."""
 
 _BELIEVED_PIXELS, _PIXELS_PER_BYTE = 1 << 25, 256
-_BLOCK_BYTES = 1 << 16
 _LARGE_BYTES, _STRIP_BYTES = 1 << 26, 1 << 22  # decoded
 _PADDING = b"\0\xff\t\n\r\x1a "
 
@@ -130,16 +129,9 @@ def appended(data: Content, start: int = 0) -> list[Entry]:
         data: the file, or what follows the picture.
         start: where the picture ends.
     """
-    stop = len(data)
-    while start < stop and not (rest := data[start : start + _BLOCK_BYTES].lstrip(_PADDING)):
-        start += _BLOCK_BYTES
-    if start >= stop:
-        return []
-    start = min(start + _BLOCK_BYTES, stop) - len(rest)
-    while not (rest := data[max(start, stop - _BLOCK_BYTES) : stop].rstrip(_PADDING)):
-        stop -= _BLOCK_BYTES
-    count = max(start, stop - _BLOCK_BYTES) + len(rest) - start
-    return [Entry(f"{count} byte{'s' * (count > 1)} after the picture", Fate.LOST)]
+    first, stop = trimmed(data, start, _PADDING)
+    count = stop - first
+    return [Entry(f"{count} byte{'s' * (count > 1)} after the picture", Fate.LOST)] if count else []
 
 
 def unpacked(rows: NDArray[np.uint8], bits: int, width: int) -> NDArray[np.uint8]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gsrcli.errors import LimitError, PictureError
-from gsrcli.images.content import Part
+from gsrcli.images.content import Content, Part
 from gsrcli.images.directories import LONG, SHORT, PackedPage, pack_file
 from gsrcli.images.picture import Pixels
 from gsrcli.images.readers.inflation import inflated
@@ -51,7 +51,7 @@ class Chunks(NamedTuple):
     sound: bool
 
 
-def decompressed(layout: Layout, data: bytes) -> Chunks:
+def decompressed(layout: Layout, data: Content) -> Chunks:
     """Decompress the chunks of a page.
 
     Raises:
@@ -84,19 +84,20 @@ _Parts: TypeAlias = Iterator[tuple[NDArray[np.uint8], bool]]
 """Of each chunk the bytes, as many as there are, and whether they are known to be wrong or not."""
 
 
-def _stored(layout: Layout, data: bytes, chunks: Sequence[tuple[int, int]], rows: int) -> _Parts:
+def _stored(layout: Layout, data: Content, chunks: Sequence[tuple[int, int]], rows: int) -> _Parts:
     """Yield the bytes of chunks that are not compressed."""
     for start, _ in chunks:
-        values = np.frombuffer(data, np.uint8)[start : start + rows * layout.row_bytes]
+        values = np.frombuffer(data[start : start + rows * layout.row_bytes], np.uint8)
         yield REVERSED_BITS[values] if layout.fill_order == 2 else values, True
 
 
-def _inflated(layout: Layout, data: bytes, chunks: Sequence[tuple[int, int]], rows: int) -> _Parts:
+def _inflated(layout: Layout, data: Content, chunks: Sequence[tuple[int, int]], rows: int) -> _Parts:
     """Yield the bytes of deflate streams up to where they are damaged; unlike libtiff, look at their checksums."""
     for start, size in chunks:
-        stream = np.frombuffer(data, np.uint8)[start : start + size]
-        stream = REVERSED_BITS[stream] if layout.fill_order == 2 else stream
-        values, sound = _inflate(stream.tobytes(), rows * layout.row_bytes)
+        stream = data[start : start + size]
+        if layout.fill_order == 2:
+            stream = REVERSED_BITS[np.frombuffer(stream, np.uint8)].tobytes()
+        values, sound = _inflate(stream, rows * layout.row_bytes)
         yield np.frombuffer(values, np.uint8), sound
 
 
@@ -124,7 +125,7 @@ def _inflate_to_damage(stream: bytes, length: int) -> bytes:
     return bytes(values[:length])
 
 
-def _through_libtiff(layout: Layout, data: bytes, chunks: Sequence[tuple[int, int]], rows: int) -> _Parts:
+def _through_libtiff(layout: Layout, data: Content, chunks: Sequence[tuple[int, int]], rows: int) -> _Parts:
     """Yield the bytes of chunks of any compression, or none of those that are cut or damaged."""
     whole = _found_by_halving(layout, [data[at : at + size] for at, size in chunks if at + size <= len(data)], rows)
     for start, size in chunks:
@@ -184,14 +185,14 @@ def _from_libtiff(layout: Layout, streams: list[bytes], rows: int) -> NDArray[np
     return None if output.text or not values.size else values
 
 
-_DECOMPRESSORS: Mapping[Compression, Callable[[Layout, bytes, Sequence[tuple[int, int]], int], _Parts]] = {
+_DECOMPRESSORS: Mapping[Compression, Callable[[Layout, Content, Sequence[tuple[int, int]], int], _Parts]] = {
     Compression.NONE: _stored,
     Compression.DEFLATE: _inflated,
     Compression.OLD_DEFLATE: _inflated,
 }
 
 
-def stream_samples(layout: Layout, data: bytes, tables: bytes) -> tuple[Pixels, int]:
+def stream_samples(layout: Layout, data: Content, tables: bytes) -> tuple[Pixels, int]:
     """Decode chunks that are JPEG or WebP streams.
 
     Args:
