@@ -1,4 +1,4 @@
-"""The size of a picture: height first, as in arrays. Only text and Pillow put the width first."""
+"""Sizes of pictures and boxes in them: height first, as in arrays. Only text and Pillow put the width first."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gsrcli.errors import UsageError
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Size"]
+__all__ = ["Box", "Size"]
 
 
 class Size(NamedTuple):
@@ -74,3 +74,49 @@ class Size(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.width}x{self.height}"
+
+
+class Box(NamedTuple):
+    """Rows [top, bottom) and columns [left, right), in pixels."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+    @classmethod
+    def whole(cls, size: Size) -> Box:
+        """Return the box of a whole picture."""
+        return cls(0, size.height, 0, size.width)
+
+    @property
+    def size(self) -> Size:
+        return Size(self.bottom - self.top, self.right - self.left)
+
+    @property
+    def rows(self) -> tuple[int, int]:
+        """The first row, and one past the last."""
+        return self.top, self.bottom
+
+    @property
+    def columns(self) -> tuple[int, int]:
+        """The first column, and one past the last."""
+        return self.left, self.right
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is no pixel in it."""
+        return self.bottom <= self.top or self.right <= self.left
+
+    def meeting(self, other: Box) -> Box:
+        """Return the part that is in another box as well; it may be empty."""
+        top, bottom = max(self.top, other.top), min(self.bottom, other.bottom)
+        return Box(top, bottom, max(self.left, other.left), min(self.right, other.right))
+
+    def grown(self, margin: int) -> Box:
+        """Return the box grown by ``margin`` pixels on every side."""
+        return Box(self.top - margin, self.bottom + margin, self.left - margin, self.right + margin)
+
+    def seen_from(self, window: Box) -> Box:
+        """Return the box in the coordinates of a window that contains it."""
+        return Box(self.top - window.top, self.bottom - window.top, self.left - window.left, self.right - window.left)

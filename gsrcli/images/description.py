@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -96,6 +97,13 @@ class Description:
         @property
         def opaque(self) -> bool:
             """Whether all pixels are opaque, so that alpha can be dropped."""
+
+        @property
+        def extremes(self) -> tuple[float, float] | None:
+            """The smallest and the largest colour that counts, of floating point; None for integers."""
+
+        def converted(self, convert: Callable[[Any], Any]) -> Self:
+            """Return the picture with its pixels, and what is said of them, converted, as a `Picture` to another."""
 
     @property
     def size(self) -> Size:

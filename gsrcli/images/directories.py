@@ -6,11 +6,12 @@ entry, and subdirectories, are stored elsewhere in the structure.
 
 from __future__ import annotations
 
+import io
 import struct
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any, NamedTuple, TypeAlias, Union
+from typing import Any, BinaryIO, NamedTuple, TypeAlias, Union
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,7 @@ __all__ = [
     "pack_directory",
     "pack_file",
     "place_anchored",
+    "write_file",
 ]
 
 SHORT, LONG, RATIONAL, LONG8 = 3, 4, 5, 16
@@ -39,7 +41,9 @@ _KIND_SIZES = dict(zip(range(1, 14), (1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4), st
 _INTEGERS = {1: "B", SHORT: "H", LONG: "I", 6: "b", 8: "h", 9: "i", 13: "I", LONG8: "Q", 17: "q", 18: "Q"}
 _FLOATS = {11: "f", 12: "d"}
 _RATIONALS = {RATIONAL: "I", 10: "i"}  # two 4-byte words
+_HEADER = 16  # bytes that are kept for that of a file; a classic one takes 8
 _MOST_CLASSIC_BYTES = 2**32 - 2**16
+_ONE_OF_PAGES = 2
 
 
 class Anchored(NamedTuple):
@@ -189,35 +193,31 @@ class Tiff:
         struct.pack_into(f"{self.order}H{self.word}{word}s", target, entry.at + 2, kind, 1, inline)
 
 
-def place_anchored(directories: Sequence[Tags], header: int) -> tuple[list[Tags], bytes]:
-    """Place the anchored values behind a header; all else follows them.
+def place_anchored(tags: Tags, at: int) -> tuple[Tags, bytes]:
+    """Place the anchored values of a directory in a structure from an offset on; all else follows them.
 
-    Those that would overlap with the header or with an earlier one are anchored no more.
-
-    Args:
-        directories: the directories.
-        header: bytes of the header.
+    Those whose place is taken, by what lies before the offset or by an earlier one, are anchored no more.
 
     Returns:
-        the directories, and what lies between the header and all else, an even number of bytes.
+        the directory, and what lies between the offset and all else, which starts at an even one.
     """
-    head = bytearray(header)
+    body = bytearray()
 
     def settled(tags: Tags) -> Tags:
         found: Tags = {}
         for tag, value in tags.items():
             if isinstance(value, dict):
                 found[tag] = settled(value)
-            elif isinstance(value, Anchored) and value.at < len(head):
+            elif isinstance(value, Anchored) and value.at < at + len(body):
                 found[tag] = value[:3]
             else:
                 found[tag] = value
                 if isinstance(value, Anchored):
-                    head.extend(bytes(value.at - len(head)) + value.data)
+                    body.extend(bytes(value.at - at - len(body)) + value.data)
         return found
 
-    placed = [settled(tags) for tags in directories]
-    return placed, bytes(head[header:] + bytes(len(head) % 2))
+    placed = settled(tags)
+    return placed, bytes(body + bytes((at + len(body)) % 2))
 
 
 def pack_directory(tags: Tags, at: int, *, big: bool = False, link: int = 0) -> bytes:
@@ -256,46 +256,81 @@ class PackedPage:
     """A page to be packed.
 
     Attributes:
-        tags: its directory, without the places of the chunks.
-        chunks: its strips or tiles.
+        tags: its directory, without its number and the places of the chunks.
+        chunks: its strips or tiles, compressed one by one while they are iterated over, once.
         tiled: whether they are tiles.
     """
 
     tags: Tags
-    chunks: Sequence[bytes]
+    chunks: Iterable[bytes]
     tiled: bool = False
 
 
-def pack_file(pages: Sequence[PackedPage]) -> bytes:
-    """Pack a little-endian TIFF file of at least one page; a BigTIFF if it could be longer than 4 GiB."""
-    big = sum(_bytes_of(page) for page in pages) > _MOST_CLASSIC_BYTES
-    word, kind, header = ("Q", LONG8, 16) if big else ("I", LONG, 8)
-    placed, head = place_anchored([page.tags for page in pages], header)
-    pages = [replace(page, tags=tags) for page, tags in zip(pages, placed, strict=True)]
-    parts, at, directories = [head], header + len(head), list[int]()
+def pack_file(pages: Iterable[PackedPage]) -> bytes:
+    """Return a TIFF file; see :func:`write_file`."""
+    file = io.BytesIO()
+    write_file(file, pages)
+    return file.getvalue()
+
+
+def write_file(file: BinaryIO, pages: Iterable[PackedPage]) -> None:
+    """Write a little-endian TIFF file of at least one page, or a BigTIFF if it would be longer than 4 GiB.
+
+    Chunks are written as they come, and all directories after them: only then is it known which of both it is.
+
+    Args:
+        file: where to write from its start on; it can be sought in.
+        pages: the pages, which are asked for one by one.
+    """
+    file.write(bytes(_HEADER))
+    at, written = _HEADER, list[_Written]()
     for page in pages:
-        starts = list(accumulate(map(len, page.chunks), initial=at))
+        tags, between = place_anchored(page.tags, at)
+        file.write(between)
+        at += len(between)
+        lengths = []
+        for chunk in page.chunks:
+            file.write(chunk)
+            lengths.append(len(chunk))
+        starts = list(accumulate(lengths, initial=at))
         at = starts.pop()
-        parts += page.chunks
-        parts.append(b"\0" * (at % 2))  # directories start at even offsets
-        at += at % 2
-        offsets, counts = (324, 325) if page.tiled else (273, 279)
-        tags = page.tags | {
-            offsets: (kind, len(starts), struct.pack(f"<{len(starts)}{word}", *starts)),
-            counts: (LONG, len(starts), struct.pack(f"<{len(starts)}I", *map(len, page.chunks))),
+        written.append(_Written(tags, starts, lengths, page.tiled))
+    file.write(bytes(at % 2))  # directories start at even offsets
+    at += at % 2
+    end = at + sum(len(pack_directory(tags, at, big=True)) for tags in _directories(written, big=True))
+    big, first = end > _MOST_CLASSIC_BYTES, at
+    directories = _directories(written, big=big)
+    for number, tags in enumerate(directories, 1):
+        following = at + len(pack_directory(tags, at, big=big))
+        file.write(pack_directory(tags, at, big=big, link=following if number < len(directories) else 0))
+        at = following
+    file.seek(0)
+    file.write(struct.pack("<2sHHHQ", b"II", 43, 8, 0, first) if big else struct.pack("<2sHI", b"II", 42, first))
+    file.seek(at)
+
+
+class _Written(NamedTuple):
+    """A page whose chunks are written: its directory without their places, and these."""
+
+    tags: Tags
+    starts: list[int]
+    lengths: list[int]
+    tiled: bool
+
+
+def _directories(pages: Sequence[_Written], *, big: bool) -> list[Tags]:
+    """Return the directories of the pages of a file, with the places of their chunks; of several, with numbers."""
+    word, kind = ("Q", LONG8) if big else ("I", LONG)
+    directories = []
+    for number, (tags, starts, lengths, tiled) in enumerate(pages):
+        offsets, counts = (324, 325) if tiled else (273, 279)
+        numbered: Tags = {
+            254: (LONG, 1, struct.pack("<I", _ONE_OF_PAGES)),
+            297: (SHORT, 2, struct.pack("<HH", number, len(pages))),
         }
-        # The directory comes before the chunks of the next page, whose directory it links to.
-        following = pages[len(directories) + 1 :][:1]
-        directories.append(at)
-        end = at + len(pack_directory(tags, at, big=big))
-        link = sum(map(len, following[0].chunks), end) if following else 0
-        parts.append(pack_directory(tags, at, big=big, link=link + link % 2))
-        at = end
-    first = directories[0]
-    start = struct.pack("<2sHHHQ", b"II", 43, 8, 0, first) if big else struct.pack("<2sHI", b"II", 42, first)
-    return b"".join((start, *parts))
-
-
-def _bytes_of(page: PackedPage) -> int:
-    """Return about how many bytes a packed page takes, rather more than fewer."""
-    return sum(map(len, page.chunks)) + 16 * len(page.chunks) + len(pack_directory(page.tags, 0, big=True))
+        places: Tags = {
+            offsets: (kind, len(starts), struct.pack(f"<{len(starts)}{word}", *starts)),
+            counts: (LONG, len(starts), struct.pack(f"<{len(starts)}I", *lengths)),
+        }
+        directories.append(tags | places | (numbered if len(pages) > 1 else {}))
+    return directories

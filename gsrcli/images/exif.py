@@ -286,7 +286,7 @@ def exif_from_directory(tiff: Tiff, entries: dict[int, Entry]) -> tuple[Tags, in
 
 def exif_block(tags: Tags) -> bytes | None:
     """Return tags as an EXIF block; None if there are none."""
-    (placed,), head = place_anchored([tags], 8)
+    placed, head = place_anchored(tags, 8)
     at = 8 + len(head)
     return struct.pack("<4sI", b"II*\0", at) + head + pack_directory(placed, at) if tags else None
 

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TypeAlias
+from functools import partial
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 from PIL import Image
 
 from gsrcli.errors import PictureError
 from gsrcli.images.captions import Property, iptc_properties, text_properties, with_properties
-from gsrcli.images.fit_colour import fit_colour
+from gsrcli.images.description import Description
+from gsrcli.images.fit_colour import as_rgb, fit_colour
 from gsrcli.images.formats import Format
 from gsrcli.images.ledger import Entry, Fate, Feature, Ledger
 from gsrcli.images.metadata import COMMENT, Metadata, Text
 from gsrcli.images.picture import Picture, from_unit, to_eight_bits, to_unit, white
 from gsrcli.images.srgb import from_srgb
+from gsrcli.images.strips import Strips, in_memory, in_strips
 
 __all__ = ["Background", "fit"]
 
 Background: TypeAlias = tuple[int, int, int]
 """Red, green and blue, 0 to 255."""
+
+Pictured = TypeVar("Pictured", bound=Description)  # a Picture, or Strips
 
 _BLACK, _WHITE, _PALETTE = (0, 0, 0), (255, 255, 255), 256
 _COLOURS = (Feature.PROFILE, Feature.CICP, Feature.GAMMA, Feature.HDR)
@@ -29,14 +34,16 @@ _TEN_BITS = 10
 _CAPTIONS = (Feature.IPTC, Feature.TEXT, Feature.COMMENT)
 
 
-def fit(picture: Picture, form: Format, background: Background | None = None) -> tuple[Picture, Ledger]:
+def fit(picture: Pictured, form: Format, background: Background | None = None) -> tuple[Pictured, Ledger]:
     """Return a picture that holds only what a format can, and the ledger of all that it carried.
 
     Encoders write everything that is left, except for the number of bits, which they reduce themselves so that
     upscaling in between computes with all of them. Fitting again changes nothing.
 
+    Strips are converted as they come; only for a palette they are all computed at once.
+
     Args:
-        picture: a picture as read.
+        picture: a picture as read, or its enlargement: a `Picture` or `Strips`.
         form: the format to be written.
         background: what lies under transparency that the format cannot keep.
 
@@ -61,15 +68,18 @@ def fit(picture: Picture, form: Format, background: Background | None = None) ->
     picture, entries = fit_colour(picture, form)
     ledger += entries
     if background and Feature.TRANSPARENCY not in form.keeps and not picture.opaque:
-        picture = _flattened(picture, background)
+        picture = picture.converted(partial(_flattened, colour=_of_background(background, picture)))
     picture, entries = _fit_captions(picture, form, [feature for feature in carried if feature in _CAPTIONS])
     ledger += entries
     if form.palette:
-        ledger += _beyond_a_palette(picture)
+        held = in_memory(picture)
+        ledger += _beyond_a_palette(held)
+        if isinstance(picture, Strips):
+            picture = replace(picture, source=in_strips(held).source)
     return picture, tuple(ledger)
 
 
-def _with_one_density(picture: Picture) -> tuple[Picture, list[Entry]]:
+def _with_one_density(picture: Pictured) -> tuple[Pictured, list[Entry]]:
     """Drop the aspect of pixels where there is a resolution, which says it too."""
     dpi, aspect = picture.metadata.dpi, picture.metadata.aspect
     if not dpi or not aspect:
@@ -97,7 +107,9 @@ def _beyond_a_palette(picture: Picture) -> list[Entry]:
     return entries
 
 
-def _without(picture: Picture, feature: Feature, form: Format, background: Background | None) -> tuple[Picture, Entry]:
+def _without(
+    picture: Pictured, feature: Feature, form: Format, background: Background | None
+) -> tuple[Pictured, Entry]:
     """Convert or drop a feature that a format does not keep."""
     metadata, too_long = picture.metadata, feature in form.most
     entry = Entry(feature, Fate.LOST, f"of {_length(picture, feature)} bytes" if too_long else "")
@@ -114,7 +126,7 @@ def _without(picture: Picture, feature: Feature, form: Format, background: Backg
         case Feature.FLOAT:
             picture, entry = _rounded(picture, form)
         case Feature.NARROW:
-            picture, entry = _expanded(picture), Entry(feature, Fate.CONVERTED, "to full range")
+            picture, entry = picture.converted(_expanded), Entry(feature, Fate.CONVERTED, "to full range")
         case Feature.TRANSPARENCY:
             if background is None:
                 what, otherwise = ("alpha", "") if picture.alpha_is_data else (feature, ", or add --background white")
@@ -124,7 +136,7 @@ def _without(picture: Picture, feature: Feature, form: Format, background: Backg
                 )
             entry = Entry(feature, Fate.CONVERTED, "to the background")
             if picture.grey and len(set(background)) > 1:
-                picture = replace(picture, pixels=np.repeat(picture.pixels, 3, axis=2))
+                picture = picture.converted(as_rgb)
         case Feature.RESOLUTION:
             metadata = replace(metadata, dpi=None)
         case Feature.ASPECT:
@@ -134,12 +146,12 @@ def _without(picture: Picture, feature: Feature, form: Format, background: Backg
     return replace(picture, metadata=metadata), entry
 
 
-def _length(picture: Picture, feature: Feature) -> int:
+def _length(picture: Description, feature: Feature) -> int:
     """Return the number of bytes of a feature, where it is a block of them."""
     return len(picture.metadata.exif or b"") if feature == Feature.EXIF else 0
 
 
-def _fit_captions(picture: Picture, form: Format, carried: list[Feature]) -> tuple[Picture, list[Entry]]:
+def _fit_captions(picture: Pictured, form: Format, carried: list[Feature]) -> tuple[Pictured, list[Entry]]:
     """Put texts, comments and IPTC, where a picture carries them, into XMP if a format keeps that alone."""
     entries = [Entry(feature, Fate.KEPT) for feature in carried if feature in form.keeps]
     entries += _lost_languages(picture.metadata, form)
@@ -204,22 +216,28 @@ def _in_xmp(feature: Feature, properties: list[Property], lost: list[str]) -> li
     return entries
 
 
-def _rounded(picture: Picture, form: Format) -> tuple[Picture, Entry]:
+def _rounded(picture: Pictured, form: Format) -> tuple[Pictured, Entry]:
     """Convert floating point to 16 bits: [0, 1] as it is, otherwise from the smallest value that counts to the largest.
 
     The entry says how many of those bits are written.
     """
-    seen = picture.seen if picture.seen.size else picture.pixels
-    low, high = float(seen.min()), float(seen.max())
-    unit, detail = picture.pixels, "to 16 bits" if Feature.SIXTEEN_BITS in form.keeps else form.deep or "to 8 bits"
-    if low < 0 or high > 1:
-        unit = np.clip(unit, low, high)  # what is hidden may be any number for "no data"
-        unit = (unit / 2 - low / 2) / ((high / 2 - low / 2) or 1.0)  # halves, because the range may overflow
+    if picture.extremes is None:
+        raise ValueError("the extremes of a floating-point picture must be known")
+    low, high = picture.extremes
+    detail = "to 16 bits" if Feature.SIXTEEN_BITS in form.keeps else form.deep or "to 8 bits"
+    beyond = low < 0 or high > 1
+    if beyond:
         detail += f", {low:g} to {high:g} as black to white"
-    unit = np.clip(unit, 0, 1)
-    alpha = None if picture.alpha is None else from_unit(picture.alpha, np.uint16)
-    rounded = replace(picture, pixels=from_unit(unit, np.uint16), alpha=alpha)
-    return rounded, Entry(Feature.FLOAT, Fate.CONVERTED, detail)
+
+    def convert(part: Picture) -> Picture:
+        unit = part.pixels
+        if beyond:
+            unit = np.clip(unit, low, high)  # what is hidden may be any number for "no data"
+            unit = (unit / 2 - low / 2) / ((high / 2 - low / 2) or 1.0)  # halves, because the range may overflow
+        alpha = None if part.alpha is None else from_unit(part.alpha, np.uint16)
+        return replace(part, pixels=from_unit(np.clip(unit, 0, 1), np.uint16), alpha=alpha)
+
+    return picture.converted(convert), Entry(Feature.FLOAT, Fate.CONVERTED, detail)
 
 
 def _expanded(picture: Picture) -> Picture:
@@ -234,22 +252,26 @@ def _expanded(picture: Picture) -> Picture:
     return replace(picture, pixels=pixels, colour=replace(picture.colour, cicp=picture.colour.cicp.full))
 
 
-def _flattened(picture: Picture, background: Background) -> Picture:
-    """Lay the picture over a background, whose colour is one of sRGB.
+def _of_background(background: Background, picture: Description) -> tuple[int, ...]:
+    """Return the values that the colour of a background, which is one of sRGB, has in a picture.
 
     Formats without transparency have no colour tags but profiles.
     """
-    assert picture.alpha is not None
     icc = picture.colour.icc
-    values: tuple[int, ...] = background
-    if icc and background not in (_BLACK, _WHITE):  # which all colours have in common, exactly
-        try:
-            values = from_srgb(background, icc)
-        except ValueError:
-            raise PictureError(
-                "its colour profile has no way to the colour of the background", hint="use white or black"
-            ) from None
-    under = np.array(values[: picture.channels], np.float32) / 255
+    if not icc or background in (_BLACK, _WHITE):  # which all colours have in common, exactly
+        return background[: picture.channels]
+    try:
+        return from_srgb(background, icc)[: picture.channels]
+    except ValueError:
+        raise PictureError(
+            "its colour profile has no way to the colour of the background", hint="use white or black"
+        ) from None
+
+
+def _flattened(picture: Picture, colour: tuple[int, ...]) -> Picture:
+    """Lay the picture over a background of a colour."""
+    assert picture.alpha is not None
+    under = np.array(colour, np.float32) / 255
     top = to_unit(picture.pixels)
     alpha = to_unit(picture.alpha)[..., None]
     return replace(picture, pixels=from_unit(under + (top - under) * alpha, picture.pixels.dtype), alpha=None)

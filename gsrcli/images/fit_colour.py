@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 
 from gsrcli.images.colour import Colour
+from gsrcli.images.description import Description
 from gsrcli.images.exif import exif_as_srgb
 from gsrcli.images.formats import Format
 from gsrcli.images.icc import cicp_profile, gamma_profile, profile_fits, profile_for, profile_space
@@ -15,13 +17,15 @@ from gsrcli.images.ledger import Entry, Fate, Feature
 from gsrcli.images.picture import Picture
 from gsrcli.images.srgb import to_srgb
 
-__all__ = ["fit_colour"]
+__all__ = ["as_rgb", "fit_colour"]
+
+Pictured = TypeVar("Pictured", bound=Description)  # a Picture, or Strips
 
 _RELATIVE_COLORIMETRIC = 1
 _TO_PROFILE = "to a colour profile"
 
 
-def fit_colour(picture: Picture, form: Format) -> tuple[Picture, list[Entry]]:
+def fit_colour(picture: Pictured, form: Format) -> tuple[Pictured, list[Entry]]:
     """Return a picture with only the colour tags that a format keeps, and what became of the others.
 
     A tag that rules and that the format does not keep becomes a profile. Pixels are converted to sRGB only where the
@@ -43,7 +47,7 @@ def fit_colour(picture: Picture, form: Format) -> tuple[Picture, list[Entry]]:
         entries += [Entry(feature, fate, detail) for fate, detail in found]
     keeps, fits = Feature.PROFILE in form.keeps, bool(colour.icc) and profile_fits(colour.icc or b"", grey=grey)
     if colour.icc and keeps and grey and not fits:
-        picture = replace(picture, pixels=np.repeat(picture.pixels, 3, axis=2))
+        picture = picture.converted(as_rgb)
         entries.append(Entry("grey", Fate.CONVERTED, "to RGB, for which its profile is"))
     elif colour.icc and not (keeps and fits):
         picture, colour = _in_srgb(picture, colour.icc), Colour(intent=_RELATIVE_COLORIMETRIC)
@@ -114,8 +118,13 @@ def _mastering(colour: Colour, form: Format, grey: bool) -> _Step:
     return replace(colour, mastering=None, light=None), [(Fate.LOST, "")]
 
 
-def _in_srgb(picture: Picture, icc: bytes) -> Picture:
+def as_rgb(picture: Picture) -> Picture:
+    """Return a grey picture with three equal channels."""
+    return replace(picture, pixels=np.repeat(picture.pixels, 3, axis=2))
+
+
+def _in_srgb(picture: Pictured, icc: bytes) -> Pictured:
     """Convert the pixels to sRGB; grey stays grey through a profile for grey."""
     exif = picture.metadata.exif and exif_as_srgb(picture.metadata.exif)
-    metadata = replace(picture.metadata, exif=exif)
-    return replace(picture, pixels=to_srgb(picture.pixels, icc), metadata=metadata)
+    described = replace(picture, metadata=replace(picture.metadata, exif=exif))
+    return described.converted(lambda part: replace(part, pixels=to_srgb(part.pixels, icc)))

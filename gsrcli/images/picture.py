@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -67,9 +69,20 @@ class Picture(Description):
         return self.alpha is None or bool(self.alpha.min() >= white(self.alpha.dtype))
 
     @property
+    def extremes(self) -> tuple[float, float] | None:
+        if self.pixels.dtype != np.float32:
+            return None
+        seen = self.seen if self.seen.size else self.pixels
+        return float(seen.min()), float(seen.max())
+
+    @property
     def seen(self) -> Pixels:
         """The colours that count: all, ``(H, W, C)``, or those that are not fully transparent, ``(N, C)``."""
         return self.pixels if self.alpha is None or self.alpha_is_data else self.pixels[self.alpha > 0]
+
+    def converted(self, convert: Callable[[Picture], Picture]) -> Picture:
+        """Return what ``convert`` makes of the picture; see `Strips.converted`, which does this with one in strips."""
+        return convert(self)
 
     def save(
         self,
@@ -154,8 +167,8 @@ def unmultiplied(pixels: Pixels, alpha: Pixels) -> Pixels:
     return straight
 
 
-def bleed_alpha(pixels: Pixels, alpha: Pixels) -> Pixels:
-    """Give the fully transparent pixels the colour of the nearest visible one.
+def bleed_alpha(pixels: Pixels, alpha: Pixels, reach: float = math.inf) -> Pixels:
+    """Give fully transparent pixels the colour of the nearest visible one.
 
     Colours under alpha 0 are arbitrary, often black, and upscaling would mix them into the visible edge as a
     dark fringe.
@@ -163,6 +176,8 @@ def bleed_alpha(pixels: Pixels, alpha: Pixels) -> Pixels:
     Args:
         pixels: ``(H, W, C)`` of any type.
         alpha: ``(H, W)``; 0 is transparent.
+        reach: pixels farther from all visible ones stay as they are. Which colour a pixel gets depends on nothing
+            beyond that distance.
 
     Returns:
         ``pixels`` itself if all pixels are visible or none is, otherwise a changed copy.
@@ -172,10 +187,10 @@ def bleed_alpha(pixels: Pixels, alpha: Pixels) -> Pixels:
         return pixels
     cv2 = load_cv2()
     # Every visible pixel is a zero in the mask and gets its own label; other pixels get the label of the nearest zero.
-    _, labels = cv2.distanceTransformWithLabels(
+    distances, labels = cv2.distanceTransformWithLabels(
         (~visible).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
     )
     colours = np.zeros((int(labels.max()) + 1, pixels.shape[2]), pixels.dtype)
     colours[labels[visible]] = pixels[visible]
-    filled: Pixels = colours[labels]
+    filled: Pixels = np.where((distances <= reach)[..., None], colours[labels], pixels)
     return filled

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +13,7 @@ from gsrcli.images.description import Description, Raster
 from gsrcli.images.picture import Picture, Pixels
 from gsrcli.size import Size
 
-__all__ = ["Strip", "Strips", "in_memory", "in_strips", "of_rows"]
+__all__ = ["Strip", "Strips", "in_memory", "in_strips", "joined", "of_rows"]
 
 
 class Strip(NamedTuple):
@@ -31,8 +32,8 @@ class Strip(NamedTuple):
         """The rows with alpha, if any, as the last channel: ``(rows, W, C or C + 1)``."""
         return self.pixels if self.alpha is None else np.dstack((self.pixels, self.alpha))
 
-    def cut(self, start: int, stop: int) -> Strip:
-        """Return rows [start, stop)."""
+    def cut(self, start: int, stop: int | None) -> Strip:
+        """Return rows [start, stop), which count from the last if they are negative; None for all to it."""
         return Strip(self.pixels[start:stop], None if self.alpha is None else self.alpha[start:stop])
 
 
@@ -44,6 +45,7 @@ class Strips(Description):
         raster: size and type of the pixels.
         source: returns a new iterator over the strips, which together have all rows.
         opaque: whether all pixels are opaque.
+        extremes: the smallest and the largest colour that counts, where pixels are floating point and it is known.
 
     Raises:
         ValueError: there are no such pictures.
@@ -52,15 +54,23 @@ class Strips(Description):
     raster: Raster
     source: Callable[[], Iterator[Strip]]
     opaque: bool
+    extremes: tuple[float, float] | None = None
 
     def __iter__(self) -> Iterator[Strip]:
-        return self.source()
+        rows = 0
+        for strip in self.source():
+            rows += len(strip.pixels)
+            yield strip
+        if rows != self.size.height:
+            raise ValueError(f"expected {self.size.height} rows, got {rows}")
 
     def picture(self) -> Picture:
         """Return the picture in memory."""
-        pixels, alpha = _blank(self.raster)
-        done = 0
-        for strip in self:
+        strips, done = iter(self), 0
+        first = next(strips)
+        whole = len(first.pixels) == self.size.height
+        pixels, alpha = first if whole else _blank(self.raster)
+        for strip in strips if whole else chain([first], strips):
             end = done + len(strip.pixels)
             pixels[done:end] = strip.pixels
             if alpha is not None:
@@ -100,7 +110,7 @@ def in_strips(picture: Description) -> Strips:
         return picture
     assert isinstance(picture, Picture)
     strip = Strip(picture.pixels, picture.alpha)
-    return Strips(picture.raster, lambda: iter([strip]), picture.opaque, **picture.described())
+    return Strips(picture.raster, lambda: iter([strip]), picture.opaque, picture.extremes, **picture.described())
 
 
 def in_memory(picture: Description) -> Picture:
@@ -119,16 +129,17 @@ def of_rows(strips: Iterable[Strip], rows: int) -> Iterator[Strip]:
         waiting.append(strip)
         count += len(strip.pixels)
         if count >= rows:
-            joined = _joined(waiting)
+            block = joined(waiting)
             whole = count - count % rows
             for start in range(0, whole, rows):
-                yield joined.cut(start, start + rows)
-            waiting, count = [joined.cut(whole, count)] if count % rows else [], count % rows
+                yield block.cut(start, start + rows)
+            waiting, count = [block.cut(whole, count)] if count % rows else [], count % rows
     if waiting:
-        yield _joined(waiting)
+        yield joined(waiting)
 
 
-def _joined(strips: list[Strip]) -> Strip:
+def joined(strips: list[Strip]) -> Strip:
+    """Return strips, at least one, as a single one."""
     if len(strips) == 1:
         return strips[0]
     pixels = np.concatenate([strip.pixels for strip in strips])

@@ -7,23 +7,26 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
+from typing import BinaryIO, TypeVar
 
 from gsrcli.errors import LimitError, PictureError, UsageError
+from gsrcli.images.description import Description
 from gsrcli.images.exif import exif_resized
 from gsrcli.images.fit import Background, fit
 from gsrcli.images.formats import Format, check_output, output_format, output_formats
-from gsrcli.images.picture import Picture
+from gsrcli.images.strips import Strips, in_strips
 from gsrcli.images.writers import ANIMATIONS, ENCODERS, PAGES, Encoding
 from gsrcli.images.xmp import xmp_resized
-from gsrcli.runtime.files import write_whole
+from gsrcli.runtime.files import replacing
+
+Made = TypeVar("Made")
 
 __all__ = ["make_folder", "parse_colour", "require_several", "write_picture", "write_pictures"]
 
 
 def write_picture(
-    picture: Picture,
+    picture: Description,
     path: str | os.PathLike[str],
     *,
     quality: int | None = None,
@@ -36,7 +39,8 @@ def write_picture(
     See :func:`gsrcli.images.fit` for what a format does not keep.
 
     Args:
-        picture: the picture, of any size that the format allows.
+        picture: the picture, of any size that the format allows: a `Picture`, or `Strips`, which are written as they
+            come to the formats that are ``streamed``, and held in memory for the others.
         path: the file; if it is a link, the file that it points to is replaced.
         quality: quality of a lossy format, 1 to 100, or None for its default, which for JPEG is at least the quality of
             the JPEG file that the picture is from. Lossless formats ignore it. JPEG, JPEG XL and AVIF of 8 bits keep
@@ -52,15 +56,17 @@ def write_picture(
         PictureError: the file exists and may not be replaced, the file cannot be written, or the picture has
             transparency that the format cannot keep.
         UsageError: the suffix or the colour is unknown, or ``quality`` is out of range.
+        Exception: whatever computing the strips raises.
     """
     form, encoding = output_format(path), Encoding(quality, lossless)
     under = _background(background)
-    prepared = _prepared(replace(picture, duration=None), path, form, under)
-    _save(path, lambda: ENCODERS[form.name](prepared, encoding), overwrite)
+    with _unmarked():
+        prepared = _prepared(replace(_with_marks(picture), duration=None), path, form, under)
+        _save(path, lambda file: ENCODERS[form.name](file, prepared, encoding), overwrite)
 
 
 def write_pictures(
-    pictures: Iterable[Picture],
+    pictures: Iterable[Description],
     path: str | os.PathLike[str],
     *,
     loops: int | None = None,
@@ -85,20 +91,21 @@ def write_pictures(
         LimitError: a picture is too large for the format.
         PictureError: see :func:`write_picture`.
         UsageError: see :func:`write_picture`, or the format holds one picture only.
-        Exception: whatever ``pictures`` raises.
+        Exception: whatever ``pictures``, or computing their strips, raises.
     """
     require_several(path, lossless=lossless)
     form, encoding = output_format(path).of_frames, Encoding(quality, lossless)
     under = _background(background)
-    prepared = _marked(_prepared(picture, path, form, under) for picture in pictures)
-    if form.name in PAGES:
-        encode = partial(PAGES[form.name], prepared, encoding)
-    else:
-        encode = partial(ANIMATIONS[form.name], prepared, loops or 0, encoding)
-    try:
+    prepared = _marked(_prepared(_with_marks(picture), path, form, under) for picture in pictures)
+
+    def encode(file: BinaryIO) -> None:
+        if form.name in PAGES:
+            PAGES[form.name](file, prepared, encoding)
+        else:
+            ANIMATIONS[form.name](file, prepared, loops or 0, encoding)
+
+    with _unmarked():
         _save(path, encode, overwrite)
-    except _MakingError as error:
-        raise error.cause from None
 
 
 def require_several(path: str | os.PathLike[str], *, frames: bool | None = None, lossless: bool = False) -> None:
@@ -147,17 +154,17 @@ def _background(given: Background | str | None) -> Background | None:
     return parse_colour(given) if isinstance(given, str) else given
 
 
-def _prepared(picture: Picture, path: str | os.PathLike[str], form: Format, background: Background | None) -> Picture:
+def _prepared(picture: Description, path: str | os.PathLike[str], form: Format, under: Background | None) -> Strips:
     """Return a picture as an encoder takes it; raise if the format cannot hold it."""
     try:
-        picture, _ = fit(picture, form, background)
+        picture, _ = fit(picture, form, under)
     except PictureError as error:
         raise PictureError(f"cannot write {path}: {error}", hint=error.hint) from error
     check_output(path, picture.size, bytes_per_pixel=picture.bytes_per_pixel)
-    return _with_stated_size(picture)
+    return in_strips(_with_stated_size(picture))
 
 
-def _with_stated_size(picture: Picture) -> Picture:
+def _with_stated_size(picture: Description) -> Description:
     """Return the picture with its own size in its metadata."""
     metadata = picture.metadata
     resized = replace(
@@ -169,49 +176,66 @@ def _with_stated_size(picture: Picture) -> Picture:
 
 
 class _MakingError(Exception):
-    """An exception of what makes the pictures, on its way through the encoder that consumes them."""
+    """An exception of what makes pictures or strips, on its way through the encoder that consumes them."""
 
     def __init__(self, cause: Exception) -> None:
         super().__init__(cause)
         self.cause = cause
 
 
-def _marked(pictures: Iterable[Picture]) -> Iterator[Picture]:
-    """Yield pictures; raise what their making raises as `_MakingError`, so that it is not taken for the encoder's."""
+def _marked(made: Iterable[Made]) -> Iterator[Made]:
+    """Yield pictures or strips; raise what their making raises as `_MakingError`, so that it is known as such."""
     try:
-        yield from pictures
+        yield from made
+    except _MakingError:
+        raise
     except Exception as error:
         raise _MakingError(error) from error
 
 
-def _save(path: str | os.PathLike[str], encode: Callable[[], bytes], overwrite: bool) -> None:
-    """Write what an encoder returns."""
+def _with_marks(picture: Description) -> Description:
+    """Return the picture, whose strips, if it comes in such, raise `_MakingError`."""
+    return replace(picture, source=lambda: _marked(picture)) if isinstance(picture, Strips) else picture
+
+
+@contextmanager
+def _unmarked() -> Iterator[None]:
+    """Raise the cause of a `_MakingError`."""
+    try:
+        yield
+    except _MakingError as error:
+        raise error.cause from None
+
+
+def _save(path: str | os.PathLike[str], encode: Callable[[BinaryIO], None], overwrite: bool) -> None:
+    """Let an encoder write a file."""
     exists = PictureError(f"cannot write {path}: the file exists", hint="add --overwrite to replace it")
     if not overwrite and os.path.lexists(path):
         raise exists
-    with _writing(path):
-        data = encode()
     try:
-        write_whole(path, data, overwrite=overwrite)
+        with _writing(path), replacing(path, overwrite=overwrite) as file:
+            encode(file)
     except FileExistsError:  # it was created while the picture was encoded
         raise exists from None
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        hint = "free some space, or choose another folder with --output" if full else None
-        raise PictureError(f"cannot write {path}: {reason}", hint=hint) from error
 
 
 @contextmanager
 def _writing(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Turn the failure of an encoder into a `PictureError` that names the file."""
+    """Turn the failure of an encoder, or of the file system, into a `PictureError` that names the file."""
     try:
         yield
     except LimitError as error:
         raise LimitError(f"cannot write {path}: {error}", hint=error.hint) from error
     except PictureError as error:
         raise PictureError(f"cannot write {path}: {error}", hint=error.hint) from error
-    except (OSError, ValueError, TypeError, RuntimeError) as error:  # what Pillow's encoders raise
+    except FileExistsError:
+        raise
+    except OSError as error:
+        reason = error.strerror.lower() if error.strerror else error  # Pillow's encoders raise it with a text alone
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        hint = "free some space, or choose another folder with --output" if full else None
+        raise PictureError(f"cannot write {path}: {reason}", hint=hint) from error
+    except (ValueError, TypeError, RuntimeError) as error:  # what encoders raise
         raise PictureError(f"cannot write {path}: {error}") from error
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from gsrcli.gaussians import Extent, Gaussians
 from gsrcli.rasterizer import rasterize
-from gsrcli.size import Size
+from gsrcli.size import Box, Size
 
 __all__ = ["Model", "Traits"]
 
@@ -66,22 +66,22 @@ class Model(nn.Module, abc.ABC):
             position of grid point ``(i, j)`` is ``((j + 0.5)/density, (i + 0.5)/density)``.
         """
 
-    def draw(self, field: Gaussians, picture: Size, size: Size, rows: tuple[int, int]) -> Tensor:
-        """Draw some rows of an enlargement, without its base.
+    def draw(self, field: Gaussians, picture: Size, size: Size, part: Box | None = None) -> Tensor:
+        """Draw a part of an enlargement, without its base.
 
         Most models' values are colours, which are rasterized. Models whose values are features also decode them here.
 
         Args:
-            field: the picture's Gaussians in any order, at least those within ``traits.reach`` of the rows.
+            field: the picture's Gaussians in any order, at least those within ``traits.reach`` of the part.
             picture: size of the LR picture, without padding.
             size: size of the whole enlargement.
-            rows: first row to draw, and one past the last.
+            part: the pixels to draw; None for all.
 
         Returns:
-            ``(B, 3, rows, size.width)`` in float32, not clamped.
+            ``(B, 3, *part.size)`` in float32, not clamped.
         """
-        scale = size.scale_from(picture)
-        return rasterize(self.seen(field, scale), Size(rows[1] - rows[0], size.width), scale, (rows[0], 0))
+        scale, part = size.scale_from(picture), part or Box.whole(size)
+        return rasterize(self.seen(field, scale), part.size, scale, (part.top, part.left))
 
     def seen(self, field: Gaussians, scale: tuple[Extent, Extent]) -> Gaussians:
         """Return the field as the pixels of an enlargement by scales (y, x) see it; see ``traits.footprint``."""

@@ -31,7 +31,7 @@ from gsrcli.models.base import Model, Traits
 from gsrcli.models.encoders.edsr import EDSR
 from gsrcli.rasterizer import CUTOFF_SIGMAS
 from gsrcli.resize import bicubic
-from gsrcli.size import Size
+from gsrcli.size import Box, Size
 
 __all__ = ["GaussianSR", "GaussianSRConfig", "ReleasedGaussianSR"]
 
@@ -117,46 +117,52 @@ class GaussianSR(Model):
                 return torch.einsum("fk,bkhw->bfhw", self.bank, F.gumbel_softmax(logits, tau=1.0, dim=1))
         return self.bank[:, logits.argmax(1)].transpose(0, 1)
 
-    def draw(self, field: Gaussians, picture: Size, size: Size, rows: tuple[int, int]) -> Tensor:
+    def draw(self, field: Gaussians, picture: Size, size: Size, part: Box | None = None) -> Tensor:
         """Draw features and decode them, a strip at a time; see :meth:`Model.draw`.
 
         Raises:
-            ValueError: the field lacks Gaussians that the rows depend on.
+            ValueError: the field lacks Gaussians that the part depends on.
         """
-        height, width = picture
-        context = max(0, rows[0] - 1), min(size.height, rows[1] + 1)
-        top, bottom = bicubic.rows_needed(height, size.height, context, self.antialias)
-        order = _order(field, width, (top, bottom))
+        part, whole = part or Box.whole(size), Box.whole(size)
+        context = part.grown(1).meeting(whole)
+        known = bicubic.part_needed(picture, size, context, self.antialias)
+        order = _order(field, known)
         with torch.autocast(field.device.type, enabled=False):
             splatted = self._splat(field, picture, size, context)
         down, across = (_offsets(*sides).to(field.device) for sides in zip(picture, size, strict=True))
-        cell = torch.tensor([2 * height / size.height, 2 * width / size.width], device=field.device)
+        cell = torch.tensor([2 * low / high for low, high in zip(picture, size, strict=True)], device=field.device)
 
         def strip(begin: int, end: int) -> Tensor:
-            seen = max(0, begin - 1), min(size.height, end + 1)
-            first, last = bicubic.rows_needed(height, size.height, seen, self.antialias)
+            around = Box(begin - 1, end + 1, part.left - 1, part.right + 1)
+            seen = around.meeting(whole)
+            needed = bicubic.part_needed(picture, size, seen, self.antialias)
+            top, bottom, left, right = needed.seen_from(known)
             with torch.autocast(field.device.type, enabled=False):
-                smooth = _as_picture(field.value[..., _SPLATTED:-1], order[first - top : last - top])
-                smooth = bicubic.resize_rows(smooth, size, seen, first, height, self.antialias)
-                features = torch.cat((splatted[:, :, seen[0] - context[0] : seen[1] - context[0]], smooth), dim=1)
-            features = F.pad(features, (0, 0, seen[0] - begin + 1, end + 1 - seen[1]))  # zeros beyond the picture
-            return self.decoder(features, down[begin:end], across, cell)
+                smooth = _as_picture(field.value[..., _SPLATTED:-1], order[top:bottom, left:right])
+                origin = (needed.top, needed.left)
+                smooth = bicubic.resize_part(smooth, picture, size, seen, origin, self.antialias)
+                top, bottom, left, right = seen.seen_from(context)
+                features = torch.cat((splatted[:, :, top:bottom, left:right], smooth), dim=1)
+            # Zeros beyond the picture.
+            sides = (seen.left - around.left, around.right - seen.right, seen.top - around.top)
+            features = F.pad(features, (*sides, around.bottom - seen.bottom))
+            return self.decoder(features, down[begin:end], across[part.left : part.right], cell)
 
-        step = max(1, STRIP_PIXELS.get(field.device.type, 1 << 17) // (field.batch * size.width))
-        strips = [(begin, min(begin + step, rows[1])) for begin in range(*rows, step)]
+        step = max(1, STRIP_PIXELS.get(field.device.type, 1 << 17) // (field.batch * part.size.width))
+        strips = [(begin, min(begin + step, part.bottom)) for begin in range(*part.rows, step)]
         if torch.is_grad_enabled():
             return torch.cat([checkpoint(strip, *bounds, use_reentrant=False) for bounds in strips], dim=2)
         return torch.cat([strip(*bounds) for bounds in strips], dim=2)
 
-    def _splat(self, field: Gaussians, picture: Size, size: Size, rows: tuple[int, int]) -> Tensor:
-        """Draw some rows of the splatted features: ``(B, 8, rows, size.width)``."""
+    def _splat(self, field: Gaussians, picture: Size, size: Size, part: Box) -> Tensor:
+        """Draw a part of the splatted features: ``(B, 8, *part.size)``."""
         visible = Gaussians(
             centre=field.centre,
             sigma=_bounded(field.sigma, _SIGMA_MIN, _SIGMA_MAX),
             rho=_bounded(field.rho, -_RHO_MAX, _RHO_MAX),
             value=field.value[..., :_SPLATTED] * field.value[..., -1:],
         )
-        return super().draw(visible, picture, size, rows)
+        return super().draw(visible, picture, size, part)
 
 
 class ReleasedGaussianSR(GaussianSR):
@@ -172,27 +178,35 @@ class ReleasedGaussianSR(GaussianSR):
         super().__init__(config)
         self.traits = replace(self.traits, reach=math.inf)
 
-    def _splat(self, field: Gaussians, picture: Size, size: Size, rows: tuple[int, int]) -> Tensor:
-        (height, width), (down, across) = picture, (-(-side // _PATCH) for side in picture)
-        side_y, side_x = (round(_PATCH * large / small) for small, large in zip(picture, size, strict=True))
-        # From the requested rows back to the rows of the drawn patches, of the patches, and of the picture.
-        begin, end = bicubic.rows_needed(down * side_y, size.height, rows, self.antialias)
-        patches = begin // side_y, -(-end // side_y)
-        places = patches[0] * _PATCH, patches[1] * _PATCH
-        top, bottom = bicubic.rows_needed(height, down * _PATCH, places, self.antialias)
+    def _splat(self, field: Gaussians, picture: Size, size: Size, part: Box) -> Tensor:
+        side = Size(*(round(_PATCH * large / small) for small, large in zip(picture, size, strict=True)))
+        count = Size(*(-(-length // _PATCH) for length in picture))
+        padded = Size(count.height * _PATCH, count.width * _PATCH)
+        whole = Size(count.height * side.height, count.width * side.width)
+        # From the requested pixels back to those of the drawn patches, the patches, and the pixels of the picture.
+        needed = bicubic.part_needed(whole, size, part, self.antialias)
+        patches = Box(
+            needed.top // side.height,
+            -(-needed.bottom // side.height),
+            needed.left // side.width,
+            -(-needed.right // side.width),
+        )
+        places = Box(*(_PATCH * edge for edge in patches))
+        known = bicubic.part_needed(picture, padded, places, self.antialias)
 
-        features = _as_picture(field.value[..., :_SPLATTED], _order(field, width, (top, bottom)))
-        padded = Size(down * _PATCH, across * _PATCH)
-        features = bicubic.resize_rows(features, padded, places, top, height, self.antialias)
+        features = _as_picture(field.value[..., :_SPLATTED], _order(field, known))
+        origin = (known.top, known.left)
+        features = bicubic.resize_part(features, picture, padded, places, origin, self.antialias)
         features = features.unflatten(3, (-1, _PATCH)).unflatten(2, (-1, _PATCH))
-        stamps = _stamps(self._mean_kernels(field, picture), Size(side_y, side_x))
+        stamps = _stamps(self._mean_kernels(field, picture), side)
         drawn = torch.einsum("bcyixj,bijuv->bcyuxv", features, stamps).flatten(4, 5).flatten(2, 3).clamp(0, 1)
-        return bicubic.resize_rows(drawn, size, rows, patches[0] * side_y, down * side_y, self.antialias)
+        origin = (patches.top * side.height, patches.left * side.width)
+        return bicubic.resize_part(drawn, whole, size, part, origin, self.antialias)
 
     def _mean_kernels(self, field: Gaussians, picture: Size) -> Tensor:
         """Return σx, σy, ρ and opacity at each position in a patch, averaged over all patches: ``(B, 4, 7, 7)``."""
         kernels = torch.cat((field.sigma, field.rho[..., None], field.value[..., -1:]), dim=-1)
-        kernels = _as_picture(kernels, _order(field, picture.width, (0, picture.height)))
+        kernels = _as_picture(kernels, _order(field, Box.whole(picture)))
         padded = Size(*(-(-side // _PATCH) * _PATCH for side in picture))
         kernels = bicubic.resize(kernels, padded, self.antialias)
         return kernels.unflatten(3, (-1, _PATCH)).unflatten(2, (-1, _PATCH)).mean((2, 4))
@@ -208,7 +222,7 @@ class LocalFourierDecoder(nn.Module):
         super().__init__()
         self.width = width
         # Amplitudes, frequencies along y, and frequencies along x.
-        self.spectrum = nn.Conv2d(encoders.CHANNELS, 2 * width, 3, padding=(0, 1))
+        self.spectrum = nn.Conv2d(encoders.CHANNELS, 2 * width, 3)
         self.phase = nn.Linear(2, width // 2, bias=False)
         hidden = [layer for _ in range(4) for layer in (nn.Linear(width, width), nn.GELU())]
         self.mlp = nn.Sequential(*hidden, nn.Linear(width, 3))
@@ -217,7 +231,7 @@ class LocalFourierDecoder(nn.Module):
         """Decode some rows.
 
         Args:
-            features: ``(B, 64, n + 2, W)``, with a row of context above and one below.
+            features: ``(B, 64, n + 2, W + 2)``, with a pixel of context on every side.
             down: ``(n,)``, how far each row lies below the nearest LR pixels' centres.
             across: ``(W,)``, how far each column lies to the right of the nearest LR pixels' centres.
             cell: ``(2,)``, height and width of an output pixel.
@@ -246,19 +260,20 @@ def _centres(height: int, width: int, device: torch.device) -> Tensor:
     return torch.stack((x.repeat(height), y.repeat_interleave(width)), dim=-1)[None]
 
 
-def _order(field: Gaussians, width: int, rows: tuple[int, int]) -> Tensor:
-    """Return the index of the Gaussian at each pixel of some LR rows: ``(rows, width)``.
+def _order(field: Gaussians, part: Box) -> Tensor:
+    """Return the index of the Gaussian at each pixel of a part of the LR picture: ``part.size``.
 
     Raises:
         ValueError: a pixel has no Gaussian.
     """
     x, y = field.centre[0].floor().long().unbind(-1)
-    (index,) = ((y >= rows[0]) & (y < rows[1])).nonzero(as_tuple=True)
-    order = index.new_full(((rows[1] - rows[0]) * width,), -1)
-    order[(y[index] - rows[0]) * width + x[index]] = index
+    inside = (y >= part.top) & (y < part.bottom) & (x >= part.left) & (x < part.right)
+    (index,) = inside.nonzero(as_tuple=True)
+    order = index.new_full((part.size.area,), -1)
+    order[(y[index] - part.top) * part.size.width + x[index] - part.left] = index
     if len(order) != len(index) or (order < 0).any():
-        raise ValueError(f"the field lacks Gaussians of rows {rows[0]} to {rows[1]}")
-    return order.unflatten(0, (-1, width))
+        raise ValueError(f"the field lacks Gaussians of rows {part.top} to {part.bottom}")
+    return order.unflatten(0, (-1, part.size.width))
 
 
 def _as_picture(values: Tensor, order: Tensor) -> Tensor:

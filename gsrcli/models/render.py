@@ -24,7 +24,7 @@ def render(model: Model, field: Gaussians, image: Tensor, size: Size) -> Tensor:
     Returns:
         ``(B, 3, *size)``, float32, not clamped.
     """
-    return with_base(model, model.draw(field, Size.of_tensor(image), size, (0, size.height)), image)
+    return with_base(model, model.draw(field, Size.of_tensor(image), size), image)
 
 
 def with_base(model: Model, drawn: Tensor, image: Tensor) -> Tensor:

@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gsrcli.runtime.devices import send
-from gsrcli.size import Size
+from gsrcli.size import Box, Size
 
-__all__ = ["downscale_rounded", "keys", "resize", "resize_rows", "rows_needed"]
+__all__ = ["downscale_rounded", "keys", "part_needed", "resize", "resize_part"]
 
 
 def resize(image: Tensor, size: Size, antialias: bool = True) -> Tensor:
@@ -29,38 +29,47 @@ def downscale_rounded(image: Tensor, size: Size) -> Tensor:
     return (resize(image, size).clamp(0, 1) * 255).round() / 255
 
 
-def resize_rows(
-    image: Tensor, size: Size, rows: tuple[int, int], top: int, height: int, antialias: bool = True
+def resize_part(
+    image: Tensor, source: Size, size: Size, part: Box, origin: tuple[int, int], antialias: bool = True
 ) -> Tensor:
-    """Compute some rows of an upscaled image from the source rows that they need.
+    """Compute a part of an upscaled image from the part of the source that it needs.
 
     Args:
-        image: ``(B, C, n, w)``, rows ``[top, top + n)`` of an image; see :func:`rows_needed`.
-        size: size of the whole upscaled image; with ``antialias``, its height must be at least ``height``.
-        rows: first and one-past-last row to compute.
-        top: index of the first row of ``image``.
-        height: number of rows of the whole source image.
+        image: ``(B, C, n, m)``, part of the source from ``origin`` on, at least as :func:`part_needed` says.
+        source: size of the whole source.
+        size: size of the whole upscaled image; with ``antialias``, no side is shorter than the source's.
+        part: the pixels to compute.
+        origin: (y, x) of the first pixel of ``image``.
         antialias: as in :func:`resize`.
 
     Returns:
-        ``(B, C, rows, size.width)``, equal to these rows of :func:`resize` of the whole image.
+        ``(B, C, *part.size)``: up to rounding, this part of :func:`resize` of the whole source. It has the same bits
+        whatever other parts the upscaled image is cut into.
     """
-    taps, weights = _taps(height, size.height, *rows, antialias)
-    taps, weights = send(taps - top, image.device), send(weights.to(image.dtype), image.device)
-    blended = image[:, :, taps[0]] * weights[0, :, None]
+    # Blend along the last axis but one, where whole rows are copied: columns first, as there are fewer of them.
+    across = _blended(image.transpose(2, 3).contiguous(), source.width, size.width, part.columns, origin[1], antialias)
+    return _blended(across.transpose(2, 3).contiguous(), source.height, size.height, part.rows, origin[0], antialias)
+
+
+def part_needed(source: Size, size: Size, part: Box, antialias: bool = True) -> Box:
+    """Return the part of the source that a part of the upscaled image depends on."""
+    down, _ = _taps(source.height, size.height, *part.rows, antialias)
+    across, _ = _taps(source.width, size.width, *part.columns, antialias)
+    return Box(int(down.min()), int(down.max()) + 1, int(across.min()), int(across.max()) + 1)
+
+
+def _blended(image: Tensor, length: int, enlarged: int, wanted: tuple[int, int], first: int, antialias: bool) -> Tensor:
+    """Upscale the last axis but one, of which ``image`` begins at ``first``."""
+    taps, weights = _taps(length, enlarged, *wanted, antialias)
+    taps, weights = send(taps - first, image.device), send(weights.to(image.dtype), image.device)
+    blended = image.index_select(2, taps[0]).mul_(weights[0, :, None])
     for k in range(1, 4):
-        blended = torch.addcmul(blended, image[:, :, taps[k]], weights[k, :, None])
-    return resize(blended, Size(rows[1] - rows[0], size.width), antialias)
-
-
-def rows_needed(height: int, enlarged: int, rows: tuple[int, int], antialias: bool = True) -> tuple[int, int]:
-    """Return the first and one-past-last of ``height`` source rows that some rows of the upscaled image depend on."""
-    taps, _ = _taps(height, enlarged, *rows, antialias)
-    return int(taps.min()), int(taps.max()) + 1
+        blended.addcmul_(image.index_select(2, taps[k]), weights[k, :, None])
+    return blended
 
 
 def _taps(height: int, enlarged: int, begin: int, end: int, antialias: bool) -> tuple[Tensor, Tensor]:
-    """Return the four source rows of each output row, and their weights: both ``(4, end - begin)``."""
+    """Return the four source rows (or columns) of each output row, and their weights: both ``(4, end - begin)``."""
     position = (torch.arange(begin, end, dtype=torch.float64) + 0.5) * height / enlarged - 0.5
     taps = position.floor().long() + torch.arange(-1, 3)[:, None]
     distance = (taps - position).abs()

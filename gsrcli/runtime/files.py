@@ -10,10 +10,11 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from gsrcli.errors import GsrError
 
-__all__ = ["encoded", "filling", "locked", "shipped", "user_folder", "write_whole"]
+__all__ = ["encoded", "filling", "locked", "replacing", "shipped", "user_folder", "write_whole"]
 
 _PACKAGE = Path(__file__).parents[1]
 
@@ -74,8 +75,9 @@ def locked(path: Path, what: str) -> Iterator[None]:
         lock.release()
 
 
-def write_whole(path: str | os.PathLike[str], content: bytes | memoryview, *, overwrite: bool = True) -> None:
-    """Write to a temporary file and rename it, so that readers find either the old content or the new.
+@contextmanager
+def replacing(path: str | os.PathLike[str], *, overwrite: bool = True) -> Iterator[BinaryIO]:
+    """Give a temporary file to write to, and rename it at the end, so that readers find the old content or the new.
 
     A failure, including Ctrl-C, leaves nothing behind. If ``path`` is a link, the file that it points to is replaced.
 
@@ -87,7 +89,7 @@ def write_whole(path: str | os.PathLike[str], content: bytes | memoryview, *, ov
     temporary = target.with_name(f".gsr-{secrets.token_hex(8)}.part")
     try:
         with temporary.open("xb") as file:
-            file.write(content)
+            yield file
         with suppress(FileNotFoundError):
             shutil.copymode(target, temporary)  # keep the old file's permissions
         if not overwrite and os.path.lexists(path):
@@ -97,3 +99,9 @@ def write_whole(path: str | os.PathLike[str], content: bytes | memoryview, *, ov
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
+
+
+def write_whole(path: str | os.PathLike[str], content: bytes | memoryview, *, overwrite: bool = True) -> None:
+    """Write a file whose whole content is known; see :func:`replacing`, also for what it raises."""
+    with replacing(path, overwrite=overwrite) as file:
+        file.write(content)

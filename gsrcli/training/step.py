@@ -171,7 +171,7 @@ class Step:
         size = Size.of_tensor(pairs.high)
         if self._only_rasterizes:
             return rasterize(field, size, pairs.scale)
-        return self.model.draw(field, Size.of_tensor(pairs.low), size, (0, size.height))
+        return self.model.draw(field, Size.of_tensor(pairs.low), size)
 
     def _learn(self, field: Gaussians, gradient: Sequence[Tensor]) -> None:
         """Propagate the field's gradient to the weights, adding to gradients that come from drawing."""

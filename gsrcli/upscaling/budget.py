@@ -1,4 +1,4 @@
-"""Memory: choose the size of tiles and strips, and recover if memory runs out anyway."""
+"""Memory: choose the size of tiles, and how much to draw at a time, and recover if memory runs out anyway."""
 
 from __future__ import annotations
 
@@ -8,61 +8,67 @@ from typing import NamedTuple, ParamSpec, TypeVar
 import torch
 
 from gsrcli.errors import LimitError, is_out_of_memory
-from gsrcli.images import Picture
+from gsrcli.images.description import Description
 from gsrcli.models.base import Traits
 from gsrcli.runtime.memory import free_memory
 from gsrcli.size import Size
 from gsrcli.upscaling.tiling import SMALLEST_TILE
 
-__all__ = ["DEFAULT_TILE", "SMALLEST_STRIP", "Plan", "attempt", "memory_hint", "plan", "require_memory"]
+__all__ = ["DEFAULT_TILE", "SMALLEST_PART", "Plan", "attempt", "memory_hint", "plan", "require_memory"]
 
 DEFAULT_TILE = 512
-SMALLEST_STRIP = 64  # rows
-_STRIP_PIXELS = 1 << 23
+SMALLEST_PART = 1 << 14  # pixels
+_PART_PIXELS = 1 << 20
+_BAND_BYTES = 1 << 27
 _WORKSPACE_BYTES = 64  # working memory of a rasterizer for each Gaussian
-_OUTPUT_PIXEL_BYTES = 64  # a strip in float32, its bicubic base with intermediate results, and its bits
+_OUTPUT_PIXEL_BYTES = 96  # a part in float32, its bicubic base with intermediate results, and its bits
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
 
 class Plan(NamedTuple):
-    """Side of the tiles' cores, in LR pixels, and number of rows in a strip."""
+    """Size of the tiles' cores, in LR pixels, and number of output pixels to draw at a time."""
 
-    tile: int
-    rows: int
+    tile: Size
+    pixels: int
 
 
-def plan(padded: Size, size: Size, traits: Traits, halo: int, free: float) -> Plan:
-    """Choose tiles and strips that fit in memory.
+def plan(padded: Size, size: Size, traits: Traits, halo: int, pixel_bytes: int, free: float) -> Plan:
+    """Choose tiles, and how much to draw at a time, so that they fit in memory.
 
-    A third of the free memory is for the network on one tile, a third for the Gaussians of a row of tiles, and a third
-    for a strip. These are estimates; if memory runs out anyway, smaller tiles and strips are tried.
+    A quarter of the free memory is for the network on one tile, one for the Gaussians of two tiles, one for two bands
+    of the enlargement, each as high as a tile, and one for drawing. These are estimates; if memory runs out anyway,
+    smaller tiles and parts are tried.
 
     Args:
         padded: padded size of the LR picture.
         size: size of the enlargement.
         traits: traits of the model.
         halo: context around a tile, in LR pixels.
-        free: free memory of the device, in bytes.
+        pixel_bytes: bytes of an output pixel.
+        free: free memory, in bytes.
     """
-    share = free / 3
+    share = free / 4
+    pixels = max(SMALLEST_PART, min(_PART_PIXELS, int(share) // _OUTPUT_PIXEL_BYTES))
+    # The field twice, in pieces and joined: geometry and value in float32.
+    gaussian_bytes = traits.density**2 * (2 * 4 * (5 + traits.channels) + _WORKSPACE_BYTES)
+    row_bytes = 2 * size.width * pixel_bytes * size.height / padded.height  # of the enlargement for an LR row
 
-    def fits(tile: int) -> bool:
-        window = Size(*(min(tile + 2 * halo, side) for side in padded))
-        gaussians = traits.density**2 * min(tile, padded.height) * padded.width
-        # The field, and a copy while tiles are joined: geometry and value in float32.
-        gaussian_bytes = 2 * 4 * (5 + traits.channels) + _WORKSPACE_BYTES
-        return max(window.area * traits.bytes_per_pixel, gaussians * gaussian_bytes) <= share
+    def too_large(tile: Size) -> bool:
+        window = Size(*(min(side + 2 * halo, most) for side, most in zip(tile, padded, strict=True)))
+        core = Size(*(min(pair) for pair in zip(tile, padded, strict=True)))
+        return max(window.area * traits.bytes_per_pixel, 2 * core.area * gaussian_bytes) > share
 
-    tile = DEFAULT_TILE
-    while tile > SMALLEST_TILE and not fits(tile):
-        tile //= 2
-    pixels = min(_STRIP_PIXELS, int(share) // _OUTPUT_PIXEL_BYTES)
-    return Plan(tile, max(1, pixels // size.width))
+    height = width = DEFAULT_TILE
+    while height > SMALLEST_TILE and min(height, padded.height) * row_bytes > min(share, _BAND_BYTES):
+        height //= 2
+    while max(height, width) > SMALLEST_TILE and too_large(Size(height, width)):
+        height, width = (height, width // 2) if width >= height else (height // 2, width)
+    return Plan(Size(height, width), pixels)
 
 
-def require_memory(picture: Picture, size: Size) -> None:
+def require_memory(picture: Description, size: Size) -> None:
     """Check, before anything is computed, that the enlargement and its encoded file fit in memory.
 
     Raises:

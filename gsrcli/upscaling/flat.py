@@ -12,7 +12,8 @@ from torch import Tensor
 
 from gsrcli.images.picture import Pixels
 from gsrcli.runtime.devices import send
-from gsrcli.size import Size
+from gsrcli.size import Box, Size
+from gsrcli.upscaling.tiling import Plane
 from gsrcli.upscaling.transfer import upload_bits
 
 __all__ = ["restore_flat"]
@@ -20,30 +21,30 @@ __all__ = ["restore_flat"]
 _REACH = 2  # LR pixels
 
 
-def restore_flat(strip: Tensor, low: Pixels, size: Size, rows: tuple[int, int]) -> Tensor:
+def restore_flat(drawn: Tensor, low: Plane, size: Size, part: Box) -> Tensor:
     """Give flat areas of an enlargement the LR picture's value.
 
     Args:
-        strip: ``(rows, size.width, C)`` as :func:`gsrcli.upscaling.transfer.quantize` returns it; changed in place.
-        low: the whole LR picture, ``(h, w, C)``.
+        drawn: ``(*part.size, C)`` as :func:`gsrcli.upscaling.transfer.quantize` returns it; changed in place.
+        low: the LR picture.
         size: size of the whole enlargement.
-        rows: first row of the strip, and one past the last.
+        part: the part of the enlargement that was drawn.
 
     Returns:
-        ``strip``.
+        ``drawn``.
     """
-    y = _nearest(*rows, len(low), size.height)
-    x = send(_nearest(0, size.width, low.shape[1], size.width), strip.device)
-    top, bottom = int(y[0]), int(y[-1]) + 1
-    y = send(y - top, strip.device)
-    surrounded = upload_bits(_surrounded(low, top, bottom), strip.device)
+    y = _nearest(*part.rows, low.size.height, size.height)
+    x = _nearest(*part.columns, low.size.width, size.width)
+    source = Box(int(y[0]), int(y[-1]) + 1, int(x[0]), int(x[-1]) + 1)
+    y, x = send(y - source.top, drawn.device), send(x - source.left, drawn.device)
+    surrounded = upload_bits(_surrounded(low, source), drawn.device)
     flat = _flat(surrounded)[..., None]
     # Blend by bits: on a CPU, torch.where takes several times as long.
     values = surrounded[_REACH:-_REACH, _REACH:-_REACH] * flat
     mask = (flat.to(values.dtype) - 1).expand_as(values)  # no bits where flat, elsewhere all
     # Columns first: rows are then copied whole.
     values, mask = (plane.index_select(1, x).index_select(0, y) for plane in (values, mask))
-    return strip.bitwise_and_(mask).bitwise_or_(values)
+    return drawn.bitwise_and_(mask).bitwise_or_(values)
 
 
 def _nearest(begin: int, end: int, length: int, enlarged: int) -> Tensor:
@@ -51,11 +52,15 @@ def _nearest(begin: int, end: int, length: int, enlarged: int) -> Tensor:
     return (2 * torch.arange(begin, end) + 1) * length // (2 * enlarged)
 
 
-def _surrounded(low: Pixels, top: int, bottom: int) -> Pixels:
-    """Return rows [top, bottom) with the pixels around them; beyond the picture, its edge is repeated."""
-    above, below = max(0, top - _REACH), min(len(low), bottom + _REACH)
-    missing = (above - top + _REACH, bottom + _REACH - below)
-    return np.pad(low[above:below], (missing, (_REACH, _REACH), (0, 0)), mode="edge")
+def _surrounded(low: Plane, source: Box) -> Pixels:
+    """Return a part of the LR picture with the pixels around it; beyond the picture, its edge is repeated."""
+    wanted = source.grown(_REACH)
+    there = wanted.meeting(Box.whole(low.size))
+    missing = (
+        (there.top - wanted.top, wanted.bottom - there.bottom),
+        (there.left - wanted.left, wanted.right - there.right),
+    )
+    return np.pad(low.pixels(there.rows)[:, there.left : there.right], (*missing, (0, 0)), mode="edge")
 
 
 def _flat(pixels: Tensor) -> Tensor:

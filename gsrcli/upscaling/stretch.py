@@ -14,11 +14,14 @@ that leaves them large enough:
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
+
+from gsrcli.size import Size
 
 __all__ = ["Stretch"]
 
@@ -46,10 +49,19 @@ class Stretch:
     spread: float | None = None
 
     @classmethod
-    def of(cls, pixels: NDArray[np.float32]) -> Stretch:
-        """Choose the map for a picture ``(H, W, C)``, the same for all channels. See the module's docstring."""
-        low, high = float(pixels.min()), float(pixels.max())
-        centre, spread = _typical(pixels) or (low, high - low)
+    def of(cls, strips: Iterable[NDArray[np.float32]], size: Size) -> Stretch:
+        """Choose the map for a picture, the same for all channels. See the module's docstring.
+
+        Args:
+            strips: its rows in order, each strip ``(rows, W, C)``.
+            size: its size.
+        """
+        low, high = math.inf, -math.inf
+        values = _Values(math.ceil(size.area / _SAMPLES))
+        for strip in strips:
+            low, high = min(low, float(strip.min())), max(high, float(strip.max()))
+            values.add(strip)
+        centre, spread = values.typical() or (low, high - low)
         if low >= 0 and high <= 1 and spread >= _LEAST_DEVIATION:
             return cls(0.0, 1.0)
         if spread >= _LEAST_DEVIATION * (high - low):
@@ -87,18 +99,35 @@ class Stretch:
         return values
 
 
-def _typical(pixels: NDArray[np.float32]) -> tuple[float, float] | None:
-    """Return the median of the values, and the median of their other values' distances from it; None for flat pictures.
+class _Values:
+    """A sample of the values that differ from a neighbour's: only they count, because flat areas need no network.
 
-    Only values that differ from a neighbour's count, because flat areas need no network. Large pictures are sampled.
+    Args:
+        step: how many pixels, row by row, there are from one in the sample to the next.
     """
-    pairs = pixels.reshape(-1, pixels.shape[2])
-    step = math.ceil(len(pairs) / _SAMPLES)
-    ours, next_to_them = pairs[:-1:step], pairs[1::step]
-    differ = ours != next_to_them
-    values = np.concatenate([ours[differ], next_to_them[differ]]).astype(np.float64)
-    if not values.size:
-        return None
-    centre = np.quantile(values, 0.5, method="lower")
-    distances = np.abs(values - centre)
-    return float(centre), float(np.median(distances[distances > 0]))
+
+    def __init__(self, step: int) -> None:
+        self._step = step
+        self._found: list[NDArray[np.float32]] = []
+        self._last: NDArray[np.float32] | None = None  # pixel before the next strip
+        self._count = 0  # of pixels before it
+
+    def add(self, strip: NDArray[np.float32]) -> None:
+        """Take in the next rows, ``(rows, W, C)``."""
+        pixels = strip.reshape(-1, strip.shape[2])
+        if self._last is not None:
+            pixels = np.concatenate([self._last, pixels])
+        start = -(self._count - (self._last is not None)) % self._step
+        ours, next_to_them = pixels[start : -1 : self._step], pixels[start + 1 :: self._step]
+        differ = ours != next_to_them
+        self._found += [ours[differ], next_to_them[differ]]
+        self._last, self._count = pixels[-1:].copy(), self._count + strip.shape[0] * strip.shape[1]
+
+    def typical(self) -> tuple[float, float] | None:
+        """Return the median, and the median of other values' distances from it; None for a flat picture."""
+        values = np.concatenate(self._found).astype(np.float64)
+        if not values.size:
+            return None
+        centre = np.quantile(values, 0.5, method="lower")
+        distances = np.abs(values - centre)
+        return float(centre), float(np.median(distances[distances > 0]))

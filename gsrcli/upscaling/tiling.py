@@ -1,87 +1,69 @@
-"""Cut the LR picture into tiles, read the network's input for each, and crop its Gaussians."""
+"""Cut the LR picture into tiles, read the network's input for each, and keep its Gaussians while they are needed."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
+from typing import TypeAlias
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from gsrcli.gaussians import Gaussians
+from gsrcli.images.description import Raster
 from gsrcli.images.picture import Pixels
 from gsrcli.models.base import Model
-from gsrcli.size import Size
+from gsrcli.size import Box, Size
+from gsrcli.upscaling.rows import Rows
 from gsrcli.upscaling.stretch import Stretch
 from gsrcli.upscaling.transfer import quantize, upload
 
-__all__ = ["SMALLEST_TILE", "Box", "Grid", "PaddedPicture", "cuts", "round_up"]
+__all__ = ["SMALLEST_TILE", "Field", "Plane", "cuts", "quarters", "round_up"]
 
 SMALLEST_TILE = 48
 
-
-class Box(NamedTuple):
-    """Rows [top, bottom) and columns [left, right), in LR pixels."""
-
-    top: int
-    bottom: int
-    left: int
-    right: int
-
-    @property
-    def size(self) -> Size:
-        return Size(self.bottom - self.top, self.right - self.left)
-
-    def within(self, size: Size) -> Box:
-        """Return the part of the box inside a picture of this size."""
-        return Box(max(0, self.top), min(size.height, self.bottom), max(0, self.left), min(size.width, self.right))
-
-    def grown(self, halo: int) -> Box:
-        """Return the box grown by ``halo`` pixels on every side."""
-        return Box(self.top - halo, self.bottom + halo, self.left - halo, self.right + halo)
-
-    def seen_from(self, window: Box) -> Box:
-        """Return the box in the coordinates of a window that contains it."""
-        return Box(self.top - window.top, self.bottom - window.top, self.left - window.left, self.right - window.left)
-
-    def quarters(self, multiple: int) -> list[Box] | None:
-        """Cut the box into four at multiples; return None if it is too small."""
-        tile = -(-max(self.size) // 2)
-        if tile < max(SMALLEST_TILE, multiple):
-            return None
-        rows = [(self.top + a, self.top + b) for a, b in cuts(self.size.height, tile, multiple)]
-        columns = [(self.left + a, self.left + b) for a, b in cuts(self.size.width, tile, multiple)]
-        return [Box(*row, *column) for row in rows for column in columns]
+_Grid: TypeAlias = list[Tensor]
+"""The four tensors of Gaussians on a grid of reference positions, each ``(1, rows, columns, …)``."""
 
 
-class PaddedPicture:
-    """The LR picture, read in windows as the network's input and padded to the model's multiple.
+class Plane:
+    """The colour or the alpha of an LR picture, read in windows as the network's input.
 
-    Floating-point pictures are brought into [0, 1] and back, as `Stretch` describes.
-
-    Padding mirrors the picture at its right and bottom edges, or repeats the edge of a picture too small to mirror.
+    Floating-point values are brought into [0, 1] and back, as `Stretch` describes. Windows reach beyond the right and
+    bottom edges as far as the model's multiple wants; there they mirror the picture, or repeat the edge of one that is
+    too small to mirror.
 
     Attributes:
-        pixels: ``(h, w, 1 or 3)``, uint8, uint16 or float32.
         size: size without padding.
         padded: size with padding.
+        channels: 1 or 3.
+        dtype: uint8, uint16 or float32.
     """
 
-    def __init__(self, pixels: Pixels, model: Model) -> None:
-        self.pixels = pixels
-        self.size = Size.of(pixels)
+    def __init__(self, rows: Rows, raster: Raster, model: Model, stretch: Stretch | None, *, alpha: bool) -> None:
+        self.size, self.dtype = raster.size, raster.dtype
+        self.channels = 1 if alpha else raster.channels
         self.padded = Size(*(round_up(side, model.traits.multiple) for side in self.size))
-        self._device = model.device
-        self._stretch = Stretch.of(pixels) if pixels.dtype == np.float32 else None
+        self._rows, self._device, self._stretch, self._alpha = rows, model.device, stretch, alpha
+
+    def pixels(self, rows: tuple[int, int]) -> Pixels:
+        """Return rows [first, last) as they are, ``(rows, W, channels)``."""
+        strip = self._rows(*rows)
+        if not self._alpha:
+            return strip.pixels
+        assert strip.alpha is not None
+        return strip.alpha[..., None]
 
     def window(self, box: Box) -> Tensor:
         """Return ``(1, 3, *box.size)`` in [0, 1], channels last, float32, on the model's device."""
-        rows = _mirrored(box.top, box.bottom, self.size.height)
-        columns = _mirrored(box.left, box.right, self.size.width)
-        pixels = self.pixels[rows][:, columns]
+        rows, columns = _mirrored(box.rows, self.size.height), _mirrored(box.columns, self.size.width)
+        top = int(rows.min())
+        pixels = self.pixels((top, int(rows.max()) + 1))
+        if box.bottom > self.size.height:
+            pixels = pixels[rows - top]
+        pixels = pixels[:, columns] if box.right > self.size.width else pixels[:, box.left : box.right]
         if self._stretch:
             pixels = self._stretch.to_unit(pixels)
         image = upload(pixels, self._device).permute(2, 0, 1)[None]
@@ -92,32 +74,83 @@ class PaddedPicture:
 
         The range of float32 is [0, 1], or that of the picture where it goes beyond.
         """
-        return quantize(self._stretch.from_unit(values) if self._stretch else values, self.pixels.dtype)
+        return quantize(self._stretch.from_unit(values) if self._stretch else values, self.dtype)
+
+    def forget(self, before: int) -> None:
+        """Let go of rows above this one."""
+        self._rows.forget(before)
 
 
-@dataclass(frozen=True)
-class Grid:
-    """Gaussians on the grid of their reference positions, in the order that models return.
+class Field:
+    """The Gaussians of a picture's tiles, kept for as long as they may reach pixels that are yet to be drawn.
 
-    Attributes:
-        gaussians: Gaussians in row-major order.
-        width: width of the grid, in LR pixels.
+    Args:
         density: Gaussians per side of an LR pixel.
     """
 
-    gaussians: Gaussians
-    width: int
-    density: int
+    def __init__(self, density: int) -> None:
+        self._density = density
+        self._pieces: list[tuple[Box, _Grid]] = []
 
-    def crop(self, box: Box) -> Gaussians:
-        """Return the Gaussians whose reference positions lie in a box."""
-        top, bottom, left, right = (self.density * edge for edge in box)
+    def put(self, box: Box, gaussians: Gaussians) -> None:
+        """Take in the Gaussians whose reference positions lie in a box, in row-major order."""
+        self._pieces.append((box, self._grid(gaussians, box.size.width)))
 
-        def cut(tensor: Tensor) -> Tensor:
-            grid = tensor.unflatten(1, (-1, self.density * self.width))
-            return grid[:, top:bottom, left:right].flatten(1, 2)
+    def within(self, box: Box) -> Gaussians:
+        """Return the Gaussians whose reference positions lie in a box, all of them put in before, in row-major order.
 
-        return self.gaussians.map(cut)
+        So the order in which a pixel's Gaussians are added up, and with it the last bit of the sum, does not depend on
+        the tiles.
+        """
+        parts = [(piece.meeting(box), piece, grid) for piece, grid in self._pieces]
+        parts = [part for part in parts if not part[0].empty]
+        assert sum(part.size.area for part, _, _ in parts) == box.size.area
+        if len(parts) == 1:
+            part, piece, grid = parts[0]
+            return _flat(self._cut(grid, part.seen_from(piece)))
+        rows, columns = (self._density * side for side in box.size)
+        joined = [tensor.new_empty((1, rows, columns, *tensor.shape[3:])) for tensor in parts[0][2]]
+        for part, piece, grid in parts:
+            top, bottom, left, right = (self._density * edge for edge in part.seen_from(box))
+            for target, tensor in zip(joined, self._cut(grid, part.seen_from(piece)), strict=True):
+                target[:, top:bottom, left:right] = tensor
+        return _flat(joined)
+
+    def crop(self, gaussians: Gaussians, window: Box, core: Box) -> Gaussians:
+        """Return, of the Gaussians of a window in row-major order, those whose reference positions lie in a core."""
+        return _flat(self._cut(self._grid(gaussians, window.size.width), core.seen_from(window)))
+
+    def keep(self, *needed: Box) -> None:
+        """Let go of Gaussians whose reference positions lie outside of the only boxes that are still needed."""
+        kept: list[tuple[Box, _Grid]] = []
+        for piece, grid in self._pieces:
+            parts = [part for part in (piece.meeting(box) for box in needed) if not part.empty]
+            if len(parts) > 1 or parts == [piece]:
+                kept.append((piece, grid))
+            elif parts:
+                kept.append((parts[0], [part.clone() for part in self._cut(grid, parts[0].seen_from(piece))]))
+        self._pieces = kept
+
+    def _grid(self, gaussians: Gaussians, width: int) -> _Grid:
+        return [tensor.unflatten(1, (-1, self._density * width)) for tensor in gaussians.tensors]
+
+    def _cut(self, grid: _Grid, box: Box) -> _Grid:
+        top, bottom, left, right = (self._density * edge for edge in box)
+        return [tensor[:, top:bottom, left:right] for tensor in grid]
+
+
+def _flat(grid: _Grid) -> Gaussians:
+    return Gaussians(*(tensor.flatten(1, 2) for tensor in grid))
+
+
+def quarters(box: Box, multiple: int) -> list[Box] | None:
+    """Cut a box into four at multiples; return None if it is too small."""
+    tile = -(-max(box.size) // 2)
+    if tile < max(SMALLEST_TILE, multiple):
+        return None
+    rows = [(box.top + a, box.top + b) for a, b in cuts(box.size.height, tile, multiple)]
+    columns = [(box.left + a, box.left + b) for a, b in cuts(box.size.width, tile, multiple)]
+    return [Box(*row, *column) for row in rows for column in columns]
 
 
 def round_up(length: int, multiple: int) -> int:
@@ -133,10 +166,8 @@ def cuts(length: int, tile: int, multiple: int) -> list[tuple[int, int]]:
     return list(pairwise(edges))
 
 
-def _mirrored(begin: int, end: int, length: int) -> slice | np.ndarray:
+def _mirrored(ends: tuple[int, int], length: int) -> NDArray[np.int64]:
     """Return the indices [begin, end) into a side, reflected or clamped beyond its end."""
-    if end <= length:
-        return slice(begin, end)
-    index = np.arange(begin, end)
+    index = np.arange(*ends)
     reflected = 2 * (length - 1) - index
     return np.where(index < length, index, np.where(reflected >= 0, reflected, length - 1))

@@ -19,6 +19,7 @@ from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
 
 from gsrcli.images.picture import Pixels
+from gsrcli.size import Box
 
 __all__ = ["Readback", "SideStream", "quantize", "upload", "upload_bits"]
 
@@ -60,30 +61,30 @@ def quantize(values: Tensor, dtype: DTypeLike) -> Tensor:
 
 
 class Readback:
-    """Copies strips from a device into an array.
+    """Copies parts of a picture from a device into an array.
 
-    With a copier, up to two strips are in flight: while one is copied to the host and the next is drawn, an older one
-    is written to the array. Without a copier, each strip is written at once.
+    With a copier, up to two parts are in flight: while one is copied to the host and the next is drawn, an older one is
+    written to the array. Without a copier, each part is written at once.
 
     Args:
         output: ``(H, W, C)``, uint8, uint16 or float32, complete after :meth:`finish`.
-        copier: begins to copy a strip to the host; returns the copy and a function that waits for it to complete. See
+        copier: begins to copy a part to the host; returns the copy and a function that waits for it to complete. See
             :meth:`SideStream.of`.
     """
 
     def __init__(self, output: Pixels, copier: Callable[[Tensor], tuple[Tensor, Callable[[], object]]] | None) -> None:
         self._output = torch.from_numpy(_bits(output))
         self._copier = copier
-        self._in_flight: deque[tuple[int, Tensor, Callable[[], object]]] = deque()
+        self._in_flight: deque[tuple[Box, Tensor, Callable[[], object]]] = deque()
 
-    def send(self, begin: int, strip: Tensor) -> None:
-        """Send the rows from ``begin`` on, ``(rows, W, C)`` as :func:`quantize` returns them."""
+    def send(self, place: Box, part: Tensor) -> None:
+        """Send a part, ``(*place.size, C)`` as :func:`quantize` returns it, to its place."""
         if self._copier is None:
-            self._put(begin, strip)
+            self._put(place, part)
             return
         while len(self._in_flight) >= _MAX_IN_FLIGHT:
             self._receive()
-        self._in_flight.append((begin, *self._copier(strip)))
+        self._in_flight.append((place, *self._copier(part)))
 
     def finish(self) -> None:
         """Wait until everything sent is in the array."""
@@ -91,12 +92,12 @@ class Readback:
             self._receive()
 
     def _receive(self) -> None:
-        begin, strip, wait = self._in_flight.popleft()
+        place, part, wait = self._in_flight.popleft()
         wait()
-        self._put(begin, strip)
+        self._put(place, part)
 
-    def _put(self, begin: int, strip: Tensor) -> None:
-        self._output[begin : begin + len(strip)].copy_(strip)
+    def _put(self, place: Box, part: Tensor) -> None:
+        self._output[place.top : place.bottom, place.left : place.right].copy_(part)
 
 
 class SideStream:

@@ -1,10 +1,12 @@
-"""LR picture → tiles → one field of Gaussians → strips of the enlargement.
+"""Strips of the LR picture → tiles → one field of Gaussians → strips of the enlargement.
 
 The network is tiled, the output is not. Each tile is read with a halo, and only Gaussians whose reference positions lie
 in the tile's core are kept. Together they are the field of the whole picture, which is rasterized on one grid of
-pixels, so there are no seams to blend at any scale. Tiles are computed row by row, and rows of the enlargement are
-drawn as soon as no later tile can reach them, so that a row of tiles and a strip of pixels bound the memory, whatever
-the picture's height.
+pixels, so there are no seams to blend at any scale.
+
+Nothing is ever whole. Rows of the LR picture are read as tiles need them, pixels are drawn as soon as no later tile can
+reach them, Gaussians are kept until then, and a row of tiles makes a strip of the enlargement, which can be written
+before the next one is computed. So the memory is bounded, whatever the picture's size.
 """
 
 from __future__ import annotations
@@ -21,20 +23,24 @@ from torch import Tensor
 
 from gsrcli.errors import LimitError, ModelError, UsageError, is_out_of_memory
 from gsrcli.gaussians import Gaussians
-from gsrcli.images import Picture, bleed_alpha, white
+from gsrcli.images import Picture, white
+from gsrcli.images.description import Description
 from gsrcli.images.picture import Pixels
+from gsrcli.images.strips import Strip, Strips, in_strips
 from gsrcli.models.base import Model
 from gsrcli.resize import bicubic
 from gsrcli.runtime.devices import autocast, pick_device, pick_precision, precision_name
 from gsrcli.runtime.memory import free_memory
 from gsrcli.runtime.precision import Precision
 from gsrcli.runtime.timing import StageTimer
-from gsrcli.size import Size
+from gsrcli.size import Box, Size
 from gsrcli.upscaling.alpha import AlphaMeaning
-from gsrcli.upscaling.budget import SMALLEST_STRIP, attempt, memory_hint, plan, require_memory
+from gsrcli.upscaling.budget import SMALLEST_PART, attempt, memory_hint, plan, require_memory
 from gsrcli.upscaling.flat import restore_flat
+from gsrcli.upscaling.rows import Rows, bled
+from gsrcli.upscaling.stretch import Stretch
 from gsrcli.upscaling.target import require_enlargement
-from gsrcli.upscaling.tiling import Box, Grid, PaddedPicture, cuts, round_up
+from gsrcli.upscaling.tiling import Field, Plane, cuts, quarters, round_up
 from gsrcli.upscaling.transfer import Readback, SideStream
 from gsrcli.weights.load import DEFAULT_MODEL, load_model
 
@@ -47,6 +53,7 @@ STAGES = ("network", "rasterizer")
 """Timed stages: from tiles to Gaussians, and from Gaussians to pixels, including the bicubic base."""
 
 _LUMA = (0.299, 0.587, 0.114)
+_INTERPOLATION_REACH = 6  # LR rows above those not yet drawn, with half a pixel of rounding
 
 
 @dataclass(frozen=True)
@@ -115,10 +122,30 @@ class Upscaler:
         seconds: StageTimer | None = None,
         alpha: AlphaMeaning = "transparency",
     ) -> Picture:
-        """Enlarge a picture, keeping its metadata.
+        """Enlarge a picture in memory; see :meth:`stream`.
+
+        Raises:
+            LimitError: there is too little memory for all of the enlargement.
+        """
+        require_enlargement(picture.size, size)
+        require_memory(picture, size)
+        return self.stream(picture, size, advance, seconds, alpha).picture()
+
+    def stream(
+        self,
+        picture: Description,
+        size: Size,
+        advance: Callable[[int], object] = lambda pixels: None,
+        seconds: StageTimer | None = None,
+        alpha: AlphaMeaning = "transparency",
+    ) -> Strips:
+        """Enlarge a picture, keeping its metadata, while the strips of the enlargement are asked for.
+
+        The strips of the picture are asked for as they are needed, and its rows are forgotten when they are not needed
+        any more.
 
         Args:
-            picture: any :class:`Picture`; grey stays grey, its type is kept, alpha is enlarged like colour.
+            picture: any picture; grey stays grey, its type is kept, alpha is enlarged like colour.
             size: output size, neither side shorter than the picture's.
             advance: called with the number of LR pixels just done; they add up to :meth:`work`.
             seconds: accumulates the time by STAGES.
@@ -127,60 +154,83 @@ class Upscaler:
 
         Raises:
             UsageError: a side would become shorter, or ``alpha`` is unknown.
-            LimitError: there is too little memory.
+            LimitError: there is too little memory. This, and what follows, is raised by asking for strips.
             ModelError: the network's result is not finite even in float32.
         """
         if alpha not in get_args(AlphaMeaning):
             raise UsageError(f"invalid alpha {alpha!r}: use transparency or data")
         require_enlargement(picture.size, size)
-        require_memory(picture, size)
+        low = replace(in_strips(picture), alpha_is_data=alpha == "data")
         seconds = seconds or StageTimer(STAGES)
 
-        def enlarge_plane(pixels: Pixels) -> Pixels:
-            return _Enlargement(self, PaddedPicture(pixels, self.model), size, advance, seconds).pixels()
+        def source() -> Iterator[Strip]:
+            try:
+                yield from _enlarged(self, low, size, advance, seconds)
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                hint = "try a smaller --tile"
+                raise LimitError(f"memory ran out for an output of {size} pixels", hint=hint) from error
 
-        try:
-            return _enlarge_planes(picture, size, enlarge_plane, alpha)
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-            raise LimitError(f"memory ran out for an output of {size} pixels", hint="try a smaller --tile") from error
+        described = {**low.described(), "metadata": low.metadata_enlarged(size)}
+        return Strips(low.raster._replace(size=size), source, low.opaque, **described)
 
     @staticmethod
-    def work(picture: Picture) -> int:
+    def work(picture: Description) -> int:
         """Return the number of LR pixels to process, alpha included, for progress bars."""
         return picture.size.area * (1 if picture.opaque else 2)
 
 
-def _enlarge_planes(
-    picture: Picture, size: Size, enlarge: Callable[[Pixels], Pixels], meaning: AlphaMeaning
-) -> Picture:
-    """Enlarge the colour of a picture, and its alpha unless it is opaque."""
-    picture = replace(picture, alpha_is_data=meaning == "data")
-    if picture.alpha is None:
-        return picture.enlarged(enlarge(picture.pixels))
-    if picture.opaque:
-        alpha = np.full(size, white(picture.alpha.dtype), picture.alpha.dtype)
-        return picture.enlarged(enlarge(picture.pixels), alpha)
-    colour = bleed_alpha(picture.pixels, picture.alpha) if not picture.alpha_is_data else picture.pixels
-    return picture.enlarged(enlarge(colour), enlarge(picture.alpha[..., None])[..., 0])
+@torch.inference_mode()
+def _enlarged(
+    upscaler: Upscaler, low: Strips, size: Size, advance: Callable[[int], object], seconds: StageTimer
+) -> Iterator[Strip]:
+    """Yield the strips of an enlargement: its colour, and its alpha unless it is opaque, go through side by side."""
+    if not low.opaque and not low.alpha_is_data:
+        low = bled(low)
+    rows = Rows(low)
+
+    def enlargement(*, alpha: bool) -> _Enlargement:
+        plane = Plane(rows, low.raster, upscaler.model, _stretch(low, alpha=alpha), alpha=alpha)
+        return _Enlargement(upscaler, plane, size, advance, seconds)
+
+    colour = enlargement(alpha=False)
+    if low.opaque:
+        for pixels in colour.bands():
+            full = np.full(pixels.shape[:2], white(pixels.dtype), pixels.dtype) if low.raster.alpha else None
+            yield Strip(pixels, full)
+            rows.forget(colour.done_with)
+        return
+    for pixels, alpha in zip(colour.bands(), enlargement(alpha=True).bands(), strict=True):
+        yield Strip(pixels, alpha[..., 0])
+        rows.forget(colour.done_with)
+
+
+def _stretch(low: Strips, *, alpha: bool) -> Stretch | None:
+    """Return how to bring the colour or the alpha of a floating-point picture into [0, 1]; None for integers."""
+    if low.raster.dtype != np.float32:
+        return None
+    return Stretch.of((strip.layers[..., -1:] if alpha else strip.pixels for strip in low), low.size)
 
 
 class _Enlargement:
-    """The enlargement of one plane: ``(h, w, 1 or 3)`` to ``(*size, 1 or 3)`` of the same type.
+    """The enlargement of one plane.
 
     Args:
         upscaler: the model with its settings.
-        low: the LR picture.
+        low: the colour or alpha of the LR picture.
         size: size of the enlargement.
         advance: called with the number of LR pixels just done.
         seconds: accumulates the time by STAGES.
+
+    Attributes:
+        done_with: LR rows above this one are not needed any more.
     """
 
     def __init__(
         self,
         upscaler: Upscaler,
-        low: PaddedPicture,
+        low: Plane,
         size: Size,
         advance: Callable[[int], object],
         seconds: StageTimer,
@@ -190,94 +240,147 @@ class _Enlargement:
         self._scale = size.scale_from(low.size)
         traits = upscaler.model.traits
         self._halo = round_up(traits.halo, traits.multiple)
-        tile, self._rows = plan(low.padded, size, traits, self._halo, free_memory(upscaler.device))
-        self._tile = upscaler.tile or tile
+        pixel_bytes = low.channels * low.dtype.itemsize
+        free = free_memory(upscaler.device)
+        tile, self._part_pixels = plan(low.padded, size, traits, self._halo, pixel_bytes, free)
+        self._tile = Size(upscaler.tile, upscaler.tile) if upscaler.tile else tile
         self._too_large = math.inf  # LR pixels in the smallest core for which memory ran out
+        self._field = Field(traits.density)
+        self.done_with = 0
 
-    @torch.inference_mode()
-    def pixels(self) -> Pixels:
-        """Compute the enlargement."""
-        low = self._low.pixels
-        enlarged = np.empty((*self._size, low.shape[2]), low.dtype)
-        readback = Readback(enlarged, SideStream.of(self._model.device))
-        for begin, strip in self._strips():
-            readback.send(begin, strip)
-        readback.finish()
-        return enlarged
+    def bands(self) -> Iterator[Pixels]:
+        """Yield the enlargement from top to bottom in bands of rows, ``(rows, W, 1 or 3)``, one for a row of tiles.
 
-    def _strips(self) -> Iterator[tuple[int, Tensor]]:
-        """Yield strips of the enlargement from top to bottom: the index of the first row, and :meth:`_draw`'s rows."""
-        low, (scale, _) = self._low, self._scale
-        multiple, reach = self._model.traits.multiple, self._model.traits.reach
-        columns = cuts(low.padded.width, self._tile, multiple)
-        tail: list[Gaussians] = []  # those of the tiles above that reach rows yet to be drawn
-        drawn = 0
-        for top, bottom in cuts(low.padded.height, self._tile, multiple):
-            row = [self._field(Box(top, bottom, left, right)) for left, right in columns]
-            gaussians = Gaussians.cat([*tail, *row])
-            del row
-            # Rows that no tile below can reach are ready; once the picture is covered, all rows are.
-            covered = bottom - reach >= low.size.height or bottom == low.padded.height
-            ready = self._size.height if covered else math.floor(max(drawn, (bottom - reach) * scale - 0.5))
-            # Select before drawing, because the host waits for the device to count the selected.
-            left_over = (gaussians.centre[0, :, 1] + reach >= ready / scale).nonzero()[:, 0]
-            tail = [gaussians.select(left_over)]
-            while drawn < ready:
-                end = min(drawn + self._rows, ready)
-                strip = attempt(self._draw, gaussians, (drawn, end))
-                if strip is None:
-                    self._rows = self._fewer_rows(end - drawn)
-                    continue
-                yield drawn, strip
-                drawn = end
-            del gaussians
+        Tiles are computed row by row, and pixels are drawn as soon as no later tile can reach them.
+        """
+        padded, multiple = self._low.padded, self._model.traits.multiple
+        stream = SideStream.of(self._model.device)
+        first = 0
+        for top, bottom in cuts(padded.height, self._tile.height, multiple):
+            last = self._ready(bottom, first, axis=0)
+            band = np.empty((last - first, self._size.width, self._low.channels), self._low.dtype)
+            readback, begin = Readback(band, stream), 0
+            for left, right in cuts(padded.width, self._tile.width, multiple):
+                self._compute(Box(top, bottom, left, right))
+                end = self._ready(right, begin, axis=1)
+                for part, drawn in self._drawn(Box(first, last, begin, end), Box(0, bottom, 0, right)):
+                    readback.send(part.seen_from(Box(first, last, 0, 0)), drawn)
+                self._field.keep(*self._needed_after(Box(top, bottom, left, right)))
+                begin = end
+            readback.finish()
+            self.done_with = self._lowest_row(bottom)
+            if len(band):
+                yield band
+            first = last
 
-    def _draw(self, gaussians: Gaussians, rows: tuple[int, int]) -> Tensor:
-        """Draw rows [first, last) as ``(rows, width, 1 or 3)``, as bits in the sense of `gsrcli.upscaling.transfer`."""
-        model, low = self._model, self._low
-        with self._seconds.of("rasterizer", model.device):
-            with autocast(model.device, self._dtype):
-                strip = model.draw(gaussians, low.size, self._size, rows)
-            if model.traits.base == "bicubic":
-                top, bottom = bicubic.rows_needed(low.size.height, self._size.height, rows)
-                base = low.window(Box(top, bottom, 0, low.size.width))
-                strip += bicubic.resize_rows(base, self._size, rows, top, low.size.height)
-            values = strip[0].permute(1, 2, 0)
-            if low.pixels.shape[2] == 1:
-                values = values @ _vector(_LUMA, values)[:, None]
-            return restore_flat(low.quantize(values), low.pixels, self._size, rows)
+    def _ready(self, edge: int, drawn: int, *, axis: int) -> int:
+        """Return how many output rows (axis 0) or columns (1) no tile beyond an LR edge reaches; all at the last edge.
 
-    def _fewer_rows(self, rows: int) -> int:
-        """Return the number of rows to try after memory ran out for a strip of ``rows``."""
-        if rows > SMALLEST_STRIP:
-            return max(SMALLEST_STRIP, rows // 2)
-        hint = f"try a smaller --tile, or {memory_hint(self._model.device)}"
-        raise LimitError("there is too little memory to draw the smallest strip", hint=hint)
+        Args:
+            edge: LR row or column up to which tiles are computed.
+            drawn: how many rows or columns were ready before.
+            axis: 0 or 1.
+        """
+        reach, low = self._model.traits.reach, self._low
+        if edge - reach >= low.size[axis] or edge == low.padded[axis]:
+            return self._size[axis]
+        return math.floor(max(drawn, (edge - reach) * self._scale[axis] - 0.5))
 
-    def _field(self, core: Box) -> Gaussians:
+    def _needed_after(self, tile: Box) -> tuple[Box, ...]:
+        """Return where Gaussians are that reach pixels to be drawn after a tile: to its right, and below."""
+        padded, reach = self._low.padded, self._model.traits.reach
+        back = [2 * reach + 1 / scale + 1 for scale in self._scale]  # from the edge of what is computed
+        above, before = (
+            max(0, math.floor(edge - length)) if length < edge else 0
+            for edge, length in zip((tile.top, tile.right), back, strict=True)
+        )
+        below = Box(max(0, math.floor(max(0.0, tile.bottom - back[0]))), tile.bottom, 0, padded.width)
+        if tile.right == padded.width:
+            return (below,)
+        return below, Box(above, tile.bottom, before, padded.width)
+
+    def _lowest_row(self, bottom: int) -> int:
+        """Return the first LR row that is needed once the tiles down to ``bottom`` are drawn."""
+        back = max(self._halo, self._model.traits.reach + _INTERPOLATION_REACH)
+        return math.floor(max(0.0, bottom - back))
+
+    def _compute(self, core: Box) -> None:
         """Compute the Gaussians of a tile's core, a box in the padded picture.
 
         If memory runs out, this tile and later ones are computed in four parts, recursively down to a smallest size.
         """
-        parts = core.quarters(self._model.traits.multiple)
+        parts = quarters(core, self._model.traits.multiple)
         known_too_large = parts is not None and core.size.area >= self._too_large
         gaussians = None if known_too_large else attempt(self._predict, core)
         if gaussians is not None:
-            self._advance(core.within(self._low.size).size.area)
-            return gaussians
+            self._field.put(core, gaussians)
+            self._advance(core.meeting(Box.whole(self._low.size)).size.area)
+            return
         self._too_large = min(self._too_large, core.size.area)
         if parts is None:
             hint = memory_hint(self._model.device)
             raise LimitError("there is too little memory for the smallest tile", hint=hint)
-        return Gaussians.cat([self._field(part) for part in parts])
+        for part in parts:
+            self._compute(part)
 
     def _predict(self, core: Box) -> Gaussians:
-        window = core.grown(self._halo).within(self._low.padded)
+        window = core.grown(self._halo).meeting(Box.whole(self._low.padded))
         with self._seconds.of("network", self._model.device):
             image = self._low.window(window)
             gaussians = self._infer(image, _vector(self._scale, image)[None])
-            kept = Grid(gaussians, window.size.width, self._model.traits.density).crop(core.seen_from(window))
-        return kept.shift(window.left, window.top)
+            return self._field.crop(gaussians, window, core).shift(window.left, window.top)
+
+    def _drawn(self, part: Box, computed: Box) -> Iterator[tuple[Box, Tensor]]:
+        """Draw a part of the enlargement, some rows at a time; yield them with their places.
+
+        Args:
+            part: the part; it may be empty.
+            computed: the part of the padded picture whose tiles are computed.
+        """
+        top = part.top
+        while top < part.bottom and not part.empty:
+            rows = max(1, self._part_pixels // part.size.width)
+            piece = part._replace(top=top, bottom=min(top + rows, part.bottom))
+            drawn = attempt(self._draw, piece, computed)
+            if drawn is None:
+                self._draw_less(piece)
+                continue
+            yield piece, drawn
+            top = piece.bottom
+
+    def _draw(self, part: Box, computed: Box) -> Tensor:
+        """Draw a part as ``(*part.size, 1 or 3)``, as bits in the sense of `gsrcli.upscaling.transfer`."""
+        model, low, size = self._model, self._low, self._size
+        with self._seconds.of("rasterizer", model.device):
+            gaussians = self._field.within(self._reaching(part).meeting(computed))
+            with autocast(model.device, self._dtype):
+                drawn = model.draw(gaussians, low.size, size, part)
+            if model.traits.base == "bicubic":
+                needed = bicubic.part_needed(low.size, size, part)
+                base = low.window(needed)
+                drawn += bicubic.resize_part(base, low.size, size, part, (needed.top, needed.left))
+            values = drawn[0].permute(1, 2, 0)
+            if low.channels == 1:
+                values = values @ _vector(_LUMA, values)[:, None]
+            return restore_flat(low.quantize(values), low, size, part)
+
+    def _reaching(self, part: Box) -> Box:
+        """Return a box with the reference positions of all Gaussians that reach a part of the enlargement."""
+        reach = self._model.traits.reach
+        if math.isinf(reach):
+            return Box.whole(self._low.padded)
+        (top, bottom), (left, right) = (
+            (math.floor((begin + 0.5) / scale - reach), math.ceil((end - 0.5) / scale + reach))
+            for (begin, end), scale in zip((part.rows, part.columns), self._scale, strict=True)
+        )
+        return Box(top, bottom, left, right)
+
+    def _draw_less(self, part: Box) -> None:
+        """Draw fewer pixels at a time after memory ran out for a part."""
+        if part.size.area <= SMALLEST_PART or part.size.height == 1:
+            hint = f"try a smaller --tile, or {memory_hint(self._model.device)}"
+            raise LimitError("there is too little memory to draw the smallest part", hint=hint)
+        self._part_pixels = max(SMALLEST_PART, part.size.area // 2)
 
     def _infer(self, image: Tensor, scale: Tensor) -> Gaussians:
         for dtype in dict.fromkeys((self._dtype, torch.float32)):

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
@@ -20,6 +20,7 @@ from typer.testing import Result
 from gsrcli.errors import PictureError
 from gsrcli.images import Entry, Fate, Metadata, Picture, read_picture, write_pictures
 from gsrcli.images.readers import Limits, Source, open_source
+from gsrcli.images.strips import Strips, in_memory
 from gsrcli.images.writers import ANIMATIONS, PAGES, Encoding
 from gsrcli.models.lite import Lite
 from gsrcli.size import Size
@@ -72,16 +73,16 @@ class Studio:
 
         return Film(data, limits)
 
-    def encode(self, pictures: Iterable[Picture], loops: int | None, encoding: Encoding) -> bytes:
+    def encode(self, file: BinaryIO, pictures: Iterable[Strips], loops: int | None, encoding: Encoding) -> None:
         frames = []
-        for picture in pictures:
+        for picture in map(in_memory, pictures):
             frames.append([str(picture.size), picture.duration, picture.metadata.dpi, picture.pixels.tolist()])
             self.encoded += 1
             self.ahead.append(self.decoded - self.encoded)
             self.taken(self.encoded)
             if self.encoded == self.failing:
                 raise ValueError("the encoder broke")
-        return json.dumps({"loops": loops, "quality": encoding.quality, "frames": frames}).encode()
+        file.write(json.dumps({"loops": loops, "quality": encoding.quality, "frames": frames}).encode())
 
 
 @pytest.fixture
@@ -93,7 +94,7 @@ def studio(monkeypatch: pytest.MonkeyPatch) -> Studio:
 
     monkeypatch.setattr("gsrcli.images.read.open_source", open_any)
     monkeypatch.setitem(ANIMATIONS, "PNG", made.encode)  # type: ignore[arg-type]
-    monkeypatch.setitem(PAGES, "TIFF", lambda pages, encoding: made.encode(pages, None, encoding))  # type: ignore[arg-type]
+    monkeypatch.setitem(PAGES, "TIFF", lambda file, pages, encoding: made.encode(file, pages, None, encoding))  # type: ignore[arg-type]
     return made
 
 

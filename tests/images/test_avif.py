@@ -19,6 +19,7 @@ from PIL import ExifTags, Image, features
 from support.heif import HeifItem, box, boxes_of, coded_items, exif_item, heif_file, ispe, nclx, xmp_item
 from support.profiles import table_profile
 from support.reading import SRGB, noise, ramp, read
+from support.writing import written
 
 from gsrcli.errors import GsrError, LimitError, PictureError
 from gsrcli.images import (
@@ -600,7 +601,7 @@ def test_writing_an_animation(tmp_path: Path, loops: int) -> None:
             asked += 1
             yield picture
 
-    path.write_bytes(encode_avif_animation(one_by_one(), loops, Encoding()))
+    path.write_bytes(written(encode_avif_animation, one_by_one(), loops, Encoding()))
     assert asked == 4
     image = Image.open(path)
     assert image.n_frames == 4
@@ -638,7 +639,7 @@ def test_an_animation_of_grey_keeps_its_profile(tmp_path: Path, transparent: boo
     fitted, ledger = zip(*(fit(frame, output_format("a.avif")) for frame in grey), strict=True)
     assert "colour profile" in with_fate(Fate.KEPT, ledger[0])
     path = tmp_path / "moving.avif"
-    path.write_bytes(encode_avif_animation(fitted, 0, Encoding()))
+    path.write_bytes(written(encode_avif_animation, fitted, 0, Encoding()))
     image = Image.open(path)
     assert image.info["icc_profile"] == profile
     file = PictureFile(path)
@@ -655,7 +656,7 @@ def test_an_animation_of_grey_keeps_its_profile(tmp_path: Path, transparent: boo
 
 def test_animations_without_loss_are_refused() -> None:
     with pytest.raises(PictureError, match="without loss"):
-        encode_avif_animation(frames(), 0, Encoding(lossless=True))
+        written(encode_avif_animation, frames(), 0, Encoding(lossless=True))
 
 
 @pytest.mark.parametrize(
@@ -710,4 +711,4 @@ def test_cut_files(tmp_path: Path) -> None:
 def test_replaced_frames_keep_their_type() -> None:
     first, second = frames(2)
     mixed = [first, replace(second, alpha=np.full((48, 64), 255, np.uint8))]
-    assert encode_avif_animation(mixed, 0, Encoding())[4:12] == b"ftypavis"
+    assert written(encode_avif_animation, mixed, 0, Encoding())[4:12] == b"ftypavis"

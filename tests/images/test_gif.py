@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from support.reading import read
+from support.writing import written
 
 from gsrcli.errors import LimitError, PictureError
 from gsrcli.images import (
@@ -249,18 +250,18 @@ def test_few_colours_are_exact() -> None:
     rng = np.random.default_rng(1)
     table = rng.integers(0, 256, (255, 3), dtype=np.uint8)
     values = table[rng.integers(0, 255, (40, 50))]
-    np.testing.assert_array_equal(shown(encode_gif(Picture(values), Encoding()))[..., :3], values)
+    np.testing.assert_array_equal(shown(written(encode_gif, Picture(values), Encoding()))[..., :3], values)
     alpha = np.where(rng.random((40, 50)) < 0.5, 0, 255).astype(np.uint8)
-    seen = shown(encode_gif(Picture(values, alpha), Encoding()))
+    seen = shown(written(encode_gif, Picture(values, alpha), Encoding()))
     np.testing.assert_array_equal(seen[..., 3], alpha)
     np.testing.assert_array_equal(seen[alpha > 0][:, :3], values[alpha > 0])
     grey = rng.integers(0, 256, (40, 50, 1), dtype=np.uint8)
-    np.testing.assert_array_equal(shown(encode_gif(Picture(grey), Encoding()))[..., :1], grey)
+    np.testing.assert_array_equal(shown(written(encode_gif, Picture(grey), Encoding()))[..., :1], grey)
 
 
 def test_many_colours_are_dithered() -> None:
     values = gradient()
-    seen = shown(encode_gif(Picture(values), Encoding()))[..., :3].astype(float)
+    seen = shown(written(encode_gif, Picture(values), Encoding()))[..., :3].astype(float)
     blurred = seen - values
     assert np.sqrt((blurred**2).mean()) < 8
     assert np.abs(blurred.mean(axis=(0, 1))).max() < 1  # dithered colours are right on average
@@ -269,7 +270,7 @@ def test_many_colours_are_dithered() -> None:
 def test_partial_transparency_is_cut_at_half(tmp_path: Path) -> None:
     alpha = np.broadcast_to(np.linspace(0, 255, 120).astype(np.uint8), (90, 120)).copy()
     picture = Picture(gradient(), alpha)
-    np.testing.assert_array_equal(shown(encode_gif(picture, Encoding()))[..., 3] > 0, alpha >= 128)
+    np.testing.assert_array_equal(shown(written(encode_gif, picture, Encoding()))[..., 3] > 0, alpha >= 128)
     _, ledger = fit(picture, output_format("a.gif"))
     assert with_fate(Fate.LOST, ledger) == ["more than 256 colours", "partial transparency"]
     opaque_or_not = Picture(gradient(), np.where(alpha < 128, 0, 255).astype(np.uint8))
@@ -320,7 +321,7 @@ def test_writing_an_animation(tmp_path: Path, transparent: bool, times: int) -> 
         frames.append(Picture(values, alpha if transparent else None, duration=duration))
     asked: list[int] = []
     one_by_one = (asked.append(index) or picture for index, picture in enumerate(frames))
-    data = encode_gif_animation(one_by_one, times, Encoding())
+    data = written(encode_gif_animation, one_by_one, times, Encoding())
     assert asked == [0, 1, 2, 3]
     image = Image.open(io.BytesIO(data))
     assert image.n_frames == 4
@@ -343,8 +344,8 @@ def test_writing_an_animation(tmp_path: Path, transparent: bool, times: int) -> 
 
 def test_what_does_not_change_is_not_stored_again() -> None:
     still = Picture(gradient(), duration=0.1)
-    once = len(encode_gif_animation([still], 0, Encoding()))
-    assert len(encode_gif_animation([still] * 10, 0, Encoding())) < once + 9 * 100
+    once = len(written(encode_gif_animation, [still], 0, Encoding()))
+    assert len(written(encode_gif_animation, [still] * 10, 0, Encoding())) < once + 9 * 100
 
 
 def test_the_largest_canvas(tmp_path: Path) -> None:
@@ -357,7 +358,7 @@ def test_the_largest_canvas(tmp_path: Path) -> None:
 def test_gifsicle_reads_what_is_written(tmp_path: Path) -> None:
     path = tmp_path / "out.gif"
     frames = [Picture(np.roll(gradient(), shift, axis=1), duration=0.1) for shift in range(3)]
-    path.write_bytes(encode_gif_animation(frames, 0, Encoding()))
+    path.write_bytes(written(encode_gif_animation, frames, 0, Encoding()))
     done = subprocess.run(["gifsicle", "-I", path], capture_output=True, text=True, check=True)
     assert "3 images" in done.stdout
     assert done.stderr == ""

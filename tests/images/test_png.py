@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageCms, PngImagePlugin
 from support.reading import damaged, lost, read
+from support.writing import written
 
 from gsrcli.errors import LimitError, PictureError
 from gsrcli.images import (
@@ -714,7 +715,7 @@ def test_animations_are_written(tmp_path: Path, channels: int, dtype: Any, *, tr
                 duration=durations[index],
             )
 
-    data = encode_png_animation(frames(), 2, Encoding())
+    data = written(encode_png_animation, frames(), 2, Encoding())
     assert asked == list(range(5))
     path = tmp_path / "out.png"
     path.write_bytes(data)
@@ -743,7 +744,7 @@ def test_frames_follow_the_first_one() -> None:
     half = np.full((4, 4), 128, np.uint8)
 
     def encoded(*frames: Picture) -> Image.Image:
-        return Image.open(io.BytesIO(encode_png_animation(iter(frames), 0, Encoding())))
+        return Image.open(io.BytesIO(written(encode_png_animation, iter(frames), 0, Encoding())))
 
     image = encoded(Picture(colour, half), Picture(grey))
     image.seek(1)

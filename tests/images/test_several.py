@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
@@ -27,6 +27,7 @@ from gsrcli.images import (
     with_fate,
     write_pictures,
 )
+from gsrcli.images.strips import Strips, in_memory
 from gsrcli.images.writers import ANIMATIONS, PAGES, Encoding
 
 
@@ -39,10 +40,10 @@ def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Let PNG files of several pictures be their first values; return the list of values encoded so far."""
     values: list[int] = []
 
-    def encode(pictures: Iterable[Picture], loops: int, encoding: Encoding) -> bytes:
-        for picture in pictures:
+    def encode(file: BinaryIO, pictures: Iterable[Strips], loops: int, encoding: Encoding) -> None:
+        for picture in map(in_memory, pictures):
             values.append(int(picture.pixels[0, 0, 0]))  # noqa: PERF401 (its length is looked at meanwhile)
-        return bytes([loops, *values])
+        file.write(bytes([loops, *values]))
 
     monkeypatch.setitem(ANIMATIONS, "PNG", encode)  # type: ignore[arg-type]
     return values

@@ -19,6 +19,7 @@ import pytest
 from PIL import ExifTags, Image, ImageCms
 from support.profiles import table_profile
 from support.reading import damaged, noise, read
+from support.writing import written
 
 from gsrcli.errors import LimitError, PictureError
 from gsrcli.images import Fate, Metadata, Picture, PictureFile, Text, read_picture, with_fate, write_picture
@@ -1142,7 +1143,7 @@ def test_written_pages(tmp_path: Path, big: bool, monkeypatch: pytest.MonkeyPatc
             taken.append(number)
             yield picture
 
-    data = encode_tiff_pages(one_by_one(), Encoding())
+    data = written(encode_tiff_pages, one_by_one(), Encoding())
     assert taken == [0, 1, 2, 3, 4]
     assert data[2] == (43 if big else 42)
     path = tmp_path / "pages.tif"
@@ -1191,7 +1192,7 @@ def test_maker_notes_stay_where_their_offsets_count_from(tmp_path: Path, endian:
         block = image.info["exif"].removeprefix(b"Exif\0\0")
         assert block.index(notes) == at
         assert image.getexif().get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.MakerNote] == notes
-    encoded = encode_tiff_pages([picture, picture], Encoding())
+    encoded = written(encode_tiff_pages, [picture, picture], Encoding())
     with Image.open(io.BytesIO(encoded)) as image:  # of two notes for one place, the first has it
         for number in range(2):
             image.seek(number)

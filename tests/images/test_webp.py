@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageCms
 from support.reading import read
+from support.writing import written
 
 from gsrcli.errors import LimitError, PictureError
 from gsrcli.images import Fate, Metadata, Origin, Picture, PictureFile, read_picture, with_fate, write_picture
@@ -245,7 +246,7 @@ def test_writing_an_animation(tmp_path: Path, transparent: bool, loops: int) -> 
     asked: list[int] = []
     one_by_one = (asked.append(index) or picture for index, picture in enumerate(frames))
     path = tmp_path / "moving.webp"
-    path.write_bytes(encode_webp_animation(one_by_one, loops, Encoding(lossless=True)))
+    path.write_bytes(written(encode_webp_animation, one_by_one, loops, Encoding(lossless=True)))
     assert asked == [0, 1, 2, 3, 4]
     file, image = PictureFile(path), Image.open(path)
     assert (file.count, file.loops, image.n_frames, image.info["loop"]) == (5, loops, 5, loops)
@@ -262,20 +263,20 @@ def test_writing_an_animation(tmp_path: Path, transparent: bool, loops: int) -> 
 
 def test_lossy_animations_and_their_size(tmp_path: Path) -> None:
     still = Picture(np.asarray(Image.linear_gradient("L").convert("RGB")).copy(), duration=0.1)
-    once = len(encode_webp_animation([still], 0, Encoding()))
-    assert len(encode_webp_animation([still] * 10, 0, Encoding())) < once + 9 * 150
-    assert len(encode_webp_animation([still], 0, Encoding(quality=20))) < once
+    once = len(written(encode_webp_animation, [still], 0, Encoding()))
+    assert len(written(encode_webp_animation, [still] * 10, 0, Encoding())) < once + 9 * 150
+    assert len(written(encode_webp_animation, [still], 0, Encoding(quality=20))) < once
 
 
 def test_an_animation_without_frames() -> None:
     with pytest.raises(ValueError, match="no frames"):
-        encode_webp_animation([], 0, Encoding())
+        written(encode_webp_animation, [], 0, Encoding())
 
 
 @pytest.mark.skipif(not shutil.which("webpinfo"), reason="webpinfo is not installed")
 def test_webpinfo_finds_no_error(tmp_path: Path) -> None:
     path = tmp_path / "moving.webp"
     frames = [Picture(noise(21, 31, 3, seed=seed), duration=0.1, metadata=Metadata(dpi=(300, 300))) for seed in (1, 2)]
-    path.write_bytes(encode_webp_animation(frames, 2, Encoding()))
+    path.write_bytes(written(encode_webp_animation, frames, 2, Encoding()))
     said = subprocess.run(["webpinfo", path], capture_output=True, text=True, check=True).stdout
     assert "No error detected" in said

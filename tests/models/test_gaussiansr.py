@@ -25,7 +25,7 @@ from gsrcli.models.gaussiansr import GaussianSR, GaussianSRConfig, LocalFourierD
 from gsrcli.models.render import render
 from gsrcli.rasterizer import EPSILON
 from gsrcli.resize import bicubic
-from gsrcli.size import Size
+from gsrcli.size import Box, Size
 from gsrcli.training.config import TrainConfig
 from gsrcli.training.trainer import train
 from gsrcli.training.validation import enlarge
@@ -210,7 +210,7 @@ def test_features_are_splatted_as_the_formula_says(size: tuple[int, int]) -> Non
     scale = (size[0] / 6, size[1] / 7)
     expected = draw(splatted(field), size, scale, epsilon=EPSILON)
     slack = doubt(splatted(field), size, scale, epsilon=EPSILON) + 1e-5 * abs(expected).max()
-    actual = model._splat(field, Size(*picture), Size(*size), (0, size[0]))
+    actual = model._splat(field, Size(*picture), Size(*size), Box.whole(Size(*size)))
     assert (abs(actual.double().numpy() - expected) <= slack).all()
 
 
@@ -280,15 +280,22 @@ def test_offsets_are_from_the_nearest_centre(length: int, enlarged: int) -> None
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_rows_depend_on_gaussians_within_reach_alone(name: str) -> None:
-    model, image, size = tiny(name), picture_of(1, 3, 50, 6), (125, 20)
+def test_parts_depend_on_gaussians_within_reach_alone(name: str) -> None:
+    model, image, size = tiny(name), picture_of(1, 3, 50, 20), Size(125, 50)
     field = field_of(model, image)
-    whole = render(model, field, image, Size(*size))
-    for rows in [(0, 7), (60, 61), (100, 125)]:
-        above, below = ((row + shift) / 2.5 for row, shift in zip(rows, (0.5, -0.5), strict=True))
-        y, reach = field.centre[0, :, 1], model.traits.reach
-        near = field.select((y >= above - reach) & (y <= below + reach))
-        torch.testing.assert_close(model.draw(near, Size(50, 6), Size(*size), rows), whole[:, :, rows[0] : rows[1]])
+    whole = render(model, field, image, size)
+    x, y = field.centre[0].unbind(-1)
+    reach = model.traits.reach
+    for part in [Box(0, 7, 0, 50), Box(60, 61, 20, 50), Box(60, 64, 0, 3), Box(100, 125, 49, 50)]:
+        first_y, last_y = ((row + shift) / 2.5 for row, shift in zip(part.rows, (0.5, -0.5), strict=True))
+        first_x, last_x = ((column + shift) / 2.5 for column, shift in zip(part.columns, (0.5, -0.5), strict=True))
+        near_rows, near_columns = (
+            (y >= first_y - reach) & (y <= last_y + reach),
+            (x >= first_x - reach) & (x <= last_x + reach),
+        )
+        near = field.select(near_rows & near_columns)
+        expected = whole[:, :, part.top : part.bottom, part.left : part.right]
+        torch.testing.assert_close(model.draw(near, Size(50, 20), size, part), expected)
         assert (len(near) < len(field)) == math.isfinite(reach)
 
 
@@ -353,7 +360,8 @@ def test_tiled_equals_untiled(name: str, size: tuple[int, int], tile: int, monke
     image = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
     direct = enlarge(model, image, Size(*size))[0].permute(1, 2, 0).numpy() * 255
     assert np.abs(whole - direct).max() < 0.51
-    monkeypatch.setattr("gsrcli.upscaling.budget._STRIP_PIXELS", size[1] * 13)
+    monkeypatch.setattr("gsrcli.upscaling.budget._PART_PIXELS", size[1] * 13)
+    monkeypatch.setattr("gsrcli.upscaling.budget.SMALLEST_PART", 1)
     tiled = Upscaler(model, tile=tile).enlarge(Picture(pixels), Size(*size)).pixels
     assert np.abs(tiled.astype(int) - whole).max() <= 1
     assert np.mean(tiled != whole) < 1e-3

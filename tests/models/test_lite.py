@@ -19,7 +19,7 @@ from gsrcli.models.lite import Lite, LiteConfig
 from gsrcli.models.render import render
 from gsrcli.rasterizer import EPSILON, rasterize
 from gsrcli.resize import bicubic
-from gsrcli.size import Size
+from gsrcli.size import Box, Size
 from gsrcli.weights.checkpoint import save_model
 
 _NAMES = ("centre", "sigma", "rho", "value")
@@ -144,7 +144,7 @@ def test_a_pixel_sees_the_mean_of_the_field_over_its_footprint(scale: tuple[int,
     model, fine, around = model_of(_SMALL), 10, 3
     field = model(noise(1, 3, 6, 7), scales(scale)).to(dtype=torch.float64)
     size = (6 * scale[0], 7 * scale[1])
-    drawn = model.draw(field, Size(6, 7), Size(*size), (0, size[0]))
+    drawn = model.draw(field, Size(6, 7), Size(*size))
     points = draw(
         field,
         tuple(fine * (side + 2 * around) for side in size),
@@ -207,15 +207,14 @@ def test_a_strip_of_the_gaussians_within_reach_is_the_wholes(scale: tuple[float,
     picture = (24, 10)
     field = model(noise(1, 3, *picture), scales(scale))
     size = (round(picture[0] * scale[0]), round(picture[1] * scale[1]))
-    whole = model.draw(field, Size(*picture), Size(*size), (0, size[0]))
+    whole = model.draw(field, Size(*picture), Size(*size))
     at = reference_positions(*picture, _SMALL.density)[:, 1]
     top, bottom = size[0] // 3, size[0] // 3 + 2
 
     def strip(reach: float) -> Tensor:
         first, last = ((row + 0.5) * picture[0] / size[0] for row in (top, bottom - 1))
-        return model.draw(
-            field.select((at > first - reach) & (at < last + reach)), Size(*picture), Size(*size), (top, bottom)
-        )
+        near = field.select((at > first - reach) & (at < last + reach))
+        return model.draw(near, Size(*picture), Size(*size), Box(top, bottom, 0, size[1]))
 
     expected = whole[:, :, top:bottom]
     torch.testing.assert_close(strip(model.traits.reach), expected, atol=1e-5, rtol=1e-5)

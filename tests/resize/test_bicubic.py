@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from gsrcli.resize import bicubic
-from gsrcli.size import Size
+from gsrcli.size import Box, Size
 
 
 def noise(height: int, width: int, batch: int = 1) -> torch.Tensor:
@@ -66,50 +66,63 @@ def test_without_antialiasing_it_resizes_as_opencv_does(after: tuple[int, int]) 
     np.testing.assert_allclose(actual, expected, atol=1e-5)
 
 
-def rows_of(
-    picture: torch.Tensor, size: tuple[int, int], rows: tuple[int, int], antialias: bool = True
-) -> torch.Tensor:
-    """Compute rows of the upscaled image from only those source rows that are said to be needed."""
-    height = picture.shape[2]
-    top, bottom = bicubic.rows_needed(height, size[0], rows, antialias)
-    assert 0 <= top < bottom <= height
-    return bicubic.resize_rows(picture[:, :, top:bottom], Size(*size), rows, top, height, antialias)
+def part_of(picture: torch.Tensor, size: Size, part: Box, antialias: bool = True) -> torch.Tensor:
+    """Compute a part of the upscaled image from only that part of the source that is said to be needed."""
+    source = Size.of_tensor(picture)
+    needed = bicubic.part_needed(source, size, part, antialias)
+    assert not needed.empty
+    assert needed.meeting(Box.whole(source)) == needed
+    top, bottom, left, right = needed
+    return bicubic.resize_part(picture[:, :, top:bottom, left:right], source, size, part, (top, left), antialias)
+
+
+def joined(picture: torch.Tensor, size: Size, rows: list[int], columns: list[int], antialias: bool) -> torch.Tensor:
+    """Compute the upscaled image in parts between these edges, and put them together."""
+    return torch.cat(
+        [
+            torch.cat(
+                [
+                    part_of(picture, size, Box(top, bottom, left, right), antialias)
+                    for left, right in itertools.pairwise(columns)
+                ],
+                3,
+            )
+            for top, bottom in itertools.pairwise(rows)
+        ],
+        2,
+    )
 
 
 @settings(max_examples=40, deadline=None)
 @given(
-    height=st.integers(1, 30),
-    width=st.integers(1, 20),
-    grown=st.floats(1, 9),
-    after=st.integers(1, 50),
-    cuts=st.lists(st.integers(1, 269), max_size=4),
+    sides=st.tuples(st.integers(1, 20), st.integers(1, 20)),
+    grown=st.tuples(st.floats(1, 9), st.floats(1, 9)),
+    cuts=st.tuples(*[st.lists(st.integers(1, 179), max_size=3)] * 2),
     antialias=st.booleans(),
 )
-def test_strips_of_rows_join_to_the_whole(
-    height: int, width: int, grown: float, after: int, cuts: list[int], antialias: bool
+def test_parts_join_to_the_whole(
+    sides: tuple[int, int], grown: tuple[float, float], cuts: tuple[list[int], list[int]], antialias: bool
 ) -> None:
-    picture, size = noise(height, width, batch=2), (int(height * grown), after)
-    edges = sorted({0, *(cut for cut in cuts if cut < size[0]), size[0]})
-    strips = [rows_of(picture, size, rows, antialias) for rows in itertools.pairwise(edges)]
-    torch.testing.assert_close(torch.cat(strips, 2), bicubic.resize(picture, Size(*size), antialias), atol=1e-5, rtol=0)
-
-
-def test_the_strips_do_not_depend_on_where_they_are_cut() -> None:
-    picture, size = noise(20, 15), (67, 50)
-    whole = rows_of(picture, size, (0, 67))
-    strips = [rows_of(picture, size, rows) for rows in itertools.pairwise((0, 1, 20, 41, 67))]
-    assert torch.equal(torch.cat(strips, 2), whole)
-
-
-def test_a_strip_far_down_a_high_picture_is_as_exact_as_any() -> None:
-    """float32 would place these rows with an error of up to 1/250 of a pixel."""
-    height, enlarged = 40_000, 92_000
-    picture = (torch.arange(height) % 7).float()[:, None].expand(1, 1, height, 3)
-    rows = (91_900, 91_950)
-    top, bottom = bicubic.rows_needed(height, enlarged, rows)
-    strip = bicubic.resize_rows(picture[:, :, top:bottom], Size(enlarged, 3), rows, top, height)
-    # The last 5000 rows look the same by themselves: 35000 rows are 5000 periods, and 80500 rows of the enlargement.
-    expected = bicubic.resize(picture[:, :, 35_000:].double(), Size(11_500, 3))[
-        :, :, rows[0] - 80_500 : rows[1] - 80_500
+    picture = noise(*sides, batch=2)
+    size = Size(*(int(side * factor) for side, factor in zip(sides, grown, strict=True)))
+    edges = [
+        sorted({0, *(cut for cut in some if cut < length), length}) for some, length in zip(cuts, size, strict=True)
     ]
-    torch.testing.assert_close(strip.double(), expected, atol=1e-5, rtol=0)
+    actual = joined(picture, size, *edges, antialias)
+    torch.testing.assert_close(actual, bicubic.resize(picture, size, antialias), atol=1e-5, rtol=0)
+
+
+def test_the_bits_of_the_parts_do_not_depend_on_where_they_are_cut() -> None:
+    picture, size = noise(20, 15), Size(67, 50)
+    whole = part_of(picture, size, Box.whole(size))
+    assert torch.equal(joined(picture, size, [0, 1, 20, 41, 67], [0, 3, 4, 30, 50], True), whole)
+
+
+def test_a_part_far_down_a_high_picture_is_as_exact_as_any() -> None:
+    """float32 would place these rows with an error of up to 1/250 of a pixel."""
+    height, size = 40_000, Size(92_000, 3)
+    picture = (torch.arange(height) % 7).float()[:, None].expand(1, 1, height, 3)
+    part = part_of(picture, size, Box(91_900, 91_950, 0, 3))
+    # The last 5000 rows look the same by themselves: 35000 rows are 5000 periods, and 80500 rows of the enlargement.
+    expected = bicubic.resize(picture[:, :, 35_000:].double(), Size(11_500, 3))[:, :, 91_900 - 80_500 : 91_950 - 80_500]
+    torch.testing.assert_close(part.double(), expected, atol=1e-5, rtol=0)

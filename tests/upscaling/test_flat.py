@@ -13,13 +13,17 @@ from hypothesis.extra.numpy import arrays
 from support.checkpoints import tiny_model
 
 from gsrcli.images import Picture
+from gsrcli.images.strips import in_strips
 from gsrcli.models.base import Model
-from gsrcli.size import Size
+from gsrcli.size import Box, Size
 from gsrcli.upscaling.flat import restore_flat
+from gsrcli.upscaling.rows import Rows
+from gsrcli.upscaling.tiling import Plane
 from gsrcli.upscaling.transfer import upload_bits
 from gsrcli.upscaling.upscaler import Upscaler
 
 CPU = torch.device("cpu")
+MODEL = tiny_model()
 PRECISIONS = pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 DEPTHS = pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 COLOURS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (0, 0, 0), (255, 255, 255), (3, 3, 3), (254, 1, 128)]
@@ -46,6 +50,11 @@ def as_drawn(model: Model, pixels: np.ndarray, size: Size, **settings: object) -
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("gsrcli.upscaling.upscaler.restore_flat", lambda strip, *_: strip)
         return enlarge(model, pixels, size, **settings)
+
+
+def plane(pixels: np.ndarray) -> Plane:
+    picture = in_strips(Picture(pixels))
+    return Plane(Rows(picture), picture.raster, MODEL, None, alpha=False)
 
 
 def expected(low: np.ndarray, drawn: np.ndarray) -> np.ndarray:
@@ -119,7 +128,8 @@ def test_flat_areas_do_not_depend_on_tiles_or_strips(model: Model, monkeypatch: 
     assert np.array_equal(large, expected(low, large))
     tiled = enlarge(model, low, size, tile=20)
     assert np.array_equal(tiled, expected(low, tiled))
-    monkeypatch.setattr("gsrcli.upscaling.budget._STRIP_PIXELS", size.width * 7)
+    monkeypatch.setattr("gsrcli.upscaling.budget._PART_PIXELS", size.width * 7)
+    monkeypatch.setattr("gsrcli.upscaling.budget.SMALLEST_PART", 1)
     assert np.array_equal(enlarge(model, low, size), large)
 
 
@@ -162,23 +172,24 @@ def test_slow_ramps_and_dithering_stay_as_drawn(model: Model, picture) -> None: 
 
 @settings(max_examples=100, deadline=None)
 @given(st.data())
-def test_any_strip_of_any_picture(data: st.DataObject) -> None:
+def test_any_part_of_any_picture(data: st.DataObject) -> None:
     """Pictures are patchworks of a few values, among them those whose bits differ least or in the sign."""
     dtype = data.draw(st.sampled_from([np.uint8, np.uint16, np.float32]))
-    top = 255 if dtype is np.float32 else int(np.iinfo(dtype).max)
+    white = 255 if dtype is np.float32 else int(np.iinfo(dtype).max)
     channels = data.draw(st.sampled_from([1, 3]))
     patches = data.draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
-    integers = [0, 1, top // 2, top // 2 + 1, top - 1, top]
+    integers = [0, 1, white // 2, white // 2 + 1, white - 1, white]
     values = st.sampled_from([0.0, 1e-45, -1e-45, 1.0, 1 + 2**-23, -1.0, 3e38] if dtype is np.float32 else integers)
     low = data.draw(arrays(dtype, (*patches, channels), elements=values))
     low = low.repeat(data.draw(st.integers(1, 9)), 0).repeat(data.draw(st.integers(1, 9)), 1)
     height, width = low.shape[:2]
     size = Size(data.draw(st.integers(height, 3 * height + 2)), data.draw(st.integers(width, 3 * width + 2)))
-    first = data.draw(st.integers(0, size.height - 1))
-    last = data.draw(st.integers(first + 1, size.height))
-    drawn = np.random.default_rng(0).integers(0, top, (*size, channels), endpoint=True).astype(dtype)
-    restored = restore_flat(upload_bits(drawn[first:last], CPU), low, size, (first, last))
-    assert np.array_equal(restored.numpy().view(dtype), expected(low, drawn)[first:last])
+    top, left = (data.draw(st.integers(0, side - 1)) for side in size)
+    part = Box(top, data.draw(st.integers(top + 1, size.height)), left, data.draw(st.integers(left + 1, size.width)))
+    drawn = np.random.default_rng(0).integers(0, white, (*size, channels), endpoint=True).astype(dtype)
+    within = np.s_[part.top : part.bottom, part.left : part.right]
+    restored = restore_flat(upload_bits(drawn[within], CPU), plane(low), size, part)
+    assert np.array_equal(restored.numpy().view(dtype), expected(low, drawn)[within])
 
 
 @pytest.mark.gpu
@@ -186,12 +197,13 @@ def test_any_strip_of_any_picture(data: st.DataObject) -> None:
 @DEPTHS
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_gpu_restores_the_same_without_waiting(dtype: type, channels: int) -> None:
-    low, size, rows = with_details(channels, dtype), Size(91, 120), (13, 80)
+    low, size, part = with_details(channels, dtype), Size(91, 120), Box(13, 80, 20, 111)
+    within = np.s_[part.top : part.bottom, part.left : part.right]
     drawn = np.random.default_rng(0).integers(0, 255, (*size, channels)).astype(dtype)
-    strip = upload_bits(drawn[slice(*rows)], torch.device("cuda"))
+    strip = upload_bits(drawn[within], torch.device("cuda"))
     torch.cuda.set_sync_debug_mode("error")
     try:
-        restored = restore_flat(strip, low, size, rows)
+        restored = restore_flat(strip, plane(low), size, part)
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    assert np.array_equal(restored.cpu().numpy().view(dtype), expected(low, drawn)[slice(*rows)])
+    assert np.array_equal(restored.cpu().numpy().view(dtype), expected(low, drawn)[within])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import warnings
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from gsrcli.images import from_unit, to_unit
+from gsrcli.size import Box, Size
 from gsrcli.upscaling.transfer import Readback, SideStream, quantize, upload
 
 CPU = torch.device("cpu")
@@ -99,7 +101,7 @@ def test_floating_point_is_copied_as_it_is() -> None:
     assert bits.is_contiguous()
     output = np.zeros_like(pixels, order="C")
     readback = Readback(output, None)
-    readback.send(0, bits)
+    readback.send(Box.whole(Size.of(pixels)), bits)
     readback.finish()
     assert np.array_equal(output.view(np.int32), np.ascontiguousarray(pixels).view(np.int32))
 
@@ -125,14 +127,21 @@ class Slow:
 
 @DEPTHS
 @pytest.mark.parametrize("copier", [Slow(), None], ids=["slow", "direct"])
-@pytest.mark.parametrize("strips", [0, 1, 2, 3, 50])
-def test_every_strip_arrives_in_its_place(dtype: type, copier: Slow | None, strips: int) -> None:
-    sent = np.random.default_rng(1).integers(0, np.iinfo(dtype).max, (200 if strips else 0, 6, 3), dtype, endpoint=True)
-    cuts = sorted(random.Random(2).sample(range(1, 200), strips - 1)) if strips else []
+@pytest.mark.parametrize("rows", [0, 1, 2, 3, 50])
+@pytest.mark.parametrize("columns", [1, 4])
+def test_every_part_arrives_in_its_place(dtype: type, copier: Slow | None, rows: int, columns: int) -> None:
+    height = 200 if rows else 0
+    sent = np.random.default_rng(1).integers(0, np.iinfo(dtype).max, (height, 60, 3), dtype, endpoint=True)
+
+    def edges(length: int, parts: int) -> list[int]:
+        return [0, *sorted(random.Random(2).sample(range(1, length), parts - 1)), length] if parts else []
+
     output = np.zeros_like(sent)
     readback = Readback(output, copier)
-    for rows in np.split(np.arange(len(sent)), cuts) if strips else []:
-        readback.send(int(rows[0]), quantize(upload(sent[rows], CPU), dtype))
+    for top, bottom in itertools.pairwise(edges(200, rows)):
+        for left, right in itertools.pairwise(edges(60, columns)):
+            part = quantize(upload(sent[top:bottom, left:right], CPU), dtype)
+            readback.send(Box(top, bottom, left, right), part)
     readback.finish()
     np.testing.assert_array_equal(output, sent)
     if copier:
@@ -140,12 +149,12 @@ def test_every_strip_arrives_in_its_place(dtype: type, copier: Slow | None, stri
         assert copier.most <= 2
 
 
-def test_one_strip_is_copied_while_the_next_is_drawn() -> None:
+def test_one_part_is_copied_while_the_next_is_drawn() -> None:
     copier = Slow()
     readback = Readback(np.zeros((8, 2, 3), np.uint8), copier)
     seen = []
     for begin in range(0, 8, 2):
-        readback.send(begin, torch.ones(2, 2, 3, dtype=torch.uint8))
+        readback.send(Box(begin, begin + 2, 0, 2), torch.ones(2, 2, 3, dtype=torch.uint8))
         seen.append(copier.under_way)
     assert seen == [1, 2, 2, 2]
 
@@ -169,15 +178,17 @@ def test_a_gpu_rounds_and_divides_as_the_host(dtype: type) -> None:
 
 @pytest.mark.gpu
 @needs_gpu
-def test_strips_of_a_gpu_arrive_intact_while_it_continues() -> None:
-    """Each strip's memory is freed and overwritten as soon as it is sent, after work that keeps the device busy."""
+def test_parts_of_a_gpu_arrive_intact_while_it_continues() -> None:
+    """Each part's memory is freed and overwritten as soon as it is sent, after work that keeps the device busy."""
     device = torch.device("cuda")
     busy = torch.rand(2048, 2048, device=device)
     output = np.zeros((64 * 40, 512, 3), np.uint8)
     readback = Readback(output, SideStream.of(device))
     for i in range(40):
         busy = (busy @ busy).clamp_(0, 1)
-        readback.send(64 * i, torch.full((64, 512, 3), i + 1, dtype=torch.uint8, device=device))
+        part = torch.full((64, 512, 3), i + 1, dtype=torch.uint8, device=device)
+        readback.send(Box(64 * i, 64 * i + 64, 0, 512), part)
+        del part
         torch.zeros(64, 512, 3, dtype=torch.uint8, device=device)
     readback.finish()
     np.testing.assert_array_equal(output, np.repeat(np.arange(1, 41), 64)[:, None, None] + np.zeros_like(output))

@@ -14,15 +14,18 @@ import torch
 
 from gsrcli.errors import LimitError
 from gsrcli.images import Picture
+from gsrcli.images.strips import in_strips
 from gsrcli.models import build
 from gsrcli.models.base import Model
 from gsrcli.rasterizer import rasterize
 from gsrcli.runtime.devices import autocast
 from gsrcli.runtime.timing import StageTimer
-from gsrcli.size import Size
+from gsrcli.size import Box, Size
 from gsrcli.training.validation import enlarge
+from gsrcli.upscaling import budget
 from gsrcli.upscaling.budget import plan
-from gsrcli.upscaling.tiling import Box, PaddedPicture, _mirrored, cuts
+from gsrcli.upscaling.rows import Rows
+from gsrcli.upscaling.tiling import Plane, _mirrored, cuts
 from gsrcli.upscaling.transfer import SideStream
 from gsrcli.upscaling.upscaler import STAGES, Upscaler, _Enlargement
 
@@ -75,7 +78,8 @@ def test_a_halo_too_small_shows(model: Model, monkeypatch: pytest.MonkeyPatch) -
 def test_strips_equal_one_pass(model: Model, monkeypatch: pytest.MonkeyPatch, size: Size) -> None:
     picture = Picture(photo(50, 33))
     once = Upscaler(model).enlarge(picture, size).pixels
-    monkeypatch.setattr("gsrcli.upscaling.budget._STRIP_PIXELS", size.width * 7)
+    monkeypatch.setattr(budget, "_PART_PIXELS", size.width * 7)
+    monkeypatch.setattr(budget, "SMALLEST_PART", 1)
     assert np.array_equal(Upscaler(model).enlarge(picture, size).pixels, once)
 
 
@@ -94,7 +98,8 @@ def test_strips_copied_asynchronously_equal_one_pass(
         return copy, lambda: copy.copy_(strip)
 
     monkeypatch.setattr(SideStream, "of", lambda device: copier)
-    monkeypatch.setattr("gsrcli.upscaling.budget._STRIP_PIXELS", 99 * 7)
+    monkeypatch.setattr(budget, "_PART_PIXELS", 99 * 7)
+    monkeypatch.setattr(budget, "SMALLEST_PART", 1)
     late = Upscaler(model).enlarge(picture, Size(171, 99))
     assert len(begun) == 2 * -(-171 // 7)
     assert np.array_equal(late.pixels, once.pixels)
@@ -166,10 +171,11 @@ def test_models_that_need_multiples(shape: tuple[int, int], tile: int | None) ->
 
 
 def test_padding_mirrors_then_repeats() -> None:
-    assert list(np.arange(5)[_mirrored(2, 8, 5)]) == [2, 3, 4, 3, 2, 1]
-    assert list(np.arange(2)[_mirrored(0, 6, 2)]) == [0, 1, 0, 1, 1, 1]
+    assert list(_mirrored((2, 8), 5)) == [2, 3, 4, 3, 2, 1]
+    assert list(_mirrored((0, 6), 2)) == [0, 1, 0, 1, 1, 1]
     model = Mirror()
-    window = PaddedPicture(photo(3, 5), model).window(Box(0, 8, 0, 8))
+    picture = in_strips(Picture(photo(3, 5)))
+    window = Plane(Rows(picture), picture.raster, model, None, alpha=False).window(Box(0, 8, 0, 8))
     expected = np.pad(photo(3, 5), ((0, 2), (0, 3), (0, 0)), mode="reflect")
     np.testing.assert_allclose(window[0, :, :5].permute(1, 2, 0).numpy() * 255, expected, atol=1e-4)
 
@@ -228,8 +234,8 @@ def test_opaque_alpha_is_kept_and_costs_nothing(model: Model) -> None:
 # Memory
 
 
-def _limit_strips(monkeypatch: pytest.MonkeyPatch, most: int) -> list[int]:
-    """Let strips of more rows fail; return a list that collects the rows of all attempts."""
+def _limit_parts(monkeypatch: pytest.MonkeyPatch, most: int) -> list[int]:
+    """Let parts of more rows fail; return a list that collects the rows of all attempts."""
     tried: list[int] = []
 
     def limited(gaussians, size, scale, origin):  # type: ignore[no-untyped-def]
@@ -242,17 +248,19 @@ def _limit_strips(monkeypatch: pytest.MonkeyPatch, most: int) -> list[int]:
     return tried
 
 
-def test_strips_are_halved_until_they_fit(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parts_are_halved_until_they_fit(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     picture = Picture(photo(150, 33))
     untroubled = Upscaler(model).enlarge(picture, Size(900, 70)).pixels
-    tried = _limit_strips(monkeypatch, 130)
+    monkeypatch.setattr("gsrcli.upscaling.upscaler.SMALLEST_PART", 70)
+    tried = _limit_parts(monkeypatch, 130)
     assert np.array_equal(Upscaler(model).enlarge(picture, Size(900, 70)).pixels, untroubled)
     assert tried == [900, 450, 225, *[112] * 8, 4]
 
 
-def test_strips_are_halved_down_to_a_floor(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    tried = _limit_strips(monkeypatch, 20)
-    with pytest.raises(LimitError, match="smallest strip") as raised:
+def test_parts_are_halved_down_to_a_floor(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gsrcli.upscaling.upscaler.SMALLEST_PART", 64 * 70)
+    tried = _limit_parts(monkeypatch, 20)
+    with pytest.raises(LimitError, match="smallest part") as raised:
         Upscaler(model).enlarge(Picture(photo(150, 33)), Size(900, 70))
     assert tried == [900, 450, 225, 112, 64]
     assert raised.value.hint is not None
@@ -302,26 +310,30 @@ def test_tiles_after_one_that_was_too_large_are_split_at_once(model: Model, monk
 
 
 @pytest.mark.parametrize("free", [2**36, 2**32, 2**30, 2**27, 2**20])
-def test_tiles_and_strips_follow_the_free_memory(model: Model, free: int) -> None:
+def test_tiles_and_parts_follow_the_free_memory(model: Model, free: int) -> None:
     traits = model.traits
     halo = traits.halo
-    tile, rows = plan(Size(3000, 4000), Size(12000, 16000), traits, halo, free)
-    network = (tile + 2 * halo) ** 2 * traits.bytes_per_pixel
-    field = 4000 * tile * traits.density**2 * 128
-    strip = rows * 16000 * 64
-    if tile > 32:
-        assert network + field <= free * 2 / 3
-    if rows > 1:
-        assert strip <= free / 3
+    tile, pixels = plan(Size(3000, 4000), Size(12000, 16000), traits, halo, 3, free)
+    window = Size(tile.height + 2 * halo, tile.width + 2 * halo)
+    field = tile.area * traits.density**2 * 2 * 128
+    band = 2 * 4 * tile.height * 16000 * 3
+    if max(tile) > 32:
+        assert max(window.area * traits.bytes_per_pixel, field, band) <= free / 4
+    assert band <= 2**27
     if free == 2**36:
-        assert (tile, rows) == (512, 2**23 // 16000)
+        assert (tile, pixels) == ((256, 512), 2**20)
     if free == 2**20:
-        assert (tile, rows) == (32, 1)
+        assert (tile, pixels) == ((32, 32), 2**14)
 
 
-def test_a_strip_has_as_many_rows_as_fit(model: Model) -> None:
+def test_a_wide_enlargement_has_low_tiles_so_that_its_bands_fit(model: Model) -> None:
     traits = model.traits
-    assert plan(Size(100, 100), Size(200, 200), traits, traits.halo, free=3.0 * 64 * 200 * 50).rows == 50
+    few = plan(Size(100, 100), Size(200, 200), traits, traits.halo, 3, 2**40).tile
+    assert few == (512, 512)
+    many = plan(Size(10_000, 15_000), Size(20_000, 30_000), traits, traits.halo, 3, 2**40).tile
+    assert many == (256, 512)
+    vast = plan(Size(6_250, 7_500), Size(50_000, 60_000), traits, traits.halo, 8, 2**40).tile
+    assert vast == (32, 512)
 
 
 def test_a_tile_is_as_large_as_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -333,8 +345,8 @@ def test_a_tile_is_as_large_as_asked_for(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_scarce_memory_cuts_small_pictures_no_smaller_than_they_need(model: Model) -> None:
     traits = model.traits
-    free = 3.0 * 60 * 60 * traits.bytes_per_pixel
-    assert plan(Size(60, 60), Size(60, 60), traits, traits.halo, free).tile == 512
+    free = 4.0 * 60 * 60 * traits.bytes_per_pixel
+    assert plan(Size(60, 60), Size(60, 60), traits, traits.halo, 3, free).tile == (512, 512)
 
 
 # Timing
@@ -429,7 +441,7 @@ def test_the_host_is_timed_by_its_clock(model: Model, monkeypatch: pytest.Monkey
     monkeypatch.setattr("gsrcli.runtime.timing.time.perf_counter", lambda: float(next(times)))
     seconds = StageTimer(STAGES)
     Upscaler(model, tile=20).enlarge(Picture(photo(40, 40)), Size(80, 80), seconds=seconds)
-    assert seconds.read() == {"network": 4.0, "rasterizer": 2.0}  # 4 tiles in 2 rows
+    assert seconds.read() == {"network": 4.0, "rasterizer": 4.0}  # 4 tiles
 
 
 # Float32 that is float32
@@ -484,7 +496,8 @@ def test_a_gpu_agrees_with_the_cpu(
         difference = np.abs(ours.astype(int) - theirs)
         assert difference.max() <= step
         assert difference.mean() < step / 20
-    monkeypatch.setattr("gsrcli.upscaling.budget._STRIP_PIXELS", 399 * 13)
+    monkeypatch.setattr(budget, "_PART_PIXELS", 399 * 13)
+    monkeypatch.setattr(budget, "SMALLEST_PART", 1)
     seconds = StageTimer(STAGES)
     in_strips = Upscaler(on_gpu).enlarge(picture, Size(297, 399), seconds=seconds)
     assert np.array_equal(in_strips.pixels, once.pixels)
@@ -498,8 +511,11 @@ def test_a_gpu_that_runs_out_of_memory_continues_with_less(on_gpu: Model, monkey
     picture = Picture(photo(500, 500))
     expected = Upscaler(on_gpu).enlarge(picture, Size(3000, 3000)).pixels
     failed: list[int] = []
-    fewer_rows = _Enlargement._fewer_rows
-    monkeypatch.setattr(_Enlargement, "_fewer_rows", lambda self, rows: failed.append(rows) or fewer_rows(self, rows))
+    draw_less = _Enlargement._draw_less
+    monkeypatch.setattr(
+        _Enlargement, "_draw_less", lambda self, part: failed.append(part.size.area) or draw_less(self, part)
+    )
+    monkeypatch.setattr(budget, "_PART_PIXELS", 1 << 23)
     torch.cuda.empty_cache()
     total = torch.cuda.mem_get_info()[1]
     torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + 256 * 2**20) / total)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import BinaryIO
 
-from gsrcli.images.picture import Picture
+from gsrcli.images.strips import Strips
 from gsrcli.images.writers.avif import encode_avif, encode_avif_animation
 from gsrcli.images.writers.bmp import encode_bmp
 from gsrcli.images.writers.encoding import Encoding
@@ -18,7 +19,7 @@ from gsrcli.images.writers.webp import encode_webp, encode_webp_animation
 
 __all__ = ["ANIMATIONS", "ENCODERS", "PAGES", "Encoding"]
 
-ENCODERS: Mapping[str, Callable[[Picture, Encoding], bytes]] = {
+ENCODERS: Mapping[str, Callable[[BinaryIO, Strips, Encoding], None]] = {
     "PNG": encode_png,
     "JPEG": encode_jpeg,
     "WEBP": encode_webp,
@@ -29,18 +30,18 @@ ENCODERS: Mapping[str, Callable[[Picture, Encoding], bytes]] = {
     "HEIF": encode_heic,
     "JXL": encode_jxl,
 }
-"""From a picture fitted to the format to its file's content. They raise `PictureError` without the file's name.
+"""They write a picture, fitted to the format, to a file from its start on, in which they may seek.
 
-Those of formats that are never lossy take no notice of the encoding.
+They raise `PictureError` without the file's name. Those of formats that are never lossy take no notice of the encoding.
 """
 
-ANIMATIONS: Mapping[str, Callable[[Iterable[Picture], int, Encoding], bytes]] = {
+ANIMATIONS: Mapping[str, Callable[[BinaryIO, Iterable[Strips], int, Encoding], None]] = {
     "PNG": encode_png_animation,
     "WEBP": encode_webp_animation,
     "AVIF": encode_avif_animation,
     "GIF": encode_gif_animation,
 }
-"""From the frames of an animation, which are consumed one by one, and its number of loops (0 for ever)."""
+"""They write the frames of an animation, which are consumed one by one, and its number of loops (0 for ever)."""
 
-PAGES: Mapping[str, Callable[[Iterable[Picture], Encoding], bytes]] = {"TIFF": encode_tiff_pages}
-"""From pages, each with its own size and metadata, which are consumed one by one."""
+PAGES: Mapping[str, Callable[[BinaryIO, Iterable[Strips], Encoding], None]] = {"TIFF": encode_tiff_pages}
+"""They write pages, each with its own size and metadata, which are consumed one by one."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Iterable
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
@@ -13,6 +14,7 @@ from gsrcli.errors import PictureError
 from gsrcli.images.isobmff import Box, Item, boxes, children, find_box, pack_heif, parse_heif
 from gsrcli.images.opencv import load_cv2, opencv_has_avif, quiet_opencv
 from gsrcli.images.picture import Picture, Pixels
+from gsrcli.images.strips import Strips, in_memory
 from gsrcli.images.writers.encoding import Encoding
 from gsrcli.images.writers.frames import like_first
 from gsrcli.images.writers.heif import code_points, described, to_ten_bits
@@ -24,26 +26,28 @@ _LOSSLESS = 100
 _SPEED = 8  # of 10: half the time of the default, 6, and files a sixth larger
 
 
-def encode_avif(picture: Picture, encoding: Encoding) -> bytes:
-    """Encode a picture as an AVIF file of 8 or 10 bits, with its colour tags, EXIF and XMP.
+def encode_avif(file: BinaryIO, strips: Strips, encoding: Encoding) -> None:
+    """Write a picture as an AVIF file of 8 or 10 bits, with its colour tags, EXIF and XMP.
 
     Colour has its full resolution in 8 bits and without loss; in 10 bits, OpenCV halves it.
 
     Raises:
         GsrError: OpenCV is needed and cannot be loaded.
     """
+    picture = in_memory(strips)
     lossless = encoding.without_loss(picture, "AVIF")
     quality = _LOSSLESS if lossless else encoding.quality_in("AVIF")
     colours = picture.pixels[..., 0] if picture.grey else picture.pixels
     alpha = None if picture.alpha is None else _coded(picture.alpha, quality, lossless)
-    file = described(_coded(colours, quality, lossless), alpha, picture.colour, picture.metadata)
-    return pack_heif(file, b"avif", b"mif1", b"miaf")
+    heif = described(_coded(colours, quality, lossless), alpha, picture.colour, picture.metadata)
+    file.write(pack_heif(heif, b"avif", b"mif1", b"miaf"))
 
 
-def encode_avif_animation(frames: Iterable[Picture], loops: int, encoding: Encoding) -> bytes:
-    """Encode the frames of an animation as an AVIF file of 8 bits, with the first one's colour tags, EXIF and XMP.
+def encode_avif_animation(file: BinaryIO, frames: Iterable[Strips], loops: int, encoding: Encoding) -> None:
+    """Write the frames of an animation as an AVIF file of 8 bits, with the first one's colour tags, EXIF and XMP.
 
     Args:
+        file: where to write.
         frames: pictures of one size with their durations; each is asked for when the one before it is encoded.
         loops: how often the animation is shown; 0 for ever.
         encoding: how to encode.
@@ -54,12 +58,12 @@ def encode_avif_animation(frames: Iterable[Picture], loops: int, encoding: Encod
     """
     if encoding.lossless:
         raise PictureError("AVIF animations cannot be written without loss", hint="write a .webp or .png file")
-    images = _Frames(frames)
+    images = _Frames(map(in_memory, frames))
     first = images.first
     options = metadata_options(with_resolution_in_exif(first))
-    file = io.BytesIO()
+    written = io.BytesIO()
     images.save(
-        file,
+        written,
         "AVIF",
         save_all=True,
         duration=images.durations,
@@ -68,12 +72,12 @@ def encode_avif_animation(frames: Iterable[Picture], loops: int, encoding: Encod
         speed=_SPEED,
         **options,
     )
-    data = bytearray(file.getvalue())
+    data = bytearray(written.getvalue())
     if first.colour.cicp:
         _put_code_points(data, Box(b"", 0, len(data)), code_points(first.colour))
     if loops:
         _put_loops(data, loops)
-    return bytes(data)
+    file.write(data)
 
 
 class _Frames(Image.Image):

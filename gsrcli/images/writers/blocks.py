@@ -1,46 +1,44 @@
-"""Process a picture in blocks of rows on several threads, for the PNG and TIFF encoders."""
+"""Process a picture in blocks of rows on several threads, for the encoders that write as the rows come."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-import numpy as np
+from gsrcli.images.description import Raster
 
-from gsrcli.images.picture import Picture, Pixels
-
-__all__ = ["DEFLATE_LEVEL", "interleaved", "map_blocks", "rows_per_block"]
+__all__ = ["DEFLATE_LEVEL", "in_threads", "rows_per_block"]
 
 DEFLATE_LEVEL = 1  # 6 takes about seven times as long and saves a tenth of the bytes
 _BLOCK_BYTES = 1 << 20  # large enough to compress well, small enough for 1 megapixel to occupy several threads
 _THREADS = min(16, os.cpu_count() or 1)
+_WAITING = 2  # blocks beside those that threads work on, so that none is idle while the next rows come
 
+Block = TypeVar("Block")
 Result = TypeVar("Result")
 
 
-def rows_per_block(picture: Picture) -> int:
+def rows_per_block(raster: Raster) -> int:
     """Return the number of rows in every block but the last. It depends on the picture alone."""
-    return max(1, _BLOCK_BYTES // (picture.size.width * picture.bytes_per_pixel))
+    return max(1, _BLOCK_BYTES // (raster.size.width * raster.layers * raster.dtype.itemsize))
 
 
-def interleaved(picture: Picture, start: int, stop: int) -> Pixels:
-    """Return rows [start, stop) as ``(rows, W, C)``, with alpha, if any, as the last channel."""
-    pixels = picture.pixels[start:stop]
-    if picture.alpha is None:
-        return pixels
-    return np.concatenate([pixels, picture.alpha[start:stop, :, None]], axis=2)
+def in_threads(work: Callable[[Block], Result], blocks: Iterable[Block]) -> Iterator[Result]:
+    """Yield ``work(block)`` for every block in order, using threads: zlib and numpy release the GIL.
 
-
-def map_blocks(work: Callable[[int, int], Result], picture: Picture) -> Iterator[Result]:
-    """Yield ``work(start, stop)`` for every block of rows in order, using threads: zlib and numpy release the GIL."""
-    height = picture.size.height
-    step = rows_per_block(picture)
-    starts = range(0, height, step)
-    stops = [min(start + step, height) for start in starts]
-    if len(stops) == 1:
-        yield work(0, height)
-        return
-    with ThreadPoolExecutor(min(_THREADS, len(stops))) as threads:
-        yield from threads.map(work, starts, stops)
+    A block is asked for when few are in work or waiting, so that memory need not hold them all.
+    """
+    results = deque[Future[Result]]()
+    threads = ThreadPoolExecutor(_THREADS)
+    try:
+        for block in blocks:
+            results.append(threads.submit(work, block))
+            if len(results) == _THREADS + _WAITING:
+                yield results.popleft().result()
+        while results:
+            yield results.popleft().result()
+    finally:
+        threads.shutdown(cancel_futures=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gsrcli.errors import UsageError
+from gsrcli.images.description import Description
 from gsrcli.images.formats import default_quality
-from gsrcli.images.picture import Picture
 
 __all__ = ["Encoding"]
 
@@ -34,7 +34,7 @@ class Encoding:
         """Return the quality for a lossy format, given its name."""
         return self.quality or default_quality(form)
 
-    def without_loss(self, picture: Picture, form: str) -> bool:
+    def without_loss(self, picture: Description, form: str) -> bool:
         """Return whether to write without loss a format that can be either, given its name.
 
         That is if it is asked for, and, unless a quality is asked for, if the picture comes from such a file.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from gsrcli.errors import PictureError
 from gsrcli.images.gif import GifFrame, pack_blocks, parse_gif
 from gsrcli.images.metadata import COMMENT, Metadata
 from gsrcli.images.picture import Picture, to_eight_bits
+from gsrcli.images.strips import Strips, in_memory
 from gsrcli.images.writers.encoding import Encoding
 from gsrcli.images.writers.frames import changed_box, check_size
 from gsrcli.images.writers.pillow import encoded
@@ -26,20 +27,21 @@ _SHORTEST = 2  # units of 10 ms; browsers slow shorter frames down
 _XMP_TRAILER = b"\x01" + bytes(range(255, -1, -1)) + b"\0"
 
 
-def encode_gif(picture: Picture, encoding: Encoding) -> bytes:
-    """Encode a picture as a GIF file, with its XMP and comments.
+def encode_gif(file: BinaryIO, strips: Strips, encoding: Encoding) -> None:
+    """Write a picture as a GIF file, with its XMP and comments.
 
     Colours beyond 256 are dithered. Pixels are either opaque or, below half of it, transparent.
     """
-    return encode_gif_animation([picture], 1, encoding)
+    encode_gif_animation(file, [strips], 1, encoding)
 
 
-def encode_gif_animation(frames: Iterable[Picture], loops: int, encoding: Encoding) -> bytes:
-    """Encode the frames of an animation as a GIF file, with the first one's XMP and comments.
+def encode_gif_animation(file: BinaryIO, frames: Iterable[Strips], loops: int, encoding: Encoding) -> None:
+    """Write the frames of an animation as a GIF file, with the first one's XMP and comments.
 
     Opaque frames hold the rectangle that differs from the frame before; those before and after transparency all of it.
 
     Args:
+        file: where to write.
         frames: pictures of one size with their durations; each is asked for when all but the one before it are encoded.
         loops: how often the animation is shown; 0 for ever.
         encoding: not used: the palette apart, GIF is never lossy.
@@ -47,15 +49,14 @@ def encode_gif_animation(frames: Iterable[Picture], loops: int, encoding: Encodi
     Raises:
         PictureError: there is no frame, or one has another size than the first.
     """
-    parts: list[bytes] = []
     first: Picture | None = None
     last: _Shown | None = None
     below: NDArray[np.uint8] | None = None  # opaque colours that the last frame is drawn over; None for transparency
     time, ended = 0.0, 0
-    for number, picture in enumerate(frames, 1):
+    for number, picture in enumerate(map(in_memory, frames), 1):
         if first is None:
             first = picture
-            parts.append(_head(picture, loops))
+            file.write(_head(picture, loops))
         check_size(first, picture, number)
         time += 100 * (picture.duration or 0)
         delay = max(round(time) - ended, _SHORTEST) if picture.duration else 0
@@ -64,12 +65,12 @@ def encode_gif_animation(frames: Iterable[Picture], loops: int, encoding: Encodi
         if last is not None:
             # Only the frame itself can clear what it leaves, and the next one shows through transparency.
             clear = shown.visible is not None
-            parts.append(_frame(last, below, clear))
+            file.write(_frame(last, below, clear))
             below = None if clear or last.visible is not None else last.colours
         last = shown
     if last is None:
         raise PictureError("an animation needs at least one frame")
-    return b"".join([*parts, _frame(last, below, clear=False)]) + b"\x3b"
+    file.write(_frame(last, below, clear=False) + b"\x3b")
 
 
 class _Shown(NamedTuple):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+from typing import BinaryIO
 
 from gsrcli.images.extras import load_extra
 from gsrcli.images.isobmff import Item, pack_heif, parse_heif
-from gsrcli.images.picture import Picture, Pixels
+from gsrcli.images.picture import Pixels
+from gsrcli.images.strips import Strips, in_memory
 from gsrcli.images.writers.encoding import Encoding
 from gsrcli.images.writers.heif import described, to_ten_bits
 
@@ -17,18 +19,19 @@ _PRESET = "medium"  # half the time of pillow-heif's default, slow, and files a 
 _IDENTITY, _BT601 = 0, 6  # matrices
 
 
-def encode_heic(picture: Picture, encoding: Encoding) -> bytes:
-    """Encode a picture as a HEIC file of 8 or 10 bits, with its colour tags, EXIF and XMP.
+def encode_heic(file: BinaryIO, strips: Strips, encoding: Encoding) -> None:
+    """Write a picture as a HEIC file of 8 or 10 bits, with its colour tags, EXIF and XMP.
 
     Colour has half its resolution, as nearly all programs expect it; all of it without loss.
 
     Raises:
         PictureError: pillow-heif is not installed.
     """
+    picture = in_memory(strips)
     colours = picture.pixels[..., 0] if picture.grey else picture.pixels
     alpha = None if picture.alpha is None else _coded(picture.alpha, encoding)
-    file = described(_coded(colours, encoding), alpha, picture.colour, picture.metadata)
-    return pack_heif(file, b"heix" if picture.bits > 8 or encoding.lossless else b"heic", b"mif1")
+    heif = described(_coded(colours, encoding), alpha, picture.colour, picture.metadata)
+    file.write(pack_heif(heif, b"heix" if picture.bits > 8 or encoding.lossless else b"heic", b"mif1"))
 
 
 def _coded(values: Pixels, encoding: Encoding) -> Item:

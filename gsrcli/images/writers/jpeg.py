@@ -6,10 +6,12 @@ import struct
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
+from typing import BinaryIO
 
 from gsrcli.images.iptc import iptc_resources
 from gsrcli.images.metadata import CENTIMETRES_PER_INCH, COMMENT, Metadata
 from gsrcli.images.picture import Picture
+from gsrcli.images.strips import Strips, in_memory
 from gsrcli.images.writers.encoding import Encoding
 from gsrcli.images.writers.pillow import encoded, pillow_image
 from gsrcli.images.xmp import split_xmp, xmp_digest
@@ -23,19 +25,20 @@ _MOST_XMP = 65502  # XMP specification, part 3, 1.1.3
 _MOST_DENSITY = 65535
 
 
-def encode_jpeg(picture: Picture, encoding: Encoding) -> bytes:
-    """Encode a picture as a JPEG file, with colour at full resolution, its profile, EXIF, XMP, IPTC and comments.
+def encode_jpeg(file: BinaryIO, strips: Strips, encoding: Encoding) -> None:
+    """Write a picture as a JPEG file, with colour at full resolution, its profile, EXIF, XMP, IPTC and comments.
 
     The quality is that which is asked for, otherwise 95, or that of the JPEG file which the picture is from if higher.
 
     Raises:
         ValueError: the profile or EXIF is too long; `gsrcli.images.fit` prevents that.
     """
+    picture = in_memory(strips)
     image = pillow_image(replace(picture, alpha=None))
     quality = encoding.quality or max(encoding.quality_in("JPEG"), _quality_before(picture))
     stream = encoded(image, "JPEG", quality=quality, subsampling="4:4:4")
     start = 4 + int.from_bytes(stream[4:6], "big")  # past Pillow's own JFIF segment
-    return b"".join((stream[:2], *_segments(picture.metadata, picture.colour.icc), memoryview(stream)[start:]))
+    file.write(b"".join((stream[:2], *_segments(picture.metadata, picture.colour.icc), memoryview(stream)[start:])))
 
 
 def _quality_before(picture: Picture) -> int:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, BinaryIO
 
 from gsrcli.images.exif import exif_with_resolution
 from gsrcli.images.extras import load_extra
-from gsrcli.images.picture import Picture, to_eight_bits
+from gsrcli.images.picture import to_eight_bits
+from gsrcli.images.strips import Strips, in_memory
 from gsrcli.images.writers.encoding import Encoding
 from gsrcli.images.writers.pillow import pillow_image
 
@@ -15,8 +16,8 @@ __all__ = ["encode_jxl"]
 _EFFORT, _LOSSLESS_EFFORT = 7, 3
 
 
-def encode_jxl(picture: Picture, encoding: Encoding) -> bytes:
-    """Encode a picture as a JPEG XL file of 8 bits, with its EXIF, XMP and resolution.
+def encode_jxl(file: BinaryIO, strips: Strips, encoding: Encoding) -> None:
+    """Write a picture as a JPEG XL file of 8 bits, with its EXIF, XMP and resolution.
 
     It is lossless if asked for, and, unless a quality is asked for, if the picture comes from a lossless JPEG XL file;
     also if alpha is data and 0 somewhere, because the lossy encoder smooths away the colours there.
@@ -24,6 +25,7 @@ def encode_jxl(picture: Picture, encoding: Encoding) -> bytes:
     Raises:
         PictureError: pillow-jxl-plugin is not installed.
     """
+    picture = in_memory(strips)
     image = pillow_image(picture)
     hides = picture.alpha is not None and not to_eight_bits(picture.alpha).all()
     lossless = (hides and picture.alpha_is_data) or encoding.without_loss(picture, "JXL")
@@ -49,4 +51,4 @@ def encode_jxl(picture: Picture, encoding: Encoding) -> bytes:
         xmp=metadata.xmp,
         compress=False,
     )
-    return data
+    file.write(data)

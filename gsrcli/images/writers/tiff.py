@@ -9,55 +9,46 @@ import struct
 import zlib
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
+from typing import BinaryIO
 
 import numpy as np
 
-from gsrcli.images.directories import PackedPage, Tags, Value, pack_file
+from gsrcli.images.directories import PackedPage, Tags, Value, write_file
 from gsrcli.images.exif import exif_tags
 from gsrcli.images.metadata import COMMENT, Metadata, Text
-from gsrcli.images.picture import Picture, Pixels
-from gsrcli.images.writers.blocks import DEFLATE_LEVEL, interleaved, map_blocks, rows_per_block
+from gsrcli.images.picture import Pixels
+from gsrcli.images.strips import Strip, Strips, of_rows
+from gsrcli.images.writers.blocks import DEFLATE_LEVEL, in_threads, rows_per_block
 from gsrcli.images.writers.encoding import Encoding
 
 __all__ = ["encode_tiff", "encode_tiff_pages"]
 
 _DEFLATE, _DIFFERENCES, _FLOAT_DIFFERENCES = 8, 2, 3
 _BLACK_IS_ZERO, _RGB, _STRAIGHT_ALPHA, _NO_UNIT, _INCH = 1, 2, 2, 1, 2
-_UNSIGNED, _FLOAT, _ONE_OF_PAGES = 1, 3, 2
+_UNSIGNED, _FLOAT = 1, 3
 
 _DESCRIPTION = 270
 _TEXT_TAGS = {"Title": 269, "Author": 315, "Copyright": 33432, "Software": 305}
 _DESCRIPTIVE_KEYWORDS = (COMMENT, "Description")
 
 
-def encode_tiff(picture: Picture, encoding: Encoding) -> bytes:
-    """Encode a picture as a TIFF file of one page, with all of its metadata; above 4 GiB as a BigTIFF.
+def encode_tiff(file: BinaryIO, strips: Strips, encoding: Encoding) -> None:
+    """Write a picture as a TIFF file of one page, with all of its metadata; above 4 GiB as a BigTIFF.
 
     The file is little-endian, in deflated strips of differences.
     """
-    return encode_tiff_pages([picture], encoding)
+    encode_tiff_pages(file, [strips], encoding)
 
 
-def encode_tiff_pages(pages: Iterable[Picture], encoding: Encoding) -> bytes:
-    """Encode pictures as the pages of a TIFF file; see :func:`encode_tiff`. They are taken one after the other."""
-    packed = [_page(picture) for picture in pages]
-    if len(packed) > 1:
-        for number, page in enumerate(packed):
-            page.tags.update({254: _longs([_ONE_OF_PAGES]), 297: _shorts([number, len(packed)])})
-    return pack_file(packed)
+def encode_tiff_pages(file: BinaryIO, pages: Iterable[Strips], encoding: Encoding) -> None:
+    """Write pictures as the pages of a TIFF file; see :func:`encode_tiff`. They are taken one after the other."""
+    write_file(file, map(_page, pages))
 
 
-def _page(picture: Picture) -> PackedPage:
-    """Compress a page, and make its directory."""
-    floating = picture.bits == 32
-    samples = picture.channels + (picture.alpha is not None)
-
-    def compress(start: int, stop: int) -> bytes:
-        rows = interleaved(picture, start, stop)
-        differences = _float_differences(rows) if floating else _differences(rows)
-        return zlib.compress(differences.tobytes(), DEFLATE_LEVEL)
-
-    height, width = picture.size
+def _page(picture: Strips) -> PackedPage:
+    """Return the directory of a page, and its strips, which are compressed as they are asked for."""
+    floating, samples = picture.bits == 32, picture.raster.layers
+    rows, (height, width) = rows_per_block(picture.raster), picture.size
     tags: Tags = {
         **_descriptive_tags(picture.metadata),
         256: _longs([width]),
@@ -66,15 +57,21 @@ def _page(picture: Picture) -> PackedPage:
         259: _shorts([_DEFLATE]),
         262: _shorts([_BLACK_IS_ZERO if picture.grey else _RGB]),
         277: _shorts([samples]),
-        278: _longs([rows_per_block(picture)]),
+        278: _longs([rows]),
         317: _shorts([_FLOAT_DIFFERENCES if floating else _DIFFERENCES]),
         339: _shorts([_FLOAT if floating else _UNSIGNED] * samples),
     }
-    if picture.alpha is not None:
+    if picture.raster.alpha:
         tags[338] = _shorts([_STRAIGHT_ALPHA])
     if picture.colour.icc:
         tags[34675] = (7, len(picture.colour.icc), picture.colour.icc)
-    return PackedPage(tags, list(map_blocks(compress, picture)))
+    return PackedPage(tags, in_threads(_compressed, of_rows(picture, rows)))
+
+
+def _compressed(rows: Strip) -> bytes:
+    layers = rows.layers
+    differences = _float_differences(layers) if layers.dtype == np.float32 else _differences(layers)
+    return zlib.compress(differences.tobytes(), DEFLATE_LEVEL)
 
 
 def _differences(rows: Pixels) -> Pixels:

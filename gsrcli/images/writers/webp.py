@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image
 
 from gsrcli.images.picture import Picture
 from gsrcli.images.riff import chunks, pack_chunk, pack_riff, webp_header
+from gsrcli.images.strips import Strips, in_memory
 from gsrcli.images.writers.encoding import Encoding
 from gsrcli.images.writers.frames import changed_box, check_colours, check_size
 from gsrcli.images.writers.pillow import encoded, metadata_options, pillow_image, with_resolution_in_exif
@@ -23,21 +24,23 @@ _LONGEST = (1 << 24) - 1  # ms
 _MOST_LOOPS = 65535
 
 
-def encode_webp(picture: Picture, encoding: Encoding) -> bytes:
-    """Encode a picture as a WebP file, with its profile, EXIF, XMP and resolution.
+def encode_webp(file: BinaryIO, strips: Strips, encoding: Encoding) -> None:
+    """Write a picture as a WebP file, with its profile, EXIF, XMP and resolution.
 
     It is lossless if asked for, and, unless a quality is asked for, if the picture comes from a lossless WebP file.
     """
+    picture = in_memory(strips)
     options = metadata_options(with_resolution_in_exif(picture))
-    return encoded(pillow_image(picture), "WEBP", **_compression(picture, encoding), **options)
+    file.write(encoded(pillow_image(picture), "WEBP", **_compression(picture, encoding), **options))
 
 
-def encode_webp_animation(frames: Iterable[Picture], loops: int, encoding: Encoding) -> bytes:
-    """Encode the frames of an animation as a WebP file, with the first one's profile, EXIF, XMP and resolution.
+def encode_webp_animation(file: BinaryIO, frames: Iterable[Strips], loops: int, encoding: Encoding) -> None:
+    """Write the frames of an animation as a WebP file, with the first one's profile, EXIF, XMP and resolution.
 
     Each frame holds the rectangle that differs from the frame before.
 
     Args:
+        file: where to write.
         frames: pictures of one size with their durations; each is asked for when the one before it is encoded.
         loops: how often the animation is shown; 0 for ever.
         encoding: how to encode.
@@ -49,7 +52,7 @@ def encode_webp_animation(frames: Iterable[Picture], loops: int, encoding: Encod
     shown = first = None
     blocks: dict[str, bytes] = {}
     transparent = False
-    for picture in frames:
+    for picture in map(in_memory, frames):
         image = pillow_image(picture)
         values = np.asarray(image.convert("RGBA"))
         if first is None or shown is None:
@@ -67,7 +70,7 @@ def encode_webp_animation(frames: Iterable[Picture], loops: int, encoding: Encod
     exif = blocks.get("exif", b"").removeprefix(b"Exif\0\0")
     profile, xmp = blocks.get("icc_profile"), blocks.get("xmp")
     flags = 0x02 | 0x20 * bool(profile) | 0x10 * transparent | 0x08 * bool(exif) | 0x04 * bool(xmp)
-    return pack_riff(
+    content = pack_riff(
         b"WEBP",
         webp_header(first.size, flags),
         *([pack_chunk(b"ICCP", profile)] if profile else []),
@@ -76,6 +79,7 @@ def encode_webp_animation(frames: Iterable[Picture], loops: int, encoding: Encod
         *([pack_chunk(b"EXIF", exif)] if exif else []),
         *([pack_chunk(b"XMP ", xmp)] if xmp else []),
     )
+    file.write(content)
 
 
 def _frame(image: Image.Image, area: tuple[slice, slice], picture: Picture, compression: dict[str, Any]) -> bytes:

@@ -8,9 +8,9 @@ import zlib
 from fractions import Fraction
 
 from gsrcli.images.colour import Colour
+from gsrcli.images.description import Description
 from gsrcli.images.iptc import iptc_resources
 from gsrcli.images.metadata import METRES_PER_INCH, MODIFIED, Metadata, Text
-from gsrcli.images.picture import Picture
 
 __all__ = ["ancillary_chunks", "png_chunk"]
 
@@ -25,7 +25,7 @@ def png_chunk(name: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(body, zlib.crc32(name)))
 
 
-def ancillary_chunks(picture: Picture) -> list[bytes]:
+def ancillary_chunks(picture: Description) -> list[bytes]:
     """Return the chunks with the colour tags and metadata of a picture, all of which precede the pixels."""
     return [png_chunk(name, body) for name, body in (*_colour(picture.colour), *_metadata(picture.metadata))]
 

@@ -2,23 +2,27 @@
 
 Pillow does not support 16-bit colour, and OpenCV does not support metadata; both use one core, and compression takes
 most of the time of saving. A deflate stream can be split at a flush, so blocks of rows are compressed separately and
-concatenated. The bytes do not depend on the number of threads.
+written one after the other. The bytes depend neither on the number of threads nor on the strips.
 """
 
 from __future__ import annotations
 
+import os
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from fractions import Fraction
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gsrcli.errors import PictureError
+from gsrcli.images.description import Description
 from gsrcli.images.picture import Picture
-from gsrcli.images.writers.blocks import DEFLATE_LEVEL, interleaved, map_blocks
+from gsrcli.images.strips import Strip, Strips, in_memory, in_strips, of_rows
+from gsrcli.images.writers.blocks import DEFLATE_LEVEL, in_threads, rows_per_block
 from gsrcli.images.writers.encoding import Encoding
 from gsrcli.images.writers.frames import changed_box, like_first
 from gsrcli.images.writers.png.ancillary import ancillary_chunks, png_chunk
@@ -33,19 +37,21 @@ _AVERAGE = 3
 _ADLER = 65521
 
 
-def encode_png(picture: Picture, encoding: Encoding) -> bytes:
-    """Encode a picture as a PNG file, with its colour tags and metadata."""
-    parts = [_SIGNATURE, _header(picture), *ancillary_chunks(picture)]
-    parts += [png_chunk(b"IDAT", part) for part in _deflated(picture)]
-    return b"".join([*parts, png_chunk(b"IEND", b"")])
+def encode_png(file: BinaryIO, strips: Strips, encoding: Encoding) -> None:
+    """Write a picture as a PNG file, with its colour tags and metadata."""
+    _begin(file, strips)
+    for part in _deflated(strips):
+        file.write(png_chunk(b"IDAT", part))
+    file.write(png_chunk(b"IEND", b""))
 
 
-def encode_png_animation(frames: Iterable[Picture], loops: int, encoding: Encoding) -> bytes:
-    """Encode pictures as an animated PNG file, with the colour tags and metadata of the first one.
+def encode_png_animation(file: BinaryIO, frames: Iterable[Strips], loops: int, encoding: Encoding) -> None:
+    """Write pictures as an animated PNG file, with the colour tags and metadata of the first one.
 
     Of every frame after the first, only the rectangle that differs from the frame before is stored.
 
     Args:
+        file: where to write from its start on; it can be sought in.
         frames: at least one picture; all have the size, depth, channels and transparency of the first one, except that
             they may be grey or opaque where that one is not. One after the other is asked for.
         loops: how often the animation is shown; 0 for ever.
@@ -54,71 +60,107 @@ def encode_png_animation(frames: Iterable[Picture], loops: int, encoding: Encodi
     Raises:
         PictureError: a frame has more channels than the first one, or another size, depth or colour tags.
     """
-    chunks: list[bytes] = []
     first = last = None
-    count = sequence = 0
-    for frame in frames:
-        if first is not None:
+    count = sequence = control_at = 0
+    for strips in frames:
+        frame = in_memory(strips)
+        if first is None:
+            _begin(file, frame)
+            control_at = file.tell()
+            file.write(_control(0, loops))
+        else:
             frame = like_first(first, frame, count + 1)
             if frame.bits != first.bits:
                 raise PictureError(f"frame {count + 1} of the animation has {frame.bits} bits, the first {first.bits}")
         top, left, changed = (0, 0, frame) if last is None else _changed(last, frame)
-        chunks.append(_frame_chunk(sequence, changed, top, left, frame.duration))
+        file.write(_frame_chunk(sequence, changed, top, left, frame.duration))
         sequence += 1
-        for part in _deflated(changed):
+        for part in _deflated(in_strips(changed)):
             if last is None:
-                chunks.append(png_chunk(b"IDAT", part))
+                file.write(png_chunk(b"IDAT", part))
             else:
-                chunks.append(png_chunk(b"fdAT", struct.pack(">I", sequence) + part))
+                file.write(png_chunk(b"fdAT", struct.pack(">I", sequence) + part))
                 sequence += 1
         first, last, count = first or frame, frame, count + 1
     if first is None:
         raise PictureError("an animation needs at least one frame")
-    control = png_chunk(b"acTL", struct.pack(">II", count, loops))
-    return b"".join([_SIGNATURE, _header(first), *ancillary_chunks(first), control, *chunks, png_chunk(b"IEND", b"")])
+    file.write(png_chunk(b"IEND", b""))
+    file.seek(control_at)
+    file.write(_control(count, loops))
+    file.seek(0, os.SEEK_END)
 
 
-def _header(picture: Picture) -> bytes:
+def _begin(file: BinaryIO, picture: Description) -> None:
+    """Write what precedes the pixels of a file or its frames."""
     height, width = picture.size
-    colour_type = _COLOUR_TYPES[picture.channels, picture.alpha is not None]
-    return png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, picture.bits, colour_type, 0, 0, 0))
+    colour_type = _COLOUR_TYPES[picture.channels, picture.raster.alpha]
+    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, picture.bits, colour_type, 0, 0, 0))
+    file.write(b"".join([_SIGNATURE, header, *ancillary_chunks(picture)]))
 
 
-def _deflated(picture: Picture) -> Iterator[bytes]:
+def _control(frames: int, loops: int) -> bytes:
+    return png_chunk(b"acTL", struct.pack(">II", frames, loops))
+
+
+class _Block(NamedTuple):
+    """Rows of a picture, the one row above them, unless they are the first, and whether they are the last."""
+
+    rows: Strip
+    above: Strip | None
+    last: bool
+
+
+def _blocks(strips: Strips) -> Iterator[_Block]:
+    above, left = None, strips.size.height
+    for rows in of_rows(strips, rows_per_block(strips.raster)):
+        left -= len(rows.pixels)
+        yield _Block(rows, above, left == 0)
+        above = rows.cut(-1, None)
+
+
+def _deflated(strips: Strips) -> Iterator[bytes]:
     """Yield the compressed pixels in parts."""
-    height = picture.size.height
-
-    def compress(start: int, stop: int) -> tuple[bytes, int, int]:
-        rows = _filtered(picture, start, stop)
-        stream = zlib.compressobj(DEFLATE_LEVEL, zlib.DEFLATED, -15, 9)
-        flush = zlib.Z_FINISH if stop == height else zlib.Z_SYNC_FLUSH
-        return stream.compress(rows.data) + stream.flush(flush), zlib.adler32(rows.data), rows.size
-
     yield b"\x78\x01"  # header of the zlib stream; its blocks and checksum follow
     checksum = 1
-    for deflated, block_checksum, size in map_blocks(compress, picture):
+    for deflated, block_checksum, size in in_threads(_compressed, _blocks(strips)):
         yield deflated
         checksum = _joined_adler32(checksum, block_checksum, size)
     yield struct.pack(">I", checksum)
 
 
-def _filtered(picture: Picture, start: int, stop: int) -> NDArray[np.uint8]:
-    """Return rows [start, stop) after PNG's Average filter: each byte minus the mean of those to its left and above.
+def _compressed(block: _Block) -> tuple[bytes, int, int]:
+    """Return a part of a deflate stream, and the checksum and the number of the bytes that it is of."""
+    rows = _filtered(block.rows, block.above)
+    stream = zlib.compressobj(DEFLATE_LEVEL, zlib.DEFLATED, -15, 9)
+    flush = zlib.Z_FINISH if block.last else zlib.Z_SYNC_FLUSH
+    return stream.compress(rows.data) + stream.flush(flush), zlib.adler32(rows.data), rows.size
+
+
+def _filtered(rows: Strip, above: Strip | None) -> NDArray[np.uint8]:
+    """Return rows after PNG's Average filter: each byte minus the mean of those to its left and above.
 
     Of PNG's four filters this gives the smallest files for enlarged pictures, whose neighbouring pixels are similar.
     """
-    above = max(start - 1, 0)
-    rows = interleaved(picture, above, stop).astype(f">u{picture.bits // 8}", copy=False)
-    step = rows.shape[2] * picture.bits // 8  # bytes from a sample to its left neighbour
-    values = np.ascontiguousarray(rows).view(np.uint8).reshape(stop - above, -1)
-    if above == start:  # the row above the first is 0
-        values = np.concatenate([np.zeros_like(values[:1]), values])
-    left, up = np.zeros_like(values[1:]), values[:-1]
-    left[:, step:] = values[1:, :-step]
-    filtered = np.empty((stop - start, 1 + values.shape[1]), np.uint8)
+    values, step = _octets(rows)
+    up, left = np.empty_like(values), np.zeros_like(values)
+    up[0] = 0 if above is None else _octets(above)[0]
+    up[1:] = values[:-1]
+    left[:, step:] = values[:, :-step]
+    differing = left ^ up
+    differing >>= 1
+    mean = np.bitwise_and(left, up, out=left)
+    mean += differing  # without a ninth bit
+    filtered = np.empty((len(values), 1 + values.shape[1]), np.uint8)
     filtered[:, 0] = _AVERAGE
-    filtered[:, 1:] = values[1:] - ((left & up) + ((left ^ up) >> 1))  # the mean, without a ninth bit
+    np.subtract(values, mean, out=filtered[:, 1:])
     return filtered
+
+
+def _octets(rows: Strip) -> tuple[NDArray[np.uint8], int]:
+    """Return the bytes of rows, ``(rows, bytes)``, and how many there are from a sample to its left neighbour."""
+    layers = rows.layers
+    big = np.ascontiguousarray(layers, layers.dtype.newbyteorder(">"))
+    return big.view(np.uint8).reshape(len(big), -1), layers.shape[2] * layers.itemsize
 
 
 def _joined_adler32(first: int, second: int, second_size: int) -> int:
@@ -130,7 +172,7 @@ def _joined_adler32(first: int, second: int, second_size: int) -> int:
 
 def _changed(last: Picture, frame: Picture) -> tuple[int, int, Picture]:
     """Return the smallest rectangle that differs from the frame before: its first row and column, and its pixels."""
-    before, after = (interleaved(picture, 0, picture.size.height) for picture in (last, frame))
+    before, after = (Strip(picture.pixels, picture.alpha).layers for picture in (last, frame))
     rows, columns = changed_box(before, after)
     alpha = None if frame.alpha is None else frame.alpha[rows, columns]
     return rows.start, columns.start, replace(frame, pixels=frame.pixels[rows, columns], alpha=alpha)
