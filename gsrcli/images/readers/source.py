@@ -188,6 +188,22 @@ class Decoded:
     entries: list[Entry] = field(default_factory=list)
 
 
+class _Range:
+    """The smallest and the largest of numbers.
+
+    Attributes:
+        ends: these, or None without any number.
+    """
+
+    def __init__(self) -> None:
+        self.ends: tuple[float, float] | None = None
+
+    def widen(self, numbers: NDArray[np.float32]) -> None:
+        if numbers.size:
+            low, high = self.ends or (np.inf, -np.inf)
+            self.ends = min(low, float(numbers.min())), max(high, float(numbers.max()))
+
+
 class Survey:
     """What is known of a large picture once all of it that tells has been seen.
 
@@ -200,6 +216,7 @@ class Survey:
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
         self.entries = list(entries)
         self.opaque, self.visible = True, False
+        self._seen, self._all = _Range(), _Range()
 
     def add(self, decoded: Decoded) -> None:
         """Take in some rows."""
@@ -207,6 +224,14 @@ class Survey:
         self.entries += [entry for entry in decoded.entries if entry not in self.entries]
         self.opaque = self.opaque and (alpha is None or bool(alpha.min() >= white(alpha.dtype)))
         self.visible = self.visible or alpha is None or bool(alpha.any())
+        if decoded.pixels.dtype == np.float32:
+            self._all.widen(decoded.pixels)
+            self._seen.widen(decoded.pixels if alpha is None else decoded.pixels[alpha > 0])
+
+    @property
+    def extremes(self) -> tuple[float, float] | None:
+        """The smallest and the largest colour that counts, as in `gsrcli.images.Picture`."""
+        return self._seen.ends or self._all.ends
 
     @property
     def damaged(self) -> bool:
@@ -238,7 +263,7 @@ def streamed(
                 alpha = np.full(decoded.pixels.shape[:2], white(raster.dtype), raster.dtype)
             yield Strip(owned(decoded.pixels), None if alpha is None else owned(alpha))
 
-    return Strips(raster, source, survey.opaque, **described)
+    return Strips(raster, source, survey.opaque, survey.extremes, **described)
 
 
 class Source(ABC):

@@ -28,7 +28,7 @@ from gsrcli.images.readers.tiff.layout import Compression, Layout, Photometric
 from gsrcli.runtime.native import native_output
 from gsrcli.size import Size
 
-__all__ = ["REVERSED_BITS", "Chunks", "decompressed", "stream_samples"]
+__all__ = ["REVERSED_BITS", "Chunks", "chunks_are_sound", "decompressed", "stream_samples"]
 
 _MOST_SCANS = 100
 _MOST_DAMAGED = 50  # streams of a band, which cost time to find
@@ -57,16 +57,27 @@ def decompressed(layout: Layout, data: Content) -> Chunks:
     Raises:
         PictureError: too many of them are damaged, or the compression is not supported here.
     """
-    decompress = _DECOMPRESSORS.get(layout.compression, _through_libtiff)
     values = np.zeros((len(layout.chunks), layout.chunk.height * layout.row_bytes), np.uint8)
     missing, sound = 0, True
+    for indices, length, part, right in _decompressed(layout, data):
+        values[indices, : part.size] = part
+        missing += len(indices) * (length - part.size)
+        sound = sound and right
+    return Chunks(values.reshape(len(values), -1, layout.row_bytes), missing, sound and not missing)
+
+
+def chunks_are_sound(layout: Layout, data: Content) -> bool:
+    """Return whether all chunks of a page can be decompressed, and their checksums are right. Raises as above."""
+    return all(right and part.size == length for _, length, part, right in _decompressed(layout, data))
+
+
+def _decompressed(layout: Layout, data: Content) -> Iterator[tuple[list[int], int, NDArray[np.uint8], bool]]:
+    """Yield of each chunk its indices, the bytes it should have, those it has, and whether these may be right."""
+    decompress = _DECOMPRESSORS.get(layout.compression, _through_libtiff)
     for rows, chunks in _by_rows(layout).items():
         filled = [chunk for chunk in chunks if chunk[1]]
         for chunk, (part, right) in zip(filled, decompress(layout, data, filled, rows), strict=True):
-            values[chunks[chunk], : part.size] = part
-            missing += len(chunks[chunk]) * (rows * layout.row_bytes - part.size)
-            sound = sound and right
-    return Chunks(values.reshape(len(values), -1, layout.row_bytes), missing, sound and not missing)
+            yield chunks[chunk], rows * layout.row_bytes, part, right
 
 
 def _by_rows(layout: Layout) -> dict[int, dict[tuple[int, int], list[int]]]:

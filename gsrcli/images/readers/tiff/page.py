@@ -16,7 +16,7 @@ from gsrcli.images.ledger import PIXELS, Fate
 from gsrcli.images.ledger import Entry as LedgerEntry
 from gsrcli.images.picture import Pixels
 from gsrcli.images.readers.source import DAMAGED, LEAST_PART, rows_of_strip
-from gsrcli.images.readers.tiff.chunks import decompressed, stream_samples
+from gsrcli.images.readers.tiff.chunks import chunks_are_sound, decompressed, stream_samples
 from gsrcli.images.readers.tiff.colours import Decoded, decoded_colours
 from gsrcli.images.readers.tiff.layout import Compression, Layout, Photometric, SampleFormat
 from gsrcli.images.readers.tiff.libtiff import decoded_by_libtiff, needs_libtiff
@@ -106,7 +106,7 @@ class Page:
         """Whether nothing is damaged, as far as that can be told without decoding what need not be."""
         if needs_libtiff(self.layout) or self._in_streams:
             return not any(entry.fate == Fate.DAMAGED for entry in self.decode().entries)
-        return decompressed(self._needed, self.tiff.data).sound
+        return chunks_are_sound(self._needed, self.tiff.data)
 
     @property
     def _in_streams(self) -> bool:
