@@ -339,9 +339,9 @@ def test_what_inflates_too_far_is_left_out(tmp_path: Path) -> None:
 
 def test_very_many_chunks(tmp_path: Path) -> None:
     many = [chunk("tEXt", b"a\0")] * 20_000 + [chunk(f"pr{a}{b}") for a in "QXYZ" for b in "abcdef"] * 800
-    start = time.perf_counter()
+    start = time.process_time()
     picture = read(tmp_path, png(*many))
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
     assert len(picture.metadata.texts) == 1000
     assert len(picture.ledger) < 30
 

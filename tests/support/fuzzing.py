@@ -17,7 +17,7 @@ import time
 import traceback
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -341,9 +341,10 @@ def _read(path: Path, pictures: list[Any], *, by_parts: bool = False) -> tuple[s
     """
     from gsrcli.errors import GsrError, LimitError, PictureError
     from gsrcli.images import PictureFile
+    from support.large import all_large
 
     try:
-        with _large() if by_parts else nullcontext():
+        with all_large() if by_parts else nullcontext():
             file = PictureFile(path)
             indices = range(min(file.count, _MOST_PICTURES))
             pictures.extend(file.strips(index).picture() if by_parts else file.picture(index) for index in indices)
@@ -360,23 +361,6 @@ def _read(path: Path, pictures: list[Any], *, by_parts: bool = False) -> tuple[s
     except Exception as error:
         return "raised", f"{type(error).__name__}: {error}"
     return "read", ""
-
-
-@contextmanager
-def _large() -> Iterator[None]:
-    """Make all files count as large, and strips small."""
-    from gsrcli.images import content
-    from gsrcli.images.readers import source
-
-    changed = [(content, "_HELD_BYTES", 0), (source, "_LARGE_BYTES", 0), (source, "_STRIP_BYTES", 150)]
-    before = [getattr(module, name) for module, name, _ in changed]
-    for module, name, value in changed:
-        setattr(module, name, value)
-    try:
-        yield
-    finally:
-        for (module, name, _), value in zip(changed, before, strict=True):
-            setattr(module, name, value)
 
 
 def _stumbled(error: BaseException | None) -> bool:
@@ -448,4 +432,5 @@ def _peak() -> float:
 
 
 if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parents[1]))
     _serve(int(sys.argv[1]))

@@ -263,7 +263,7 @@ def streamed(
                 alpha = np.full(decoded.pixels.shape[:2], white(raster.dtype), raster.dtype)
             yield Strip(owned(decoded.pixels), None if alpha is None else owned(alpha))
 
-    return Strips(raster, source, survey.opaque, survey.extremes, **described)
+    return Strips(raster, source, survey.opaque or not raster.alpha, survey.extremes, **described)
 
 
 class Source(ABC):
