@@ -16,6 +16,8 @@ from typing import Any, BinaryIO, NamedTuple, TypeAlias, Union
 import numpy as np
 from numpy.typing import NDArray
 
+from gsrcli.images.content import Content
+
 __all__ = [
     "LONG",
     "LONG8",
@@ -87,7 +89,7 @@ class Tiff:
         MalformedError: it is none, or an offset points outside it.
     """
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: Content) -> None:
         self.data = data
         if data[:2] not in (b"II", b"MM"):
             raise MalformedError("no byte-order mark")
@@ -104,7 +106,7 @@ class Tiff:
         size = struct.calcsize(self.order + code)
         if not 0 <= at <= len(self.data) - size:
             raise MalformedError("an offset points outside")
-        value: int = struct.unpack_from(self.order + code, self.data, at)[0]
+        value: int = struct.unpack(self.order + code, self.data[at : at + size])[0]
         return value
 
     def directory(self, at: int) -> tuple[dict[int, Entry], int]:
@@ -116,7 +118,7 @@ class Tiff:
         if end > len(self.data):
             raise MalformedError("an offset points outside")
         entries: dict[int, Entry] = {}
-        fields = layout.iter_unpack(memoryview(self.data)[start:end])
+        fields = layout.iter_unpack(self.data[start:end])
         for entry_at, (tag, kind, values, value) in zip(range(start, end, layout.size), fields, strict=True):
             inline = _KIND_SIZES.get(kind, 1) * values <= word
             entry = Entry(kind, values, entry_at, entry_at + layout.size - word if inline else value)

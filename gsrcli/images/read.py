@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from dataclasses import replace
 
 from gsrcli.errors import GsrError, LimitError, PictureError
+from gsrcli.images.content import content_of
 from gsrcli.images.ledger import damage_of_pixels
 from gsrcli.images.picture import Picture
 from gsrcli.images.readers import DAMAGED, Limits, Source, open_source, unlimited_pillow
 from gsrcli.images.readers.adobe_rgb import with_adobe_rgb
+from gsrcli.images.strips import Strip, Strips
 from gsrcli.size import Size
 
 __all__ = ["DEFAULT_MAX_PIXELS", "PictureFile", "probe", "read_picture"]
@@ -35,7 +37,7 @@ class PictureFile:
     def __init__(self, path: str | os.PathLike[str], *, max_pixels: int | None = DEFAULT_MAX_PIXELS) -> None:
         self.path = path
         with _reading(path):
-            self._source: Source = open_source(Path(path).read_bytes(), Limits(max_pixels))
+            self._source: Source = open_source(content_of(path), Limits(max_pixels))
 
     @property
     def format(self) -> str:
@@ -78,12 +80,43 @@ class PictureFile:
             PictureError: it is damaged, of an unsupported kind, or there is none of that index.
             GsrError: OpenCV, which decodes 16-bit colour, cannot be loaded.
         """
+        with self._decoding(index):
+            return with_adobe_rgb(self._source.picture(index))
+
+    def strips(self, index: int = 0) -> Strips:
+        """Return one of the pictures, from 0 on, in strips that are decoded when they are asked for.
+
+        So memory need not hold a large PNG, TIFF, PNM, BMP or TGA file, nor its picture. Others, and pictures that are
+        damaged, interlaced or stored turned, are decoded at once, as by :meth:`picture`, into one strip. What comes
+        from the file is all checked before this returns.
+
+        Raises:
+            LimitError, PictureError, GsrError: as :meth:`picture` does. Iterating raises `PictureError` too, if the
+                file changed meanwhile.
+        """
+        with self._decoding(index):
+            strips = with_adobe_rgb(self._source.strips(index))
+
+        def source() -> Iterator[Strip]:
+            decoded = iter(strips)
+            while True:
+                with self._decoding(index):
+                    strip = next(decoded, None)
+                if strip is None:
+                    return
+                yield strip
+
+        return replace(strips, source=source)
+
+    @contextmanager
+    def _decoding(self, index: int) -> Iterator[None]:
+        """Check that there is such a picture, and name it in exceptions that are raised in decoding it."""
         with _reading(self.path, f"{self.noun} {index + 1}: " if self.count > 1 else ""):
             if not 0 <= index < self.count:
                 several = f"{self.count} {self.noun}s"
                 raise PictureError(f"the file has {several if self.count > 1 else 'one picture'}")
             try:
-                return with_adobe_rgb(self._source.picture(index))
+                yield
             except MemoryError as error:
                 raise LimitError(
                     f"there is no memory for a picture of {self.size} pixels",

@@ -274,7 +274,7 @@ def test_a_claimed_size_is_believed_as_far_as_the_file_can_hold_it(tmp_path: Pat
         SIGNATURE + header(1, 20_000_000, 1, 0) + chunk("IDAT", zlib.compress(bytes(40_000_000))) + chunk("IEND")
     )
     with pytest.raises(LimitError, match="1x20000000"):
-        PictureFile(path)
+        PictureFile(path).picture()
     wide = np.zeros((1, 1_100_000, 3), np.uint16)  # libpng stops at a million
     path.write_bytes(
         SIGNATURE + header(1_100_000, 1, 16, 2) + chunk("IDAT", zlib.compress(scanlines(wide, 16))) + chunk("IEND")
@@ -339,9 +339,9 @@ def test_what_inflates_too_far_is_left_out(tmp_path: Path) -> None:
 
 def test_very_many_chunks(tmp_path: Path) -> None:
     many = [chunk("tEXt", b"a\0")] * 20_000 + [chunk(f"pr{a}{b}") for a in "QXYZ" for b in "abcdef"] * 800
-    start = time.perf_counter()
+    start = time.process_time()
     picture = read(tmp_path, png(*many))
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
     assert len(picture.metadata.texts) == 1000
     assert len(picture.ledger) < 30
 

@@ -140,7 +140,7 @@ def test_strips_tiles_and_planes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if big:
-        monkeypatch.setattr("gsrcli.images.readers.tiff.source._BAND_BYTES", 1)  # each row of chunks alone
+        monkeypatch.setattr("gsrcli.images.readers.tiff.page._BAND_BYTES", 1)  # each row of chunks alone
     values = (noise(37, 41, 4, dtype=np.uint16) / 7).astype(dtype)
     alpha = values[..., 3] / 10000 if dtype == np.float32 else values[..., 3]
     stored = np.concatenate([values[..., :3], alpha[..., None]], axis=2)

@@ -17,7 +17,7 @@ import time
 import traceback
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -248,7 +248,7 @@ class Examiner:
         self._stop()
 
     def examine(self, path: Path, *, twice: bool = True) -> Finding:
-        """Read a file; ``twice`` reads it again, and writes what was read."""
+        """Read a file; ``twice`` reads it again, by parts and strips, and writes what was read."""
         if self._process is None:
             self._start()
         assert self._process is not None
@@ -331,14 +331,23 @@ def _finding(path: Path, written: Path, *, twice: bool) -> Finding:
     return Finding(outcome, detail, cpu, peak)
 
 
-def _read(path: Path, pictures: list[Any]) -> tuple[str, str]:
-    """Add the first pictures of a file, and return what came of it."""
+def _read(path: Path, pictures: list[Any], *, by_parts: bool = False) -> tuple[str, str]:
+    """Add the first pictures of a file, and return what came of it.
+
+    Args:
+        path: the file.
+        pictures: a list that they are added to.
+        by_parts: whether it is read as a large one is: not held in memory, and decoded by strips.
+    """
     from gsrcli.errors import GsrError, LimitError, PictureError
     from gsrcli.images import PictureFile
+    from support.large import all_large
 
     try:
-        file = PictureFile(path)
-        pictures.extend(file.picture(index) for index in range(min(file.count, _MOST_PICTURES)))
+        with all_large() if by_parts else nullcontext():
+            file = PictureFile(path)
+            indices = range(min(file.count, _MOST_PICTURES))
+            pictures.extend(file.strips(index).picture() if by_parts else file.picture(index) for index in indices)
     except LimitError as error:
         return "beyond limits", str(error)
     except PictureError as error:
@@ -367,7 +376,7 @@ def _differs(path: Path, pictures: list[Any], outcome: tuple[str, str]) -> tuple
     from gsrcli.images import Fate
 
     again: list[Any] = []
-    found = _read(path, again)
+    found = _read(path, again, by_parts=True)
     damage = [str(entry) for picture in again for entry in picture.ledger if entry.fate == Fate.DAMAGED]
     if found[0] == "read" and damage:
         found = "damaged", "; ".join(damage)[:300]
@@ -423,4 +432,5 @@ def _peak() -> float:
 
 
 if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parents[1]))
     _serve(int(sys.argv[1]))

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import ImageCms
 
 from gsrcli.images import Fate, Picture, PictureFile, probe, with_fate
+from support.large import all_large, assert_same
 
 __all__ = ["SRGB", "damaged", "lost", "noise", "png_chunk", "ramp", "read"]
 
@@ -37,7 +38,7 @@ def png_chunk(name: bytes, body: bytes = b"", *, sound: bool = True) -> bytes:
 
 
 def read(tmp_path: Path, data: bytes, name: str = "picture", *, form: str | None = None) -> Picture:
-    """Read what is left of the only picture in a file, and check its size, and that it can be changed.
+    """Read what is left of the only picture in a file; check its size, that it can be changed, and that strips agree.
 
     Args:
         tmp_path: a folder.
@@ -51,6 +52,8 @@ def read(tmp_path: Path, data: bytes, name: str = "picture", *, form: str | None
     assert probe(path) == picture.size
     assert picture.pixels.flags.c_contiguous
     assert picture.pixels.flags.writeable
+    with all_large():
+        assert_same(PictureFile(path).strips(), picture)
     if form is not None:
         assert picture.origin is not None
         assert picture.origin.format == form

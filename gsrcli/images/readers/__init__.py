@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 
 from gsrcli.errors import PictureError
+from gsrcli.images.content import Content
 from gsrcli.images.extras import pillow_has
 from gsrcli.images.readers.pillow import unlimited_pillow
 from gsrcli.images.readers.signatures import (
@@ -24,13 +25,13 @@ from gsrcli.images.readers.source import DAMAGED, Limits, Source
 __all__ = ["DAMAGED", "Limits", "Source", "open_source", "unlimited_pillow"]
 
 
-def _begins_like_tga(data: bytes) -> bool:
+def _begins_like_tga(data: Content) -> bool:
     from gsrcli.images.readers.tga import begins_like_tga
 
     return begins_like_tga(data)
 
 
-_READERS: Mapping[str, tuple[Callable[[bytes], bool], str]] = {
+_READERS: Mapping[str, tuple[Callable[[Content], bool], str]] = {
     "PNG": (lambda data: data.startswith(PNG), "png.PngSource"),
     "JPEG": (lambda data: data.startswith(b"\xff\xd8\xff"), "jpeg.JpegSource"),
     "TIFF": (lambda data: data.startswith(TIFF), "tiff.TiffSource"),
@@ -48,7 +49,7 @@ _READERS: Mapping[str, tuple[Callable[[bytes], bool], str]] = {
 """By format: whether a file begins like it, and the module and class of its reader."""
 
 
-def open_source(data: bytes, limits: Limits) -> Source:
+def open_source(data: Content, limits: Limits) -> Source:
     """Open the content of a picture file with the reader of its format, which its first bytes tell.
 
     Raises whatever the readers raise; see `Source`.
@@ -59,7 +60,8 @@ def open_source(data: bytes, limits: Limits) -> Source:
     for form in supported:
         begins_like, reader = _READERS[form]
         if begins_like(data):
-            return _imported(reader)(data, limits)
+            source = _imported(reader)
+            return source(data if source.by_parts else data[:], limits)
     raise PictureError(f"it is not a picture in a supported format ({', '.join(supported)})")
 
 

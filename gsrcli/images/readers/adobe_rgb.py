@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TypeVar
 
 from gsrcli.images.colour import Colour
+from gsrcli.images.description import Description
 from gsrcli.images.exif import exif_says_adobe_rgb
 from gsrcli.images.icc import adobe_rgb_profile
 from gsrcli.images.ledger import Entry, Fate
-from gsrcli.images.picture import Picture
 
 __all__ = ["with_adobe_rgb"]
 
+Described = TypeVar("Described", bound=Description)
 
-def with_adobe_rgb(picture: Picture) -> Picture:
+
+def with_adobe_rgb(picture: Described) -> Described:
     """Return a picture with a profile for the Adobe RGB that its EXIF alone states, and an entry that says so."""
     converted = any(entry.fate == Fate.CONVERTED and "sRGB" in entry.detail for entry in picture.ledger)
     if picture.colour != Colour() or converted or not exif_says_adobe_rgb(picture.metadata.exif or b""):

@@ -6,17 +6,35 @@ Decoded here rather than by Pillow, which knows few bit fields and calls the oth
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gsrcli.errors import PictureError
 from gsrcli.images.colour import PRIMARIES, Chromaticities, Colour
+from gsrcli.images.content import Content, after
+from gsrcli.images.description import Origin, Raster
 from gsrcli.images.ledger import PIXELS, Entry, Fate
 from gsrcli.images.metadata import METRES_PER_INCH, Metadata, sound_dpi
-from gsrcli.images.picture import Origin, Picture, Pixels, levels, white
-from gsrcli.images.readers.source import CUT, DAMAGED, Limits, Source, appended, as_far_as_it_goes
+from gsrcli.images.picture import Picture, Pixels, levels, white
+from gsrcli.images.readers.source import (
+    CUT,
+    DAMAGED,
+    Decoded,
+    Limits,
+    Source,
+    Survey,
+    appended,
+    as_far_as_it_goes,
+    large,
+    stored_rows,
+    streamed,
+    unpacked,
+)
+from gsrcli.images.strips import Strips
 from gsrcli.size import Size
 
 __all__ = ["BmpSource", "Dib"]
@@ -58,9 +76,9 @@ class Dib:
         PictureError: it is damaged or of an unsupported kind.
     """
 
-    def __init__(self, data: bytes, pixels_at: int | None = None, *, alpha: bool = False) -> None:
+    def __init__(self, data: Content, pixels_at: int | None = None, *, alpha: bool = False) -> None:
         self.data, self.header, self._alpha = data, _header(data), alpha
-        self._whole, self._lengths_end = True, len(data)
+        self._lengths_end = len(data)
         header = self.header
         if header.width <= 0 or header.height == 0:
             raise PictureError(DAMAGED)
@@ -90,65 +108,89 @@ class Dib:
         space = int.from_bytes(self.data[56:60], "little")
         if self.header.size < _V5 or space not in (_EMBEDDED, _LINKED):
             return len(self.data), 0
-        at, size = struct.unpack_from("<II", self.data, 112)
+        at, size = struct.unpack("<II", self.data[112:120])
         return at, at + size
+
+    @property
+    def stride(self) -> int:
+        """Bytes of a row that is not coded by run lengths: a multiple of 4."""
+        return (self.size.width * self.header.bits + 31) // 32 * 4
 
     @property
     def pixels_end(self) -> int:
         """Where the pixels end; of run lengths, it is known once they are decoded."""
-        if self._by_lengths:
-            return self._lengths_end
-        stride = (self.size.width * self.header.bits + 31) // 32 * 4
-        return self._pixels_at + self.size.height * stride
+        return self._lengths_end if self._by_lengths else self._pixels_at + self.size.height * self.stride
 
-    def decode(self) -> tuple[Pixels, Pixels | None, list[Entry]]:
-        """Return pixels ``(H, W, 1 or 3)`` and alpha ``(H, W)``, top first, and what is damaged."""
-        pixels, alpha, entries = self._decoded()
-        return pixels, alpha, entries if self._whole else [*entries, CUT]
+    @property
+    def raster(self) -> Raster:
+        """Size and type of the pixels. Alpha is one of them also where it is 0 everywhere, so that it is dropped."""
+        if self._palette is not None:
+            return Raster(self.size, self._palette.shape[1], np.dtype(np.uint8), False)
+        return Raster(self.size, 3, np.dtype(_depth(self._masks)), bool(self._masks and self._masks[3]))
+
+    def decode(self) -> Decoded:
+        """Decode the pixels, top first."""
+        if self._by_lengths:
+            rows, inside = self._lengths()
+            entries = [] if inside else [Entry(PIXELS, Fate.DAMAGED, "(runs reach outside the picture)")]
+            decoded = self._of_values(rows)
+            return replace(decoded, entries=[*entries, *decoded.entries])
+        height, stride = self.size.height, self.stride
+        stored = np.frombuffer(self.data[self._pixels_at : self.pixels_end], np.uint8)
+        values, _ = as_far_as_it_goes(stored, height * stride)
+        rows = values.reshape(height, stride)
+        decoded = self._of_rows(rows if self.header.height < 0 else rows[::-1])
+        if decoded.alpha is not None and not decoded.alpha.any():  # many programs declare alpha and leave it 0
+            decoded = replace(decoded, alpha=None)
+        whole = stored.size >= (height - 1) * stride + self._row_bytes  # the last row may be without padding
+        return decoded if whole else replace(decoded, entries=[*decoded.entries, CUT])
+
+    @property
+    def complete(self) -> bool:
+        """Whether all rows are there, and can be decoded by strips."""
+        return not self._by_lengths and self.pixels_end <= len(self.data)
+
+    def strips(self) -> Iterator[Decoded]:
+        """Decode the rows of a complete picture by strips, with an alpha that may be 0 everywhere."""
+        upwards = self.header.height > 0
+        rows = stored_rows(self.data, self._pixels_at, self.size.height, self.stride, upwards=upwards)
+        return map(self._of_rows, rows)
+
+    def survey(self) -> Survey:
+        """Look at all strips that tell more than the header does."""
+        survey = Survey()
+        if self.raster.alpha or (self._palette is not None and self._colours < 1 << self.header.bits):
+            for decoded in self.strips():
+                survey.add(decoded)
+                if self.raster.alpha and survey.alpha_known:
+                    break
+        return survey
 
     def colour(self) -> tuple[Colour, list[Entry]]:
         """Return the colour tags of a version 4 or 5 header, and what cannot be kept."""
         return _colour(self.data, self.header.size)
 
-    def _decoded(self) -> tuple[Pixels, Pixels | None, list[Entry]]:
-        entries = list[Entry]()
-        if self._by_lengths:
-            rows, inside = self._lengths()
-            if not inside:
-                entries.append(Entry(PIXELS, Fate.DAMAGED, "(runs reach outside the picture)"))
-        elif self._masks and self.header.bits in (16, 32):
-            values = self._rows(self.header.bits // 8, f"<u{self.header.bits // 8}")
-            return *self._fields(values, self._masks), []
-        elif self._palette is None:
-            rows = self._rows(3, "u1").reshape(*self.size, 3)
-        else:
-            rows = self._indices()
+    @property
+    def _row_bytes(self) -> int:
+        """Bytes of a row without padding."""
+        return (self.size.width * self.header.bits + 7) // 8
+
+    def _of_rows(self, rows: Bytes) -> Decoded:
+        """Decode rows of bytes ``(rows, bytes)``."""
+        bits, stored = self.header.bits, np.ascontiguousarray(rows[:, : self._row_bytes])
+        if self._masks and bits in (16, 32):
+            pixels, alpha = self._fields(stored.view(f"<u{bits // 8}"), self._masks)
+            return Decoded(pixels, alpha)
         if self._palette is None:
-            return np.ascontiguousarray(rows[..., ::-1]), None, entries  # blue, green, red
-        if rows.max() >= self._colours:
-            entries.append(Entry(PIXELS, Fate.DAMAGED, "(colours that the palette lacks are black)"))
-        return self._palette[rows], None, entries
+            return self._of_values(stored.reshape(len(rows), -1, 3))
+        return self._of_values(unpacked(stored, bits, self.size.width))
 
-    def _rows(self, step: int, dtype: str) -> Pixels:
-        """Return the rows of uncompressed pixels of ``step`` bytes, top first."""
-        return self._packed_rows(self.size.width * step).view(dtype)
-
-    def _packed_rows(self, length: int) -> Bytes:
-        """Return rows of ``length`` bytes, each stored with padding to a multiple of 4; the last may be without."""
-        height, stride = self.size.height, (length + 3) // 4 * 4
-        stored = np.frombuffer(self.data, np.uint8)[self._pixels_at :][: height * stride]
-        values, _ = as_far_as_it_goes(stored, height * stride)
-        self._whole = stored.size >= (height - 1) * stride + length
-        rows = values.reshape(height, stride)[:, :length]
-        return np.ascontiguousarray(rows if self.header.height < 0 else rows[::-1])
-
-    def _indices(self) -> Bytes:
-        bits = self.header.bits
-        rows = self._packed_rows((self.size.width * bits + 7) // 8)
-        if bits < 8:
-            shifts = np.arange(8 - bits, -1, -bits, dtype=np.uint8)
-            rows = np.bitwise_and(rows[..., None] >> shifts, np.uint8((1 << bits) - 1)).reshape(self.size.height, -1)
-        return rows[:, : self.size.width]
+    def _of_values(self, values: Bytes) -> Decoded:
+        """Return the pixels of indices ``(rows, W)``, or of blue, green and red ``(rows, W, 3)``."""
+        if self._palette is None:
+            return Decoded(np.ascontiguousarray(values[..., ::-1]), None)
+        missing = Entry(PIXELS, Fate.DAMAGED, "(colours that the palette lacks are black)")
+        return Decoded(self._palette[values], None, [missing] if values.max() >= self._colours else [])
 
     def _lengths(self) -> tuple[Bytes, bool]:
         stream = self.data[self._pixels_at :]
@@ -161,12 +203,9 @@ class Dib:
 
     def _fields(self, values: Pixels, masks: tuple[int, ...]) -> tuple[Pixels, Pixels | None]:
         """Take colours and alpha apart; more than 8 bits become 16."""
-        dtype = np.uint8 if max(mask.bit_count() for mask in masks) <= 8 else np.uint16
+        dtype = _depth(masks)
         pixels = np.stack([_component(values, mask, dtype) for mask in masks[:3]], axis=-1)
-        alpha = _component(values, masks[3], dtype) if masks[3] else None
-        if alpha is not None and not alpha.any():  # many programs declare alpha and leave it 0
-            alpha = None
-        return pixels, alpha
+        return pixels, _component(values, masks[3], dtype) if masks[3] else None
 
     def _read_palette(self, at: int, entry: int, colours: int) -> Bytes:
         """Return 256 colours, black where the file has none, as ``(256, 1 or 3)``."""
@@ -196,36 +235,49 @@ class BmpSource(Source):
     """A BMP file."""
 
     format = "BMP"
+    by_parts = True
 
-    def __init__(self, data: bytes, limits: Limits) -> None:
+    def __init__(self, data: Content, limits: Limits) -> None:
         pixels_at = int.from_bytes(data[10:14], "little")
-        self._dib = Dib(data[_FILE_HEADER:], max(pixels_at - _FILE_HEADER, 0) or None)
+        self._dib = Dib(after(data, _FILE_HEADER), max(pixels_at - _FILE_HEADER, 0) or None)
         self.size = self._dib.size
         limits.check(self.size)
 
     def picture(self, index: int = 0) -> Picture:
-        pixels, alpha, entries = self._dib.decode()
-        colour, found = self._dib.colour()
-        end = max(self._dib.pixels_end, self._dib.profile[1])
-        return Picture(
-            pixels,
-            alpha,
-            colour=colour,
-            metadata=Metadata(dpi=self._dib.dpi),
-            ledger=(*entries, *found, *appended(self._dib.data[end:])),
-            origin=Origin(self.format),
-        )
+        decoded = self._dib.decode()
+        return Picture(decoded.pixels, decoded.alpha, **self._described(decoded.entries))
+
+    def strips(self, index: int = 0) -> Strips:
+        dib = self._dib
+        if not large(dib.raster) or not dib.complete:
+            return super().strips(index)
+        survey = dib.survey()
+        if survey.damaged:
+            return super().strips(index)
+        raster = dib.raster._replace(alpha=dib.raster.alpha and survey.visible)
+        return streamed(raster, dib.strips, survey, self._described(survey.entries))
+
+    def _described(self, entries: list[Entry]) -> dict[str, Any]:
+        dib = self._dib
+        colour, found = dib.colour()
+        rest = appended(dib.data, max(dib.pixels_end, dib.profile[1]))
+        return {
+            "colour": colour,
+            "metadata": Metadata(dpi=dib.dpi),
+            "ledger": (*entries, *found, *rest),
+            "origin": Origin(self.format),
+        }
 
 
-def _header(data: bytes) -> _Header:
+def _header(data: Content) -> _Header:
     """Read a header of any version."""
     size = int.from_bytes(data[:4], "little")
     if size < _OS2 or len(data) < size:
         raise PictureError(DAMAGED)
     if size == _OS2:
-        width, height, _, bits = struct.unpack_from("<4H", data, 4)
+        width, height, _, bits = struct.unpack("<4H", data[4:12])
         return _Header(size, width, height, bits, _RGB, (0, 0), 0)
-    fields = data[4:size].ljust(36, b"\0")[:36]  # the second version of OS/2 may be cut anywhere
+    fields = data[4 : min(size, 40)].ljust(36, b"\0")  # the second version of OS/2 may be cut anywhere
     width, height, _, bits, compression, _, x, y, colours, _ = struct.unpack("<iiHHIIiiII", fields)
     return _Header(size, width, height, bits, compression, (x, y), colours)
 
@@ -258,6 +310,11 @@ def _kind(header: _Header, *, os2: bool) -> str | None:
 def _contiguous(mask: int) -> bool:
     ones = mask // (mask & -mask) if mask else 0
     return ones & ones + 1 == 0
+
+
+def _depth(masks: tuple[int, ...] | None) -> type:
+    """Return the type of pixels with such masks, or of three bytes."""
+    return np.uint8 if masks is None or max(mask.bit_count() for mask in masks) <= 8 else np.uint16
 
 
 def _component(values: Pixels, mask: int, dtype: type) -> Pixels:
@@ -341,7 +398,7 @@ def _literal(stream: bytes, at: int, count: int, bits: int) -> tuple[bytes, int]
     return stored, length + length % 2
 
 
-def _colour(data: bytes, header_size: int) -> tuple[Colour, list[Entry]]:
+def _colour(data: Content, header_size: int) -> tuple[Colour, list[Entry]]:
     """Return the colour tags of a version 4 or 5 header, and what cannot be kept."""
     if header_size < _V4:
         return Colour(), []
@@ -351,7 +408,7 @@ def _colour(data: bytes, header_size: int) -> tuple[Colour, list[Entry]]:
     if header_size >= _V5 and space == _LINKED:
         return Colour(), [Entry("linked colour profile", Fate.LOST)]
     if header_size >= _V5 and space == _EMBEDDED:
-        at, size = struct.unpack_from("<II", data, 112)
+        at, size = struct.unpack("<II", data[112:120])
         icc = data[at : at + size]
         return (
             (Colour(icc=icc), []) if icc and len(icc) == size else (Colour(), [Entry("colour profile", Fate.DAMAGED)])
@@ -359,10 +416,10 @@ def _colour(data: bytes, header_size: int) -> tuple[Colour, list[Entry]]:
     return Colour(), []  # sRGB
 
 
-def _calibrated(data: bytes) -> tuple[Colour, list[Entry]]:
+def _calibrated(data: Content) -> tuple[Colour, list[Entry]]:
     """Return the end points and gamma of a version 4 header; most files leave them 0, and mean sRGB."""
-    points = np.array(struct.unpack_from("<9I", data, 60)).reshape(3, 3) / 2**30
-    exponents = np.array(struct.unpack_from("<3I", data, 96)) / 2**16
+    points = np.array(struct.unpack("<9I", data[60:96])).reshape(3, 3) / 2**30
+    exponents = np.array(struct.unpack("<3I", data[96:108])) / 2**16
     sums = points.sum(axis=1)
     if not sums.all() or not exponents.all():
         return Colour(), []

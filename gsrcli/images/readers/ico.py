@@ -56,12 +56,14 @@ class IcoSource(Source):
         if isinstance(self._picture, PngSource):
             picture = self._picture.picture()
             return replace(picture, ledger=(*picture.ledger, *lost), origin=Origin(self.format))
-        pixels, alpha, entries = self._picture.decode()
-        if alpha is None:
-            alpha = self._mask(self._picture)
+        decoded = self._picture.decode()
         colour, found_colours = self._picture.colour()
         return Picture(
-            pixels, alpha, colour=colour, ledger=(*entries, *found_colours, *lost), origin=Origin(self.format)
+            decoded.pixels,
+            self._mask(self._picture) if decoded.alpha is None else decoded.alpha,
+            colour=colour,
+            ledger=(*decoded.entries, *found_colours, *lost),
+            origin=Origin(self.format),
         )
 
     @staticmethod

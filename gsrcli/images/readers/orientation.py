@@ -12,7 +12,10 @@ from gsrcli.images.readers.source import owned
 from gsrcli.images.regions import kinds_of_regions, turned_regions, without_regions
 from gsrcli.images.xmp import xmp_orientation, xmp_upright
 
-__all__ = ["stated_orientation", "upright", "upright_metadata", "upright_packet"]
+__all__ = ["UPRIGHT_ROWS", "stated_orientation", "upright", "upright_metadata", "upright_packet"]
+
+UPRIGHT_ROWS = (1, 2)
+"""The orientations in which rows stay where they are, so that a strip can be turned by itself."""
 
 
 def stated_orientation(exif: bytes | None, xmp: bytes | None) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from gsrcli.images.content import Content
+
 __all__ = [
     "JP2",
     "JPEG2000_CODESTREAM",
@@ -33,7 +35,7 @@ _PNM = re.compile(rb"P[1-6Ff](?:\s|#)|P7\s(?!332\s)")  # that is a thumbnail of 
 _ICO_LIST, _ICO_ENTRY = 6, 16  # bytes: where the list of pictures starts, and of each entry in it
 
 
-def _brands(data: bytes) -> list[bytes]:
+def _brands(data: Content) -> list[bytes]:
     """Return the brands of an ISO base media file, the major one first."""
     if data[4:8] != b"ftyp":
         return []
@@ -41,25 +43,25 @@ def _brands(data: bytes) -> list[bytes]:
     return [data[8:12], *(data[at : at + 4] for at in range(16, stop, 4))]
 
 
-def begins_like_avif(data: bytes) -> bool:
+def begins_like_avif(data: Content) -> bool:
     """Return whether AVIF is among the brands of a file, and HEIC is not the first."""
     brands = _brands(data)
     return bool(brands) and brands[0] not in _HEIC and any(brand in _AVIF for brand in brands)
 
 
-def begins_like_heif(data: bytes) -> bool:
+def begins_like_heif(data: Content) -> bool:
     """Return whether HEIF is among the brands of a file."""
     return any(brand in _HEIF for brand in _brands(data))
 
 
-def begins_like_pnm(data: bytes) -> bool:
+def begins_like_pnm(data: Content) -> bool:
     """Return whether a file begins like one of the formats of Netpbm."""
-    return _PNM.match(data) is not None
+    return _PNM.match(data[:16]) is not None
 
 
-def begins_like_ico(data: bytes) -> bool:
+def begins_like_ico(data: Content) -> bool:
     """Return whether a file begins like an icon or a cursor, with at least one picture behind the list of them."""
-    if len(data) < _ICO_LIST + _ICO_ENTRY or data[:3] not in (b"\0\0\1", b"\0\0\2") or data[3]:
+    if len(data) < _ICO_LIST + _ICO_ENTRY or data[:3] not in (b"\0\0\1", b"\0\0\2") or data[3:4] != b"\0":
         return False
-    count, reserved, at = int.from_bytes(data[4:6], "little"), data[9], int.from_bytes(data[18:22], "little")
+    count, reserved, at = (int.from_bytes(data[start:stop], "little") for start, stop in ((4, 6), (9, 10), (18, 22)))
     return count > 0 and reserved == 0 and at >= _ICO_LIST + _ICO_ENTRY * count

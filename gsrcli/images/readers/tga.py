@@ -3,16 +3,33 @@
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gsrcli.errors import PictureError
+from gsrcli.images.content import Content
+from gsrcli.images.description import Origin, Raster
 from gsrcli.images.ledger import PIXELS, Entry, Fate
 from gsrcli.images.metadata import COMMENT, Metadata, Text, sound_aspect
-from gsrcli.images.picture import Origin, Picture, Pixels, levels, unmultiplied
-from gsrcli.images.readers.source import CUT, DAMAGED, Limits, Source, appended, as_far_as_it_goes
+from gsrcli.images.picture import Picture, Pixels, levels, unmultiplied
+from gsrcli.images.readers.source import (
+    CUT,
+    DAMAGED,
+    Decoded,
+    Limits,
+    Source,
+    Survey,
+    appended,
+    as_far_as_it_goes,
+    large,
+    stored_rows,
+    streamed,
+)
+from gsrcli.images.strips import Strips
 from gsrcli.size import Size
 
 __all__ = ["TgaSource", "begins_like_tga"]
@@ -61,6 +78,22 @@ class _Header(NamedTuple):
         return self.palette_count * ((self.palette_depth + 7) // 8)
 
     @property
+    def palette_at(self) -> int:
+        return _HEADER.size + self.name_bytes
+
+    @property
+    def pixels_at(self) -> int:
+        return self.palette_at + self.palette_bytes
+
+    @property
+    def raster(self) -> Raster:
+        """Size and type of the pixels, with the alpha that they may have."""
+        depth = self.palette_depth if self.coding == _PALETTE else self.depth
+        declared = self.coding == _PALETTE or self.alpha_bits > 0
+        alpha = depth == 16 if self.coding == _GREY else depth in (16, 32) and declared
+        return Raster(Size(self.height, self.width), 1 if self.coding == _GREY else 3, np.dtype(np.uint8), alpha)
+
+    @property
     def sound(self) -> bool:
         """Whether the fields are those of a picture."""
         palette = self.has_palette == 1 and self.palette_depth in _ENTRY_DEPTHS and self.palette_count > 0
@@ -77,78 +110,108 @@ class _Header(NamedTuple):
         )
 
 
-def begins_like_tga(data: bytes) -> bool:
+def begins_like_tga(data: Content) -> bool:
     """Return whether a file begins with a header that makes sense, or ends with the signature of the second version."""
     if len(data) < _HEADER.size:
         return False
-    return _Header(*_HEADER.unpack_from(data)).sound or data.endswith(_FOOTER)
+    return _Header(*_HEADER.unpack(data[: _HEADER.size])).sound or data.endswith(_FOOTER)
 
 
 class TgaSource(Source):
     """A TGA file."""
 
     format = "TGA"
+    by_parts = True
 
-    def __init__(self, data: bytes, limits: Limits) -> None:
-        self._data, self._header = data, _Header(*_HEADER.unpack_from(data))
+    def __init__(self, data: Content, limits: Limits) -> None:
+        self._data, self._header = data, _Header(*_HEADER.unpack(data[: _HEADER.size]))
         if not self._header.sound:
             raise PictureError(DAMAGED)
         self.size = Size(self._header.height, self._header.width)
         limits.check(self.size)
 
     def picture(self, index: int = 0) -> Picture:
-        header = self._header
-        palette_at = _HEADER.size + header.name_bytes
-        pixels_at = palette_at + header.palette_bytes
-        values, whole, end = self._stored(pixels_at)
-        entries = [] if whole else [CUT]
-        file, rest = _parted(self._data, end)
-        extension = _extension(file)
-        if header.coding == _PALETTE:
-            stored = np.frombuffer(self._data[palette_at:pixels_at], np.uint8)
-            pixels, alpha = _colours(stored.reshape(header.palette_count, -1), header.palette_depth, True)
-            indices = _indices(values) - header.palette_start
-            if indices.min() < 0 or indices.max() >= header.palette_count:
-                entries.append(Entry(PIXELS, Fate.DAMAGED, "(some are not in the palette)"))
-            indices = np.clip(indices, 0, header.palette_count - 1)
-            pixels, alpha = pixels[indices], None if alpha is None else alpha[indices]
-        elif header.coding == _GREY:
-            pixels, alpha = values[..., :1], values[..., 1] if header.depth == 16 else None
-        else:
-            pixels, alpha = _colours(values, header.depth, bool(header.alpha_bits))
-        kind = extension[494] if extension else _ALPHA_KINDS[0]
-        if alpha is not None and (kind not in _ALPHA_KINDS or not alpha.any()):
-            alpha = None
-        elif alpha is not None and kind == _PREMULTIPLIED:
-            pixels = unmultiplied(pixels, alpha)
-        return Picture(
-            self._upright(pixels),
-            None if alpha is None else self._upright(alpha),
-            metadata=_metadata(self._data[_HEADER.size : palette_at], extension),
-            ledger=(*entries, *self._lost(file, extension), *appended(rest)),
-            origin=Origin(self.format),
-        )
+        stored, whole, end = self._stored()
+        file = _File(self._data, end)
+        decoded = self._decoded(stored)
+        if decoded.alpha is not None and not decoded.alpha.any():
+            decoded = replace(decoded, alpha=None)
+        decoded = _straight(decoded, file)
+        alpha = None if decoded.alpha is None else self._upright(decoded.alpha)
+        entries = [*([] if whole else [CUT]), *decoded.entries]
+        return Picture(self._upright(decoded.pixels), alpha, **self._described(entries, file))
 
-    def _stored(self, at: int) -> tuple[Bytes, bool, int]:
+    def strips(self, index: int = 0) -> Strips:
+        header, end = self._header, self._header.pixels_at + self.size.area * self._header.pixel_bytes
+        if not large(header.raster) or header.kind & _RUN_LENGTHS or end > len(self._data):
+            return super().strips(index)
+        survey, file = Survey(), _File(self._data, end)
+        if header.raster.alpha or header.coding == _PALETTE:
+            for decoded in self._decoded_strips():
+                survey.add(decoded)
+        if survey.damaged:
+            return super().strips(index)
+
+        def upright() -> Iterator[Decoded]:
+            for decoded in self._decoded_strips():
+                straight = _straight(decoded, file) if survey.visible else decoded
+                alpha = None if straight.alpha is None else self._upright_rows(straight.alpha)
+                yield replace(straight, pixels=self._upright_rows(straight.pixels), alpha=alpha)
+
+        raster = header.raster._replace(alpha=header.raster.alpha and survey.visible and file.has_alpha)
+        return streamed(raster, upright, survey, self._described(survey.entries, file))
+
+    def _described(self, entries: list[Entry], file: _File) -> dict[str, Any]:
+        name = self._data[_HEADER.size : self._header.palette_at]
+        return {
+            "metadata": _metadata(name, file.extension),
+            "ledger": (*entries, *self._lost(file), *appended(self._data, file.end)),
+            "origin": Origin(self.format),
+        }
+
+    def _stored(self) -> tuple[Bytes, bool, int]:
         """Return the bytes of the pixels ``(H, W, bytes)`` as they are stored, whether all are there, and their end."""
-        header, step = self._header, self._header.pixel_bytes
+        header, at, step = self._header, self._header.pixels_at, self._header.pixel_bytes
         if header.kind & _RUN_LENGTHS:
             if self.size.area > _LONGEST_RUN * max(len(self._data) - at, 0) // (1 + step):
                 raise PictureError(DAMAGED)
-            decoded, end = _decoded_lengths(self._data, at, self.size.area, step)
+            decoded, end = _decoded_lengths(self._data[:], at, self.size.area, step)
             stored = np.frombuffer(decoded, np.uint8)
         else:
             end = at + self.size.area * step
-            stored = np.frombuffer(self._data, np.uint8)[at:end]
+            stored = np.frombuffer(self._data[at:end], np.uint8)
         values, whole = as_far_as_it_goes(stored, self.size.area * step)
         return values.reshape(*self.size, step), whole, end
 
-    def _lost(self, file: bytes, extension: bytes | None) -> list[Entry]:
+    def _decoded_strips(self) -> Iterator[Decoded]:
+        """Decode a complete picture that is not coded by run lengths: the upper rows first."""
+        header, width = self._header, self.size.width
+        upwards = not header.flags & _FROM_TOP
+        length = width * header.pixel_bytes
+        for rows in stored_rows(self._data, header.pixels_at, self.size.height, length, upwards=upwards):
+            yield self._decoded(rows.reshape(len(rows), width, -1))
+
+    def _decoded(self, values: Bytes) -> Decoded:
+        """Return the colours and alpha of stored bytes ``(rows, W, bytes)``."""
+        header = self._header
+        if header.coding == _GREY:
+            return Decoded(values[..., :1], values[..., 1] if header.depth == 16 else None)
+        if header.coding == _COLOUR:
+            return Decoded(*_colours(values, header.depth, bool(header.alpha_bits)))
+        stored = np.frombuffer(self._data[header.palette_at : header.pixels_at], np.uint8)
+        pixels, alpha = _colours(stored.reshape(header.palette_count, -1), header.palette_depth, True)
+        indices = _indices(values) - header.palette_start
+        missing = indices.min() < 0 or indices.max() >= header.palette_count
+        indices = np.clip(indices, 0, header.palette_count - 1)
+        entries = [Entry(PIXELS, Fate.DAMAGED, "(some are not in the palette)")] if missing else []
+        return Decoded(pixels[indices], None if alpha is None else alpha[indices], entries)
+
+    def _lost(self, file: _File) -> list[Entry]:
         """Return entries for what a picture has no place for. What gamma means is not agreed on."""
-        header, found = self._header, list[str]()
+        header, extension, found = self._header, file.extension, list[str]()
         if header.left or header.top not in (0, header.height):  # where it is on top, some state the upper edge
             found.append("offset on the page")
-        if file.endswith(_FOOTER) and any(file[-22:-18]):
+        if file.has_developer_area:
             found.append("developer area")
         if extension:
             top, bottom, correction = struct.unpack_from("<2HI", extension, 478)
@@ -158,18 +221,53 @@ class TgaSource(Source):
         return [Entry(what, Fate.LOST) for what in found]
 
     def _upright(self, values: Pixels) -> Pixels:
-        if not self._header.flags & _FROM_TOP:
-            values = values[::-1]
-        if self._header.flags & _FROM_RIGHT:
-            values = values[:, ::-1]
-        return np.array(values, order="C")
+        """Turn a picture upright."""
+        rows = values if self._header.flags & _FROM_TOP else values[::-1]
+        return np.array(self._upright_rows(rows), order="C")
+
+    def _upright_rows(self, values: Pixels) -> Pixels:
+        """Turn rows upright whose order is right."""
+        return values[:, ::-1] if self._header.flags & _FROM_RIGHT else values
 
 
-def _parted(data: bytes, end: int) -> tuple[bytes, bytes]:
-    """Part a file after its footer, if it has one behind the end of its pixels, otherwise there."""
-    footer_at = data.find(_FOOTER, min(end, len(data) - len(_FOOTER)))
-    end = footer_at + len(_FOOTER) if footer_at >= 0 else end
-    return data[:end], data[end:]
+class _File:
+    """What follows the pixels of a file.
+
+    Attributes:
+        end: where the file ends: after its footer, if it has one, otherwise after its pixels.
+        extension: the extension area of a file of the second version, or None.
+        has_developer_area: whether the footer tells of one.
+    """
+
+    def __init__(self, data: Content, pixels_end: int) -> None:
+        footer_at = data.find(_FOOTER, min(pixels_end, max(0, len(data) - len(_FOOTER))))
+        self.end, self.has_developer_area = pixels_end, False
+        self.extension: bytes | None = None
+        if footer_at < 0:
+            return
+        self.end = footer_at + len(_FOOTER)
+        at, developer_area = struct.unpack("<2I", data[footer_at - 8 : footer_at])
+        self.has_developer_area = developer_area > 0
+        area = data[at : min(at + _EXTENSION, self.end)]
+        if at and len(area) == _EXTENSION and int.from_bytes(area[:2], "little") >= _EXTENSION:
+            self.extension = area
+
+    @property
+    def has_alpha(self) -> bool:
+        """Whether what is stored as alpha is that."""
+        return self.extension is None or self.extension[494] in _ALPHA_KINDS
+
+    @property
+    def premultiplied(self) -> bool:
+        """Whether colours are multiplied by alpha."""
+        return self.extension is not None and self.extension[494] == _PREMULTIPLIED
+
+
+def _straight(decoded: Decoded, file: _File) -> Decoded:
+    """Return colours that are not multiplied by alpha, and alpha if it is that."""
+    if decoded.alpha is None or not file.has_alpha:
+        return replace(decoded, alpha=None)
+    return replace(decoded, pixels=unmultiplied(decoded.pixels, decoded.alpha)) if file.premultiplied else decoded
 
 
 def _decoded_lengths(data: bytes, at: int, count: int, step: int) -> tuple[bytearray, int]:
@@ -204,15 +302,6 @@ def _indices(values: Bytes) -> NDArray[np.int32]:
     """Return little-endian integers of one or two bytes along the last axis."""
     low = values[..., 0].astype(np.int32)
     return low if values.shape[-1] == 1 else low | values[..., 1].astype(np.int32) << 8
-
-
-def _extension(data: bytes) -> bytes | None:
-    """Return the extension area of a file of the second version, or None."""
-    if not data.endswith(_FOOTER):
-        return None
-    at = int.from_bytes(data[-26:-22], "little")
-    area = data[at : at + _EXTENSION]
-    return area if at and len(area) == _EXTENSION and int.from_bytes(area[:2], "little") >= _EXTENSION else None
 
 
 def _metadata(name: bytes, extension: bytes | None) -> Metadata:

@@ -75,21 +75,21 @@ class Ancillary:
 
     def read(self, chunk: Chunk) -> None:
         """Take in a chunk."""
-        name, body = chunk.name, bytes(chunk.body)
+        name = chunk.name
         if name in _IGNORED:
             return
         try:
             if not chunk.sound:
                 raise ValueError("it is cut short, or its checksum is wrong")
             if name in ("tEXt", "zTXt", "iTXt"):
-                self._read_text(*self._text(name, body))
+                self._read_text(*self._text(name, bytes(chunk.body)))
             elif name not in _SINGLE:
                 self.ledger.append(Entry(_NAMES.get(name, f"{name} chunk"), Fate.LOST))
             elif name in self._seen:
                 self.ledger.append(Entry(f"second {name} chunk", Fate.LOST))
             else:
                 self._seen.add(name)
-                _SINGLE[name](self, body)
+                _SINGLE[name](self, bytes(chunk.body))
         except _TooLongError:
             self.ledger.append(Entry(f"{name} chunk", Fate.LOST, "because it is too long"))
         except (ValueError, struct.error, zlib.error):

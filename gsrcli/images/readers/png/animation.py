@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import DTypeLike
 
+from gsrcli.images.content import Part
 from gsrcli.images.ledger import Entry, Fate
 from gsrcli.images.picture import Pixels, from_unit, to_unit, white
 from gsrcli.images.readers.png.chunks import Chunk
@@ -41,7 +42,7 @@ class Stored:
     duration: float | None = None
     disposal: int = _KEEP
     blending: int = _REPLACE
-    parts: list[memoryview] = field(default_factory=list)
+    parts: list[Part] = field(default_factory=list)
     sound: bool = True
 
     @property
@@ -49,7 +50,7 @@ class Stored:
         """The part of the animation that it covers, as an index of arrays."""
         return slice(self.top, self.top + self.size.height), slice(self.left, self.left + self.size.width)
 
-    def add(self, part: memoryview, sound: bool) -> None:
+    def add(self, part: Part, sound: bool) -> None:
         """Add the body of a chunk."""
         self.parts.append(part)
         self.sound = self.sound and sound
@@ -77,7 +78,7 @@ class Animation:
     def read(self, chunk: Chunk) -> None:
         """Take in an acTL, fcTL or fdAT chunk."""
         if chunk.name != "acTL":
-            self._damaged |= bytes(chunk.body[:4]) != struct.pack(">I", self._sequence)
+            self._damaged |= bytes(chunk.body.cut(0, 4)) != struct.pack(">I", self._sequence)
             self._sequence += 1
         try:
             if chunk.name == "fdAT":
@@ -89,7 +90,7 @@ class Animation:
             elif self._default.parts:
                 raise ValueError("it follows the pixels")
             else:
-                self._claimed, self.loops = struct.unpack(">II", chunk.body)
+                self._claimed, self.loops = struct.unpack(">II", bytes(chunk.body))
         except (ValueError, struct.error):
             self._damaged = True
 
@@ -106,7 +107,7 @@ class Animation:
         return entries
 
     def _read_frame(self, chunk: Chunk) -> None:
-        _, width, height, left, top, delay, unit, disposal, blending = struct.unpack(">5I2H2B", chunk.body)
+        _, width, height, left, top, delay, unit, disposal, blending = struct.unpack(">5I2H2B", bytes(chunk.body))
         whole, size = self._default.size, Size(height, width)
         fits = 0 < width <= whole.width - left and 0 < height <= whole.height - top
         first = not self._default.parts
@@ -119,7 +120,7 @@ class Animation:
     def _read_pixels(self, chunk: Chunk) -> None:
         if not self.frames or self.frames[-1] is self._default:
             raise ValueError("pixels of no frame")
-        self.frames[-1].add(chunk.body[4:], chunk.sound)  # after its sequence number
+        self.frames[-1].add(chunk.body.cut(4), chunk.sound)  # after its sequence number
 
 
 class Canvas:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from typing import NamedTuple
 
+from gsrcli.images.content import Content, Part
 from gsrcli.images.ledger import Entry, Fate
 from gsrcli.images.readers.source import appended
 
@@ -24,7 +25,7 @@ class Chunk(NamedTuple):
     """
 
     name: str
-    body: memoryview
+    body: Part
     sound: bool
 
     @property
@@ -33,22 +34,26 @@ class Chunk(NamedTuple):
         return self.name[0].isupper()
 
 
-def chunks_of(data: bytes) -> tuple[list[Chunk], list[Entry]]:
-    """Return the chunks of a PNG file up to its end or the first place where there is none, and what is wrong there.
-
-    Chunk bodies are views of ``data``; nothing is copied.
-    """
+def chunks_of(data: Content) -> tuple[list[Chunk], list[Entry]]:
+    """Return the chunks of a PNG file up to its end or the first place where there is none, and what is wrong there."""
     found: list[Chunk] = []
-    view, at = memoryview(data), _SIGNATURE_BYTES
+    at = _SIGNATURE_BYTES
     while at < len(data):
-        length, name = int.from_bytes(view[at : at + 4], "big"), bytes(view[at + 4 : at + 8])
+        head = data[at : at + 8]
+        length, name = int.from_bytes(head[:4], "big"), head[4:]
         if len(name) < 4 or not name.isalpha() or length > _MAX_LENGTH:
             return found, [Entry("file", Fate.DAMAGED, f"from byte {at + 1} on")]
-        end = at + 8 + length
-        checksum = int.from_bytes(view[end : end + 4], "big")
-        sound = end + 4 <= len(data) and zlib.crc32(view[at + 4 : end]) == checksum
-        found.append(Chunk(name.decode(), view[at + 8 : end], sound))
-        at = end + 4
+        body = Part(data, at + 8, at + 8 + length)
+        sound = data[body.stop : body.stop + 4] == _checksum(name, body)
+        found.append(Chunk(name.decode(), body, sound))
+        at = body.stop + 4
         if name == b"IEND":
-            return found, appended(data[at:])
+            return found, appended(data, at)
     return found, [Entry("file", Fate.DAMAGED, "whose end is missing")]
+
+
+def _checksum(name: bytes, body: Part) -> bytes:
+    checksum = zlib.crc32(name)
+    for block in body.blocks():
+        checksum = zlib.crc32(block, checksum)
+    return checksum.to_bytes(4, "big")

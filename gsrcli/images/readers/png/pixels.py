@@ -1,5 +1,8 @@
 """Decode the pixels of a PNG file: check the compressed stream, mend it if it is damaged, and let Pillow decode it.
 
+Strips of a sound picture that is not interlaced are inflated here, and Pillow decodes each as a picture of its own, in
+front of whose rows stands the decoded row before them, as one that needs no filter.
+
 Pillow's decoder of the stream, which removes the filters and the interlacing, keeps all 16 bits only of grey. Other
 samples of 16 bits are decoded as pairs of bytes, which filters take them for anyway, or, where Pillow has no mode of
 as many bytes, in two runs: one for the upper bytes and one for the lower.
@@ -8,21 +11,24 @@ as many bytes, in two runs: one for the upper bytes and one for the lower.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from gsrcli.errors import LimitError, PictureError
+from gsrcli.images.content import Part
 from gsrcli.images.ledger import PIXELS, Entry, Fate
 from gsrcli.images.picture import Pixels, levels, unmultiplied
 from gsrcli.images.readers.inflation import BLOCK_BYTES, inflated
-from gsrcli.images.readers.source import DAMAGED
+from gsrcli.images.readers.source import DAMAGED, Decoded, rows_of_strip, unpacked
 from gsrcli.size import Size
 
-__all__ = ["Decoded", "Header", "check_capacity", "check_proportion", "decode"]
+__all__ = ["Header", "check_capacity", "check_proportion", "decode", "decode_strips", "examined"]
 
 _GREY, _RGB, _PALETTE, _GREY_ALPHA, _RGB_ALPHA = 0, 2, 3, 4, 6
 _SAMPLES = {_GREY: 1, _RGB: 3, _PALETTE: 1, _GREY_ALPHA: 2, _RGB_ALPHA: 4}
@@ -86,6 +92,11 @@ class Header:
         """Number of colour channels of a decoded pixel."""
         return 1 if self.grey else 3
 
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of decoded pixels."""
+        return np.dtype(np.uint16 if self.bits == 16 else np.uint8)
+
     def takes_transparency(self, length: int) -> bool:
         """Return whether a tRNS chunk of so many bytes fits: opacities of the palette, or a transparent colour."""
         return 1 <= length <= 256 if self.palette else length == 2 * self.colours and not self.alpha
@@ -124,20 +135,10 @@ class _Pass:
         return min(self.rows, max(0, sound - self.start) // self.row_bytes)
 
 
-@dataclass(frozen=True)
-class Decoded:
-    """Decoded pixels and alpha, as in `gsrcli.images.Picture`, as stored, and what was wrong with them."""
-
-    pixels: Pixels
-    alpha: Pixels | None
-    entries: list[Entry]
-
-
 def check_capacity(header: Header, size: Size, stream_bytes: int) -> None:
-    """Check that a compressed stream of so many bytes can hold a picture, before memory is allocated for it.
+    """Check that a compressed stream of so many bytes can hold a picture.
 
     Raises:
-        LimitError: the stream or a side of the picture is too long to be decoded.
         PictureError: it cannot.
     """
     if not stream_bytes:
@@ -146,10 +147,6 @@ def check_capacity(header: Header, size: Size, stream_bytes: int) -> None:
         raise PictureError(
             f"{DAMAGED}: it claims {size} pixels, and {stream_bytes} bytes of compressed pixels cannot hold so many"
         )
-    if max(size) > _MAX_SIDE:
-        raise LimitError(f"a PNG file of {size} pixels, with a side of more than {_MAX_SIDE}, is not supported")
-    if stream_bytes > _MAX_STREAM:
-        raise LimitError("its compressed pixels take more than 4 GiB", hint="save it as .tif first")
 
 
 def check_proportion(header: Header, size: Size, stream_bytes: int) -> None:
@@ -170,28 +167,36 @@ def check_proportion(header: Header, size: Size, stream_bytes: int) -> None:
 def decode(
     header: Header,
     size: Size,
-    stream: bytes,
+    parts: Sequence[Part],
     palette: bytes | None = None,
     transparency: bytes | None = None,
     *,
     sound: bool = True,
 ) -> Decoded:
-    """Decode a picture or frame, as far as it is sound; missing parts are black, or transparent.
+    """Decode a picture or frame as it is stored, as far as it is sound; missing parts are black, or transparent.
 
     Args:
         header: how pixels are stored.
         size: size of the picture or frame.
-        stream: the compressed pixels: the joined bodies of the IDAT or fdAT chunks.
+        parts: the compressed pixels: the bodies of the IDAT or fdAT chunks.
         palette: body of PLTE; needed by kinds with a palette.
         transparency: body of tRNS, of a length that fits the header.
         sound: whether the checksums of the chunks were right.
 
     Raises:
+        LimitError: the picture is too large to be decoded at once.
         PictureError: too little of it is sound.
     """
-    check_capacity(header, size, len(stream))
+    stream_bytes = sum(map(len, parts))
+    check_capacity(header, size, stream_bytes)
+    if max(size) > _MAX_SIDE:
+        raise LimitError(f"a PNG file of {size} pixels, with a side of more than {_MAX_SIDE}, is not supported")
+    if stream_bytes > _MAX_STREAM:
+        raise LimitError("its compressed pixels take more than 4 GiB", hint="save it as .tif first")
     passes = header.passes(size)
-    stream, good, flaws = _mended(header, size, passes, stream, sound)
+    good, flaws = examined(header, size, parts, sound=sound)
+    inflation = _Inflation(_deflate(header, parts))
+    stream = _deflated(inflation, good, passes[-1].stop) if flaws else inflation.as_zlib()
     samples = _samples(header, size, stream)
     if good < passes[-1].stop and header.interlaced:
         _fill_from_earlier_passes(samples, passes, good)
@@ -199,66 +204,109 @@ def decode(
     return Decoded(pixels, alpha, flaws + of_colours)
 
 
-def _mended(
-    header: Header, size: Size, passes: list[_Pass], stream: bytes, sound: bool
-) -> tuple[bytes, int, list[Entry]]:
-    """Mend the compressed stream of a picture.
+def decode_strips(
+    header: Header, size: Size, parts: Sequence[Part], palette: bytes | None = None, transparency: bytes | None = None
+) -> Iterator[Decoded]:
+    """Decode a picture that is sound and not interlaced strip by strip. Arguments are those of `decode`."""
+    (rows,) = header.passes(size)
+    deep = header.bits >= 8
+    # Rows of fewer bits are decoded as bytes, because the next row depends on the unused bits at their end, too.
+    stored = header if deep else Header(size, 8, _GREY)
+    width = size.width if deep else rows.row_bytes - 1
+    above = bytes(rows.row_bytes)  # no filter, and zeros
+    for filtered in _pieces(_Inflation(_deflate(header, parts)), rows.row_bytes * rows_of_strip(rows.row_bytes), rows):
+        stream = zlib.compress(above + filtered, 0)
+        samples = _samples(stored, Size(1 + len(filtered) // rows.row_bytes, width), stream)[1:]
+        above = b"\0" + samples[-1].astype(samples.dtype.newbyteorder(">")).tobytes()
+        if not deep:
+            samples = unpacked(samples[..., 0], header.bits, size.width)[..., None]
+        yield Decoded(*_coloured(header, samples, palette, transparency))
+
+
+def _pieces(inflation: _Inflation, length: int, rows: _Pass) -> Iterator[bytes]:
+    """Yield the bytes of some rows, in pieces of ``length``; the last may be shorter.
+
+    Raises:
+        PictureError: there are not so many.
+    """
+    waiting, left = bytearray(), rows.stop
+    for block in inflation:
+        waiting += block
+        while left and len(waiting) >= min(length, left):
+            piece = bytes(waiting[: min(length, left)])
+            del waiting[: len(piece)]
+            left -= len(piece)
+            yield piece
+        if not left:
+            return
+    raise PictureError(DAMAGED)
+
+
+def examined(header: Header, size: Size, parts: Sequence[Part], *, sound: bool) -> tuple[int, list[Entry]]:
+    """Examine the compressed stream of a picture or frame; see `decode` for the arguments.
 
     Returns:
-        a sound zlib stream, up to which inflated byte it is that of the file, and what is wrong with that.
+        up to which inflated byte the stream can be decoded, and what is wrong with it.
 
     Raises:
         PictureError: too little of it is sound.
     """
-    sound = sound and (header.apple or _is_zlib(stream))
-    stream = _as_zlib(header, stream)
-    inflation = _Inflation(stream)
+    passes = header.passes(size)
+    inflation = _Inflation(_deflate(header, parts))
     good, more = _sound_bytes(passes, inflation)
-    sound = sound and (header.apple or inflation.checked or more)
+    sound = sound and (header.apple or (_is_zlib(parts) and (inflation.checked or more)))
     expected = passes[-1].stop
     if good == expected and sound and not more:
-        return stream, good, []
+        return good, []
     if good * _LEAST_SHARE < expected:
         raise PictureError(f"{DAMAGED}: too little of its pixels is left")
     if good < expected:
-        flaw = _missing(header, size, passes, good)
-    elif not sound:
-        flaw = Entry(PIXELS, Fate.DAMAGED, "whose checksum is wrong")
-    else:
-        flaw = Entry("pixels beyond the last row", Fate.LOST)
-    return _deflated(_Inflation(stream), good, expected), good, [flaw]
+        return good, [_missing(header, size, passes, good)]
+    if not sound:
+        return good, [Entry(PIXELS, Fate.DAMAGED, "whose checksum is wrong")]
+    return good, [Entry("pixels beyond the last row", Fate.LOST)]
 
 
-def _is_zlib(stream: bytes) -> bool:
+def _is_zlib(parts: Sequence[Part]) -> bool:
     """Return whether a stream starts with a zlib header without a preset dictionary."""
-    head = int.from_bytes(stream[:2], "big")
+    start = bytes(islice(chain.from_iterable(block for part in parts for block in part.blocks()), len(_ZLIB_HEADER)))
+    head = int.from_bytes(start, "big")
     return head >> 8 & 15 == zlib.DEFLATED and head % 31 == 0 and not head & 32
 
 
-def _as_zlib(header: Header, stream: bytes) -> bytes:
-    """Return a stream with a zlib header for the largest window; some optimizers state one that is too small."""
-    if header.apple:  # it has none
-        return _ZLIB_HEADER + stream
-    return stream if stream[:1] == _ZLIB_HEADER[:1] else _ZLIB_HEADER + stream[2:]
+def _deflate(header: Header, parts: Sequence[Part]) -> list[Part]:
+    """Return a stream without the zlib header, which Apple's has not, and which may state too small a window."""
+    found, left = [], 0 if header.apple else len(_ZLIB_HEADER)
+    for part in parts:
+        found.append(part.cut(left))
+        left -= min(left, len(part))
+    return found
 
 
 class _Inflation:
-    """The inflated bytes of a zlib stream, in blocks of about a megabyte, up to where it is damaged.
+    """The inflated bytes of a deflate stream, in blocks of about a megabyte, up to where it is damaged.
+
+    Args:
+        parts: the stream, which Adler-32 may follow.
 
     Attributes:
         checked: after the last block, whether the stream is complete and Adler-32 after it is right.
     """
 
-    def __init__(self, stream: bytes) -> None:
+    def __init__(self, parts: list[Part]) -> None:
         self.checked = False
-        self._stream = memoryview(stream)[len(_ZLIB_HEADER) :]
+        self._parts = parts
 
     def __iter__(self) -> Iterator[bytes]:
         inflater, adler = zlib.decompressobj(-zlib.MAX_WBITS), 1
-        for block in inflated(inflater, self._stream):
+        for block in inflated(inflater, chain.from_iterable(part.blocks() for part in self._parts)):
             adler = zlib.adler32(block, adler)
             yield block
         self.checked = inflater.eof and int.from_bytes(inflater.unused_data[:4], "big") == adler
+
+    def as_zlib(self) -> bytes:
+        """Return the stream as one of zlib, whose header states the largest window."""
+        return b"".join([_ZLIB_HEADER, *map(bytes, self._parts)])
 
 
 def _sound_bytes(passes: list[_Pass], inflation: _Inflation) -> tuple[int, bool]:

@@ -7,18 +7,22 @@ metadata, or appended to the file, cannot keep a picture from being read.
 from __future__ import annotations
 
 import struct
-
-import numpy as np
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
 
 from gsrcli.errors import PictureError
+from gsrcli.images.content import Content
+from gsrcli.images.description import Origin, Raster
 from gsrcli.images.ledger import PIXELS, Entry, Fate
-from gsrcli.images.picture import Origin, Picture
-from gsrcli.images.readers.orientation import upright
+from gsrcli.images.picture import Picture
+from gsrcli.images.readers.orientation import UPRIGHT_ROWS, upright
 from gsrcli.images.readers.png.ancillary import Ancillary
 from gsrcli.images.readers.png.animation import Animation, Canvas, Stored
 from gsrcli.images.readers.png.chunks import Chunk, chunks_of
-from gsrcli.images.readers.png.pixels import Decoded, Header, check_capacity, check_proportion, decode
-from gsrcli.images.readers.source import DAMAGED, Limits, Source
+from gsrcli.images.readers.png.pixels import Header, check_capacity, check_proportion, decode, decode_strips, examined
+from gsrcli.images.readers.source import DAMAGED, Decoded, Limits, Source, Survey, large, streamed
+from gsrcli.images.strips import Strips
 from gsrcli.size import Size
 
 __all__ = ["PngSource"]
@@ -31,8 +35,9 @@ class PngSource(Source):
     """A PNG file."""
 
     format = "PNG"
+    by_parts = True
 
-    def __init__(self, data: bytes, limits: Limits) -> None:
+    def __init__(self, data: Content, limits: Limits) -> None:
         chunks, self._ledger = chunks_of(data)
         self._header, chunks = _header(chunks)
         size = self._header.size
@@ -44,7 +49,7 @@ class PngSource(Source):
         animation = Animation(self._default)
         for chunk in chunks:
             self._read(chunk, animation)
-        self._ancillary.finish(transparent=self._header.alpha or self._transparency is not None)
+        self._ancillary.finish(transparent=self._transparent)
         stream_bytes = sum(map(len, self._default.parts))
         check_capacity(self._header, size, stream_bytes)
         if limits.max_pixels is not None:
@@ -64,23 +69,71 @@ class PngSource(Source):
     def picture(self, index: int = 0) -> Picture:
         decoded = self._frame(index) if self._frames else self._decoded(self._default)
         orientation, alpha = self._ancillary.orientation, decoded.alpha
-        metadata, of_turning = self._ancillary.metadata()
-        ledger = [*(self._ledger if index == 0 else ()), *decoded.entries, *of_turning]
         return Picture(
             pixels=upright(decoded.pixels, orientation),
             alpha=None if alpha is None else upright(alpha, orientation),
-            colour=self._colour,
-            metadata=metadata,
-            ledger=tuple(dict.fromkeys(ledger)),
-            origin=Origin(self.format),
-            duration=self._frames[index].duration if self.animated else None,
+            **self._described(index, decoded.entries),
         )
+
+    def strips(self, index: int = 0) -> Strips:
+        header, orientation = self._header, self._ancillary.orientation
+        raster = Raster(header.size, header.colours, header.dtype, self._transparent)
+        if not large(raster) or self._frames or header.interlaced or orientation not in UPRIGHT_ROWS:
+            return super().strips(index)
+        try:
+            survey = self._survey()
+        except PictureError:  # so damaged that nothing is left
+            return super().strips(index)
+        if survey.damaged:
+            return super().strips(index)
+        return streamed(raster, self._upright_strips, survey, self._described(index, survey.entries))
+
+    @property
+    def _transparent(self) -> bool:
+        """Whether pixels have alpha."""
+        return self._header.alpha or self._transparency is not None
+
+    def _survey(self) -> Survey:
+        """Look at all that tells whether the picture is sound and opaque.
+
+        Raises:
+            PictureError: too little of it is sound.
+        """
+        header = self._header
+        _, flaws = examined(header, header.size, self._default.parts, sound=self._default.sound)
+        survey = Survey(flaws)
+        lacks_colours = header.palette and len(self._palette or b"") < 3 << header.bits
+        if not survey.damaged and (self._transparent or lacks_colours):
+            for decoded in self._upright_strips():
+                survey.add(decoded)
+                if survey.alpha_known and not lacks_colours:
+                    break
+        return survey
+
+    def _upright_strips(self) -> Iterator[Decoded]:
+        """Decode the picture by strips."""
+        parts, orientation = self._default.parts, self._ancillary.orientation
+        for decoded in decode_strips(self._header, self._header.size, parts, self._palette, self._transparency):
+            alpha = None if decoded.alpha is None else upright(decoded.alpha, orientation)
+            yield replace(decoded, pixels=upright(decoded.pixels, orientation), alpha=alpha)
+
+    def _described(self, index: int, found: list[Entry]) -> dict[str, Any]:
+        """Return what is known of a picture besides its pixels, given what was found in them."""
+        metadata, of_turning = self._ancillary.metadata()
+        ledger = [*(self._ledger if index == 0 else ()), *found, *of_turning]
+        return {
+            "colour": self._colour,
+            "metadata": metadata,
+            "ledger": tuple(dict.fromkeys(ledger)),
+            "origin": Origin(self.format),
+            "duration": self._frames[index].duration if self.animated else None,
+        }
 
     def _read(self, chunk: Chunk, animation: Animation) -> None:
         """Take in a chunk after the header."""
         match chunk.name:
             case "PLTE" if self._header.palette and self._palette is None:
-                self._palette = bytes(chunk.body[:_MAX_PALETTE_BYTES])
+                self._palette = bytes(chunk.body.cut(0, _MAX_PALETTE_BYTES))
                 if not chunk.sound or len(chunk.body) % 3 or len(chunk.body) > _MAX_PALETTE_BYTES:
                     self._ledger.append(Entry(PIXELS, Fate.DAMAGED, "(the palette is damaged)"))
             case "tRNS" if self._transparency is None:
@@ -101,18 +154,17 @@ class PngSource(Source):
 
     def _decoded(self, stored: Stored) -> Decoded:
         """Decode the picture or a frame, as it is stored."""
-        stream = b"".join(stored.parts)
-        return decode(self._header, stored.size, stream, self._palette, self._transparency, sound=stored.sound)
+        header, sound = self._header, stored.sound
+        return decode(header, stored.size, stored.parts, self._palette, self._transparency, sound=sound)
 
     def _frame(self, index: int) -> Decoded:
         """Draw a frame of the animation over those before it."""
         if index < self._drawn - 1 or not self._drawn:
-            transparent = self._header.alpha or self._transparency is not None
             self._canvas = Canvas(
                 self._header.size,
                 self._header.colours,
-                np.uint16 if self._header.bits == 16 else np.uint8,
-                transparent=transparent or Canvas.may_be_transparent(self._frames, self._header.size),
+                self._header.dtype,
+                transparent=self._transparent or Canvas.may_be_transparent(self._frames, self._header.size),
             )
             self._drawn = 0
         for number in range(self._drawn, index + 1):
@@ -146,7 +198,7 @@ def _header(chunks: list[Chunk]) -> tuple[Header, list[Chunk]]:
     if not head or head[0].name != "IHDR" or not head[0].sound:
         raise PictureError(DAMAGED)
     try:
-        width, height, bits, kind, *methods, interlacing = struct.unpack(">II5B", head[0].body)
+        width, height, bits, kind, *methods, interlacing = struct.unpack(">II5B", bytes(head[0].body))
         header = Header(Size(height, width), bits, kind, bool(interlacing), apple)
     except (ValueError, struct.error):
         raise PictureError(DAMAGED) from None

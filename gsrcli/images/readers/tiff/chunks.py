@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gsrcli.errors import LimitError, PictureError
+from gsrcli.images.content import Content, Part
 from gsrcli.images.directories import LONG, SHORT, PackedPage, pack_file
 from gsrcli.images.picture import Pixels
 from gsrcli.images.readers.inflation import inflated
@@ -27,7 +28,7 @@ from gsrcli.images.readers.tiff.layout import Compression, Layout, Photometric
 from gsrcli.runtime.native import native_output
 from gsrcli.size import Size
 
-__all__ = ["REVERSED_BITS", "Chunks", "decompressed", "stream_samples"]
+__all__ = ["REVERSED_BITS", "Chunks", "chunks_are_sound", "decompressed", "stream_samples"]
 
 _MOST_SCANS = 100
 _MOST_DAMAGED = 50  # streams of a band, which cost time to find
@@ -50,22 +51,33 @@ class Chunks(NamedTuple):
     sound: bool
 
 
-def decompressed(layout: Layout, data: bytes) -> Chunks:
+def decompressed(layout: Layout, data: Content) -> Chunks:
     """Decompress the chunks of a page.
 
     Raises:
         PictureError: too many of them are damaged, or the compression is not supported here.
     """
-    decompress = _DECOMPRESSORS.get(layout.compression, _through_libtiff)
     values = np.zeros((len(layout.chunks), layout.chunk.height * layout.row_bytes), np.uint8)
     missing, sound = 0, True
+    for indices, length, part, right in _decompressed(layout, data):
+        values[indices, : part.size] = part
+        missing += len(indices) * (length - part.size)
+        sound = sound and right
+    return Chunks(values.reshape(len(values), -1, layout.row_bytes), missing, sound and not missing)
+
+
+def chunks_are_sound(layout: Layout, data: Content) -> bool:
+    """Return whether all chunks of a page can be decompressed, and their checksums are right. Raises as above."""
+    return all(right and part.size == length for _, length, part, right in _decompressed(layout, data))
+
+
+def _decompressed(layout: Layout, data: Content) -> Iterator[tuple[list[int], int, NDArray[np.uint8], bool]]:
+    """Yield of each chunk its indices, the bytes it should have, those it has, and whether these may be right."""
+    decompress = _DECOMPRESSORS.get(layout.compression, _through_libtiff)
     for rows, chunks in _by_rows(layout).items():
         filled = [chunk for chunk in chunks if chunk[1]]
         for chunk, (part, right) in zip(filled, decompress(layout, data, filled, rows), strict=True):
-            values[chunks[chunk], : part.size] = part
-            missing += len(chunks[chunk]) * (rows * layout.row_bytes - part.size)
-            sound = sound and right
-    return Chunks(values.reshape(len(values), -1, layout.row_bytes), missing, sound and not missing)
+            yield chunks[chunk], rows * layout.row_bytes, part, right
 
 
 def _by_rows(layout: Layout) -> dict[int, dict[tuple[int, int], list[int]]]:
@@ -83,19 +95,20 @@ _Parts: TypeAlias = Iterator[tuple[NDArray[np.uint8], bool]]
 """Of each chunk the bytes, as many as there are, and whether they are known to be wrong or not."""
 
 
-def _stored(layout: Layout, data: bytes, chunks: Sequence[tuple[int, int]], rows: int) -> _Parts:
+def _stored(layout: Layout, data: Content, chunks: Sequence[tuple[int, int]], rows: int) -> _Parts:
     """Yield the bytes of chunks that are not compressed."""
     for start, _ in chunks:
-        values = np.frombuffer(data, np.uint8)[start : start + rows * layout.row_bytes]
+        values = np.frombuffer(data[start : start + rows * layout.row_bytes], np.uint8)
         yield REVERSED_BITS[values] if layout.fill_order == 2 else values, True
 
 
-def _inflated(layout: Layout, data: bytes, chunks: Sequence[tuple[int, int]], rows: int) -> _Parts:
+def _inflated(layout: Layout, data: Content, chunks: Sequence[tuple[int, int]], rows: int) -> _Parts:
     """Yield the bytes of deflate streams up to where they are damaged; unlike libtiff, look at their checksums."""
     for start, size in chunks:
-        stream = np.frombuffer(data, np.uint8)[start : start + size]
-        stream = REVERSED_BITS[stream] if layout.fill_order == 2 else stream
-        values, sound = _inflate(stream.tobytes(), rows * layout.row_bytes)
+        stream = data[start : start + size]
+        if layout.fill_order == 2:
+            stream = REVERSED_BITS[np.frombuffer(stream, np.uint8)].tobytes()
+        values, sound = _inflate(stream, rows * layout.row_bytes)
         yield np.frombuffer(values, np.uint8), sound
 
 
@@ -116,14 +129,14 @@ def _inflate(stream: bytes, length: int) -> tuple[bytes, bool]:
 def _inflate_to_damage(stream: bytes, length: int) -> bytes:
     """Return the first bytes of a damaged zlib stream, as many as there are before the damage."""
     values = bytearray()
-    for block in inflated(zlib.decompressobj(), stream):
+    for block in inflated(zlib.decompressobj(), Part.whole(stream).blocks()):
         values += block
         if len(values) >= length:
             break
     return bytes(values[:length])
 
 
-def _through_libtiff(layout: Layout, data: bytes, chunks: Sequence[tuple[int, int]], rows: int) -> _Parts:
+def _through_libtiff(layout: Layout, data: Content, chunks: Sequence[tuple[int, int]], rows: int) -> _Parts:
     """Yield the bytes of chunks of any compression, or none of those that are cut or damaged."""
     whole = _found_by_halving(layout, [data[at : at + size] for at, size in chunks if at + size <= len(data)], rows)
     for start, size in chunks:
@@ -183,14 +196,14 @@ def _from_libtiff(layout: Layout, streams: list[bytes], rows: int) -> NDArray[np
     return None if output.text or not values.size else values
 
 
-_DECOMPRESSORS: Mapping[Compression, Callable[[Layout, bytes, Sequence[tuple[int, int]], int], _Parts]] = {
+_DECOMPRESSORS: Mapping[Compression, Callable[[Layout, Content, Sequence[tuple[int, int]], int], _Parts]] = {
     Compression.NONE: _stored,
     Compression.DEFLATE: _inflated,
     Compression.OLD_DEFLATE: _inflated,
 }
 
 
-def stream_samples(layout: Layout, data: bytes, tables: bytes) -> tuple[Pixels, int]:
+def stream_samples(layout: Layout, data: Content, tables: bytes) -> tuple[Pixels, int]:
     """Decode chunks that are JPEG or WebP streams.
 
     Args:

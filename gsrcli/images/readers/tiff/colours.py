@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from gsrcli.images.cmyk import cmyk_to_srgb
 from gsrcli.images.ledger import Entry, Fate
 from gsrcli.images.picture import Pixels, from_unit, levels, to_unit, unmultiplied, white
 from gsrcli.images.readers.source import DAMAGED
+from gsrcli.images.readers.source import Decoded as DecodedPixels
 from gsrcli.images.readers.tiff.layout import Layout, Photometric, SampleFormat
 from gsrcli.images.srgb import srgb_encoded
 
@@ -29,31 +30,27 @@ _D50_TO_LINEAR_SRGB = (  # with Bradford's adaptation from D50 to D65
 
 
 @dataclass(frozen=True)
-class Decoded:
-    """A page's pixels as stored: not turned upright.
+class Decoded(DecodedPixels):
+    """Some rows of a page as stored: not turned upright.
 
     Attributes:
-        pixels: ``(H, W, 1 or 3)``, as in `gsrcli.images.Picture`.
-        alpha: ``(H, W)``, or None.
-        entries: what decoding converted, lost or found damaged.
         same_numbers: whether pixels are the numbers in the file, so that what it says about numbers is still true.
         same_colours: whether its colour profile is still true.
+        missing: number of pixels without data, which were made transparent.
     """
 
-    pixels: Pixels
-    alpha: Pixels | None
-    entries: list[Entry] = field(default_factory=list)
     same_numbers: bool = True
     same_colours: bool = True
+    missing: int = 0
 
 
 def decoded_colours(
     layout: Layout, samples: NDArray[Any], palette: NDArray[Any], icc: bytes | None, nodata: float | None
 ) -> Decoded:
-    """Convert the samples of a page to grey or RGB.
+    """Convert the samples of some rows of a page to grey or RGB.
 
     Args:
-        layout: the layout of the page.
+        layout: the layout of the rows.
         samples: ``(H, W, colours)`` or ``(H, W, colours + 1)``, the last of them alpha, as `samples_of` returns them.
         palette: the colour map, 16-bit: all reds, then all greens, then all blues.
         icc: the colour profile.
@@ -149,8 +146,6 @@ def _as_floats(layout: Layout, values: NDArray[Any], alpha: NDArray[Any] | None,
     missing = np.asarray(~np.isfinite(pixels).all(axis=2))
     if nodata is not None:
         missing |= (pixels == np.float32(nodata)).all(axis=2)
-    if missing.all():
-        raise PictureError("none of its pixels holds a finite number")
     if missing.any():
         pixels[missing] = 0
     return _without(Decoded(pixels, unit, entries, same_numbers=not missing.any()), missing)
@@ -164,8 +159,7 @@ def _without(decoded: Decoded, missing: NDArray[np.bool_]) -> Decoded:
     given, dtype = decoded.alpha, decoded.pixels.dtype
     alpha = np.full(missing.shape, white(dtype), dtype) if given is None else given.copy()
     alpha[missing] = 0
-    entry = Entry(f"{count} pixel{'s' * (count > 1)} without data", Fate.CONVERTED, "to transparency")
-    return replace(decoded, alpha=alpha, entries=[*decoded.entries, entry])
+    return replace(decoded, alpha=alpha, missing=count)
 
 
 def _sign(layout: Layout) -> str:

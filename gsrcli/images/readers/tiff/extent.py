@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from gsrcli.images.content import trimmed
 from gsrcli.images.directories import Entry, MalformedError, Tiff
 
 __all__ = ["unreferred"]
@@ -19,13 +20,14 @@ _MOST_DIRECTORIES = 1000
 _LEAST_BYTES = 16  # tiles of cloud-optimized files are followed by 4
 
 
-def unreferred(tiff: Tiff, directories: list[dict[int, Entry]]) -> bytes:
-    """Return the bytes behind all that directories refer to; none if private tags may refer to some of them."""
+def unreferred(tiff: Tiff, directories: list[dict[int, Entry]]) -> int:
+    """Return where what no directory refers to starts, behind all else; the end of the file if that cannot be told."""
     try:
-        rest = tiff.data[max(_ends(tiff, directories)) :]
+        end = max(_ends(tiff, directories))
     except (MalformedError, LookupError):
-        return b""
-    return rest if len(rest.strip(b"\0")) > _LEAST_BYTES else b""
+        return len(tiff.data)
+    first, stop = trimmed(tiff.data, end, b"\0")
+    return end if stop - first > _LEAST_BYTES else len(tiff.data)
 
 
 def _ends(tiff: Tiff, directories: list[dict[int, Entry]]) -> Iterator[int]:

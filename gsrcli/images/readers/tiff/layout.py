@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from itertools import pairwise
@@ -175,6 +176,24 @@ class Layout:
         starts = range(0, len(self.chunks), self.across * self.down)
         chunks = [self.chunks[start + first * self.across : start + last * self.across] for start in starts]
         return replace(self, size=Size(rows, self.size.width), chunks=[chunk for plane in chunks for chunk in plane])
+
+    def bands(self, rows: int) -> Iterator[Layout]:
+        """Yield the layouts of rows of chunks as pages, each of about so many rows, or of one row of chunks."""
+        step = max(1, rows // self.chunk.height)
+        return (self.band(first, min(first + step, self.down)) for first in range(0, self.down, step))
+
+    def finer(self, most_rows: int) -> Layout:
+        """Return the layout with strips of ``most_rows`` or fewer, if their bytes can be parted: if they are stored."""
+        if self.tiled or self.compression != Compression.NONE or self.chunk.height <= most_rows:
+            return self
+        rows = next(rows for rows in range(most_rows, 0, -1) if self.chunk.height % rows == 0)
+        length = rows * self.row_bytes
+        each, chunks = self.down, list[tuple[int, int]]()
+        for index, (start, size) in enumerate(self.chunks):
+            last = index % each == each - 1
+            height = self.size.height - (each - 1) * self.chunk.height if last else self.chunk.height
+            chunks += [(start + at * length, length if size else 0) for at in range(-(-height // rows))]
+        return replace(self, chunk=Size(rows, self.size.width), chunks=chunks)
 
     def of_planes(self, planes: list[int]) -> Layout:
         """Return the layout of a planar page that has only some of its planes."""

@@ -32,7 +32,7 @@ def camera_raw(tiff: Tiff, pages: list[dict[int, Entry]]) -> str | None:
         return "DNG"
     if tiff.data[8:10] == b"CR":
         return "CR2"
-    if _PHASE_ONE.match(tiff.data):  # no directory refers to the sensor's values
+    if _PHASE_ONE.match(tiff.data[:16]):  # no directory refers to the sensor's values
         return "IIQ"
     directories = [*pages, *_subdirectories(tiff, pages)]
     if not any(_holds_sensor_values(tiff, directory) for directory in directories):
