@@ -28,7 +28,6 @@ from gsrcli.images import (
     Entry,
     Fate,
     Ledger,
-    Picture,
     PictureFile,
     check_output,
     fit,
@@ -140,10 +139,10 @@ class _Task:
 
 @dataclass(frozen=True)
 class _Decoded:
-    """A decoded picture, or why there is none."""
+    """A picture, decoded or with strips that are decoded when they are needed, or why there is none."""
 
     task: _Task
-    picture: Picture | Exception
+    picture: Strips | Exception
 
 
 @dataclass
@@ -169,6 +168,7 @@ class Batch:
     upscaler: Upscaler | None = field(default=None, init=False)
     _seconds: StageTimer | None = field(default=None, init=False)
     _decoding: float = field(default=0.0, init=False)
+    _decoding_strips: float = field(default=0.0, init=False)  # on another thread
     _encoding: float = field(default=0.0, init=False)
 
     def run(self, jobs: Sequence[Job]) -> list[Outcome]:
@@ -204,7 +204,7 @@ class Batch:
     def seconds(self) -> dict[str, float]:
         """Return the seconds spent in each stage so far; decoding and encoding overlap the other stages."""
         drawing = self._seconds.read() if self._seconds else {}
-        return {**drawing, "decode": self._decoding, "encode": self._encoding}
+        return {**drawing, "decode": self._decoding + self._decoding_strips, "encode": self._encoding}
 
     def _decoded(self, jobs: Iterable[Job]) -> Iterator[_Decoded]:
         """Yield the pictures of all jobs; for a job that fails, the exception in place of a picture."""
@@ -215,7 +215,7 @@ class Batch:
             except Exception as error:
                 yield _Decoded(task, error)
 
-    def _read(self, task: _Task) -> Iterator[Picture]:
+    def _read(self, task: _Task) -> Iterator[Strips]:
         """Open a file and yield its pictures, or the chosen one, until the task has failed."""
         began = time.perf_counter()
         path, number = task.job.input, self.handling.number
@@ -225,14 +225,27 @@ class Batch:
             _require_room(task.job, file, self.handling.lossless)
             task.count, task.animated, task.loops = file.count, file.animated, file.loops
         for index in range(file.count) if number is None else [number - 1]:
-            picture = replace(file.picture(index), alpha_is_data=self.handling.alpha == "data")
+            picture = replace(file.strips(index), alpha_is_data=self.handling.alpha == "data")
             if task.count == 1:
                 picture = replace(picture, duration=None)  # a single frame is a still picture
             self._decoding += time.perf_counter() - began
+            picture = replace(picture, source=partial(self._decoded_strips, picture))
             yield picture.without_metadata() if self.handling.strip_metadata else picture
             began = time.perf_counter()
             if task.handover.ended():
                 return
+
+    def _decoded_strips(self, picture: Strips) -> Iterator[Strip]:
+        """Yield the strips of a picture, and take the time."""
+        strips = iter(picture)
+        while True:
+            began = time.perf_counter()
+            strip = next(strips, None)
+            self._decoding_strips += time.perf_counter() - began
+            if strip is None:
+                return
+            yield strip
+            del strip  # hold none while the next is decoded
 
     def _enlarge(self, task: _Task, pictures: Iterable[_Decoded], bar: tqdm[Any]) -> None:
         """Enlarge pictures and hand them over, and the exception if there is one. Raises whatever ``load`` raises."""
@@ -253,7 +266,7 @@ class Batch:
                 return
         handover.end()
 
-    def _fitted(self, decoded: _Decoded) -> tuple[Picture, Size]:
+    def _fitted(self, decoded: _Decoded) -> tuple[Strips, Size]:
         """Return a picture fitted to the output's format, and its new size; raise what prevents it."""
         task, picture = decoded.task, decoded.picture
         if isinstance(picture, Exception):
