@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import weakref
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 
@@ -13,8 +14,9 @@ import pytest
 import torch
 
 from gsrcli.errors import LimitError
-from gsrcli.images import Picture
-from gsrcli.images.strips import in_strips
+from gsrcli.images import Picture, white
+from gsrcli.images.description import Raster
+from gsrcli.images.strips import Strip, Strips, in_strips
 from gsrcli.models import build
 from gsrcli.models.base import Model
 from gsrcli.rasterizer import rasterize
@@ -81,6 +83,53 @@ def test_strips_equal_one_pass(model: Model, monkeypatch: pytest.MonkeyPatch, si
     monkeypatch.setattr(budget, "_PART_PIXELS", size.width * 7)
     monkeypatch.setattr(budget, "SMALLEST_PART", 1)
     assert np.array_equal(Upscaler(model).enlarge(picture, size).pixels, once)
+
+
+@pytest.mark.parametrize("alpha", ["none", "opaque", "transparency", "data"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_a_picture_in_strips_gives_the_same_as_a_whole_one(model: Model, alpha: str, dtype: type) -> None:
+    pixels, layer = photo(90, 41), photo(90, 41, 1)[..., 0]
+    layer[20:50, :20] = 0
+    if dtype is np.float32:
+        pixels, layer = (array.astype(np.float32) / 100 for array in (pixels, layer))
+        layer = layer.clip(0, 1)
+    if alpha == "opaque":
+        layer[:] = white(dtype)
+    whole = Picture(pixels, None if alpha == "none" else layer)
+    how = {"alpha": "data" if alpha == "data" else "transparency"}
+    expected = Upscaler(model, tile=32).enlarge(whole, Size(200, 100), **how)
+    strip = Strip(whole.pixels, whole.alpha)
+
+    def source() -> Iterator[Strip]:
+        return (strip.cut(row, row + 7) for row in range(0, 90, 7))
+
+    strips = replace(in_strips(whole), source=source)
+    streamed = list(Upscaler(model, tile=32).stream(strips, Size(200, 100), **how))
+    assert len(streamed) == 3
+    assert np.array_equal(np.concatenate([strip.pixels for strip in streamed]), expected.pixels)
+    if expected.alpha is not None:
+        assert np.array_equal(np.concatenate([strip.alpha for strip in streamed]), expected.alpha)
+
+
+def test_rows_that_were_passed_are_let_go(model: Model) -> None:
+    """Each strip of the picture is free again before the enlargement is complete, and none is read before its time."""
+    alive: list[weakref.ref[np.ndarray]] = []
+    most = 0
+
+    def source() -> Iterator[Strip]:
+        nonlocal most
+        for _ in range(100):
+            pixels = photo(8, 30)
+            alive.append(weakref.ref(pixels))
+            most = max(most, sum(reference() is not None for reference in alive))
+            yield Strip(pixels)
+            del pixels
+
+    raster = Raster(Size(800, 30), 3, np.dtype(np.uint8), False)
+    for _ in Upscaler(model, tile=48).stream(Strips(raster, source, True), Size(1600, 60)):
+        pass
+    assert len(alive) == 100
+    assert most <= 16  # 48 rows of a tile, and its halo
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
