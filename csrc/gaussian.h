@@ -27,7 +27,7 @@
 namespace gsr {
 
 constexpr float kLargestFloat = 3.402823466e38f;
-constexpr float kLargestReach = 1073741824.0f; // pixels, 2^30: a box that reaches farther covers any picture
+constexpr int kFarthest = 1 << 30; // pixels: a box reaches no farther, and one centred farther off touches nothing
 constexpr float kHalfLog2e = 0.72134752f;     // exp(−q/2) = 2^(−q·this); each backend has its own 2^x
 constexpr float kRootHalfLog2e = 0.84932180f; // its square root: scaling t and v by it saves the factor on q
 
@@ -51,7 +51,7 @@ struct Whitening {
 // A Gaussian projected onto the region. Positions are split into a whole pixel and a remainder in float, which keeps
 // all digits of the centre in pictures of any size, and gives the same bits wherever the region begins.
 struct Gaussian {
-    long long column, row;  // the pixel at or before the centre, in pixels of the region
+    int column, row;        // the pixel at or before the centre, in pixels of the region
     float x, y;             // the centre relative to that pixel, in [0, 1): pixel X lies at X
     float reach_x, reach_y; // half-sides of the box that contains every pixel it touches
     Whitening whitening;
@@ -65,29 +65,31 @@ GSR_FUNCTION long long smaller(long long a, long long b) { return a < b ? a : b;
 GSR_FUNCTION long long larger(long long a, long long b) { return a > b ? a : b; }
 
 // Project the Gaussian at `index` of a field: centre (…, 2) and sigma (…, 2) in LR pixels, rho (…). Return false if its
-// geometry is not finite or not positive: it then touches no pixel.
+// geometry is not finite or not positive: it then touches no pixel. Does not branch, so that a loop becomes vectors.
 GSR_FUNCTION bool project(const float* centre, const float* sigma, const float* rhos, long long index,
                           const View& view, Gaussian& g) {
     const double x = centre[2 * index] * view.scale_x - 0.5, y = centre[2 * index + 1] * view.scale_y - 0.5;
     const float sx = (float)(sigma[2 * index] * view.scale_x), sy = (float)(sigma[2 * index + 1] * view.scale_y);
     const float rho = rhos[index], rest = (1.0f - rho) * (1.0f + rho), smallest = (float)view.smallest_sigma;
-    const bool sized = sx > smallest && sx <= kLargestFloat && sy > smallest && sy <= kLargestFloat;
-    if (!(sized && rest > 0 && fabs(x) < 1e15 && fabs(y) < 1e15)) return false;
     const double column = floor(x), row = floor(y);
-    g.column = (long long)column - view.origin_x;
-    g.row = (long long)row - view.origin_y;
+    const double across = column - (double)view.origin_x, down = row - (double)view.origin_y;
+    // Two pixels less than the farthest, so that no end of a box overflows.
+    const bool near = (fabs(across) < kFarthest - 2) & (fabs(down) < kFarthest - 2);
+    const bool sized = (sx > smallest) & (sx <= kLargestFloat) & (sy > smallest) & (sy <= kLargestFloat);
+    g.column = near ? (int)across : 0;
+    g.row = near ? (int)down : 0;
     g.x = (float)(x - column);
     g.y = (float)(y - row);
     // σ is the marginal deviation, so the bounding box of q <= q_max has half-sides σ·√q_max.
     const float radius = sqrtf((float)view.q_max);
-    g.reach_x = smaller(smaller(radius * sx, (float)view.window_x), kLargestReach);
-    g.reach_y = smaller(smaller(radius * sy, (float)view.window_y), kLargestReach);
+    g.reach_x = smaller(smaller(radius * sx, (float)view.window_x), (float)kFarthest);
+    g.reach_y = smaller(smaller(radius * sy, (float)view.window_y), (float)kFarthest);
     g.kappa = 1.0f / sqrtf(rest);
     g.whitening.slope = g.kappa / sx;
     g.whitening.skew = rho * g.kappa;
     g.whitening.inverse_y = 1.0f / sy;
     g.lean = rho * sx;
-    return true;
+    return near & sized & (rest > 0);
 }
 
 // Consecutive pixels: the first, and one past the last.
@@ -96,10 +98,10 @@ struct Range {
 };
 
 // The pixels in [low, high], counted from `base`.
-GSR_FUNCTION Range pixels_within(long long base, float low, float high) {
+GSR_FUNCTION Range pixels_within(int base, float low, float high) {
     Range range;
-    range.begin = base + (long long)ceilf(low);
-    range.end = base + (long long)floorf(high) + 1;
+    range.begin = base + (int)ceilf(low);
+    range.end = base + (int)floorf(high) + 1;
     return range;
 }
 
@@ -125,8 +127,9 @@ GSR_FUNCTION float v_of(const Gaussian& g, long long row) {
 // The pixels of the row at v with q <= q_max, inside the window.
 GSR_FUNCTION Range columns_of(const Gaussian& g, float v, const View& view) {
     const float room = larger((float)view.q_max - v * v, 0.0f);
-    const float middle = g.lean * v, half = smaller(sqrtf(room) / g.whitening.slope, kLargestReach);
+    const float middle = g.lean * v, half = smaller(sqrtf(room) / g.whitening.slope, (float)kFarthest);
     const float low = larger(middle - half, -g.reach_x), high = smaller(middle + half, g.reach_x);
+    if (!(low <= high)) return {0, 0};
     return clip(pixels_within(g.column, g.x + low, g.x + high), view.width);
 }
 

@@ -1,11 +1,12 @@
 // The rasterizer on the CPU: a plain C ABI over pointers and sizes, loaded with ctypes.
 //
-// Forward: Gaussians are binned into bands of rows (count, scan, fill), and one thread draws each band into its own
-// buffer, with the Gaussians in the given order. Backward: each Gaussian gathers from its pixels. Threads share
-// nothing, so results are the same, bit for bit, with any number of threads and any division into strips of rows.
+// Forward: Gaussians are binned into tiles (count, scan, fill), and one thread draws each tile into its own canvas, with
+// the Gaussians in the given order. A Gaussian is drawn in the same way wherever tiles and the region cut it. Backward:
+// each Gaussian gathers from its pixels. Threads share nothing. So results are the same, bit for bit, with any number
+// of threads, and a picture drawn in parts, strips or rectangles, is the same as the whole.
 //
-// The inner loops use 16-lane vectors; the compiler lowers them to AVX-512, AVX2, SSE or NEON, and the best x86 variant
-// is chosen at load time.
+// The inner loops use vectors of the size that the instruction set has, because compilers split the comparisons of
+// larger ones into scalars. The best variant for the processor is chosen at load time.
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
@@ -27,14 +28,19 @@ using gsr::View;
 
 #define INLINE inline __attribute__((always_inline))
 
-constexpr int kLanes = 16;
-constexpr std::int64_t kBandRows = 32;
+constexpr std::int64_t kTileRows = 32, kTileColumns = 256;
+constexpr int kMargin = 32; // columns of a canvas on each side of its tile, for what overhangs
+constexpr int kBlock = 16;  // Gaussians projected at a time
 constexpr std::int64_t kGaussiansPerTask = 4096;
 
-typedef float Lanes __attribute__((vector_size(4 * kLanes)));
-typedef std::uint32_t UintLanes __attribute__((vector_size(4 * kLanes)));
+template <int kLanes>
+struct Vector {
+    typedef float Floats __attribute__((vector_size(4 * kLanes)));
+    typedef std::uint32_t Bits __attribute__((vector_size(4 * kLanes)));
+};
 
-const Lanes kIota = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+template <int kLanes>
+using Lanes = typename Vector<kLanes>::Floats;
 
 struct Field {
     const float* centre; // (batch, count, 2)
@@ -48,78 +54,135 @@ struct FieldGradient {
     float *centre, *sigma, *rho, *value; // same shapes as in Field
 };
 
-INLINE void load(Lanes& lanes, const float* from) { std::memcpy(&lanes, from, sizeof lanes); }
+template <int kLanes>
+INLINE void load(Lanes<kLanes>& lanes, const float* from) {
+    std::memcpy(&lanes, from, sizeof lanes);
+}
 
-INLINE void load_first(Lanes& lanes, const float* from, std::int64_t count) {
-    if (count >= kLanes) return load(lanes, from);
-    lanes = Lanes{};
+template <int kLanes>
+INLINE void load_first(Lanes<kLanes>& lanes, const float* from, std::int64_t count) {
+    if (count >= kLanes) return load<kLanes>(lanes, from);
+    lanes = Lanes<kLanes>{};
     std::memcpy(&lanes, from, sizeof(float) * count);
 }
 
-INLINE void store(float* to, const Lanes& lanes) { std::memcpy(to, &lanes, sizeof lanes); }
+template <int kLanes>
+INLINE void store(float* to, const Lanes<kLanes>& lanes) {
+    std::memcpy(to, &lanes, sizeof lanes);
+}
 
-INLINE float sum(const Lanes& lanes) {
+template <int kLanes>
+INLINE float sum(const Lanes<kLanes>& lanes) {
     float total = 0;
     for (int i = 0; i < kLanes; ++i) total += lanes[i];
     return total;
 }
 
+// 0, 1, 2, …
+template <int kLanes>
+INLINE void count_up(Lanes<kLanes>& lanes) {
+    for (int i = 0; i < kLanes; ++i) lanes[i] = (float)i;
+}
+
 // 2^x for x <= 0, with a relative error below 2e-7; results below 2^-126 become 2^-126.
-INLINE void exp2_negative(Lanes& x) {
-    const Lanes lowest = Lanes{} - 126.0f;
+template <int kLanes>
+INLINE void exp2_negative(Lanes<kLanes>& x) {
+    const Lanes<kLanes> lowest = -126.0f - Lanes<kLanes>{};
     x = x < lowest ? lowest : x;
-    const Lanes magic = Lanes{} + 12582912.0f; // 1.5 * 2^23: adding it rounds to an integer
-    const Lanes rounded = x + magic;
-    const Lanes f = x - (rounded - magic); // in [-1/2, 1/2]
-    Lanes p = f * 1.327647156e-3f + 9.675541373e-3f; // minimax on that interval
+    const float magic = 12582912.0f; // 1.5 * 2^23: adding it rounds to an integer
+    const Lanes<kLanes> rounded = x + magic;
+    const Lanes<kLanes> f = x - (rounded - magic); // in [-1/2, 1/2]
+    Lanes<kLanes> p = f * 1.327647156e-3f + 9.675541373e-3f; // minimax on that interval
     p = p * f + 5.550713275e-2f;
     p = p * f + 2.402211972e-1f;
     p = p * f + 6.931469671e-1f;
     p = p * f + 1.000000072f;
-    UintLanes exponent, result;
+    typename Vector<kLanes>::Bits exponent, result;
     std::memcpy(&exponent, &rounded, sizeof exponent);
     std::memcpy(&result, &p, sizeof result);
     result += exponent << 23;
     std::memcpy(&x, &result, sizeof x);
 }
 
-// One row of one Gaussian.
-struct Row {
-    float v, shift; // t = slope·dx + shift at distance dx from the centre
-    Range columns;
+// t at the pixels from column x on, on the row where v is 0. A pixel's t is the same whichever lane computes it.
+template <int kLanes>
+INLINE void t_along(const gsr::Whitening& whitening, float distance, float remainder, Lanes<kLanes>& t) {
+    Lanes<kLanes> dx;
+    count_up<kLanes>(dx);
+    dx = (dx + distance) - remainder;
+    gsr::t_along(whitening, dx, t);
+}
+
+// q and exp(−q/2) at t, on the row at v.
+template <int kLanes>
+INLINE void weights_at(const Lanes<kLanes>& t, float v, Lanes<kLanes>& q, Lanes<kLanes>& weight) {
+    gsr::q_of(t, v * v, q);
+    weight = q * -gsr::kHalfLog2e;
+    exp2_negative<kLanes>(weight);
+}
+
+template <int kLanes>
+INLINE void keep_where_drawn(const Lanes<kLanes>& q, float q_max, Lanes<kLanes>& weight) {
+    weight = q <= q_max - Lanes<kLanes>{} ? weight : Lanes<kLanes>{};
+}
+
+template <int kLanes>
+INLINE void keep_first(std::int64_t count, Lanes<kLanes>& weight) {
+    Lanes<kLanes> index;
+    count_up<kLanes>(index);
+    weight = index < (float)count - Lanes<kLanes>{} ? weight : Lanes<kLanes>{};
+}
+
+// Most boxes are no wider than one or two vectors. Such a Gaussian is drawn on its whole box, where q decides which
+// pixels are drawn. The rows of a wider one are first cut to the ellipse, which saves vectors, and so are those of all
+// Gaussians if there is a window.
+template <int kLanes>
+INLINE int vectors_across(std::int64_t columns, const View& view) {
+    const bool whole = columns <= 2 * kLanes && view.window_x == INFINITY && view.window_y == INFINITY;
+    return !whole ? 0 : columns <= kLanes ? 1 : 2;
+}
+
+// ---- projection ----------------------------------------------------------------------------------------
+
+// Gaussians side by side, so that the compiler projects them in vectors, with their boxes, not clipped to the region.
+// Those that touch no pixel have empty boxes.
+struct Block {
+    float x[kBlock], y[kBlock];
+    float slope[kBlock], skew[kBlock], inverse_y[kBlock];
+    int column[kBlock], row[kBlock];
+    int left[kBlock], right[kBlock], top[kBlock], bottom[kBlock];
 };
 
-// Most Gaussians are no wider than one vector. For those, a row spans the box's columns, and q decides which pixels are
-// drawn; for wider ones, each row is first cut to the ellipse, which saves whole vectors.
-INLINE bool is_narrow(const Range& box, const View& view) {
-    return box.end - box.begin <= kLanes && view.window_x == INFINITY && view.window_y == INFINITY;
-}
-
-template <bool kNarrow>
-INLINE void cut_row(const Gaussian& g, std::int64_t y, const Range& box, const View& view, Row& row) {
-    row.v = gsr::v_of(g, y);
-    row.shift = gsr::shift_of(g.whitening, row.v);
-    row.columns = kNarrow ? box : gsr::columns_of(g, row.v, view);
-}
-
-// t at the 16 pixels from column x on, on the row where shift is 0.
-INLINE void t_along(const Gaussian& g, std::int64_t x, Lanes& t) {
-    const Lanes dx = kIota + ((float)(x - g.column) - g.x);
-    gsr::t_along(g.whitening, dx, t);
-}
-
-// exp(−q/2) at t, zero at pixels that are not drawn.
-template <bool kNarrow>
-INLINE void weights_at(const Lanes& t, const Row& row, std::int64_t x, float q_max, Lanes& weight) {
-    Lanes q;
-    gsr::q_of(t, row.v * row.v, q);
-    weight = q * -gsr::kHalfLog2e;
-    exp2_negative(weight);
-    if (kNarrow) {
-        weight = q <= Lanes{} + q_max ? weight : Lanes{};
-    } else {
-        weight = kIota < Lanes{} + (float)(row.columns.end - x) ? weight : Lanes{};
+INLINE void project(const float* centre, const float* sigma, const float* rho, const View& view, Block& block) {
+    for (int i = 0; i < kBlock; ++i) {
+        Gaussian g;
+        const bool drawn = gsr::project(centre, sigma, rho, i, view, g);
+        block.x[i] = g.x;
+        block.y[i] = g.y;
+        block.slope[i] = g.whitening.slope;
+        block.skew[i] = g.whitening.skew;
+        block.inverse_y[i] = g.whitening.inverse_y;
+        block.column[i] = g.column;
+        block.row[i] = g.row;
+        const Range columns = gsr::columns_of(g), rows = gsr::rows_of(g);
+        block.left[i] = drawn ? (int)columns.begin : 0;
+        block.right[i] = drawn ? (int)columns.end : 0;
+        block.top[i] = drawn ? (int)rows.begin : 0;
+        block.bottom[i] = drawn ? (int)rows.end : 0;
     }
+}
+
+// Gather up to kBlock Gaussians at `indices`; repeat the last.
+INLINE void project(const Field& field, const std::int64_t* indices, std::int64_t count, const View& view,
+                    Block& block) {
+    float centre[2 * kBlock], sigma[2 * kBlock], rho[kBlock];
+    for (int i = 0; i < kBlock; ++i) {
+        const std::int64_t index = indices[std::min<std::int64_t>(i, count - 1)];
+        std::memcpy(centre + 2 * i, field.centre + 2 * index, 2 * sizeof(float));
+        std::memcpy(sigma + 2 * i, field.sigma + 2 * index, 2 * sizeof(float));
+        rho[i] = field.rho[index];
+    }
+    project(centre, sigma, rho, view, block);
 }
 
 INLINE bool project(const Field& field, std::int64_t index, const View& view, Gaussian& g) {
@@ -128,112 +191,171 @@ INLINE bool project(const Field& field, std::int64_t index, const View& view, Ga
 
 // ---- forward -------------------------------------------------------------------------------------------
 
-struct Band {
+struct Tile {
     std::int64_t batch;
-    Range rows;
+    Range rows, columns;             // of the region
     const std::int64_t *begin, *end; // indices of the Gaussians that reach it, ascending
-    float* canvas;                   // (rows, channels, stride), zeroed
-    std::int64_t stride;             // width, plus room for an overhanging vector
+    float* canvas;                   // (rows, channels, stride), zeroed; lines begin kMargin columns before the tile
+    std::int64_t stride;
+
+    INLINE float* line(std::int64_t y, std::int64_t channels) const {
+        return canvas + (y - rows.begin) * channels * stride + kMargin - columns.begin;
+    }
 };
 
+template <int kLanes>
+INLINE void add(const Lanes<kLanes>& weight, const float* value, std::int64_t channels, std::int64_t stride,
+                float* at) {
+    for (std::int64_t c = 0; c < channels; ++c) {
+        Lanes<kLanes> pixels;
+        load<kLanes>(pixels, at + c * stride);
+        pixels += weight * value[c];
+        store<kLanes>(at + c * stride, pixels);
+    }
+}
+
+// Draw a Gaussian of a block on its whole box, kVectors wide.
+template <int kLanes, int kVectors>
+INLINE void draw_box(const Block& block, int i, const View& view, const float* value, std::int64_t channels,
+                     const Tile& tile) {
+    const gsr::Whitening whitening = {block.slope[i], block.skew[i], block.inverse_y[i]};
+    const std::int64_t begin = std::max<std::int64_t>(block.top[i], tile.rows.begin);
+    const std::int64_t end = std::min<std::int64_t>(block.bottom[i], tile.rows.end);
+    Lanes<kLanes> start[kVectors];
+    for (int n = 0; n < kVectors; ++n) {
+        const float distance = (float)(block.left[i] + n * kLanes - block.column[i]);
+        t_along<kLanes>(whitening, distance, block.x[i], start[n]);
+    }
+    float* at = tile.line(begin, channels) + block.left[i];
+    for (std::int64_t y = begin; y < end; ++y, at += channels * tile.stride) {
+        const float v = gsr::v_of(whitening, (float)(y - block.row[i]) - block.y[i]);
+        const float shift = gsr::shift_of(whitening, v);
+        for (int n = 0; n < kVectors; ++n) {
+            Lanes<kLanes> q, weight;
+            weights_at<kLanes>(start[n] + shift, v, q, weight);
+            keep_where_drawn<kLanes>(q, (float)view.q_max, weight);
+            add<kLanes>(weight, value, channels, tile.stride, at + n * kLanes);
+        }
+    }
+}
+
+// Draw a Gaussian row by row.
+template <int kLanes>
+INLINE void draw_rows(const Gaussian& g, const View& view, const float* value, std::int64_t channels,
+                      const Tile& tile) {
+    const Range box = gsr::rows_of(g);
+    const std::int64_t end = std::min<std::int64_t>(box.end, tile.rows.end);
+    for (std::int64_t y = std::max<std::int64_t>(box.begin, tile.rows.begin); y < end; ++y) {
+        const float v = gsr::v_of(g, y), shift = gsr::shift_of(g.whitening, v);
+        const Range columns = gsr::columns_of(g, v, view);
+        const std::int64_t last = std::min<std::int64_t>(columns.end, tile.columns.end);
+        float* line = tile.line(y, channels);
+        for (std::int64_t x = std::max<std::int64_t>(columns.begin, tile.columns.begin); x < last; x += kLanes) {
+            Lanes<kLanes> t, q, weight;
+            t_along<kLanes>(g.whitening, (float)(x - g.column), g.x, t);
+            weights_at<kLanes>(t + shift, v, q, weight);
+            keep_first<kLanes>(last - x, weight);
+            add<kLanes>(weight, value, channels, tile.stride, line + x);
+        }
+    }
+}
+
 // kChannels = 0: the number of channels is known at run time only.
-template <int kChannels, bool kNarrow>
-INLINE void draw(const Field& field, const View& view, const Band& band, std::int64_t index, const Gaussian& g,
-                 const Range& box) {
+template <int kLanes, int kChannels>
+INLINE void draw_tile(const Field& field, const View& view, const Tile& tile) {
+    static_assert(2 * kLanes <= kMargin, "boxes overhang");
     const std::int64_t channels = kChannels ? kChannels : field.channels;
-    const float* value = field.value + index * channels;
-    const Range rows = gsr::rows_of(g, view);
-    const std::int64_t last = std::min<std::int64_t>(rows.end, band.rows.end);
-    Lanes start;
-    t_along(g, box.begin, start);
-    for (std::int64_t y = std::max<std::int64_t>(rows.begin, band.rows.begin); y < last; ++y) {
-        Row row;
-        cut_row<kNarrow>(g, y, box, view, row);
-        float* line = band.canvas + (y - band.rows.begin) * channels * band.stride;
-        for (std::int64_t x = row.columns.begin; x < row.columns.end; x += kLanes) {
-            if (!kNarrow) t_along(g, x, start);
-            const Lanes t = start + row.shift;
-            Lanes weight;
-            weights_at<kNarrow>(t, row, x, (float)view.q_max, weight);
-            for (std::int64_t c = 0; c < channels; ++c) {
-                Lanes pixels;
-                load(pixels, line + c * band.stride + x);
-                pixels += weight * value[c];
-                store(line + c * band.stride + x, pixels);
+    Block block;
+    for (const std::int64_t* indices = tile.begin; indices < tile.end; indices += kBlock) {
+        const std::int64_t count = std::min<std::int64_t>(kBlock, tile.end - indices);
+        project(field, indices, count, view, block);
+        for (int i = 0; i < count; ++i) {
+            float copy[kChannels ? kChannels : 1]; // in registers: the compiler cannot know that no canvas overlaps it
+            const float* value = field.value + indices[i] * channels;
+            if (kChannels) {
+                std::memcpy(copy, value, sizeof(float) * kChannels);
+                value = copy;
             }
-            if (kNarrow) break;
+            switch (vectors_across<kLanes>(block.right[i] - block.left[i], view)) {
+                case 1: draw_box<kLanes, 1>(block, i, view, value, channels, tile); break;
+                case 2: draw_box<kLanes, 2>(block, i, view, value, channels, tile); break;
+                default:
+                    Gaussian g;
+                    project(field, indices[i], view, g);
+                    draw_rows<kLanes>(g, view, value, channels, tile);
+            }
         }
     }
 }
 
-template <int kChannels>
-INLINE void draw_band(const Field& field, const View& view, const Band& band) {
-    for (const std::int64_t* index = band.begin; index != band.end; ++index) {
-        Gaussian g;
-        if (!project(field, *index, view, g)) continue;
-        const Range box = gsr::columns_of(g, view);
-        if (is_narrow(box, view)) {
-            draw<kChannels, true>(field, view, band, *index, g, box);
-        } else {
-            draw<kChannels, false>(field, view, band, *index, g, box);
-        }
-    }
-}
-
-INLINE void draw_band_of(const Field& field, const View& view, const Band& band) {
+template <int kLanes>
+INLINE void draw_tile_of(const Field& field, const View& view, const Tile& tile) {
     switch (field.channels) {
-        case 1: return draw_band<1>(field, view, band);
-        case 3: return draw_band<3>(field, view, band);
-        case 4: return draw_band<4>(field, view, band);
-        case 8: return draw_band<8>(field, view, band);
-        default: return draw_band<0>(field, view, band);
+        case 1: return draw_tile<kLanes, 1>(field, view, tile);
+        case 3: return draw_tile<kLanes, 3>(field, view, tile);
+        case 4: return draw_tile<kLanes, 4>(field, view, tile);
+        case 8: return draw_tile<kLanes, 8>(field, view, tile);
+        default: return draw_tile<kLanes, 0>(field, view, tile);
     }
 }
 
 // ---- backward ------------------------------------------------------------------------------------------
 
+// Add to the sums of one Gaussian what its pixels from column x on, on the row at v, contribute. image_gradient begins
+// at the first of them.
+template <int kLanes, int kChannels>
+INLINE void gather_at(const Lanes<kLanes>& t, float v, const Lanes<kLanes>& weight, const float* image_gradient,
+                      std::int64_t pixels, std::int64_t plane, const float* value, std::int64_t channels,
+                      Moments<Lanes<kLanes>>& sums, Lanes<kLanes>* totals, float* value_gradient) {
+    Lanes<kLanes> inner = {};
+    for (std::int64_t c = 0; c < channels; ++c) {
+        Lanes<kLanes> gradient;
+        load_first<kLanes>(gradient, image_gradient + c * plane, pixels);
+        inner += gradient * value[c];
+        if (kChannels) {
+            totals[kChannels ? c : 0] += gradient * weight;
+        } else {
+            value_gradient[c] += sum<kLanes>(gradient * weight);
+        }
+    }
+    const Lanes<kLanes> s = inner * weight;
+    sums.add(s, t, v);
+}
+
 // Gradients of one Gaussian's values, and the moments that give its geometry's gradients. image_gradient is its batch
 // entry's, (channels, height, width).
-template <int kChannels, bool kNarrow>
+template <int kLanes, int kChannels, bool kWholeBox>
 INLINE void gather(const Field& field, const View& view, const float* image_gradient, std::int64_t index,
                    const Gaussian& g, const Range& box, float* value_gradient, Moments<float>& moments) {
     const std::int64_t channels = kChannels ? kChannels : field.channels;
     const std::int64_t plane = view.height * view.width;
     const float* value = field.value + index * channels;
-    Moments<Lanes> sums = {};
-    Lanes totals[kChannels ? kChannels : 1] = {};
+    Moments<Lanes<kLanes>> sums = {};
+    Lanes<kLanes> totals[kChannels ? kChannels : 1] = {};
     const Range rows = gsr::rows_of(g, view);
-    Lanes start;
-    t_along(g, box.begin, start);
     for (std::int64_t y = rows.begin; y < rows.end; ++y) {
-        Row row;
-        cut_row<kNarrow>(g, y, box, view, row);
-        const float* line = image_gradient + y * view.width;
-        for (std::int64_t x = row.columns.begin; x < row.columns.end; x += kLanes) {
-            if (!kNarrow) t_along(g, x, start);
-            const Lanes t = start + row.shift;
-            Lanes weight, inner = {};
-            weights_at<kNarrow>(t, row, x, (float)view.q_max, weight);
-            for (std::int64_t c = 0; c < channels; ++c) {
-                Lanes gradient;
-                load_first(gradient, line + c * plane + x, view.width - x);
-                inner += gradient * value[c];
-                if (kChannels) {
-                    totals[kChannels ? c : 0] += gradient * weight;
-                } else {
-                    value_gradient[c] += sum(gradient * weight);
-                }
+        const float v = gsr::v_of(g, y), shift = gsr::shift_of(g.whitening, v);
+        const Range columns = kWholeBox ? box : gsr::columns_of(g, v, view);
+        for (std::int64_t x = columns.begin; x < columns.end; x += kLanes) {
+            Lanes<kLanes> t, q, weight;
+            t_along<kLanes>(g.whitening, (float)(x - g.column), g.x, t);
+            t += shift;
+            weights_at<kLanes>(t, v, q, weight);
+            if (kWholeBox) {
+                keep_where_drawn<kLanes>(q, (float)view.q_max, weight);
+            } else {
+                keep_first<kLanes>(columns.end - x, weight);
             }
-            const Lanes s = inner * weight;
-            sums.add(s, t, row.v);
-            if (kNarrow) break;
+            gather_at<kLanes, kChannels>(t, v, weight, image_gradient + y * view.width + x, view.width - x, plane, value,
+                                         channels, sums, totals, value_gradient);
         }
     }
-    for (int c = 0; c < kChannels; ++c) value_gradient[c] = sum(totals[c]);
-    moments = {sum(sums.t), sum(sums.v), sum(sums.tt), sum(sums.tv), sum(sums.vv)};
+    for (int c = 0; c < kChannels; ++c) value_gradient[c] = sum<kLanes>(totals[c]);
+    moments = {sum<kLanes>(sums.t), sum<kLanes>(sums.v), sum<kLanes>(sums.tt), sum<kLanes>(sums.tv),
+               sum<kLanes>(sums.vv)};
 }
 
-template <int kChannels>
+template <int kLanes, int kChannels>
 INLINE void gather_one(const Field& field, const View& view, const float* image_gradient, std::int64_t index,
                        const FieldGradient& out) {
     float* value_gradient = out.value + index * field.channels;
@@ -243,10 +365,10 @@ INLINE void gather_one(const Field& field, const View& view, const float* image_
     if (project(field, index, view, g)) {
         const Range box = gsr::columns_of(g, view);
         Moments<float> moments = {};
-        if (is_narrow(box, view)) {
-            gather<kChannels, true>(field, view, image_gradient, index, g, box, value_gradient, moments);
+        if (vectors_across<kLanes>(box.end - box.begin, view)) {
+            gather<kLanes, kChannels, true>(field, view, image_gradient, index, g, box, value_gradient, moments);
         } else {
-            gather<kChannels, false>(field, view, image_gradient, index, g, box, value_gradient, moments);
+            gather<kLanes, kChannels, false>(field, view, image_gradient, index, g, box, value_gradient, moments);
         }
         gradient = gsr::chain(moments, g, field.sigma[2 * index], field.sigma[2 * index + 1]);
     }
@@ -262,37 +384,62 @@ struct Span {
     Range gaussians;
 };
 
+template <int kLanes>
 INLINE void gather_span_of(const Field& field, const View& view, const Span& span, const FieldGradient& out) {
     for (std::int64_t index = span.gaussians.begin; index < span.gaussians.end; ++index) {
         switch (field.channels) {
-            case 1: gather_one<1>(field, view, span.image_gradient, index, out); break;
-            case 3: gather_one<3>(field, view, span.image_gradient, index, out); break;
-            case 4: gather_one<4>(field, view, span.image_gradient, index, out); break;
-            case 8: gather_one<8>(field, view, span.image_gradient, index, out); break;
-            default: gather_one<0>(field, view, span.image_gradient, index, out);
+            case 1: gather_one<kLanes, 1>(field, view, span.image_gradient, index, out); break;
+            case 3: gather_one<kLanes, 3>(field, view, span.image_gradient, index, out); break;
+            case 4: gather_one<kLanes, 4>(field, view, span.image_gradient, index, out); break;
+            case 8: gather_one<kLanes, 8>(field, view, span.image_gradient, index, out); break;
+            default: gather_one<kLanes, 0>(field, view, span.image_gradient, index, out);
         }
     }
 }
 
 // ---- binning -------------------------------------------------------------------------------------------
 
+// The tiles of a region, row by row.
+struct Tiling {
+    std::int64_t across, down;
+
+    explicit Tiling(const View& view)
+        : across((view.width + kTileColumns - 1) / kTileColumns), down((view.height + kTileRows - 1) / kTileRows) {}
+
+    std::int64_t count() const { return across * down; }
+};
+
 // Count the Gaussians of a range in each bin that they reach (if indices is null), or store their indices there. A bin
-// is a band of rows of a batch entry, and ends[bin] is the position of its next index.
-INLINE void bin_span_of(const Field& field, const View& view, const Range& range, std::int64_t bands,
+// is a tile of a batch entry, and ends[bin] is the position of its next index.
+INLINE void bin_span_of(const Field& field, const View& view, const Range& range, const Tiling& tiling,
                         std::int64_t* ends, std::int64_t* indices) {
     std::int64_t batch = range.begin / std::max<std::int64_t>(field.count, 1);
-    for (std::int64_t index = range.begin; index < range.end; ++index) {
-        if (index == (batch + 1) * field.count) ++batch;
-        Gaussian g;
-        if (!project(field, index, view, g)) continue;
-        const Range rows = gsr::rows_of(g, view), columns = gsr::columns_of(g, view);
-        if (rows.begin >= rows.end || columns.begin >= columns.end) continue;
-        std::int64_t* end = ends + batch * bands;
-        for (std::int64_t band = rows.begin / kBandRows; band <= (rows.end - 1) / kBandRows; ++band) {
-            if (indices) {
-                indices[end[band]++] = index;
-            } else {
-                ++end[band];
+    Block block;
+    std::int64_t some[kBlock];
+    for (std::int64_t first = range.begin; first < range.end; first += kBlock) {
+        const std::int64_t count = std::min<std::int64_t>(kBlock, range.end - first);
+        if (count == kBlock) {
+            project(field.centre + 2 * first, field.sigma + 2 * first, field.rho + first, view, block);
+        } else {
+            for (int i = 0; i < count; ++i) some[i] = first + i;
+            project(field, some, count, view, block);
+        }
+        for (int i = 0; i < count; ++i) {
+            const std::int64_t index = first + i;
+            if (index == (batch + 1) * field.count) ++batch;
+            const Range rows = gsr::clip({block.top[i], block.bottom[i]}, view.height);
+            const Range columns = gsr::clip({block.left[i], block.right[i]}, view.width);
+            if (rows.begin >= rows.end || columns.begin >= columns.end) continue;
+            const std::int64_t left = columns.begin / kTileColumns, right = (columns.end - 1) / kTileColumns;
+            for (std::int64_t y = rows.begin / kTileRows; y <= (rows.end - 1) / kTileRows; ++y) {
+                std::int64_t* end = ends + batch * tiling.count() + y * tiling.across;
+                for (std::int64_t x = left; x <= right; ++x) {
+                    if (indices) {
+                        indices[end[x]++] = index;
+                    } else {
+                        ++end[x];
+                    }
+                }
             }
         }
     }
@@ -302,29 +449,30 @@ INLINE void bin_span_of(const Field& field, const View& view, const Range& range
 
 struct Kernels {
     const char* name;
-    void (*draw_band)(const Field&, const View&, const Band&);
+    void (*draw_tile)(const Field&, const View&, const Tile&);
     void (*gather_span)(const Field&, const View&, const Span&, const FieldGradient&);
-    void (*bin_span)(const Field&, const View&, const Range&, std::int64_t, std::int64_t*, std::int64_t*);
+    void (*bin_span)(const Field&, const View&, const Range&, const Tiling&, std::int64_t*, std::int64_t*);
 };
 
-#define GSR_VARIANT(NAME, ...)                                                                          \
-    __VA_ARGS__ void draw_band_##NAME(const Field& field, const View& view, const Band& band) {         \
-        draw_band_of(field, view, band);                                                                \
+#define GSR_VARIANT(NAME, LANES, ...)                                                                   \
+    __VA_ARGS__ void draw_tile_##NAME(const Field& field, const View& view, const Tile& tile) {         \
+        draw_tile_of<LANES>(field, view, tile);                                                         \
     }                                                                                                   \
     __VA_ARGS__ void gather_span_##NAME(const Field& field, const View& view, const Span& span,         \
                                         const FieldGradient& out) {                                     \
-        gather_span_of(field, view, span, out);                                                         \
+        gather_span_of<LANES>(field, view, span, out);                                                  \
     }                                                                                                   \
-    __VA_ARGS__ void bin_span_##NAME(const Field& field, const View& view, const Range& range,         \
-                                     std::int64_t bands, std::int64_t* ends, std::int64_t* indices) {   \
-        bin_span_of(field, view, range, bands, ends, indices);                                          \
+    __VA_ARGS__ void bin_span_##NAME(const Field& field, const View& view, const Range& range,          \
+                                     const Tiling& tiling, std::int64_t* ends, std::int64_t* indices) { \
+        bin_span_of(field, view, range, tiling, ends, indices);                                         \
     }                                                                                                   \
-    const Kernels kernels_##NAME = {#NAME, draw_band_##NAME, gather_span_##NAME, bin_span_##NAME};
+    const Kernels kernels_##NAME = {#NAME, draw_tile_##NAME, gather_span_##NAME, bin_span_##NAME};
 
-GSR_VARIANT(baseline)
+GSR_VARIANT(baseline, 4)
 #if defined(__x86_64__)
-GSR_VARIANT(avx2, __attribute__((target("avx2,fma"))))
-GSR_VARIANT(avx512, __attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma,prefer-vector-width=512"))))
+GSR_VARIANT(avx2, 8, __attribute__((target("avx2,fma"))))
+GSR_VARIANT(avx512, 16,
+            __attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma,prefer-vector-width=512"))))
 #endif
 
 const Kernels& best_kernels() {
@@ -372,23 +520,22 @@ Range share(std::int64_t total, std::int64_t parts, std::int64_t part) {
     return {total * part / parts, total * (part + 1) / parts};
 }
 
-// The bands of rows of every batch entry, and the Gaussians that reach each.
+// The tiles of every batch entry, and the Gaussians that reach each.
 class Bins {
   public:
-    Bins(const Field& field, const View& view, int threads)
-        : bands_((view.height + kBandRows - 1) / kBandRows), parts_(std::max(1, threads)) {
-        const std::int64_t bins = field.batch * bands_;
+    Bins(const Field& field, const View& view, const Tiling& tiling, int threads) {
+        const std::int64_t bins = field.batch * tiling.count(), parts = std::max(1, threads);
         // ends[part][bin]: first the number of this part's Gaussians in the bin, later the end of its share.
-        std::vector<std::int64_t> ends(parts_ * bins + 1, 0);
+        std::vector<std::int64_t> ends(parts * bins + 1, 0);
         const std::int64_t total_gaussians = field.batch * field.count;
-        parallel(threads, parts_, [&](std::int64_t part) {
-            kernels->bin_span(field, view, share(total_gaussians, parts_, part), bands_, &ends[part * bins], nullptr);
+        parallel(threads, parts, [&](std::int64_t part) {
+            kernels->bin_span(field, view, share(total_gaussians, parts, part), tiling, &ends[part * bins], nullptr);
         });
         offsets_.resize(bins + 1);
         std::int64_t total = 0;
         for (std::int64_t bin = 0; bin < bins; ++bin) {
             offsets_[bin] = total;
-            for (std::int64_t part = 0; part < parts_; ++part) {
+            for (std::int64_t part = 0; part < parts; ++part) {
                 const std::int64_t count = ends[part * bins + bin];
                 ends[part * bins + bin] = total;
                 total += count;
@@ -396,42 +543,46 @@ class Bins {
         }
         offsets_[bins] = total;
         indices_.reset(new std::int64_t[total]);
-        parallel(threads, parts_, [&](std::int64_t part) {
-            kernels->bin_span(field, view, share(total_gaussians, parts_, part), bands_, &ends[part * bins],
+        parallel(threads, parts, [&](std::int64_t part) {
+            kernels->bin_span(field, view, share(total_gaussians, parts, part), tiling, &ends[part * bins],
                               indices_.get());
         });
     }
 
-    std::int64_t bands() const { return bands_; }
     const std::int64_t* begin(std::int64_t bin) const { return indices_.get() + offsets_[bin]; }
     const std::int64_t* end(std::int64_t bin) const { return indices_.get() + offsets_[bin + 1]; }
 
   private:
-    std::int64_t bands_, parts_;
     std::vector<std::int64_t> offsets_;
     std::unique_ptr<std::int64_t[]> indices_;
 };
 
+Range part_of(std::int64_t number, std::int64_t length, std::int64_t limit) {
+    return {number * length, std::min((number + 1) * length, limit)};
+}
+
 void forward(const Field& field, const View& view, float* image, int threads) {
-    const Bins bins(field, view, threads);
-    const std::int64_t stride = view.width + kLanes;
-    parallel(threads, field.batch * bins.bands(), [&](std::int64_t bin) {
-        thread_local std::vector<float> canvas; // kept between bands and calls
-        Band band;
-        band.batch = bin / bins.bands();
-        band.rows.begin = bin % bins.bands() * kBandRows;
-        band.rows.end = std::min<std::int64_t>(band.rows.begin + kBandRows, view.height);
-        band.begin = bins.begin(bin);
-        band.end = bins.end(bin);
-        canvas.assign((band.rows.end - band.rows.begin) * field.channels * stride, 0.0f);
-        band.canvas = canvas.data();
-        band.stride = stride;
-        kernels->draw_band(field, view, band);
-        for (std::int64_t y = band.rows.begin; y < band.rows.end; ++y) {
+    const Tiling tiling(view);
+    const Bins bins(field, view, tiling, threads);
+    parallel(threads, field.batch * tiling.count(), [&](std::int64_t bin) {
+        thread_local std::vector<float> canvas; // kept between tiles and calls
+        const std::int64_t number = bin % tiling.count();
+        Tile tile;
+        tile.batch = bin / tiling.count();
+        tile.rows = part_of(number / tiling.across, kTileRows, view.height);
+        tile.columns = part_of(number % tiling.across, kTileColumns, view.width);
+        tile.begin = bins.begin(bin);
+        tile.end = bins.end(bin);
+        const std::int64_t columns = tile.columns.end - tile.columns.begin;
+        tile.stride = columns + 2 * kMargin;
+        canvas.assign((tile.rows.end - tile.rows.begin) * field.channels * tile.stride, 0.0f);
+        tile.canvas = canvas.data();
+        kernels->draw_tile(field, view, tile);
+        for (std::int64_t y = tile.rows.begin; y < tile.rows.end; ++y) {
             for (std::int64_t c = 0; c < field.channels; ++c) {
-                const float* line = canvas.data() + ((y - band.rows.begin) * field.channels + c) * stride;
-                std::copy_n(line, view.width,
-                            image + ((band.batch * field.channels + c) * view.height + y) * view.width);
+                const float* line = tile.line(y, field.channels) + c * tile.stride + tile.columns.begin;
+                float* to = image + ((tile.batch * field.channels + c) * view.height + y) * view.width;
+                std::copy_n(line, columns, to + tile.columns.begin);
             }
         }
     });

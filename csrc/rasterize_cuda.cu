@@ -107,8 +107,8 @@ __device__ __forceinline__ Record record_of(const Gaussian& g) {
     record.whitening = g.whitening;
     record.whitening.slope *= gsr::kRootHalfLog2e;
     record.whitening.inverse_y *= gsr::kRootHalfLog2e;
-    record.column = to_int(g.column);
-    record.row = to_int(g.row);
+    record.column = g.column;
+    record.row = g.row;
     record.unused = 0;
     return record;
 }

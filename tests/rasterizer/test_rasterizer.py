@@ -209,22 +209,37 @@ def test_a_nan_value_shows_in_the_picture(backend: str) -> None:
 # ---- the same bytes every time -------------------------------------------------------------------------
 
 
-def _strips(height: int, *cuts: int) -> Iterator[tuple[int, int]]:
-    return itertools.pairwise((0, *cuts, height))
+def _parts(length: int, *cuts: int) -> Iterator[tuple[int, int]]:
+    return itertools.pairwise((0, *cuts, length))
 
 
 @each_case
 @pytest.mark.parametrize("cut", [{}, {"epsilon": 0.0}, {"window": (4.4, 6.7)}], ids=["cut", "whole", "window"])
-def test_strips_of_rows_are_the_whole_bit_for_bit(case: Case, cut: dict[str, float | Pair]) -> None:
-    """The upscaler draws in strips and promises the same bytes as for the whole. A band of the backend has 32 rows."""
-    height, width = 3 * case.size[0] + 71, case.size[1]
+def test_rectangles_are_the_whole_bit_for_bit(case: Case, cut: dict[str, float | Pair]) -> None:
+    """The upscaler draws in parts and promises the same bytes as for the whole. The backend's tiles are 32 by 256."""
+    height, width = 2 * case.size[0] + 71, 2 * case.size[1] + 271
     top, left = case.origin
-    whole = rasterize(case.field, (height, width), case.scale, case.origin, **cut)
-    strips = [
-        rasterize(case.field, (end - begin, width), case.scale, (top + begin, left), **cut)
-        for begin, end in _strips(height, 1, 30, 32, 33, 64, height - 3)
-    ]
-    assert torch.equal(torch.cat(strips, 2), whole)
+    # Each row and column of Gaussians reaches a different set of tiles.
+    field = Gaussians.cat([case.field, case.field.shift(250 / case.scale[1], 30 / case.scale[0])])
+    whole = rasterize(field, (height, width), case.scale, case.origin, **cut)
+    for y, bottom in _parts(height, 1, 30, 32, 33, 64, height - 3):
+        for x, right in _parts(width, 1, 3, 24, 41, 255, 256, 259, width - 5):
+            part = rasterize(field, (bottom - y, right - x), case.scale, (top + y, left + x), **cut)
+            assert torch.equal(part, whole[:, :, y:bottom, x:right]), (y, x)
+
+
+def test_gaussians_that_do_not_reach_a_part_do_not_change_it() -> None:
+    """Not a bit: the upscaler draws a part with the Gaussians around it."""
+    field = random_field(3000, extent=(40, 60), sigma=(0.05, 3), rho=0.9)
+    scale, epsilon = 3.7, 1e-4
+    whole = rasterize(field, (148, 222), scale, epsilon=epsilon)
+    reach = math.sqrt(-2 * math.log(epsilon)) * field.sigma[0] + 1 / scale
+    for y, x, height, width in ((0, 0, 20, 30), (40, 100, 3, 1), (101, 190, 47, 32)):
+        first, last = torch.tensor([x, y]) / scale, torch.tensor([x + width, y + height]) / scale
+        near = ((field.centre[0] + reach > first) & (field.centre[0] - reach < last)).all(-1)
+        assert 0 < near.sum() < len(field)
+        part = rasterize(field.select(near), (height, width), scale, (y, x), epsilon=epsilon)
+        assert torch.equal(part, whole[:, :, y : y + height, x : x + width])
 
 
 @each_epsilon
