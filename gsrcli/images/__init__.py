@@ -12,6 +12,7 @@ from gsrcli.images.formats import (
     check_limits,
     check_output,
     install_hint,
+    memory_to_write,
     output_format,
     output_formats,
 )
@@ -47,6 +48,7 @@ __all__ = [
     "from_unit",
     "install_hint",
     "make_folder",
+    "memory_to_write",
     "output_format",
     "output_formats",
     "parse_colour",

@@ -5,7 +5,10 @@ from __future__ import annotations
 import errno
 import io
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,17 +24,21 @@ from support.writing import once, written
 
 from gsrcli.errors import PictureError
 from gsrcli.images import (
+    Cicp,
+    Colour,
     Format,
     Metadata,
     Picture,
     fit,
+    memory_to_write,
+    output_format,
     output_formats,
     to_eight_bits,
     write_picture,
     write_pictures,
 )
 from gsrcli.images.description import Raster
-from gsrcli.images.strips import Strip, Strips
+from gsrcli.images.strips import Strip, Strips, in_memory
 from gsrcli.images.writers import ANIMATIONS, ENCODERS, PAGES, Encoding, blocks
 from gsrcli.size import Size
 
@@ -204,3 +211,94 @@ def test_other_programs_read_what_is_written(
     if dtype == np.uint8:
         with Image.open(path) as image:
             np.testing.assert_array_equal(np.asarray(image.convert("RGBA") if alpha else image), found)
+
+
+_WRITE = """
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+from gsrcli.images import write_picture
+from gsrcli.images.description import Raster
+from gsrcli.images.strips import Strip, Strips, in_memory
+from gsrcli.runtime.memory import keep_freed_memory, peak_memory
+from gsrcli.size import Size
+
+path, height, width = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+noise = np.random.default_rng(0).integers(100, 104, (50, width, 3), np.uint8)
+device = SimpleNamespace(type="cpu")
+
+
+def write(height):
+    raster = Raster(Size(height, width), 3, np.dtype(np.uint8), alpha=False)
+    write_picture(Strips(raster, lambda: (Strip(noise) for _ in range(height // 50)), True), path)
+
+
+keep_freed_memory()
+write(50)
+before = peak_memory(lambda: None, device)
+print(peak_memory(lambda: write(height), device) - before)
+"""
+
+
+def _memory_to_write(path: Path, size: Size) -> int:
+    """Return how many bytes a process takes to write strips of 50 rows."""
+    command = [sys.executable, "-c", _WRITE, str(path), str(size.height), str(size.width)]
+    return int(subprocess.run(command, check=True, capture_output=True, text=True, timeout=300).stdout)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="measures memory through /proc")
+@pytest.mark.parametrize("name", STREAMED)
+def test_rows_are_not_kept(tmp_path: Path, name: str) -> None:
+    """Beside blocks of a megabyte in work, of which each is copied a few times."""
+    form = next(form for form in output_formats() if form.name == name)
+    assert form.streamed
+    size = Size(4500, 12000)
+    raster = Raster(size, 3, np.dtype(np.uint8), alpha=False)
+    assert memory_to_write(form, raster) == 0
+    assert _memory_to_write(tmp_path / f"out{form.suffixes[0]}", size) < 30e6 + 7e6 * blocks._THREADS
+    assert (tmp_path / f"out{form.suffixes[0]}").stat().st_size > 1e6
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="measures memory through /proc")
+@pytest.mark.parametrize("form", [form for form in FORMATS if form.id not in STREAMED])
+def test_memory_is_as_stated(tmp_path: Path, form: Any) -> None:
+    size = Size(1000, 1500)
+    stated = memory_to_write(form, Raster(size, 3, np.dtype(np.uint8), alpha=False))
+    found = _memory_to_write(tmp_path / f"out{form.suffixes[0]}", size)
+    assert 0.2 * stated < found < stated + 80e6  # which libraries take for pictures of any size
+
+
+def test_frames_are_whole() -> None:
+    raster = Raster(Size(100, 100), 3, np.dtype(np.uint16), alpha=True)
+    for form in output_formats():
+        if form.name in ANIMATIONS:
+            assert memory_to_write(form.of_frames, raster) > 8 * 100 * 100
+        if form.name in PAGES:
+            assert memory_to_write(form.of_frames, raster) == memory_to_write(form, raster) == 0
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp", "a.bmp"])
+def test_an_enlargement_of_what_is_fitted_is_not_computed_to_fit_it_again(name: str) -> None:
+    """Nor is it converted again, with all that is converted for a format."""
+    form = output_format(name)
+    colour = Colour(cicp=Cicp(1, 13, full_range=False))
+    whole = Picture(smooth(40, 31, 1, np.float32) * 2, smooth(40, 31, 1, np.float32)[..., 0], colour=colour)
+    fitted, _ = fit(once(whole, [13]), form, (9, 99, 9))
+    picture = in_memory(fitted)
+    asked: list[int] = []
+    enlargement = endless(Raster(Size(80, 62), picture.channels, picture.pixels.dtype, fitted.raster.alpha), asked, [])
+    enlargement = replace(enlargement, **picture.described(), opaque=fitted.opaque)
+    again, _ = fit(enlargement, form, (9, 99, 9))
+    assert again.source is enlargement.source
+    assert not asked
+
+
+def test_floating_point_is_rounded_by_its_extremes() -> None:
+    whole = Picture(smooth(40, 31, 3, np.float32) * 3 - 1)
+    strips = once(whole, [7, 30])
+    assert strips.extremes == whole.extremes == (whole.pixels.min(), whole.pixels.max())
+    fitted, _ = fit(strips, output_format("a.png"))
+    np.testing.assert_array_equal(in_memory(fitted).pixels, fit(whole, output_format("a.png"))[0].pixels)
+    with pytest.raises(ValueError, match="extremes"):
+        fit(replace(strips, extremes=None), output_format("a.png"))

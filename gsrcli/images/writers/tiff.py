@@ -83,7 +83,7 @@ class _Chunks:
 def _compressed(rows: Strip) -> bytes:
     layers = rows.layers
     differences = _float_differences(layers) if layers.dtype == np.float32 else _differences(layers)
-    return zlib.compress(differences.tobytes(), DEFLATE_LEVEL)
+    return zlib.compress(differences.data, DEFLATE_LEVEL)
 
 
 def _differences(rows: Pixels) -> Pixels:

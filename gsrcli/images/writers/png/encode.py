@@ -141,26 +141,29 @@ def _filtered(rows: Strip, above: Strip | None) -> NDArray[np.uint8]:
 
     Of PNG's four filters this gives the smallest files for enlarged pictures, whose neighbouring pixels are similar.
     """
-    values, step = _octets(rows)
-    up, left = np.empty_like(values), np.zeros_like(values)
-    up[0] = 0 if above is None else _octets(above)[0]
-    up[1:] = values[:-1]
-    left[:, step:] = values[:, :-step]
-    differing = left ^ up
-    differing >>= 1
-    mean = np.bitwise_and(left, up, out=left)
-    mean += differing  # without a ninth bit
-    filtered = np.empty((len(values), 1 + values.shape[1]), np.uint8)
+    octets = _octets(rows)
+    step = octets.shape[1] // rows.pixels.shape[1]  # bytes from a sample to its left neighbour
+    values = np.empty((len(octets) + 1, octets.shape[1]), np.uint8)
+    values[0] = 0 if above is None else _octets(above)
+    values[1:] = octets
+    del octets  # there are few blocks in memory at a time, but of each several copies
+    up = values[:-1]
+    filtered = np.zeros((len(up), 1 + up.shape[1]), np.uint8)
     filtered[:, 0] = _AVERAGE
-    np.subtract(values, mean, out=filtered[:, 1:])
+    mean = filtered[:, 1:]
+    mean[:, step:] = values[1:, :-step]
+    differing = mean ^ up
+    differing >>= 1
+    mean &= up
+    mean += differing  # without a ninth bit
+    np.subtract(values[1:], mean, out=mean)
     return filtered
 
 
-def _octets(rows: Strip) -> tuple[NDArray[np.uint8], int]:
-    """Return the bytes of rows, ``(rows, bytes)``, and how many there are from a sample to its left neighbour."""
+def _octets(rows: Strip) -> NDArray[np.uint8]:
+    """Return the bytes of rows, ``(rows, bytes)``."""
     layers = rows.layers
-    big = np.ascontiguousarray(layers, layers.dtype.newbyteorder(">"))
-    return big.view(np.uint8).reshape(len(big), -1), layers.shape[2] * layers.itemsize
+    return np.ascontiguousarray(layers, layers.dtype.newbyteorder(">")).view(np.uint8).reshape(len(layers), -1)
 
 
 def _joined_adler32(first: int, second: int, second_size: int) -> int:
