@@ -32,6 +32,7 @@ from gsrcli.images import (
     check_output,
     fit,
     make_folder,
+    memory_to_write,
     output_format,
     require_several,
     with_fate,
@@ -259,6 +260,7 @@ class Batch:
                 return
             upscaler = self._loaded(task, bar)  # a failure here fails every picture
             with handover.passing_errors():
+                _require_memory(task, picture, size, upscaler)
                 work = upscaler.work(picture) * task.count
                 advance = partial(_advance, bar, work)
                 _hand_over(task, upscaler.stream(picture, size, advance, self._seconds, self.handling.alpha))
@@ -351,6 +353,16 @@ def _ahead(items: Iterator[Item], executor: Executor) -> Iterator[Item]:
     while (item := following.result()) is not None:
         following = executor.submit(next, items, None)
         yield item
+
+
+def _require_memory(task: _Task, picture: Strips, size: Size, upscaler: Upscaler) -> None:
+    """Check that there is memory to write an enlargement in a format that holds it whole."""
+    from gsrcli.upscaling.budget import require_memory
+
+    form = output_format(task.job.output)
+    needed = memory_to_write(form.of_frames if task.count > 1 else form, picture.raster._replace(size=size))
+    hint = "write a .png or .tif file, whose rows are written as they come"
+    require_memory(needed, f"an output of {size} pixels as {form.name}", upscaler.memory, hint)
 
 
 def _hand_over(task: _Task, enlargement: Strips) -> None:

@@ -18,7 +18,8 @@ __all__ = ["DEFAULT_TILE", "SMALLEST_PART", "Plan", "attempt", "least_memory", "
 DEFAULT_TILE = 512
 SMALLEST_PART = 1 << 14  # pixels
 _PART_PIXELS = 1 << 20
-_BAND_BYTES = 1 << 27
+_BAND_BYTES = 1 << 28
+_LOWEST_TILE = 8  # LR rows; only for large scales, at which drawing takes much longer than the network
 _WORKSPACE_BYTES = 64  # working memory of a rasterizer for each Gaussian
 _OUTPUT_PIXEL_BYTES = 96  # a part in float32, its bicubic base with intermediate results, and its bits
 
@@ -60,7 +61,7 @@ def plan(padded: Size, size: Size, traits: Traits, halo: int, pixel_bytes: int, 
         return max(window.area * traits.bytes_per_pixel, 2 * core.area * gaussian_bytes) > share
 
     height = width = DEFAULT_TILE
-    while height > SMALLEST_TILE and min(height, padded.height) * row_bytes > min(share, _BAND_BYTES):
+    while height > _LOWEST_TILE and min(height, padded.height) * row_bytes > min(share, _BAND_BYTES):
         height //= 2
     while max(height, width) > SMALLEST_TILE and too_large(Size(height, width)):
         height, width = (height, width // 2) if width >= height else (height // 2, width)
@@ -69,17 +70,18 @@ def plan(padded: Size, size: Size, traits: Traits, halo: int, pixel_bytes: int, 
 
 def least_memory(low: Size, size: Size, pixel_bytes: int) -> float:
     """Return the bytes that any enlargement takes: for two of its bands with the lowest tiles."""
-    rows = min(SMALLEST_TILE, low.height) * size.height / low.height
+    rows = min(_LOWEST_TILE, low.height) * size.height / low.height
     return 2 * rows * size.width * pixel_bytes
 
 
-def require_memory(needed: float, size: Size, budget: int | None = None) -> None:
-    """Check, before anything is computed, that there is memory for an enlargement.
+def require_memory(needed: float, what: str, budget: int | None = None, hint: str = "choose a smaller size") -> None:
+    """Check, before anything is computed, that there is memory for something.
 
     Args:
         needed: how much, in bytes.
-        size: size of the enlargement.
+        what: what needs it.
         budget: bytes of the computer's memory that the whole process may use; None for what is free.
+        hint: what to do about it, besides freeing memory.
 
     Raises:
         LimitError: there is not.
@@ -90,8 +92,8 @@ def require_memory(needed: float, size: Size, budget: int | None = None) -> None
         raise LimitError("there is no memory left for a picture", hint=memory_hint(cpu, budget))
     if needed > free:
         raise LimitError(
-            f"an output of {size} pixels needs {in_bytes(needed)} of memory; only {in_bytes(free)} are free",
-            hint=f"choose a smaller size, or {memory_hint(cpu, budget)}",
+            f"{what} needs {in_bytes(needed)} of memory; only {in_bytes(free)} are free",
+            hint=f"{hint}, or {memory_hint(cpu, budget)}",
         )
 
 

@@ -134,7 +134,7 @@ class Upscaler:
             LimitError: there is too little memory for all of the enlargement.
         """
         require_enlargement(picture.size, size)
-        require_memory(size.area * picture.bytes_per_pixel, size, self.memory)
+        require_memory(size.area * picture.bytes_per_pixel, f"an output of {size} pixels", self.memory)
         return self.stream(picture, size, advance, seconds, alpha).picture()
 
     def stream(
@@ -166,7 +166,8 @@ class Upscaler:
         if alpha not in get_args(AlphaMeaning):
             raise UsageError(f"invalid alpha {alpha!r}: use transparency or data")
         require_enlargement(picture.size, size)
-        require_memory(least_memory(picture.size, size, picture.bytes_per_pixel), size, self.memory)
+        least = least_memory(picture.size, size, picture.bytes_per_pixel)
+        require_memory(least, f"an output of {size} pixels", self.memory)
         low = replace(in_strips(picture), alpha_is_data=alpha == "data")
         seconds = seconds or StageTimer(STAGES)
 
