@@ -160,6 +160,8 @@ from gsrcli.upscaling.target import Target
 
 
 class Copier:
+    memory = None
+
     def work(self, picture):
         return 1
 
