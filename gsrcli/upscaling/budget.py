@@ -17,7 +17,7 @@ __all__ = ["DEFAULT_TILE", "SMALLEST_PART", "Plan", "attempt", "least_memory", "
 
 DEFAULT_TILE = 512
 SMALLEST_PART = 1 << 14  # pixels
-_PART_PIXELS = 1 << 20
+_PART_PIXELS = 1 << 19
 _BAND_BYTES = 1 << 28
 _LOWEST_TILE = 8  # LR rows; only for large scales, at which drawing takes much longer than the network
 _WORKSPACE_BYTES = 64  # working memory of a rasterizer for each Gaussian

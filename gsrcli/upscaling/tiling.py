@@ -121,14 +121,14 @@ class Field:
         return _flat(self._cut(self._grid(gaussians, window.size.width), core.seen_from(window)))
 
     def keep(self, *needed: Box) -> None:
-        """Let go of Gaussians whose reference positions lie outside of the only boxes that are still needed."""
+        """Let go of Gaussians whose reference positions lie outside of these boxes, which do not overlap."""
         kept: list[tuple[Box, _Grid]] = []
         for piece, grid in self._pieces:
             parts = [part for part in (piece.meeting(box) for box in needed) if not part.empty]
-            if len(parts) > 1 or parts == [piece]:
+            if parts == [piece]:
                 kept.append((piece, grid))
-            elif parts:
-                kept.append((parts[0], [part.clone() for part in self._cut(grid, parts[0].seen_from(piece))]))
+            else:
+                kept += [(part, [cut.clone() for cut in self._cut(grid, part.seen_from(piece))]) for part in parts]
         self._pieces = kept
 
     def _grid(self, gaussians: Gaussians, width: int) -> _Grid:

@@ -319,10 +319,9 @@ class _Enlargement:
             max(0, math.floor(edge - length)) if length < edge else 0
             for edge, length in zip((tile.top, tile.right), back, strict=True)
         )
-        below = Box(max(0, math.floor(max(0.0, tile.bottom - back[0]))), tile.bottom, 0, padded.width)
-        if tile.right == padded.width:
-            return (below,)
-        return below, Box(above, tile.bottom, before, padded.width)
+        lowest = max(0, math.floor(max(0.0, tile.bottom - back[0])))
+        below = Box(lowest, tile.bottom, 0, padded.width)
+        return (below,) if tile.right == padded.width else (below, Box(above, lowest, before, padded.width))
 
     def _lowest_row(self, bottom: int) -> int:
         """Return the first LR row that is needed once the tiles down to ``bottom`` are drawn."""

@@ -371,7 +371,7 @@ def test_tiles_and_parts_follow_the_free_memory(model: Model, free: int) -> None
     if tile.height > 8:
         assert band <= min(free / 4, 2**28)
     if free == 2**36:
-        assert (tile, pixels) == ((512, 512), 2**20)
+        assert (tile, pixels) == ((512, 512), 2**19)
     if free == 2**20:
         assert (tile, pixels) == ((8, 32), 2**14)
 
