@@ -1,9 +1,9 @@
 // The rasterizer on the CPU: a plain C ABI over pointers and sizes, loaded with ctypes.
 //
-// Forward: Gaussians are binned into tiles (count, scan, fill), and one thread draws each tile into its own canvas, with
-// the Gaussians in the given order. A Gaussian is drawn in the same way wherever tiles and the region cut it. Backward:
-// each Gaussian gathers from its pixels. Threads share nothing. So results are the same, bit for bit, with any number
-// of threads, and a picture drawn in parts, strips or rectangles, is the same as the whole.
+// Forward: Gaussians are binned into tiles (count, scan, fill), and one thread draws each tile into its own canvas,
+// with the Gaussians in the given order. A Gaussian is drawn in the same way wherever tiles and the region cut it.
+// Backward: each Gaussian gathers from its pixels. Threads share nothing. So results are the same, bit for bit, with any
+// number of threads, and a picture drawn in parts, strips or rectangles, is the same as the whole.
 //
 // The inner loops use vectors of the size that the instruction set has, because compilers split the comparisons of
 // larger ones into scalars. The best variant for the processor is chosen at load time.
@@ -355,8 +355,9 @@ INLINE void gather(const Field& field, const View& view, const float* image_grad
             } else {
                 keep_first<kLanes>(columns.end - x, weight);
             }
-            gather_at<kLanes, kChannels>(t, v, weight, image_gradient + y * view.width + x, view.width - x, plane, value,
-                                         channels, sums, totals, value_gradient);
+            const float* gradient = image_gradient + y * view.width + x;
+            gather_at<kLanes, kChannels>(t, v, weight, gradient, view.width - x, plane, value, channels, sums, totals,
+                                         value_gradient);
         }
     }
     for (int c = 0; c < kChannels; ++c) value_gradient[c] = sum<kLanes>(totals[c]);
@@ -427,7 +428,7 @@ struct Reach {
     }
 };
 
-// Find the tiles that Gaussians reach, from `begin` on; reach begins at the first.
+// Find the tiles that each Gaussian of a range reaches.
 INLINE void find_tiles_of(const Field& field, const View& view, const Range& range, Reach* reach) {
     Block block;
     std::int64_t some[kBlock];
@@ -566,8 +567,8 @@ class Bins {
     const std::int64_t* end(std::int64_t bin) const { return indices_.get() + offsets_[bin + 1]; }
 
   private:
-    // Call visit(run, bin) for each run of consecutive Gaussians of a range that reach the same tiles, and each bin that
-    // it reaches. Models order their Gaussians row by row, so runs are long.
+    // Call visit(run, bin) for each run of consecutive Gaussians of a range that reach the same tiles, and each bin
+    // that it reaches. Models order their Gaussians row by row, so runs are long.
     template <class Visit>
     static void for_each_bin(std::int64_t count, const Tiling& tiling, const Range& range, const Reach* reach,
                              const Visit& visit) {
