@@ -1,9 +1,9 @@
 // The rasterizer on the CPU: a plain C ABI over pointers and sizes, loaded with ctypes.
 //
-// Forward: Gaussians are binned into tiles (count, scan, fill), and one thread draws each tile into its own canvas, with
-// the Gaussians in the given order. A Gaussian is drawn in the same way wherever tiles and the region cut it. Backward:
-// each Gaussian gathers from its pixels. Threads share nothing. So results are the same, bit for bit, with any number
-// of threads, and a picture drawn in parts, strips or rectangles, is the same as the whole.
+// Forward: Gaussians are binned into tiles (count, scan, fill), and one thread draws each tile into its own canvas,
+// with the Gaussians in the given order. A Gaussian is drawn in the same way wherever tiles and the region cut it.
+// Backward: each Gaussian gathers from its pixels. Threads share nothing. So results are the same, bit for bit, with any
+// number of threads, and a picture drawn in parts, strips or rectangles, is the same as the whole.
 //
 // The inner loops use vectors of the size that the instruction set has, because compilers split the comparisons of
 // larger ones into scalars. The best variant for the processor is chosen at load time.
@@ -28,10 +28,12 @@ using gsr::View;
 
 #define INLINE inline __attribute__((always_inline))
 
-constexpr std::int64_t kTileRows = 32, kTileColumns = 256;
-constexpr int kMargin = 32; // columns of a canvas on each side of its tile, for what overhangs
+constexpr int kTileRows = 32, kTileColumns = 256;
+constexpr int kMostVectors = 4; // across a box whose rows are not cut
+constexpr int kMargin = 64;     // columns of a canvas on each side of its tile, for what overhangs
 constexpr int kBlock = 16;  // Gaussians projected at a time
 constexpr std::int64_t kGaussiansPerTask = 4096;
+constexpr float kLargestQ = 174.67f; // beyond it, weights are denormal in float32
 
 template <int kLanes>
 struct Vector {
@@ -84,11 +86,9 @@ INLINE void count_up(Lanes<kLanes>& lanes) {
     for (int i = 0; i < kLanes; ++i) lanes[i] = (float)i;
 }
 
-// 2^x for x <= 0, with a relative error below 2e-7; results below 2^-126 become 2^-126.
+// 2^x for -126 <= x <= 0, with a relative error below 2e-7; for smaller x, anything.
 template <int kLanes>
 INLINE void exp2_negative(Lanes<kLanes>& x) {
-    const Lanes<kLanes> lowest = -126.0f - Lanes<kLanes>{};
-    x = x < lowest ? lowest : x;
     const float magic = 12582912.0f; // 1.5 * 2^23: adding it rounds to an integer
     const Lanes<kLanes> rounded = x + magic;
     const Lanes<kLanes> f = x - (rounded - magic); // in [-1/2, 1/2]
@@ -113,7 +113,7 @@ INLINE void t_along(const gsr::Whitening& whitening, float distance, float remai
     gsr::t_along(whitening, dx, t);
 }
 
-// q and exp(−q/2) at t, on the row at v.
+// q and exp(−q/2) at t, on the row at v; where q exceeds kLargestQ, any weight.
 template <int kLanes>
 INLINE void weights_at(const Lanes<kLanes>& t, float v, Lanes<kLanes>& q, Lanes<kLanes>& weight) {
     gsr::q_of(t, v * v, q);
@@ -133,13 +133,12 @@ INLINE void keep_first(std::int64_t count, Lanes<kLanes>& weight) {
     weight = index < (float)count - Lanes<kLanes>{} ? weight : Lanes<kLanes>{};
 }
 
-// Most boxes are no wider than one or two vectors. Such a Gaussian is drawn on its whole box, where q decides which
-// pixels are drawn. The rows of a wider one are first cut to the ellipse, which saves vectors, and so are those of all
-// Gaussians if there is a window.
+// How many vectors cover a row of a Gaussian's box, if it is drawn on its whole box, where q decides which pixels are
+// drawn; 0 if its rows are cut to the ellipse first, as those of wide ones are, and all if there is a window.
 template <int kLanes>
 INLINE int vectors_across(std::int64_t columns, const View& view) {
-    const bool whole = columns <= 2 * kLanes && view.window_x == INFINITY && view.window_y == INFINITY;
-    return !whole ? 0 : columns <= kLanes ? 1 : 2;
+    const bool whole = columns <= kMostVectors * kLanes && view.window_x == INFINITY && view.window_y == INFINITY;
+    return whole ? (int)(columns + kLanes - 1) / kLanes : 0;
 }
 
 // ---- projection ----------------------------------------------------------------------------------------
@@ -172,9 +171,13 @@ INLINE void project(const float* centre, const float* sigma, const float* rho, c
     }
 }
 
-// Gather up to kBlock Gaussians at `indices`; repeat the last.
+// Project up to kBlock Gaussians at `indices`, ascending; repeat the last.
 INLINE void project(const Field& field, const std::int64_t* indices, std::int64_t count, const View& view,
                     Block& block) {
+    if (count == kBlock && indices[kBlock - 1] - indices[0] == kBlock - 1) {
+        const std::int64_t first = indices[0];
+        return project(field.centre + 2 * first, field.sigma + 2 * first, field.rho + first, view, block);
+    }
     float centre[2 * kBlock], sigma[2 * kBlock], rho[kBlock];
     for (int i = 0; i < kBlock; ++i) {
         const std::int64_t index = indices[std::min<std::int64_t>(i, count - 1)];
@@ -216,8 +219,9 @@ INLINE void add(const Lanes<kLanes>& weight, const float* value, std::int64_t ch
 
 // Draw a Gaussian of a block on its whole box, kVectors wide.
 template <int kLanes, int kVectors>
-INLINE void draw_box(const Block& block, int i, const View& view, const float* value, std::int64_t channels,
+INLINE void draw_box(const Block& block, int i, float q_max, const float* value, std::int64_t channels,
                      const Tile& tile) {
+    const std::int64_t stride = tile.stride;
     const gsr::Whitening whitening = {block.slope[i], block.skew[i], block.inverse_y[i]};
     const std::int64_t begin = std::max<std::int64_t>(block.top[i], tile.rows.begin);
     const std::int64_t end = std::min<std::int64_t>(block.bottom[i], tile.rows.end);
@@ -227,14 +231,16 @@ INLINE void draw_box(const Block& block, int i, const View& view, const float* v
         t_along<kLanes>(whitening, distance, block.x[i], start[n]);
     }
     float* at = tile.line(begin, channels) + block.left[i];
-    for (std::int64_t y = begin; y < end; ++y, at += channels * tile.stride) {
-        const float v = gsr::v_of(whitening, (float)(y - block.row[i]) - block.y[i]);
+    const int first = (int)begin - block.row[i], rows = (int)(end - begin);
+    const float remainder = block.y[i];
+    for (int row = 0; row < rows; ++row, at += channels * stride) {
+        const float v = gsr::v_of(whitening, (float)(first + row) - remainder);
         const float shift = gsr::shift_of(whitening, v);
         for (int n = 0; n < kVectors; ++n) {
             Lanes<kLanes> q, weight;
             weights_at<kLanes>(start[n] + shift, v, q, weight);
-            keep_where_drawn<kLanes>(q, (float)view.q_max, weight);
-            add<kLanes>(weight, value, channels, tile.stride, at + n * kLanes);
+            keep_where_drawn<kLanes>(q, q_max, weight);
+            add<kLanes>(weight, value, channels, stride, at + n * kLanes);
         }
     }
 }
@@ -263,8 +269,9 @@ INLINE void draw_rows(const Gaussian& g, const View& view, const float* value, s
 // kChannels = 0: the number of channels is known at run time only.
 template <int kLanes, int kChannels>
 INLINE void draw_tile(const Field& field, const View& view, const Tile& tile) {
-    static_assert(2 * kLanes <= kMargin, "boxes overhang");
+    static_assert(kMostVectors * kLanes <= kMargin, "boxes overhang");
     const std::int64_t channels = kChannels ? kChannels : field.channels;
+    const float q_max = (float)view.q_max;
     Block block;
     for (const std::int64_t* indices = tile.begin; indices < tile.end; indices += kBlock) {
         const std::int64_t count = std::min<std::int64_t>(kBlock, tile.end - indices);
@@ -277,8 +284,10 @@ INLINE void draw_tile(const Field& field, const View& view, const Tile& tile) {
                 value = copy;
             }
             switch (vectors_across<kLanes>(block.right[i] - block.left[i], view)) {
-                case 1: draw_box<kLanes, 1>(block, i, view, value, channels, tile); break;
-                case 2: draw_box<kLanes, 2>(block, i, view, value, channels, tile); break;
+                case 1: draw_box<kLanes, 1>(block, i, q_max, value, channels, tile); break;
+                case 2: draw_box<kLanes, 2>(block, i, q_max, value, channels, tile); break;
+                case 3: draw_box<kLanes, 3>(block, i, q_max, value, channels, tile); break;
+                case 4: draw_box<kLanes, 4>(block, i, q_max, value, channels, tile); break;
                 default:
                     Gaussian g;
                     project(field, indices[i], view, g);
@@ -346,8 +355,9 @@ INLINE void gather(const Field& field, const View& view, const float* image_grad
             } else {
                 keep_first<kLanes>(columns.end - x, weight);
             }
-            gather_at<kLanes, kChannels>(t, v, weight, image_gradient + y * view.width + x, view.width - x, plane, value,
-                                         channels, sums, totals, value_gradient);
+            const float* gradient = image_gradient + y * view.width + x;
+            gather_at<kLanes, kChannels>(t, v, weight, gradient, view.width - x, plane, value, channels, sums, totals,
+                                         value_gradient);
         }
     }
     for (int c = 0; c < kChannels; ++c) value_gradient[c] = sum<kLanes>(totals[c]);
@@ -409,39 +419,35 @@ struct Tiling {
     std::int64_t count() const { return across * down; }
 };
 
-// Count the Gaussians of a range in each bin that they reach (if indices is null), or store their indices there. A bin
-// is a tile of a batch entry, and ends[bin] is the position of its next index.
-INLINE void bin_span_of(const Field& field, const View& view, const Range& range, const Tiling& tiling,
-                        std::int64_t* ends, std::int64_t* indices) {
-    std::int64_t batch = range.begin / std::max<std::int64_t>(field.count, 1);
+// The tiles that a Gaussian reaches: rows [top, bottom) and columns [left, right) of tiles.
+struct Reach {
+    std::int32_t top, bottom, left, right;
+
+    bool operator==(const Reach& other) const {
+        return top == other.top && bottom == other.bottom && left == other.left && right == other.right;
+    }
+};
+
+// Find the tiles that each Gaussian of a range reaches.
+INLINE void find_tiles_of(const Field& field, const View& view, const Range& range, Reach* reach) {
     Block block;
     std::int64_t some[kBlock];
+    const int height = (int)view.height, width = (int)view.width;
     for (std::int64_t first = range.begin; first < range.end; first += kBlock) {
         const std::int64_t count = std::min<std::int64_t>(kBlock, range.end - first);
-        if (count == kBlock) {
-            project(field.centre + 2 * first, field.sigma + 2 * first, field.rho + first, view, block);
-        } else {
-            for (int i = 0; i < count; ++i) some[i] = first + i;
-            project(field, some, count, view, block);
+        for (int i = 0; i < count; ++i) some[i] = first + i;
+        project(field, some, count, view, block);
+        Reach tiles[kBlock];
+        for (int i = 0; i < kBlock; ++i) {
+            const int top = std::max(block.top[i], 0), bottom = std::min(block.bottom[i], height);
+            const int left = std::max(block.left[i], 0), right = std::min(block.right[i], width);
+            const bool reaches = (top < bottom) & (left < right);
+            tiles[i].top = top / kTileRows;
+            tiles[i].bottom = reaches ? (bottom + kTileRows - 1) / kTileRows : 0;
+            tiles[i].left = left / kTileColumns;
+            tiles[i].right = reaches ? (right + kTileColumns - 1) / kTileColumns : 0;
         }
-        for (int i = 0; i < count; ++i) {
-            const std::int64_t index = first + i;
-            if (index == (batch + 1) * field.count) ++batch;
-            const Range rows = gsr::clip({block.top[i], block.bottom[i]}, view.height);
-            const Range columns = gsr::clip({block.left[i], block.right[i]}, view.width);
-            if (rows.begin >= rows.end || columns.begin >= columns.end) continue;
-            const std::int64_t left = columns.begin / kTileColumns, right = (columns.end - 1) / kTileColumns;
-            for (std::int64_t y = rows.begin / kTileRows; y <= (rows.end - 1) / kTileRows; ++y) {
-                std::int64_t* end = ends + batch * tiling.count() + y * tiling.across;
-                for (std::int64_t x = left; x <= right; ++x) {
-                    if (indices) {
-                        indices[end[x]++] = index;
-                    } else {
-                        ++end[x];
-                    }
-                }
-            }
-        }
+        std::copy_n(tiles, count, reach + first);
     }
 }
 
@@ -451,7 +457,7 @@ struct Kernels {
     const char* name;
     void (*draw_tile)(const Field&, const View&, const Tile&);
     void (*gather_span)(const Field&, const View&, const Span&, const FieldGradient&);
-    void (*bin_span)(const Field&, const View&, const Range&, const Tiling&, std::int64_t*, std::int64_t*);
+    void (*find_tiles)(const Field&, const View&, const Range&, Reach*);
 };
 
 #define GSR_VARIANT(NAME, LANES, ...)                                                                   \
@@ -462,11 +468,11 @@ struct Kernels {
                                         const FieldGradient& out) {                                     \
         gather_span_of<LANES>(field, view, span, out);                                                  \
     }                                                                                                   \
-    __VA_ARGS__ void bin_span_##NAME(const Field& field, const View& view, const Range& range,          \
-                                     const Tiling& tiling, std::int64_t* ends, std::int64_t* indices) { \
-        bin_span_of(field, view, range, tiling, ends, indices);                                         \
+    __VA_ARGS__ void find_tiles_##NAME(const Field& field, const View& view, const Range& range,        \
+                                       Reach* reach) {                                                  \
+        find_tiles_of(field, view, range, reach);                                                       \
     }                                                                                                   \
-    const Kernels kernels_##NAME = {#NAME, draw_tile_##NAME, gather_span_##NAME, bin_span_##NAME};
+    const Kernels kernels_##NAME = {#NAME, draw_tile_##NAME, gather_span_##NAME, find_tiles_##NAME};
 
 GSR_VARIANT(baseline, 4)
 #if defined(__x86_64__)
@@ -520,16 +526,21 @@ Range share(std::int64_t total, std::int64_t parts, std::int64_t part) {
     return {total * part / parts, total * (part + 1) / parts};
 }
 
-// The tiles of every batch entry, and the Gaussians that reach each.
+// The Gaussians that reach each bin, in ascending order. A bin is a tile of a batch entry.
 class Bins {
   public:
     Bins(const Field& field, const View& view, const Tiling& tiling, int threads) {
         const std::int64_t bins = field.batch * tiling.count(), parts = std::max(1, threads);
+        const std::int64_t gaussians = field.batch * field.count;
+        const std::unique_ptr<Reach[]> reach(new Reach[gaussians]);
         // ends[part][bin]: first the number of this part's Gaussians in the bin, later the end of its share.
         std::vector<std::int64_t> ends(parts * bins + 1, 0);
-        const std::int64_t total_gaussians = field.batch * field.count;
         parallel(threads, parts, [&](std::int64_t part) {
-            kernels->bin_span(field, view, share(total_gaussians, parts, part), tiling, &ends[part * bins], nullptr);
+            const Range range = share(gaussians, parts, part);
+            kernels->find_tiles(field, view, range, reach.get());
+            for_each_bin(field.count, tiling, range, reach.get(), [&ends, first = part * bins](auto run, auto bin) {
+                ends[first + bin] += run.end - run.begin;
+            });
         });
         offsets_.resize(bins + 1);
         std::int64_t total = 0;
@@ -544,8 +555,11 @@ class Bins {
         offsets_[bins] = total;
         indices_.reset(new std::int64_t[total]);
         parallel(threads, parts, [&](std::int64_t part) {
-            kernels->bin_span(field, view, share(total_gaussians, parts, part), tiling, &ends[part * bins],
-                              indices_.get());
+            const auto put = [this, &ends, first = part * bins](auto run, auto bin) {
+                std::int64_t& end = ends[first + bin];
+                for (std::int64_t index = run.begin; index < run.end; ++index) indices_[end++] = index;
+            };
+            for_each_bin(field.count, tiling, share(gaussians, parts, part), reach.get(), put);
         });
     }
 
@@ -553,11 +567,29 @@ class Bins {
     const std::int64_t* end(std::int64_t bin) const { return indices_.get() + offsets_[bin + 1]; }
 
   private:
+    // Call visit(run, bin) for each run of consecutive Gaussians of a range that reach the same tiles, and each bin
+    // that it reaches. Models order their Gaussians row by row, so runs are long.
+    template <class Visit>
+    static void for_each_bin(std::int64_t count, const Tiling& tiling, const Range& range, const Reach* reach,
+                             const Visit& visit) {
+        Range run = {range.begin, range.begin};
+        for (; run.begin < range.end; run.begin = run.end) {
+            const std::int64_t batch = run.begin / count, last = std::min<std::int64_t>(range.end, (batch + 1) * count);
+            const Reach tiles = reach[run.begin];
+            while (run.end < last && reach[run.end] == tiles) ++run.end;
+            for (std::int64_t y = tiles.top; y < tiles.bottom; ++y) {
+                for (std::int64_t x = tiles.left; x < tiles.right; ++x) {
+                    visit(run, batch * tiling.count() + y * tiling.across + x);
+                }
+            }
+        }
+    }
+
     std::vector<std::int64_t> offsets_;
     std::unique_ptr<std::int64_t[]> indices_;
 };
 
-Range part_of(std::int64_t number, std::int64_t length, std::int64_t limit) {
+Range part_of(std::int64_t number, int length, std::int64_t limit) {
     return {number * length, std::min((number + 1) * length, limit)};
 }
 
@@ -600,6 +632,11 @@ void backward(const Field& field, const View& view, const float* image_gradient,
     });
 }
 
+View drawable(View view) {
+    view.q_max = std::min<double>(view.q_max, kLargestQ);
+    return view;
+}
+
 } // namespace
 
 extern "C" {
@@ -612,7 +649,7 @@ const char* gsr_instruction_set() { return kernels->name; }
 // Both functions return 0, or 1 if memory ran out.
 int gsr_rasterize(const Field* field, const View* view, float* image, int threads) {
     try {
-        forward(*field, *view, image, threads);
+        forward(*field, drawable(*view), image, threads);
         return 0;
     } catch (const std::exception&) {
         return 1;
@@ -622,7 +659,7 @@ int gsr_rasterize(const Field* field, const View* view, float* image, int thread
 int gsr_rasterize_backward(const Field* field, const View* view, const float* image_gradient,
                            const FieldGradient* out, int threads) {
     try {
-        backward(*field, *view, image_gradient, *out, threads);
+        backward(*field, drawable(*view), image_gradient, *out, threads);
         return 0;
     } catch (const std::exception&) {
         return 1;
