@@ -226,7 +226,7 @@ class Batch:
             _require_room(task.job, file, self.handling.lossless)
             task.count, task.animated, task.loops = file.count, file.animated, file.loops
         for index in range(file.count) if number is None else [number - 1]:
-            picture = replace(file.strips(index), alpha_is_data=self.handling.alpha == "data")
+            picture = file.strips(index, alpha_is_data=self.handling.alpha == "data")
             if task.count == 1:
                 picture = replace(picture, duration=None)  # a single frame is a still picture
             self._decoding += time.perf_counter() - began

@@ -83,30 +83,38 @@ class PictureFile:
         with self._decoding(index):
             return with_adobe_rgb(self._source.picture(index))
 
-    def strips(self, index: int = 0) -> Strips:
+    def strips(self, index: int = 0, *, alpha_is_data: bool = False) -> Strips:
         """Return one of the pictures, from 0 on, in strips that are decoded when they are asked for.
 
-        So memory need not hold a large PNG, TIFF, PNM, BMP or TGA file, nor its picture. Others, and pictures that are
-        damaged, interlaced or stored turned, are decoded at once, as by :meth:`picture`, into one strip. What comes
-        from the file is all checked before this returns.
+        So memory need not hold a large PNG, TIFF, PNM, BMP or TGA file, nor its picture. First, all of it is looked at
+        that tells whether it is sound. Pictures that are damaged, interlaced or turned, and those of other formats, are
+        decoded at once instead, as by :meth:`picture`, into one strip.
+
+        Args:
+            index: which of the pictures.
+            alpha_is_data: whether alpha is a channel of its own; see `Picture`.
 
         Raises:
             LimitError, PictureError, GsrError: as :meth:`picture` does. Iterating raises `PictureError` too, if the
-                file changed meanwhile.
+                file was changed meanwhile.
         """
         with self._decoding(index):
-            strips = with_adobe_rgb(self._source.strips(index))
+            decoded = with_adobe_rgb(self._source.strips(index))
 
         def source() -> Iterator[Strip]:
-            decoded = iter(strips)
+            following = iter(decoded)
             while True:
                 with self._decoding(index):
-                    strip = next(decoded, None)
+                    strip = next(following, None)
                 if strip is None:
                     return
                 yield strip
 
-        return replace(strips, source=source)
+        strips = replace(decoded, source=source, alpha_is_data=alpha_is_data)
+        if not alpha_is_data or strips.opaque or strips.extremes is None:
+            return strips
+        ends = [(float(strip.pixels.min()), float(strip.pixels.max())) for strip in strips]
+        return replace(strips, extremes=(min(low for low, _ in ends), max(high for _, high in ends)))
 
     @contextmanager
     def _decoding(self, index: int) -> Iterator[None]:

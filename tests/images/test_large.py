@@ -146,6 +146,20 @@ def test_files_are_closed(tmp_path: Path) -> None:
     assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
+@pytest.mark.parametrize("alpha_is_data", [False, True])
+@pytest.mark.usefixtures("large")
+def test_hidden_numbers_count_where_alpha_is_data(tmp_path: Path, *, alpha_is_data: bool) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    values = noise(20, 9, 4).astype(np.float32)
+    values[..., 3] = 1
+    values[0, :2, 0] = 0, 255
+    values[5, 3] = -1000, 0, 2000, 0
+    tifffile.imwrite(tmp_path / "map.tif", values, photometric="rgb", extrasamples=["unassalpha"], rowsperstrip=1)
+    strips = PictureFile(tmp_path / "map.tif").strips(alpha_is_data=alpha_is_data)
+    assert strips.alpha_is_data == alpha_is_data
+    assert strips.extremes == ((-1000, 2000) if alpha_is_data else (0, 255))
+
+
 @pytest.mark.usefixtures("large")
 def test_pipes_and_folders(tmp_path: Path) -> None:
     pipe, data = tmp_path / "pipe", CARRIERS["png"]()
