@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -10,12 +9,13 @@ from typing import TypeVar
 import numpy as np
 
 from gsrcli.images.picture import Picture, Pixels
+from gsrcli.runtime.threads import usable_processors
 
 __all__ = ["DEFLATE_LEVEL", "interleaved", "map_blocks", "rows_per_block"]
 
 DEFLATE_LEVEL = 1  # 6 takes about seven times as long and saves a tenth of the bytes
 _BLOCK_BYTES = 1 << 20  # large enough to compress well, small enough for 1 megapixel to occupy several threads
-_THREADS = min(16, os.cpu_count() or 1)
+_MOST_THREADS = 16
 
 Result = TypeVar("Result")
 
@@ -42,5 +42,5 @@ def map_blocks(work: Callable[[int, int], Result], picture: Picture) -> Iterator
     if len(stops) == 1:
         yield work(0, height)
         return
-    with ThreadPoolExecutor(min(_THREADS, len(stops))) as threads:
+    with ThreadPoolExecutor(min(_MOST_THREADS, usable_processors(), len(stops))) as threads:
         yield from threads.map(work, starts, stops)
