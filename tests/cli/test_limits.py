@@ -14,7 +14,9 @@ import pytest
 from PIL import Image
 from typer.testing import Result
 
+from gsrcli.cli.failures import explain
 from gsrcli.runtime import cgroups
+from gsrcli.runtime.memory import Limit
 
 resource = pytest.importorskip("resource")
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux alone enforces these limits")
@@ -164,3 +166,22 @@ def test_a_budget_keeps_the_peak_within(tmp_path: Path) -> None:
         done = subprocess.run([*command, "-o", output, "--memory", budget], capture_output=True, text=True, check=True)
         peaks[budget] = int(done.stdout.split()[-1])
     assert peaks["600M"] < 600 * MIB < peaks["4G"]
+
+
+# What else the system says
+
+
+def test_threads_that_cannot_start_are_told() -> None:
+    failure = explain(RuntimeError("can't start new thread"))
+    assert "threads" in failure.message
+    assert failure.hint
+    assert "bug" not in failure.hint
+
+
+@pytest.mark.parametrize("limit", ["the computer", "ulimit -v"])
+def test_a_library_that_cannot_be_mapped_lacks_memory_only_under_a_limit(
+    monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    monkeypatch.setattr("gsrcli.runtime.memory.limits", lambda budget=None: [Limit(limit, 10, 5)])
+    failure = explain(ImportError("libtorch_cpu.so: failed to map segment from shared object"))
+    assert ("memory" in failure.message) == (limit == "ulimit -v")

@@ -325,7 +325,7 @@ def test_a_strip_has_as_many_rows_as_fit(model: Model) -> None:
 
 
 def test_a_tile_is_as_large_as_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gsrcli.upscaling.upscaler.free_memory", lambda device: 1.0)
+    monkeypatch.setattr("gsrcli.upscaling.upscaler.free_memory", lambda device, budget: 1.0)
     model = Mirror()
     Upscaler(model, tile=700).enlarge(Picture(photo(96, 104)), Size(192, 208))
     assert model.windows == [(96, 104)]
