@@ -10,6 +10,9 @@ __all__ = ["main"]
 def main() -> None:
     """Run ``gsr``. Ctrl-C is quiet, and a lack of memory is told, from the first import on."""
     try:
+        from gsrcli.runtime.threads import configure
+
+        configure()
         from gsrcli.cli import app
 
         app.main()

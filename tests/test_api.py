@@ -246,6 +246,10 @@ def test_errors_are_those_of_the_package(model: Model, tmp_path: Path) -> None:
         gsrcli.upscale(array, 2, device="abacus")
     with pytest.raises(UsageError, match="tile"):
         gsrcli.upscale(array, 2, model=model, tile=0)
+    with pytest.raises(UsageError, match="memory"):
+        gsrcli.upscale(array, 2, model=model, memory=0)
+    with pytest.raises(LimitError, match="memory"):
+        gsrcli.upscale(array, 2, model=model, memory=1)
     with pytest.raises(ModelError, match="no model called"):
         gsrcli.upscale(array, 2, model="nonesuch")
     with pytest.raises(PictureError, match=r"gone\.png"):

@@ -98,6 +98,7 @@ def test_it_lists_the_installation(doctor: Callable[[int], Facts]) -> None:
     assert processor["name"]
     assert processor["threads"] >= 1
     assert 0 < processor["free_bytes"] < processor["memory_bytes"]
+    assert " allows " in processor["free_by"]
     assert (device["rasterizer"], device["rasterizer_note"]) == rasterizer.backend("cpu")
     assert device["precision"] in ("float32", "bfloat16")
     assert 0 < device["largest_error"] < 1e-5

@@ -9,8 +9,9 @@ import typer
 
 from gsrcli.cli.console import Console
 from gsrcli.cli.failures import reporting
-from gsrcli.cli.options import Arithmetic, Debug, Device, Json
+from gsrcli.cli.options import Arithmetic, Debug, Device, Json, Threads
 from gsrcli.cli.outputs import check_file, check_plot
+from gsrcli.runtime.threads import use_threads
 
 if TYPE_CHECKING:
     from gsrcli.benchmark.plan import Workload
@@ -48,7 +49,7 @@ def bench(
     ] = False,
     device: Device = "auto",
     precision: Arithmetic = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="Number of CPU threads (default: torch's choice).")] = None,
+    threads: Threads = None,
     repeats: Annotated[int, typer.Option(min=1, help="Repetitions per measurement; the median is reported.")] = 10,
     json: Json = False,
     csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the results to a CSV file.")] = None,
@@ -60,8 +61,6 @@ def bench(
     """Time models in memory and without tiling, or only the rasterizer."""
     console = Console(json)
     with reporting(console, debug):
-        import torch
-
         from gsrcli.benchmark import default_models, report, run
         from gsrcli.benchmark.ceilings import measure_ceilings
         from gsrcli.benchmark.plan import Setting, Subject, parse_scales
@@ -72,8 +71,7 @@ def bench(
             check_file(csv)
         if plot:
             check_plot(plot)
-        if threads:
-            torch.set_num_threads(threads)
+        use_threads(threads)
         where = pick_device(device)
         what: Workload = "rasterizer" if rasterizer else "pipeline"
         names = tuple(name.strip() for name in models.split(",")) if models else default_models(what, where)

@@ -13,10 +13,11 @@ import typer
 
 from gsrcli.cli.console import Console
 from gsrcli.cli.failures import explain, reporting
-from gsrcli.cli.options import Arithmetic, Debug, Device, Json, Memory, Tile
+from gsrcli.cli.options import Arithmetic, Debug, Device, Json, Memory, Threads, Tile
 from gsrcli.cli.outputs import check_file, check_plot
 from gsrcli.evaluation.config import Degradation, ProtocolName
 from gsrcli.runtime.memory import parse_memory, require_room_for_libraries
+from gsrcli.runtime.threads import use_threads
 from gsrcli.weights.load import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -117,6 +118,7 @@ def evaluate(
     precision: Arithmetic = "auto",
     tile: Tile = None,
     memory: Memory = None,
+    threads: Threads = None,
     json: Json = False,
     csv: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the scores of each picture to this file.")
@@ -178,6 +180,7 @@ def evaluate(
             tile=tile,
             memory=None if memory is None else parse_memory(memory),
         )
+        use_threads(threads)
         with console.downloads() as transfer:
             report = prepare(config, transfer, partial(_announce, console))
         gallery = Gallery() if html else None

@@ -8,7 +8,7 @@ import typer
 
 from gsrcli.runtime.precision import Precision
 
-__all__ = ["COMPUTING", "Arithmetic", "Debug", "Device", "Json", "Memory", "Tile"]
+__all__ = ["COMPUTING", "Arithmetic", "Debug", "Device", "Json", "Memory", "Threads", "Tile"]
 
 COMPUTING = "Computing"
 """The panel of options for the model and the device."""
@@ -38,6 +38,14 @@ Memory = Annotated[
         metavar="SIZE",
         help="Memory that gsr may use in all, such as 600M or 2G (default: what the computer, its container and ulimit "
         "leave).",
+    ),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        rich_help_panel=COMPUTING,
+        min=1,
+        help="Number of CPU threads (default: the processors that the computer and its container allow).",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object to standard output.")]

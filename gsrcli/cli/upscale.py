@@ -14,8 +14,9 @@ import typer
 
 from gsrcli.cli.console import Console, printable
 from gsrcli.cli.failures import reporting
-from gsrcli.cli.options import COMPUTING, Arithmetic, Debug, Device, Json, Memory, Tile
+from gsrcli.cli.options import COMPUTING, Arithmetic, Debug, Device, Json, Memory, Threads, Tile
 from gsrcli.runtime.memory import parse_memory, require_room_for_libraries
+from gsrcli.runtime.threads import use_threads
 from gsrcli.upscaling.alpha import AlphaMeaning
 from gsrcli.weights.load import DEFAULT_MODEL
 
@@ -145,6 +146,7 @@ def upscale(
     precision: Arithmetic = "auto",
     tile: Tile = None,
     memory: Memory = None,
+    threads: Threads = None,
     json: Json = False,
     verbose: Annotated[
         bool,
@@ -179,7 +181,7 @@ def upscale(
                 require_weights(model)
         outcomes, facts = [], {}
         if todo:
-            load = partial(_upscaler, model, device, precision, tile, budget, console)
+            load = partial(_upscaler, model, device, precision, tile, budget, threads, console)
             handling = Handling(
                 number=number,
                 max_pixels=max_pixels or DEFAULT_MAX_PIXELS,
@@ -272,10 +274,17 @@ def _check_loss(jobs: Sequence[Job], quality: int | None, lossless: bool, consol
 
 
 def _upscaler(
-    model: str, device: str, precision: Precision, tile: int | None, memory: int | None, console: Console
+    model: str,
+    device: str,
+    precision: Precision,
+    tile: int | None,
+    memory: int | None,
+    threads: int | None,
+    console: Console,
 ) -> Upscaler:
     from gsrcli.upscaling.upscaler import Upscaler
 
+    use_threads(threads)
     with console.downloads() as report:
         return Upscaler.load(model, device, precision, tile, report, memory)
 

@@ -44,7 +44,7 @@ _GROUP_FILES = {
 }
 
 # What gsr takes before it computes: address space beyond the files of torch's libraries, and memory to write to.
-_ROOM_BESIDE_TORCH = 450 << 20
+_ROOM_BESIDE_TORCH = 490 << 20
 _ROOM_FOR_DATA = 300 << 20
 
 _STATUS = Path("/proc/self/status")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from gsrcli.errors import GsrError, PictureError
 from gsrcli.images import INPUT_SUFFIXES, read_picture, to_eight_bits
 from gsrcli.runtime.devices import send
 from gsrcli.runtime.memory import free_memory
+from gsrcli.runtime.threads import usable_processors
 from gsrcli.size import Size
 
 __all__ = ["Loaded", "PictureBank", "find_pictures", "load_pictures"]
@@ -59,7 +59,7 @@ def load_pictures(paths: Sequence[Path], smallest: int) -> Loaded:
     pictures: list[Tensor] = []
     too_small: list[Path] = []
     damaged: dict[Path, str] = {}
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(usable_processors()) as pool:
         for path, picture in zip(paths, pool.map(_load, paths), strict=True):
             if isinstance(picture, str):
                 damaged[path] = picture

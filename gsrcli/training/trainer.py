@@ -25,6 +25,7 @@ from gsrcli.errors import GsrError, ModelError, PictureError, UsageError, neares
 from gsrcli.models import MODEL_NAMES, Model, build, config_of
 from gsrcli.runtime.devices import channels_last, pick_device, pick_precision
 from gsrcli.runtime.seeds import seed_of
+from gsrcli.runtime.threads import use_threads
 from gsrcli.runtime.timing import StageTimer
 from gsrcli.training.config import TrainConfig
 from gsrcli.training.dataset import Loaded, PictureBank, find_pictures, load_pictures
@@ -236,8 +237,7 @@ class Trainer:
         self._began = time.monotonic()
         self.config = config
         self.folder = run or Path()
-        if config.threads:
-            torch.set_num_threads(config.threads)
+        use_threads(config.threads)
         self.device = pick_device(config.device)
         stored = self._state_to_resume() if resume else None
         if run and not resume and holds_run(run):

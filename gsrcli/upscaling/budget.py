@@ -20,7 +20,7 @@ SMALLEST_PART = 1 << 14  # pixels
 _PART_PIXELS = 1 << 19
 _BAND_BYTES = 1 << 28
 _LOWEST_TILE = 8  # LR rows; only for large scales, at which drawing takes much longer than the network
-_WORKSPACE_BYTES = 64  # working memory of a rasterizer for each Gaussian
+_WORKSPACE_BYTES = 32  # working memory of a rasterizer for each Gaussian
 _OUTPUT_PIXEL_BYTES = 96  # a part in float32, its bicubic base with intermediate results, and its bits
 
 Parameters = ParamSpec("Parameters")

@@ -30,7 +30,7 @@ from gsrcli.images.strips import Strip, Strips, in_strips
 from gsrcli.models.base import Model
 from gsrcli.resize import bicubic
 from gsrcli.runtime.devices import autocast, pick_device, pick_precision, precision_name
-from gsrcli.runtime.memory import free_memory, memory_hint
+from gsrcli.runtime.memory import free_memory, memory_hint, return_freed_memory
 from gsrcli.runtime.precision import Precision
 from gsrcli.runtime.timing import StageTimer
 from gsrcli.size import Box, Size
@@ -202,16 +202,20 @@ def _enlarged(
         plane = Plane(rows, low.raster, upscaler.model, _stretch(low, alpha=alpha), alpha=alpha)
         return _Enlargement(upscaler, plane, size, chosen, advance, seconds)
 
+    def let_go() -> None:
+        rows.forget(colour.done_with)
+        return_freed_memory()  # which is in pieces by now, so that the next tiles would need more
+
     colour = enlargement(alpha=False)
     if low.opaque:
         for pixels in colour.bands():
             full = np.full(pixels.shape[:2], white(pixels.dtype), pixels.dtype) if low.raster.alpha else None
             yield Strip(pixels, full)
-            rows.forget(colour.done_with)
+            let_go()
         return
     for pixels, alpha in zip(colour.bands(), enlargement(alpha=True).bands(), strict=True):
         yield Strip(pixels, alpha[..., 0])
-        rows.forget(colour.done_with)
+        let_go()
 
 
 def _planned(upscaler: Upscaler, low: Strips, size: Size) -> Plan:

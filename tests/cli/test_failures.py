@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -645,6 +646,11 @@ OUT_OF_MEMORY = [
     RuntimeError(CPU_ALLOCATOR),
     MemoryError(),
     CUDAError("CUDA_ERROR_OUT_OF_MEMORY: The API call failed because it was unable to allocate enough memory"),
+    RuntimeError("could not create a primitive"),  # oneDNN
+    cv2.error("error: (-4:Insufficient memory) Failed to allocate 108000000 bytes in function 'OutOfMemoryError'"),
+    OSError(errno.ENOMEM, "Cannot allocate memory"),
+    ValueError("encoding error 1"),  # libwebp's, through Pillow
+    RuntimeError("std::bad_alloc"),
 ]
 
 
@@ -706,8 +712,9 @@ def test_no_memory_for_drawing_is_not_reported_as_a_bug(
 
 
 def test_other_errors_are_not_mistaken_for_a_lack_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    passed = _limit_tiles(monkeypatch, 0, RuntimeError("shapes do not match"))
-    with pytest.raises(RuntimeError, match="shapes"):
+    message = "could not create a primitive descriptor for a convolution forward propagation primitive"
+    passed = _limit_tiles(monkeypatch, 0, RuntimeError(message))
+    with pytest.raises(RuntimeError, match="descriptor"):
         Upscaler(tiny_model()).enlarge(Picture(np.zeros((110, 110, 3), np.uint8)), Size(220, 220))
     assert passed == []
 

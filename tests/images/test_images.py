@@ -558,7 +558,7 @@ def test_many_blocks_and_the_same_bytes_on_any_number_of_threads(
         write_picture(Picture(pixels), path)
         np.testing.assert_array_equal(np.asarray(Image.open(path)), pixels)
         threaded = path.read_bytes()
-        monkeypatch.setattr("gsrcli.images.writers.blocks._THREADS", 1)
+        monkeypatch.setattr("gsrcli.images.writers.blocks._MOST_THREADS", 1)
         write_picture(Picture(pixels), path)
         monkeypatch.undo()
         assert path.read_bytes() == threaded

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 from gsrcli.images.description import Raster
+from gsrcli.runtime.threads import usable_processors
 
 __all__ = ["DEFLATE_LEVEL", "in_threads", "rows_per_block"]
 
 DEFLATE_LEVEL = 1  # 6 takes about seven times as long and saves a tenth of the bytes
 _BLOCK_BYTES = 1 << 20  # large enough to compress well, small enough for 1 megapixel to occupy several threads
-_THREADS = min(16, os.cpu_count() or 1)
+_MOST_THREADS = 16
 _WAITING = 2  # blocks beside those that threads work on, so that none is idle while the next rows come
 
 Block = TypeVar("Block")
@@ -33,11 +33,12 @@ def in_threads(work: Callable[[Block], Result], blocks: Iterable[Block]) -> Iter
     iterators no names, so that a failure to write ends them at once, and with them what computes the rows.
     """
     results = deque[Future[Result]]()
-    threads = ThreadPoolExecutor(_THREADS)
+    count = min(_MOST_THREADS, usable_processors())
+    threads = ThreadPoolExecutor(count)
     try:
         for block in blocks:
             results.append(threads.submit(work, block))
-            if len(results) == _THREADS + _WAITING:
+            if len(results) == count + _WAITING:
                 yield results.popleft().result()
         while results:
             yield results.popleft().result()
