@@ -4,6 +4,8 @@ Pictures of tokens are ``(B, h, w, d)``; cut into windows they are ``(B, n, t, d
 row-major order. A *position scheme* tells the attention where tokens lie in their window: it is a module called with
 queries and keys ``(B, n, heads, t, d / heads)`` that returns them, possibly changed, and a bias ``(heads, t, t)`` for
 the attention logits or None. A *mask* ``(n, t, u)`` is true where a query may see a key.
+
+Queries, keys and values exist for some windows at a time, so that a picture needs little more memory than its tokens.
 """
 
 from __future__ import annotations
@@ -30,6 +32,10 @@ __all__ = [
     "to_windows",
     "token_positions",
 ]
+
+
+WINDOW_TOKENS = {"cpu": 1 << 13, "cuda": 1 << 18}
+"""Tokens that attend at a time, by device: few enough for a CPU's caches, enough for a GPU."""
 
 
 def to_windows(picture: Tensor, side: int) -> Tensor:
@@ -184,6 +190,13 @@ class WindowAttention(nn.Module):
         return self.output(mixed.transpose(1, 2).flatten(2).unflatten(0, windows))
 
 
+def _parts(windows: Tensor) -> list[slice]:
+    """Cut windows ``(B, n, t, d)`` into parts that attend at a time."""
+    batch, count, tokens, _ = windows.shape
+    at_a_time = max(1, WINDOW_TOKENS.get(windows.device.type, WINDOW_TOKENS["cpu"]) // (batch * tokens))
+    return [slice(begin, begin + at_a_time) for begin in range(0, count, at_a_time)]
+
+
 class CrossWindowAttention(WindowAttention):
     """Attention of each window of tokens to the same window of another picture."""
 
@@ -193,7 +206,12 @@ class CrossWindowAttention(WindowAttention):
         sizes = (width, 2 * width)
         (query_weight, weight), (query_bias, bias) = self.qkv.weight.split(sizes), self.qkv.bias.split(sizes)
         query = F.linear(tokens, query_weight, query_bias)
-        return self.attend(query, *F.linear(context, weight, bias).chunk(2, dim=-1))
+
+        def mix(part: slice) -> Tensor:
+            own = query if query.shape[1] == 1 else query[:, part]
+            return self.attend(own, *F.linear(context[:, part], weight, bias).chunk(2, dim=-1))
+
+        return torch.cat([mix(part) for part in _parts(context)], dim=1)
 
 
 class ShiftedWindowAttention(WindowAttention):
@@ -211,8 +229,13 @@ class ShiftedWindowAttention(WindowAttention):
     def forward(self, picture: Tensor, mask: Tensor | None = None) -> Tensor:
         """Map ``(B, h, w, d)`` to the same shape; the mask, see :func:`shift_mask`, applies only to shifted windows."""
         windows = to_windows(shift(picture, -self.distance), self.window)
-        query, key, value = self.qkv(windows).chunk(3, dim=-1)
-        mixed = self.attend(query, key, value, mask if self.distance else None)
+
+        def mix(part: slice) -> Tensor:
+            seen = mask[part] if mask is not None and self.distance else None
+            query, key, value = self.qkv(windows[:, part]).chunk(3, dim=-1)
+            return self.attend(query, key, value, seen)
+
+        mixed = torch.cat([mix(part) for part in _parts(windows)], dim=1)
         return shift(to_picture(mixed, *picture.shape[1:3]), self.distance)
 
 
@@ -234,12 +257,20 @@ class OverlappingWindowAttention(WindowAttention):
     def forward(self, picture: Tensor, mask: Tensor | None = None) -> Tensor:
         """Map ``(B, h, w, d)`` to the same shape."""
         query, key_value = self.qkv(picture).split((picture.shape[-1], 2 * picture.shape[-1]), dim=-1)
-        key, value = self._surroundings(key_value).chunk(2, dim=-1)
-        return to_picture(self.attend(to_windows(query, self.window), key, value, mask), *picture.shape[1:3])
+        queries, surroundings = to_windows(query, self.window), self._surroundings(key_value)
+        columns = surroundings.shape[2]
+
+        def mix(part: slice) -> Tensor:
+            window = torch.arange(queries.shape[1], device=picture.device)[part]
+            around = surroundings[:, window // columns, window % columns].flatten(3).transpose(2, 3)
+            key, value = around.chunk(2, dim=-1)
+            return self.attend(queries[:, part], key, value, mask if mask is None else mask[part])
+
+        mixed = torch.cat([mix(part) for part in _parts(queries)], dim=1)
+        return to_picture(mixed, *picture.shape[1:3])
 
     def _surroundings(self, picture: Tensor) -> Tensor:
-        """Cut ``(B, h, w, d)`` into overlapping windows ``(B, n, (window + 2 margin)², d)``."""
+        """View ``(B, h, w, d)`` as windows that overlap, ``(B, rows, columns, d, side, side)``, in its own memory."""
         side = self.window + 2 * self.margin
         padded = F.pad(picture, (0, 0, *4 * (self.margin,)))
-        windows = padded.unfold(1, side, self.window).unfold(2, side, self.window)
-        return windows.permute(0, 1, 2, 4, 5, 3).flatten(3, 4).flatten(1, 2)
+        return padded.unfold(1, side, self.window).unfold(2, side, self.window)

@@ -27,6 +27,10 @@ class Traits:
             at multiples of it.
         halo: LR pixels of context around a tile that make tiled output equal to untiled, or nearly equal for networks
             in which every pixel depends on all others.
+        wraps: whether every edge of the padded picture is next to the opposite one in the network, whose convolutions
+            nevertheless end there. Tiles at an edge then need the pixels at the opposite one.
+        tile: side of the tiles' cores, in LR pixels, if the output depends on it a little; None if any tiles give the
+            same output.
         reach: distance from its reference position beyond which a Gaussian has no effect, in LR pixels; infinite
             if every pixel depends on all Gaussians.
         bytes_per_pixel: working memory of the network per LR pixel, in float32, measured.
@@ -42,6 +46,8 @@ class Traits:
     halo: int
     reach: float
     bytes_per_pixel: int
+    wraps: bool = False
+    tile: int | None = None
     channels: int = 3
     precision: torch.dtype = torch.bfloat16
     footprint: float = 0.0

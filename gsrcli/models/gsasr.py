@@ -46,9 +46,15 @@ HEADS = {"sigma": 2, "rho": 1, "alpha": 1, "rgb": 3, "mean": 2}
 STRIP_PLACES = {"cpu": 1 << 14, "cuda": 1 << 17}
 """Places whose heads are computed at a time, by device: few enough for a CPU's caches, enough for a GPU; 4 KB each."""
 
-BYTES_PER_PIXEL = {"edsr": 20_000, "rdn": 21_000, "swinir": 25_000, "hatl": 22_000}
-"""Working memory in bytes per LR pixel, by encoder: how much a process on a CPU grows with 192x192 pixels in float32.
-The larger value of the paper's and the enhanced version."""
+HALO = 48
+"""LR pixels of context around a tile: four windows of 12, or three of 16. Through the decoder's tens of layers every
+pixel depends on all others, but hardly on those farther away."""
+
+TILE = 384
+"""Side of a tile in LR pixels; with its halo it costs 1.6 times as much as without."""
+
+BYTES_PER_PIXEL = {"edsr": 8_500, "rdn": 12_500, "swinir": 25_000, "hatl": 14_500}
+"""Working memory in bytes per LR pixel, by encoder: how much a process on a CPU grows in float32, or an upper bound."""
 
 
 @dataclass(frozen=True)
@@ -248,20 +254,22 @@ class GaussianPrimaryHead(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Map ``(B, h, w, d)`` to ``(B, 4h, 4w, 9)`` in float32, in the order of :data:`HEADS`."""
-        grid = _spread(self.upsample1(tokens))
-        height, width = grid.shape[1:3]
-        places = STRIP_PLACES.get(grid.device.type, STRIP_PLACES["cpu"])
-        rows = max(1, places // (4 * grid.shape[0] * width))
-        padded = F.pad(grid, (0, 0, 0, 0, 1, 1))
-        strips = [padded[:, top : top + rows + 2] for top in range(0, height, rows)]
+        wide = self.upsample1(tokens)
+        height, width = wide.shape[1:3]
+        places = STRIP_PLACES.get(wide.device.type, STRIP_PLACES["cpu"])
+        rows = max(1, places // (16 * wide.shape[0] * width))
+        strip = self._strip
         if torch.is_grad_enabled():
             # Nothing here is random, and reading the generator's state would break a CUDA graph.
-            again = functools.partial(checkpoint, self._strip, use_reentrant=False, preserve_rng_state=False)
-            return torch.cat([again(strip) for strip in strips], dim=1)
-        return torch.cat([self._strip(strip) for strip in strips], dim=1)
+            strip = functools.partial(checkpoint, strip, use_reentrant=False, preserve_rng_state=False)
+        return torch.cat([strip(wide, top, min(top + rows, height)) for top in range(0, height, rows)], dim=1)
 
-    def _strip(self, grid: Tensor) -> Tensor:
-        """Map ``(B, r + 2, 2w, d)`` to ``(B, 2r, 4w, 9)``; the first and last rows are context."""
+    def _strip(self, wide: Tensor, top: int, bottom: int) -> Tensor:
+        """Map rows [top, bottom) of ``(B, h, w, 4d)``, from :attr:`upsample1`, to ``(B, 4 rows, 4w, 9)``."""
+        rows = wide[:, max(0, top - 1) : bottom + 1]
+        context = F.pad(rows, (0, 0, 0, 0, int(top == 0), int(bottom == wide.shape[1])))
+        # Of the rows above and below, the convolution reads the nearer half.
+        grid = _spread(context)[:, 1:-1]
         hidden = F.relu(self.first(_spread(self.upsample2(grid))), inplace=True).split(self.width, dim=-1)
         fields = [
             third(F.relu(second(x), inplace=True))
@@ -291,7 +299,9 @@ class GSASR(Model):
             density=DENSITY,
             base="none",
             multiple=config.multiple,
-            halo=2 * config.window,
+            halo=HALO,
+            wraps=True,  # shifted windows do, and they have no mask
+            tile=TILE,
             # A Gaussian's offset from its reference position is unbounded; beyond this distance it is cut off.
             reach=8.0,
             bytes_per_pixel=BYTES_PER_PIXEL[config.encoder],
@@ -357,6 +367,7 @@ class GSASR(Model):
         for injection in self.condition_injection:
             tokens = injection(tokens, self.position, features, vector)
         injected = x = to_picture(tokens, height, width)
+        del tokens, features  # frees a quarter of the memory
         for interaction in self.gaussian_interaction:
             x = interaction(x, vector)
         return injected + self.conv(x)

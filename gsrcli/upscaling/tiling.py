@@ -20,7 +20,7 @@ from gsrcli.upscaling.rows import Rows
 from gsrcli.upscaling.stretch import Stretch
 from gsrcli.upscaling.transfer import quantize, upload
 
-__all__ = ["SMALLEST_TILE", "Field", "Plane", "cuts", "quarters", "round_up"]
+__all__ = ["SMALLEST_TILE", "Field", "Plane", "cuts", "quarters", "round_up", "surroundings"]
 
 SMALLEST_TILE = 48
 
@@ -56,14 +56,15 @@ class Plane:
         assert strip.alpha is not None
         return strip.alpha[..., None]
 
-    def window(self, box: Box) -> Tensor:
-        """Return ``(1, 3, *box.size)`` in [0, 1], channels last, float32, on the model's device."""
-        rows, columns = _mirrored(box.rows, self.size.height), _mirrored(box.columns, self.size.width)
+    def window(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Tensor:
+        """Return some rows and columns of the padded picture: ``(1, 3, rows, columns)``.
+
+        They are in [0, 1], channels last, float32, on the model's device.
+        """
+        rows, columns = _mirrored(rows, self.size.height), _mirrored(columns, self.size.width)
         top = int(rows.min())
-        pixels = self.pixels((top, int(rows.max()) + 1))
-        if box.bottom > self.size.height:
-            pixels = pixels[rows - top]
-        pixels = pixels[:, columns] if box.right > self.size.width else pixels[:, box.left : box.right]
+        pixels = _taken(self.pixels((top, int(rows.max()) + 1)), rows - top, axis=0)
+        pixels = _taken(pixels, columns, axis=1)
         if self._stretch:
             pixels = self._stretch.to_unit(pixels)
         image = upload(pixels, self._device).permute(2, 0, 1)[None]
@@ -116,9 +117,14 @@ class Field:
                 target[:, top:bottom, left:right] = tensor
         return _flat(joined)
 
-    def crop(self, gaussians: Gaussians, window: Box, core: Box) -> Gaussians:
-        """Return, of the Gaussians of a window in row-major order, those whose reference positions lie in a core."""
-        return _flat(self._cut(self._grid(gaussians, window.size.width), core.seen_from(window)))
+    def crop(self, gaussians: Gaussians, width: int, core: Box) -> Gaussians:
+        """Return, of Gaussians in row-major order, those whose reference positions lie in a core.
+
+        Args:
+            width: width of the window that the Gaussians fill.
+            core: the core, in the window's coordinates.
+        """
+        return _flat(self._cut(self._grid(gaussians, width), core))
 
     def keep(self, *needed: Box) -> None:
         """Let go of Gaussians whose reference positions lie outside of these boxes, which do not overlap."""
@@ -166,8 +172,34 @@ def cuts(length: int, tile: int, multiple: int) -> list[tuple[int, int]]:
     return list(pairwise(edges))
 
 
-def _mirrored(ends: tuple[int, int], length: int) -> NDArray[np.int64]:
-    """Return the indices [begin, end) into a side, reflected or clamped beyond its end."""
-    index = np.arange(*ends)
+def surroundings(core: tuple[int, int], halo: int, length: int, *, wraps: bool) -> NDArray[np.int64]:
+    """Return the rows or columns that the network needs of a tile, in ascending order.
+
+    If the network wraps around the picture's edges, those beyond an edge come from the opposite one, and the window is
+    the picture without what is far from the core. So the picture's edges, and nothing else, are edges of the window and
+    next to each other around it, as in the whole picture.
+
+    Args:
+        core: the first row or column of the core, and one past its last.
+        halo: how many to add on either side.
+        length: height or width of the padded picture.
+        wraps: see :class:`gsrcli.models.base.Traits`.
+    """
+    around = np.arange(core[0] - halo, core[1] + halo)
+    if wraps:
+        return np.unique(around % length)
+    return around[(around >= 0) & (around < length)]
+
+
+def _taken(pixels: Pixels, index: NDArray[np.int64], axis: int) -> Pixels:
+    """Take rows or columns by index, without a copy if they follow each other."""
+    if (np.diff(index) == 1).all():
+        part = slice(index[0], index[-1] + 1)
+        return pixels[part] if axis == 0 else pixels[:, part]
+    return pixels.take(index, axis)
+
+
+def _mirrored(index: NDArray[np.int64], length: int) -> NDArray[np.int64]:
+    """Return indices into a side, reflected or clamped beyond its end."""
     reflected = 2 * (length - 1) - index
     return np.where(index < length, index, np.where(reflected >= 0, reflected, length - 1))

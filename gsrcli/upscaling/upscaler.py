@@ -40,7 +40,7 @@ from gsrcli.upscaling.flat import restore_flat
 from gsrcli.upscaling.rows import Rows, bled
 from gsrcli.upscaling.stretch import Stretch
 from gsrcli.upscaling.target import require_enlargement
-from gsrcli.upscaling.tiling import Field, Plane, cuts, quarters, round_up
+from gsrcli.upscaling.tiling import Field, Plane, cuts, quarters, round_up, surroundings
 from gsrcli.upscaling.transfer import Readback, SideStream
 from gsrcli.weights.load import DEFAULT_MODEL, load_model
 
@@ -96,7 +96,7 @@ class Upscaler:
             device: auto, cpu, cuda, cuda:1 or mps.
             precision: arithmetic of the network; auto is bfloat16 if the hardware and the model support it, else
                 float32.
-            tile: side of the network's tiles, in LR pixels; None chooses by the free memory.
+            tile: side of the network's tiles, in LR pixels; None chooses by the model and the free memory.
             report: see :func:`gsrcli.weights.load.load_model`.
             memory: bytes of the computer's memory that the whole process may use; None for what is free.
 
@@ -221,7 +221,8 @@ def _enlarged(
 def _planned(upscaler: Upscaler, low: Strips, size: Size) -> Plan:
     """Choose how to cut an enlargement.
 
-    Only on a CPU do tiles follow the free memory: there the same model gives the same bits for any tile.
+    Only on a CPU do tiles follow the free memory: there the same model gives the same bits for any tile, unless its
+    traits name one.
     """
     traits = upscaler.model.traits
     padded = Size(*(round_up(side, traits.multiple) for side in low.size))
@@ -229,7 +230,8 @@ def _planned(upscaler: Upscaler, low: Strips, size: Size) -> Plan:
     if not low.opaque:
         free /= 2  # colour and alpha are enlarged side by side
     chosen = plan(padded, size, traits, _halo(upscaler.model), low.bytes_per_pixel, free)
-    return chosen._replace(tile=Size(upscaler.tile, upscaler.tile)) if upscaler.tile else chosen
+    tile = upscaler.tile or traits.tile
+    return chosen._replace(tile=Size(tile, tile)) if tile else chosen
 
 
 def _halo(model: Model) -> int:
@@ -282,14 +284,13 @@ class _Enlargement:
 
         Tiles are computed row by row, and pixels are drawn as soon as no later tile can reach them.
         """
-        padded, multiple = self._low.padded, self._model.traits.multiple
         stream = SideStream.of(self._model.device)
         first = 0
-        for top, bottom in cuts(padded.height, self._tile.height, multiple):
+        for top, bottom in self._cores(axis=0):
             last = self._ready(bottom, first, axis=0)
             band = np.empty((last - first, self._size.width, self._low.channels), self._low.dtype)
             readback, begin = Readback(band, stream), 0
-            for left, right in cuts(padded.width, self._tile.width, multiple):
+            for left, right in self._cores(axis=1):
                 self._compute(Box(top, bottom, left, right))
                 end = self._ready(right, begin, axis=1)
                 for part, drawn in self._drawn(Box(first, last, begin, end), Box(0, bottom, 0, right)):
@@ -301,6 +302,16 @@ class _Enlargement:
             if len(band):
                 yield band
             first = last
+
+    def _cores(self, *, axis: int) -> list[tuple[int, int]]:
+        """Cut the height (axis 0) or the width (1) into the cores of tiles.
+
+        A side as short as a tile with its halo stays whole if the network wraps, as it would be read whole anyway.
+        """
+        length, tile, traits = self._low.padded[axis], self._tile[axis], self._model.traits
+        if traits.wraps and length <= tile + 2 * self._halo:
+            tile = length
+        return cuts(length, tile, traits.multiple)
 
     def _ready(self, edge: int, drawn: int, *, axis: int) -> int:
         """Return how many output rows (axis 0) or columns (1) no tile beyond an LR edge reaches; all at the last edge.
@@ -329,15 +340,18 @@ class _Enlargement:
 
     def _lowest_row(self, bottom: int) -> int:
         """Return the first LR row that is needed once the tiles down to ``bottom`` are drawn."""
+        if self._model.traits.wraps:  # the last tiles need the first rows
+            return 0
         back = max(self._halo, self._model.traits.reach + _INTERPOLATION_REACH)
         return math.floor(max(0.0, bottom - back))
 
     def _compute(self, core: Box) -> None:
         """Compute the Gaussians of a tile's core, a box in the padded picture.
 
-        If memory runs out, this tile and later ones are computed in four parts, recursively down to a smallest size.
+        If memory runs out, this tile and later ones are computed in four parts, recursively down to a smallest size, or
+        not at all if the output depends on the size of tiles.
         """
-        parts = quarters(core, self._model.traits.multiple)
+        parts = quarters(core, self._model.traits.multiple) if self._model.traits.tile is None else None
         known_too_large = parts is not None and core.size.area >= self._too_large
         gaussians = None if known_too_large else attempt(self._predict, core)
         if gaussians is not None:
@@ -347,16 +361,24 @@ class _Enlargement:
         self._too_large = min(self._too_large, core.size.area)
         if parts is None:
             hint = memory_hint(self._model.device, self._memory)
-            raise LimitError("there is too little memory for the smallest tile", hint=hint)
+            if self._model.traits.tile is None:
+                raise LimitError("there is too little memory for the smallest tile", hint=hint)
+            hint = f"try a --tile below {max(core.size)}, or {hint}"
+            raise LimitError(f"there is too little memory for a tile of {core.size} pixels", hint=hint)
         for part in parts:
             self._compute(part)
 
     def _predict(self, core: Box) -> Gaussians:
-        window = core.grown(self._halo).meeting(Box.whole(self._low.padded))
+        rows, columns = (
+            surroundings(ends, self._halo, length, wraps=self._model.traits.wraps)
+            for ends, length in zip((core.rows, core.columns), self._low.padded, strict=True)
+        )
+        top, left = int(np.searchsorted(rows, core.top)), int(np.searchsorted(columns, core.left))
+        place = Box(top, top + core.size.height, left, left + core.size.width)
         with self._seconds.of("network", self._model.device):
-            image = self._low.window(window)
-            gaussians = self._infer(image, _vector(self._scale, image)[None])
-            return self._field.crop(gaussians, window, core).shift(window.left, window.top)
+            image = self._low.window(rows, columns)
+            gaussians = self._field.crop(self._infer(image, _vector(self._scale, image)[None]), len(columns), place)
+        return gaussians.shift(core.left - left, core.top - top)
 
     def _drawn(self, part: Box, computed: Box) -> Iterator[tuple[Box, Tensor]]:
         """Draw a part of the enlargement, some rows at a time; yield them with their places.
@@ -385,7 +407,7 @@ class _Enlargement:
                 drawn = model.draw(gaussians, low.size, size, part)
             if model.traits.base == "bicubic":
                 needed = bicubic.part_needed(low.size, size, part)
-                base = low.window(needed)
+                base = low.window(np.arange(*needed.rows), np.arange(*needed.columns))
                 drawn += bicubic.resize_part(base, low.size, size, part, (needed.top, needed.left))
             values = drawn[0].permute(1, 2, 0)
             if low.channels == 1:

@@ -220,11 +220,11 @@ def test_models_that_need_multiples(shape: tuple[int, int], tile: int | None) ->
 
 
 def test_padding_mirrors_then_repeats() -> None:
-    assert list(_mirrored((2, 8), 5)) == [2, 3, 4, 3, 2, 1]
-    assert list(_mirrored((0, 6), 2)) == [0, 1, 0, 1, 1, 1]
+    assert list(_mirrored(np.arange(2, 8), 5)) == [2, 3, 4, 3, 2, 1]
+    assert list(_mirrored(np.arange(6), 2)) == [0, 1, 0, 1, 1, 1]
     model = Mirror()
     picture = in_strips(Picture(photo(3, 5)))
-    window = Plane(Rows(picture), picture.raster, model, None, alpha=False).window(Box(0, 8, 0, 8))
+    window = Plane(Rows(picture), picture.raster, model, None, alpha=False).window(np.arange(8), np.arange(8))
     expected = np.pad(photo(3, 5), ((0, 2), (0, 3), (0, 0)), mode="reflect")
     np.testing.assert_allclose(window[0, :, :5].permute(1, 2, 0).numpy() * 255, expected, atol=1e-4)
 
