@@ -6,6 +6,7 @@ import ctypes
 import functools
 import importlib.util
 import math
+import mmap
 import platform
 import re
 from collections.abc import Callable, Iterator
@@ -25,6 +26,7 @@ __all__ = [
     "in_bytes",
     "keep_freed_memory",
     "limits",
+    "memory_apart",
     "memory_hint",
     "parse_memory",
     "peak_memory",
@@ -89,6 +91,16 @@ class Limit(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.name} allows {in_bytes(self.allowed)}"
+
+
+def memory_apart(length: int) -> mmap.mmap:
+    """Return zeroed memory that goes back to the system as soon as nothing refers to it, for large long-lived arrays.
+
+    Among kept memory, one of them leaves a gap that smaller blocks break up, so that the next one needs new memory.
+    """
+    if hasattr(mmap, "MAP_PRIVATE"):
+        return mmap.mmap(-1, max(1, length), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return mmap.mmap(-1, max(1, length))
 
 
 def free_memory(device: torch.device, budget: int | None = None) -> float:

@@ -15,7 +15,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ from gsrcli.images.strips import Strip, Strips, in_strips
 from gsrcli.models.base import Model
 from gsrcli.resize import bicubic
 from gsrcli.runtime.devices import autocast, pick_device, pick_precision, precision_name
-from gsrcli.runtime.memory import free_memory, memory_hint, return_freed_memory
+from gsrcli.runtime.memory import free_memory, memory_apart, memory_hint, return_freed_memory
 from gsrcli.runtime.precision import Precision
 from gsrcli.runtime.timing import StageTimer
 from gsrcli.size import Box, Size
@@ -288,7 +288,7 @@ class _Enlargement:
         first = 0
         for top, bottom in self._cores(axis=0):
             last = self._ready(bottom, first, axis=0)
-            band = np.empty((last - first, self._size.width, self._low.channels), self._low.dtype)
+            band = _array_apart((last - first, self._size.width, self._low.channels), self._low.dtype)
             readback, begin = Readback(band, stream), 0
             for left, right in self._cores(axis=1):
                 self._compute(Box(top, bottom, left, right))
@@ -439,6 +439,11 @@ class _Enlargement:
             if gaussians.is_finite():
                 return gaussians
         raise ModelError("the network's output is not finite: its weights may be damaged")
+
+
+def _array_apart(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Pixels:
+    length = math.prod(shape)
+    return np.frombuffer(memory_apart(length * dtype.itemsize), dtype, length).reshape(shape)
 
 
 def _vector(numbers: Sequence[float], like: Tensor) -> Tensor:
