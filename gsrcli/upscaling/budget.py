@@ -18,7 +18,8 @@ __all__ = ["DEFAULT_TILE", "SMALLEST_PART", "Plan", "attempt", "least_memory", "
 DEFAULT_TILE = 512
 SMALLEST_PART = 1 << 14  # pixels
 _PART_PIXELS = 1 << 19
-_BAND_BYTES = 1 << 28
+_BAND_BYTES = _TILE_BYTES = 1 << 28  # so that a gigapixel takes less than 1 GB with all of Python and torch
+_STEP = 16  # LR pixels
 _LOWEST_TILE = 8  # LR rows; only for large scales, at which drawing takes much longer than the network
 _WORKSPACE_BYTES = 32  # working memory of a rasterizer for each Gaussian
 _OUTPUT_PIXEL_BYTES = 96  # a part in float32, its bicubic base with intermediate results, and its bits
@@ -58,13 +59,12 @@ def plan(padded: Size, size: Size, traits: Traits, halo: int, pixel_bytes: int, 
     def too_large(tile: Size) -> bool:
         window = Size(*(min(side + 2 * halo, most) for side, most in zip(tile, padded, strict=True)))
         core = Size(*(min(pair) for pair in zip(tile, padded, strict=True)))
-        return max(window.area * traits.bytes_per_pixel, 2 * core.area * gaussian_bytes) > share
+        return max(window.area * traits.bytes_per_pixel, 2 * core.area * gaussian_bytes) > min(share, _TILE_BYTES)
 
-    height = width = DEFAULT_TILE
-    while height > _LOWEST_TILE and min(height, padded.height) * row_bytes > min(share, _BAND_BYTES):
-        height //= 2
+    rows = min(share, _BAND_BYTES) / row_bytes
+    height, width = int(max(_LOWEST_TILE, min(DEFAULT_TILE, rows))), DEFAULT_TILE
     while max(height, width) > SMALLEST_TILE and too_large(Size(height, width)):
-        height, width = (height, width // 2) if width >= height else (height // 2, width)
+        height, width = (height, width - _STEP) if width >= height else (height - _STEP, width)
     return Plan(Size(height, width), pixels)
 
 

@@ -366,14 +366,13 @@ def test_tiles_and_parts_follow_the_free_memory(model: Model, free: int) -> None
     window = Size(tile.height + 2 * halo, tile.width + 2 * halo)
     field = tile.area * traits.density**2 * 2 * 128
     band = 2 * 4 * tile.height * 16000 * 3
-    if max(tile) > 32:
-        assert max(window.area * traits.bytes_per_pixel, field) <= free / 4
+    if max(tile) > 48:
+        assert max(window.area * traits.bytes_per_pixel, field) <= min(free / 4, 2**28)
+        assert max((side + 32 + 2 * halo) for side in tile) ** 2 * traits.bytes_per_pixel > min(free / 4, 2**28)
     if tile.height > 8:
         assert band <= min(free / 4, 2**28)
-    if free == 2**36:
-        assert (tile, pixels) == ((512, 512), 2**19)
-    if free == 2**20:
-        assert (tile, pixels) == ((8, 32), 2**14)
+    assert pixels == {2**20: 2**14}.get(free, min(2**19, int(free / 4 / 96)))
+    assert min(tile) >= 8
 
 
 def test_a_wide_enlargement_has_low_tiles_so_that_its_bands_fit(model: Model) -> None:
@@ -381,9 +380,11 @@ def test_a_wide_enlargement_has_low_tiles_so_that_its_bands_fit(model: Model) ->
     few = plan(Size(100, 100), Size(200, 200), traits, traits.halo, 3, 2**40).tile
     assert few == (512, 512)
     many = plan(Size(10_000, 15_000), Size(20_000, 30_000), traits, traits.halo, 3, 2**40).tile
-    assert many == (512, 512)
+    assert min(many) > 384
     vast = plan(Size(6_250, 7_500), Size(50_000, 60_000), traits, traits.halo, 8, 2**40).tile
-    assert vast == (32, 512)
+    assert vast == (34, 512)
+    vaster = plan(Size(1_000, 1_000), Size(100_000, 100_000), traits, traits.halo, 3, 2**40).tile
+    assert vaster == (8, 512)
 
 
 def test_a_tile_is_as_large_as_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
