@@ -14,13 +14,13 @@ import pytest
 import torch
 
 from gsrcli.errors import LimitError
-from gsrcli.images import Picture, white
+from gsrcli.images import Picture, from_unit, to_unit, white
 from gsrcli.images.description import Raster
 from gsrcli.images.strips import Strip, Strips, in_strips
 from gsrcli.models import build
 from gsrcli.models.base import Model
 from gsrcli.rasterizer import rasterize
-from gsrcli.runtime.devices import autocast
+from gsrcli.runtime.devices import autocast, channels_last
 from gsrcli.runtime.timing import StageTimer
 from gsrcli.size import Box, Size
 from gsrcli.training.validation import enlarge
@@ -373,6 +373,34 @@ def test_tiles_and_parts_follow_the_free_memory(model: Model, free: int) -> None
         assert band <= min(free / 4, 2**28)
     assert pixels == {2**20: 2**14}.get(free, min(2**19, int(free / 4 / 96)))
     assert min(tile) >= 8
+
+
+@pytest.mark.parametrize(("dtype", "scale"), [(np.uint8, 2), (np.float32, 3.3)])
+def test_the_bits_do_not_depend_on_the_free_memory(monkeypatch: pytest.MonkeyPatch, dtype: type, scale: float) -> None:
+    """Of a network as wide as the bundled one, laid out as it is loaded; others add up in an order that tiles change."""
+    torch.manual_seed(0)
+    model = channels_last(build("gsasr-lite", {"blocks": 2}).eval().requires_grad_(False))
+    torch.nn.init.normal_(model.head.weight, std=0.1)
+    pixels, alpha = photo(150, 170), photo(150, 170, 1)[..., 0]
+    alpha[30:90, 20:60] = 0
+    pixels, alpha = (from_unit(to_unit(array), dtype) for array in (pixels, alpha))
+    picture, size = Picture(pixels, alpha), Size(round(150 * scale), round(170 * scale))
+    cuts: set[object] = set()
+
+    def planned(*arguments: object) -> object:
+        cuts.add(plan(*arguments))
+        return plan(*arguments)
+
+    monkeypatch.setattr("gsrcli.upscaling.upscaler.plan", planned)
+    monkeypatch.setattr("gsrcli.upscaling.upscaler.require_memory", lambda *_: None)
+    made = []
+    for free in (2**40, 5e7, 2e7, 1e6):
+        monkeypatch.setattr("gsrcli.upscaling.upscaler.free_memory", lambda device, budget, free=free: free)
+        made.append(Upscaler(model).enlarge(picture, size))
+    assert len(cuts) >= 3
+    for enlarged in made[1:]:
+        assert np.array_equal(enlarged.pixels, made[0].pixels)
+        assert np.array_equal(enlarged.alpha, made[0].alpha)
 
 
 def test_a_wide_enlargement_has_low_tiles_so_that_its_bands_fit(model: Model) -> None:
