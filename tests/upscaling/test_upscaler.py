@@ -377,7 +377,7 @@ def test_tiles_and_parts_follow_the_free_memory(model: Model, free: int) -> None
 
 @pytest.mark.parametrize(("dtype", "scale"), [(np.uint8, 2), (np.float32, 3.3)])
 def test_the_bits_do_not_depend_on_the_free_memory(monkeypatch: pytest.MonkeyPatch, dtype: type, scale: float) -> None:
-    """Of a network as wide as the bundled one, laid out as it is loaded; others add up in an order that tiles change."""
+    """Of one as wide as the bundled one, laid out as it is loaded; others add up in orders that tiles change."""
     torch.manual_seed(0)
     model = channels_last(build("gsasr-lite", {"blocks": 2}).eval().requires_grad_(False))
     torch.nn.init.normal_(model.head.weight, std=0.1)
