@@ -126,9 +126,8 @@ def require_room_for_libraries() -> None:
     Raises:
         GsrError: there is less.
     """
-    needed = {"ulimit -v": _size_of_torch() + _ROOM_BESIDE_TORCH, "ulimit -d": _ROOM_FOR_DATA}
     for limit in _process_limits(cgroups.PROC):
-        least = needed[limit.name]
+        least = _ROOM_FOR_DATA if limit.name == "ulimit -d" else _size_of_torch() + _ROOM_BESIDE_TORCH
         if limit.allowed < least:
             raise GsrError(
                 f"{limit} of memory; gsr and its libraries need {in_bytes(least)}",
