@@ -115,7 +115,9 @@ def free_memory(device: torch.device, budget: int | None = None) -> float:
 
         kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return float(torch.cuda.mem_get_info(device)[0] + kept)
-    return max(0.0, tightest_limit(budget).free + _kept_by_the_c_library())
+    # Freed memory that the C library keeps is still mapped, which ulimit counts, but the upscaler has it returned.
+    kept = _kept_by_the_c_library()
+    return max(0.0, min(limit.free + kept * limit.name.startswith("ulimit") for limit in limits(budget)))
 
 
 def require_room_for_libraries() -> None:

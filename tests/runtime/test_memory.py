@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from gsrcli.errors import UsageError
-from gsrcli.runtime.memory import free_memory, limits, parse_memory
+from gsrcli.runtime.memory import free_memory, limits, parse_memory, return_freed_memory
 
 _WORK = """
 import resource, sys
@@ -228,6 +228,7 @@ def test_a_system_without_proc_has_the_computers_memory_alone(tmp_path: Path) ->
 
 def test_a_budget_is_for_the_whole_process() -> None:
     cpu = torch.device("cpu")
+    return_freed_memory()
     used = psutil.Process().memory_info().rss
     assert abs(free_memory(cpu, used + 2**28) - 2**28) < 2**26
     assert free_memory(cpu, 1) < 2**24

@@ -24,6 +24,7 @@ HERE = 64  # processors, in the tests with files
 def processors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str, dict[str, str]], int]:
     """Return the usable processors of 64, for the lines of groups and mounts, and the groups' files."""
     monkeypatch.setattr(threads, "_processors", lambda: HERE)
+    monkeypatch.setattr(threads, "_asked_for", None)  # which an earlier test's --threads may have set
 
     def usable(groups: str, mounts: str, files: dict[str, str]) -> int:
         proc = tmp_path / "proc"
