@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import chain, groupby
@@ -230,23 +231,17 @@ class Batch:
             if task.count == 1:
                 picture = replace(picture, duration=None)  # a single frame is a still picture
             self._decoding += time.perf_counter() - began
-            picture = replace(picture, source=partial(self._decoded_strips, picture))
+            picture = picture.asked_within(self._decoding_strip)
             yield picture.without_metadata() if self.handling.strip_metadata else picture
             began = time.perf_counter()
             if task.handover.ended():
                 return
 
-    def _decoded_strips(self, picture: Strips) -> Iterator[Strip]:
-        """Yield the strips of a picture, and take the time."""
-        strips = iter(picture)
-        while True:
-            began = time.perf_counter()
-            strip = next(strips, None)
-            self._decoding_strips += time.perf_counter() - began
-            if strip is None:
-                return
-            yield strip
-            del strip  # hold none while the next is decoded
+    @contextmanager
+    def _decoding_strip(self) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        self._decoding_strips += time.perf_counter() - began
 
     def _enlarge(self, task: _Task, pictures: Iterable[_Decoded], bar: tqdm[Any]) -> None:
         """Enlarge pictures and hand them over, and the exception if there is one. Raises whatever ``load`` raises."""

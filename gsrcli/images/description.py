@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from gsrcli.images.regions import enlarged_regions
 from gsrcli.images.xmp import xmp_is_blank
 from gsrcli.size import Size
 
-__all__ = ["Description", "Origin", "Raster"]
+__all__ = ["Description", "Origin", "Pictured", "Raster"]
 
 _UNTAGGED, _SILENT = Colour(), Metadata()
 _TYPES = (np.uint8, np.uint16, np.float32)
@@ -170,3 +170,7 @@ class Description:
     def described(self) -> dict[str, Any]:
         """Return the attributes of a description, to make another one of the same picture with."""
         return {name: getattr(self, name) for name in Description.__dataclass_fields__}
+
+
+Pictured = TypeVar("Pictured", bound=Description)
+"""A `Picture`, or `Strips`."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from functools import partial
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
 import numpy as np
 from PIL import Image
 
 from gsrcli.errors import PictureError
 from gsrcli.images.captions import Property, iptc_properties, text_properties, with_properties
-from gsrcli.images.description import Description
+from gsrcli.images.description import Description, Pictured
 from gsrcli.images.fit_colour import as_rgb, fit_colour
 from gsrcli.images.formats import Format
 from gsrcli.images.ledger import Entry, Fate, Feature, Ledger
@@ -26,7 +26,6 @@ __all__ = ["Background", "fit"]
 Background: TypeAlias = tuple[int, int, int]
 """Red, green and blue, 0 to 255."""
 
-Pictured = TypeVar("Pictured", bound=Description)  # a Picture, or Strips
 
 _BLACK, _WHITE, _PALETTE = (0, 0, 0), (255, 255, 255), 256
 _COLOURS = (Feature.PROFILE, Feature.CICP, Feature.GAMMA, Feature.HDR)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TypeVar
 
 import numpy as np
 
 from gsrcli.images.colour import Colour
-from gsrcli.images.description import Description
+from gsrcli.images.description import Pictured
 from gsrcli.images.exif import exif_as_srgb
 from gsrcli.images.formats import Format
 from gsrcli.images.icc import cicp_profile, gamma_profile, profile_fits, profile_for, profile_space
@@ -19,7 +18,6 @@ from gsrcli.images.srgb import to_srgb
 
 __all__ = ["as_rgb", "fit_colour"]
 
-Pictured = TypeVar("Pictured", bound=Description)  # a Picture, or Strips
 
 _RELATIVE_COLORIMETRIC = 1
 _TO_PROFILE = "to a colour profile"

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 from gsrcli.errors import GsrError, LimitError, PictureError
 from gsrcli.images.content import content_of
@@ -13,7 +14,7 @@ from gsrcli.images.ledger import damage_of_pixels
 from gsrcli.images.picture import Picture
 from gsrcli.images.readers import DAMAGED, Limits, Source, open_source, unlimited_pillow
 from gsrcli.images.readers.adobe_rgb import with_adobe_rgb
-from gsrcli.images.strips import Strip, Strips
+from gsrcli.images.strips import Strips
 from gsrcli.size import Size
 
 __all__ = ["DEFAULT_MAX_PIXELS", "PictureFile", "probe", "read_picture"]
@@ -100,17 +101,7 @@ class PictureFile:
         """
         with self._decoding(index):
             decoded = with_adobe_rgb(self._source.strips(index))
-
-        def source() -> Iterator[Strip]:
-            following = iter(decoded)
-            while True:
-                with self._decoding(index):
-                    strip = next(following, None)
-                if strip is None:
-                    return
-                yield strip
-
-        strips = replace(decoded, source=source, alpha_is_data=alpha_is_data)
+        strips = replace(decoded.asked_within(partial(self._decoding, index)), alpha_is_data=alpha_is_data)
         if not alpha_is_data or strips.opaque or strips.extremes is None:
             return strips
         ends = [(float(strip.pixels.min()), float(strip.pixels.max())) for strip in strips]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import NamedTuple
 
@@ -80,6 +81,21 @@ class Strips(Description):
                 alpha[done:end] = strip.alpha
             done = end
         return Picture(pixels, alpha, **self.described())
+
+    def asked_within(self, context: Callable[[], AbstractContextManager[object]]) -> Strips:
+        """Return the picture; each strip is asked for within a context of its own, which may take the time of it."""
+
+        def source() -> Iterator[Strip]:
+            strips = iter(self)
+            while True:
+                with context():
+                    strip = next(strips, None)
+                if strip is None:
+                    return
+                yield strip
+                del strip  # hold none while the next is decoded or computed
+
+        return replace(self, source=source)
 
     def converted(self, convert: Callable[[Picture], Picture]) -> Strips:
         """Return the picture with its pixels, and what is said of them, converted as ``convert`` does.

@@ -18,7 +18,7 @@ __all__ = ["DEFAULT_TILE", "SMALLEST_PART", "Plan", "attempt", "least_memory", "
 DEFAULT_TILE = 512
 SMALLEST_PART = 1 << 14  # pixels
 _PART_PIXELS = 1 << 19
-_BAND_BYTES = _TILE_BYTES = 1 << 28  # so that a gigapixel takes less than 1 GB with all of Python and torch
+_BAND_BYTES = _TILE_BYTES = 1 << 28  # at most, of two bands, and of the network on one tile, however much is free
 _STEP = 16  # LR pixels
 _LOWEST_TILE = 8  # LR rows; only for large scales, at which drawing takes much longer than the network
 _WORKSPACE_BYTES = 32  # working memory of a rasterizer for each Gaussian

@@ -20,7 +20,7 @@ from gsrcli.upscaling.rows import Rows
 from gsrcli.upscaling.stretch import Stretch
 from gsrcli.upscaling.transfer import quantize, upload
 
-__all__ = ["SMALLEST_TILE", "Field", "Plane", "cuts", "quarters", "round_up", "surroundings"]
+__all__ = ["SMALLEST_TILE", "Field", "Plane", "cuts", "padded", "quarters", "round_up", "surroundings"]
 
 SMALLEST_TILE = 48
 
@@ -45,7 +45,7 @@ class Plane:
     def __init__(self, rows: Rows, raster: Raster, model: Model, stretch: Stretch | None, *, alpha: bool) -> None:
         self.size, self.dtype = raster.size, raster.dtype
         self.channels = 1 if alpha else raster.channels
-        self.padded = Size(*(round_up(side, model.traits.multiple) for side in self.size))
+        self.padded = padded(self.size, model.traits.multiple)
         self._rows, self._device, self._stretch, self._alpha = rows, model.device, stretch, alpha
 
     def pixels(self, rows: tuple[int, int]) -> Pixels:
@@ -76,10 +76,6 @@ class Plane:
         The range of float32 is [0, 1], or that of the picture where it goes beyond.
         """
         return quantize(self._stretch.from_unit(values) if self._stretch else values, self.dtype)
-
-    def forget(self, before: int) -> None:
-        """Let go of rows above this one."""
-        self._rows.forget(before)
 
 
 class Field:
@@ -162,6 +158,11 @@ def quarters(box: Box, multiple: int) -> list[Box] | None:
 def round_up(length: int, multiple: int) -> int:
     """Round a length up to a multiple."""
     return math.ceil(length / multiple) * multiple
+
+
+def padded(size: Size, multiple: int) -> Size:
+    """Return a size with both sides rounded up to a multiple."""
+    return Size(*(round_up(side, multiple) for side in size))
 
 
 def cuts(length: int, tile: int, multiple: int) -> list[tuple[int, int]]:

@@ -40,7 +40,7 @@ from gsrcli.upscaling.flat import restore_flat
 from gsrcli.upscaling.rows import Rows, bled
 from gsrcli.upscaling.stretch import Stretch
 from gsrcli.upscaling.target import require_enlargement
-from gsrcli.upscaling.tiling import Field, Plane, cuts, quarters, round_up, surroundings
+from gsrcli.upscaling.tiling import Field, Plane, cuts, padded, quarters, round_up, surroundings
 from gsrcli.upscaling.transfer import Readback, SideStream
 from gsrcli.weights.load import DEFAULT_MODEL, load_model
 
@@ -202,20 +202,13 @@ def _enlarged(
         plane = Plane(rows, low.raster, upscaler.model, _stretch(low, alpha=alpha), alpha=alpha)
         return _Enlargement(upscaler, plane, size, chosen, advance, seconds)
 
-    def let_go() -> None:
+    colour = enlargement(alpha=False)
+    planes = [colour] if low.opaque else [colour, enlargement(alpha=True)]
+    for pixels, *alpha in zip(*(plane.bands() for plane in planes), strict=True):
+        full = np.full(pixels.shape[:2], white(pixels.dtype), pixels.dtype) if low.raster.alpha and not alpha else None
+        yield Strip(pixels, alpha[0][..., 0] if alpha else full)
         rows.forget(colour.done_with)
         return_freed_memory()  # which is in pieces by now, so that the next tiles would need more
-
-    colour = enlargement(alpha=False)
-    if low.opaque:
-        for pixels in colour.bands():
-            full = np.full(pixels.shape[:2], white(pixels.dtype), pixels.dtype) if low.raster.alpha else None
-            yield Strip(pixels, full)
-            let_go()
-        return
-    for pixels, alpha in zip(colour.bands(), enlargement(alpha=True).bands(), strict=True):
-        yield Strip(pixels, alpha[..., 0])
-        let_go()
 
 
 def _planned(upscaler: Upscaler, low: Strips, size: Size) -> Plan:
@@ -225,11 +218,10 @@ def _planned(upscaler: Upscaler, low: Strips, size: Size) -> Plan:
     traits name one.
     """
     traits = upscaler.model.traits
-    padded = Size(*(round_up(side, traits.multiple) for side in low.size))
     free = math.inf if upscaler.device.type != "cpu" else free_memory(upscaler.device, upscaler.memory)
     if not low.opaque:
         free /= 2  # colour and alpha are enlarged side by side
-    chosen = plan(padded, size, traits, _halo(upscaler.model), low.bytes_per_pixel, free)
+    chosen = plan(padded(low.size, traits.multiple), size, traits, _halo(upscaler.model), low.bytes_per_pixel, free)
     tile = upscaler.tile or traits.tile
     return chosen._replace(tile=Size(tile, tile)) if tile else chosen
 
@@ -328,22 +320,18 @@ class _Enlargement:
 
     def _needed_after(self, tile: Box) -> tuple[Box, ...]:
         """Return where Gaussians are that reach pixels to be drawn after a tile: to its right, and below."""
-        padded, reach = self._low.padded, self._model.traits.reach
+        whole, reach = self._low.padded, self._model.traits.reach
         back = [2 * reach + 1 / scale + 1 for scale in self._scale]  # from the edge of what is computed
-        above, before = (
-            max(0, math.floor(edge - length)) if length < edge else 0
-            for edge, length in zip((tile.top, tile.right), back, strict=True)
-        )
-        lowest = max(0, math.floor(max(0.0, tile.bottom - back[0])))
-        below = Box(lowest, tile.bottom, 0, padded.width)
-        return (below,) if tile.right == padded.width else (below, Box(above, lowest, before, padded.width))
+        lowest = _before(tile.bottom, back[0])
+        below = Box(lowest, tile.bottom, 0, whole.width)
+        beside = Box(_before(tile.top, back[0]), lowest, _before(tile.right, back[1]), whole.width)
+        return (below,) if tile.right == whole.width else (below, beside)
 
     def _lowest_row(self, bottom: int) -> int:
         """Return the first LR row that is needed once the tiles down to ``bottom`` are drawn."""
         if self._model.traits.wraps:  # the last tiles need the first rows
             return 0
-        back = max(self._halo, self._model.traits.reach + _INTERPOLATION_REACH)
-        return math.floor(max(0.0, bottom - back))
+        return _before(bottom, max(self._halo, self._model.traits.reach + _INTERPOLATION_REACH))
 
     def _compute(self, core: Box) -> None:
         """Compute the Gaussians of a tile's core, a box in the padded picture.
@@ -439,6 +427,11 @@ class _Enlargement:
             if gaussians.is_finite():
                 return gaussians
         raise ModelError("the network's output is not finite: its weights may be damaged")
+
+
+def _before(edge: int, distance: float) -> int:
+    """Return the row or column at a distance, which may be infinite, before an edge, as far as there is one."""
+    return math.floor(max(0.0, edge - distance))
 
 
 def _array_apart(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Pixels:

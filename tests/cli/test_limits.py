@@ -7,15 +7,14 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from PIL import Image
+from support.groups import joining, limited_group
 from typer.testing import Result
 
 from gsrcli.cli.failures import explain
-from gsrcli.runtime import cgroups
 from gsrcli.runtime.memory import Limit
 
 resource = pytest.importorskip("resource")
@@ -71,27 +70,10 @@ def test_whatever_the_limit_there_is_a_result_or_a_message(photo: Photo, tmp_pat
 
 @pytest.fixture
 def group() -> Iterator[Path]:
-    """A control group below that of the tests, which limits memory; skip where none can be made."""
-    version, above = next(cgroups.folders("memory"), (0, Path()))
-    folder = above / f"gsr-test-{os.getpid()}"
-    limit = folder / ("memory.max" if version == 2 else "memory.limit_in_bytes")
-    try:
-        folder.mkdir()
-    except OSError as error:
-        pytest.skip(f"no control group can be made: {error}")
-    try:
-        try:
-            limit.write_text(str(600 * MIB))
-        except OSError as error:
-            pytest.skip(f"memory cannot be limited: {error}")
+    """A control group that limits memory."""
+    size = str(600 * MIB)
+    with limited_group("memory", {1: ("memory.limit_in_bytes", size), 2: ("memory.max", size)}) as folder:
         yield folder
-    finally:
-        with suppress(OSError):
-            folder.rmdir()
-
-
-def joining(group: Path) -> Callable[[], object]:
-    return lambda: (group / "cgroup.procs").write_text(str(os.getpid()))
 
 
 _FREE = """

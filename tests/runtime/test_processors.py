@@ -6,13 +6,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import torch
+from support.groups import joining, limited_group
 
-from gsrcli.runtime import cgroups, threads
+from gsrcli.runtime import threads
 from gsrcli.runtime.threads import usable_processors, use_threads
 
 UNIFIED = "35 31 0:29 / MOUNT rw - cgroup2 cgroup2 rw"
@@ -103,30 +103,15 @@ def test_torch_keeps_to_the_affinity() -> None:
 
 @pytest.fixture
 def one_processor() -> Iterator[Path]:
-    """A control group with the time of one processor; skip where none can be made."""
-    version, above = next(cgroups.folders("cpu"), (0, Path()))
-    folder = above / f"gsr-test-{os.getpid()}"
-    try:
-        folder.mkdir()
-    except OSError as error:
-        pytest.skip(f"no control group can be made: {error}")
-    try:
-        try:
-            name, value = ("cpu.max", "100000 100000") if version == 2 else ("cpu.cfs_quota_us", "100000")
-            (folder / name).write_text(value)
-        except OSError as error:
-            pytest.skip(f"processors cannot be limited: {error}")
+    """A control group with the time of one processor."""
+    limits = {1: ("cpu.cfs_quota_us", "100000"), 2: ("cpu.max", "100000 100000")}
+    with limited_group("cpu", limits) as folder:
         yield folder
-    finally:
-        with suppress(OSError):
-            folder.rmdir()
 
 
 @linux
 def test_torch_keeps_to_a_control_groups_quota(one_processor: Path) -> None:
-    def join() -> None:
-        (one_processor / "cgroup.procs").write_text(str(os.getpid()))
-
+    join = joining(one_processor)
     assert torch_threads(join)[:2] == ["1", "1"]
     assert torch_threads(join, OMP_NUM_THREADS="2", OMP_WAIT_POLICY="ACTIVE") == ["1", "2", "ACTIVE"]
 
