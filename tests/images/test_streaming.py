@@ -115,7 +115,12 @@ def test_a_full_disk_is_noticed_when_it_is_full(tmp_path: Path, monkeypatch: pyt
             return super().write(data)
 
     room = 100_000 if name != "BMP" else 1_000_000  # whose last rows come first
-    monkeypatch.setattr(Path, "open", lambda self, mode: Small(self, mode.replace("b", "")))
+    opened = Path.open
+
+    def small(self: Path, mode: str = "r", **how: Any) -> Any:  # the file that is written, and no other
+        return Small(self, mode.replace("b", "")) if "x" in mode else opened(self, mode, **how)
+
+    monkeypatch.setattr(Path, "open", small)
     asked: list[int] = []
     closed: list[bool] = []
     strips = endless(Raster(Size(4000, 100), 3, np.dtype(np.uint8), alpha=False), asked, closed)
