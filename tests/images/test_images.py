@@ -27,6 +27,7 @@ from PIL import ExifTags, Image, ImageOps, PngImagePlugin, features
 from support.profiles import cmyk_profile
 from support.reading import SRGB, noise, png_chunk, read
 from support.seeds import READERS, seeds
+from support.writing import write_to
 
 from gsrcli import images
 from gsrcli.errors import GsrError, LimitError, PictureError, UsageError
@@ -814,7 +815,7 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(
             super().write(bytes(data)[:10])
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(Path, "open", lambda self, mode: Full(self, mode.replace("b", "")))
+    write_to(monkeypatch, Full)
     with pytest.raises(PictureError, match=r"cannot write .*out.*: no space left"):
         write_picture(Picture(noise(5, 7, 3)), path)
     assert path.read_bytes() == b"old"

@@ -20,7 +20,7 @@ import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from support.writing import once, written
+from support.writing import once, write_to, written
 
 from gsrcli.errors import PictureError
 from gsrcli.images import (
@@ -115,12 +115,7 @@ def test_a_full_disk_is_noticed_when_it_is_full(tmp_path: Path, monkeypatch: pyt
             return super().write(data)
 
     room = 100_000 if name != "BMP" else 1_000_000  # whose last rows come first
-    opened = Path.open
-
-    def small(self: Path, mode: str = "r", **how: Any) -> Any:  # the file that is written, and no other
-        return Small(self, mode.replace("b", "")) if "x" in mode else opened(self, mode, **how)
-
-    monkeypatch.setattr(Path, "open", small)
+    write_to(monkeypatch, Small)
     asked: list[int] = []
     closed: list[bool] = []
     strips = endless(Raster(Size(4000, 100), 3, np.dtype(np.uint8), alpha=False), asked, closed)

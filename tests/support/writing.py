@@ -6,12 +6,16 @@ import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
 
 from gsrcli.images import Picture
 from gsrcli.images.description import Description
 from gsrcli.images.strips import Strip, Strips, in_strips
 
-__all__ = ["once", "written"]
+__all__ = ["once", "write_to", "written"]
 
 
 def written(encode: Callable[..., None], pictures: Description | Iterable[Description], *how: object) -> bytes:
@@ -34,3 +38,13 @@ def once(picture: Picture, cuts: Sequence[int]) -> Strips:
         yield from strips
 
     return replace(in_strips(picture), source=source)
+
+
+def write_to(monkeypatch: pytest.MonkeyPatch, kind: type[io.FileIO]) -> None:
+    """Let the files that are written, and no others, be of this kind."""
+    opened = Path.open
+
+    def open_(self: Path, mode: str = "r", **how: Any) -> Any:
+        return kind(self, mode.replace("b", "")) if "x" in mode else opened(self, mode, **how)
+
+    monkeypatch.setattr(Path, "open", open_)
