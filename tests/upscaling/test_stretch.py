@@ -126,6 +126,18 @@ def test_values_far_away_are_mapped_by_their_order_of_magnitude(values: Map, far
     assert {unit.min(), unit.max()} == {0, 1}
 
 
+@pytest.mark.parametrize("far", [-1.0, 0.5, 1e-30, LARGEST])
+def test_tiny_differences_do_not_lose_values_far_away(far: float) -> None:
+    """In units of which those are beyond float32."""
+    pixels = np.full((9, 9, 1), 1e-45, np.float32)
+    pixels[::2, ::2] = 0
+    pixels[4, 2:7, 0] = far * np.float32([1e-3, 1e-2, 0.1, 0.5, 1])
+    stretch = of(pixels)
+    assert stretch.spread is not None
+    back = stretch.from_unit(torch.from_numpy(stretch.to_unit(pixels))).numpy()
+    assert np.allclose(back, pixels, rtol=5e-5, atol=1e-44)
+
+
 @pytest.mark.parametrize(
     "pixels", [np.eye(200), np.eye(200) * 7 - 3, np.eye(200, k=3) * LARGEST, np.pad([[9.0]], 50)], ids=range(4)
 )
