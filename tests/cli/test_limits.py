@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from support.groups import joining, limited_group
+from support.peaks import PEAK
 from typer.testing import Result
 
 from gsrcli.cli.failures import explain
@@ -126,14 +127,13 @@ def test_a_budget_below_what_gsr_takes_is_told(photo: Photo) -> None:
     assert "--memory allows 50 MiB" in done.stderr
 
 
-_PEAK = """
-import resource
+_PEAK = f"""
 from gsrcli.__main__ import main
 
 try:
     main()
 finally:
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+    print({PEAK})
 """
 
 
