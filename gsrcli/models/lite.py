@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -26,7 +27,7 @@ _SIGMA_MIN, _SIGMA_MAX = 0.02, 0.85
 _SIGMA_START = 0.28
 _RHO_MAX = 0.95
 _FIELDS = (2, 2, 1, 3)  # centre offset, sigma, rho, value
-_HEAD_PIXELS = 1 << 13  # whose hidden features exist at a time: for each, they take three times as much as the trunk's
+_HEAD_PIXELS, _TRUNK_PIXELS = 1 << 13, 1 << 16
 _ROUNDING = 1.5 * 2.0**11  # adding it to a float32 rounds that to a multiple of 2^-12
 
 
@@ -70,7 +71,7 @@ class Lite(Model):
             halo=convolutions,
             # A centre's offset, plus the cutoff at a scale of 1, where an output pixel's footprint is widest.
             reach=1 / density + CUTOFF_SIGMAS * math.hypot(_SIGMA_MAX, config.footprint),
-            bytes_per_pixel=1300,
+            bytes_per_pixel=750,
             footprint=config.footprint,
         )
 
@@ -90,17 +91,26 @@ class Lite(Model):
         The window must hold ``traits.halo`` pixels around the pixel, or reach the picture's edge. Centres have the same
         bits after a shift from a window of at most 2048 pixels a side.
         """
-        start = self.stem((image - 0.5) * 2)
-        features = _add(self.trunk(start if torch.is_grad_enabled() else start.clone()), start)
-        del start
-        rows = max(1, _HEAD_PIXELS // image.shape[3])
-        fields = torch.cat([self._fields(strip) for strip in features.split(rows, dim=2)], dim=2)
+        features = self.trunk(self._start(image))
+        strips = [
+            self._gaussians(self._fields(image, features, top, bottom), top).tensors
+            for top, bottom in _row_strips(image, _HEAD_PIXELS)
+        ]
         del features
-        return self._gaussians(fields)
+        return Gaussians(*(torch.cat(parts, dim=1) for parts in zip(*strips, strict=True)))
 
-    def _fields(self, features: Tensor) -> Tensor:
-        """Turn features into the Gaussians' parameters before their activations: ``(B, 8·density², h, w)``, float32."""
-        hidden = _silu(self.expand(features))
+    def _start(self, image: Tensor) -> Tensor:
+        return self.stem((image - 0.5) * 2)
+
+    def _fields(self, image: Tensor, features: Tensor, top: int, bottom: int) -> Tensor:
+        """Turn rows of features into the Gaussians' parameters before their activations.
+
+        They are ``(B, 8·density², bottom - top, W)``, float32. The trunk's start is computed again, because that is
+        cheaper than to keep it.
+        """
+        above = min(top, 1)
+        start = self._start(image[:, :, top - above : bottom + 1])[:, :, above:][:, :, : bottom - top]
+        hidden = _silu(self.expand(_add(start, features[:, :, top:bottom])))
         with torch.autocast(features.device.type, enabled=False):
             return F.conv2d(hidden.float(), self.head.weight.float(), _bias(self.head).float())
 
@@ -108,8 +118,8 @@ class Lite(Model):
         """Return the kernels of the residual blocks."""
         return list(self.trunk.parameters())
 
-    def _gaussians(self, fields: Tensor) -> Gaussians:
-        """Turn ``(B, 8·density², h, w)`` into Gaussians within ``traits.reach`` of their reference positions."""
+    def _gaussians(self, fields: Tensor, first_row: int = 0) -> Gaussians:
+        """Turn ``(B, 8·density², h, W)`` into Gaussians within ``traits.reach`` of their reference positions."""
         density = self.config.density
         fields = F.pixel_shuffle(fields, density)
         rows, columns = fields.shape[2:]
@@ -117,7 +127,7 @@ class Lite(Model):
         # The sum with a reference position is then exact, and so is the same, shifted, in every tile.
         offset = (offset.tanh() + _ROUNDING) - _ROUNDING
         return Gaussians(
-            centre=(_grid(rows, columns, fields.device) + offset) / density,
+            centre=(_grid(density * first_row, rows, columns, fields.device) + offset) / density,
             sigma=_SIGMA_MIN + (_SIGMA_MAX - _SIGMA_MIN) * sigma.sigmoid(),
             rho=_RHO_MAX * rho.squeeze(-1).tanh(),
             value=value,
@@ -139,7 +149,35 @@ class ResidualBlock(nn.Module):
             self.second.weight.mul_(0.1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return _add(x, self.second(_silu(self.first(x))))
+        if torch.is_grad_enabled() or not x.is_cpu:
+            return _add(x, self._residual(x))
+        above = x[:, :, :0]
+        for top, bottom in _row_strips(x, max(_TRUNK_PIXELS, x[:, 0].numel() // 4)):  # the longer, the faster
+            rows = x[:, :, top : bottom + 2]
+            rows = torch.cat((above, rows), dim=2) if top else rows
+            above = x[:, :, bottom - 2 : bottom].clone()  # as they are before the sum, for the next strip
+            x[:, :, top:bottom].add_(self._residual(rows, top=top == 0, bottom=bottom == x.shape[2]))
+        return x
+
+    def _residual(self, x: Tensor, *, top: bool = True, bottom: bool = True) -> Tensor:
+        """Return the residual of some rows, two fewer beyond each side of them that is not the picture's edge."""
+        hidden = _silu(_convolved(self.first, x, top=top, bottom=bottom))
+        return _convolved(self.second, hidden, top=top, bottom=bottom)
+
+
+def _convolved(layer: nn.Conv2d, x: Tensor, *, top: bool, bottom: bool) -> Tensor:
+    """Apply a 3x3 convolution, with zeros beyond those sides of the rows that are the picture's edge, and no others."""
+    zeros = top or bottom  # on both sides or none: padding one would copy
+    rows = F.conv2d(x, layer.weight, layer.bias, padding=(int(zeros), 1))
+    return rows[:, :, int(zeros and not top) : rows.shape[2] - int(zeros and not bottom)]
+
+
+def _row_strips(x: Tensor, pixels: int) -> list[tuple[int, int]]:
+    """Cut ``(B, C, H, W)`` into strips of nearly equal numbers of rows, at least two, and of about so many pixels."""
+    batch, _, height, width = x.shape
+    count = max(1, min(math.ceil(batch * height * width / pixels), height // 2))
+    edges = [height * i // count for i in range(count + 1)]
+    return list(pairwise(edges))
 
 
 def _add(x: Tensor, y: Tensor) -> Tensor:
@@ -165,9 +203,9 @@ def _silu(x: Tensor) -> Tensor:
     return pixels.view(batch, rows, columns, channels).permute(0, 3, 1, 2)
 
 
-def _grid(rows: int, columns: int, device: torch.device) -> Tensor:
+def _grid(first_row: int, rows: int, columns: int, device: torch.device) -> Tensor:
     """Return reference positions, x then y, in grid units: ``(rows·columns, 2)``, row-major."""
-    y = torch.arange(rows, device=device, dtype=torch.float32) + 0.5
+    y = torch.arange(first_row, first_row + rows, device=device, dtype=torch.float32) + 0.5
     x = torch.arange(columns, device=device, dtype=torch.float32) + 0.5
     return torch.stack((x.repeat(rows), y.repeat_interleave(columns)), dim=-1)
 

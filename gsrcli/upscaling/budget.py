@@ -18,7 +18,8 @@ __all__ = ["DEFAULT_TILE", "SMALLEST_PART", "Plan", "attempt", "least_memory", "
 DEFAULT_TILE = 512
 SMALLEST_PART = 1 << 14  # pixels
 _PART_PIXELS = 1 << 19
-_BAND_BYTES = _TILE_BYTES = 1 << 28  # at most, of two bands, and of the network on one tile, however much is free
+_BAND_BYTES = 1 << 27  # at most, of two bands, however much is free
+_TILE_BYTES = 1 << 28  # likewise, of the network on one tile
 _STEP = 16  # LR pixels
 _LOWEST_TILE = 8  # LR rows; only for large scales, at which drawing takes much longer than the network
 _WORKSPACE_BYTES = 32  # working memory of a rasterizer for each Gaussian
@@ -58,11 +59,11 @@ def plan(padded: Size, size: Size, traits: Traits, halo: int, pixel_bytes: int, 
 
     def too_large(tile: Size) -> bool:
         window = Size(*(min(side + 2 * halo, most) for side, most in zip(tile, padded, strict=True)))
-        core = Size(*(min(pair) for pair in zip(tile, padded, strict=True)))
-        return max(window.area * traits.bytes_per_pixel, 2 * core.area * gaussian_bytes) > min(share, _TILE_BYTES)
+        return window.area * max(traits.bytes_per_pixel, 2 * gaussian_bytes) > min(share, _TILE_BYTES)
 
-    rows = min(share, _BAND_BYTES) / row_bytes
-    height, width = int(max(_LOWEST_TILE, min(DEFAULT_TILE, rows))), DEFAULT_TILE
+    rows = int(min(share, _BAND_BYTES) / row_bytes)
+    rows = max(rows - halo, min(rows, halo - 1))  # the first and the last tile may be longer by a halo
+    height, width = max(_LOWEST_TILE, min(DEFAULT_TILE, rows)), DEFAULT_TILE
     while max(height, width) > SMALLEST_TILE and too_large(Size(height, width)):
         height, width = (height, width - _STEP) if width >= height else (height - _STEP, width)
     return Plan(Size(height, width), pixels)

@@ -165,12 +165,20 @@ def padded(size: Size, multiple: int) -> Size:
     return Size(*(round_up(side, multiple) for side in size))
 
 
-def cuts(length: int, tile: int, multiple: int) -> list[tuple[int, int]]:
-    """Cut a side, itself a multiple, at multiples into nearly equal parts of at most a tile or one multiple."""
-    units, unit_tile = length // multiple, max(1, tile // multiple)
-    parts = -(-units // unit_tile)
-    edges = [units * i // parts * multiple for i in range(parts + 1)]
-    return list(pairwise(edges))
+def cuts(length: int, tile: int, multiple: int, ends: int = 0) -> list[tuple[int, int]]:
+    """Cut a side into equal parts of at most a tile, or one multiple, and a last one that is not longer.
+
+    Args:
+        length: the side, a multiple.
+        tile: the longest part.
+        multiple: what every part is a multiple of.
+        ends: how much longer the first and the last part are, a multiple: a tile's halo, which they have on one side
+            only, if the network is to see windows of one size. It takes memory for good to prepare for each size.
+    """
+    units, unit_tile = (length - 2 * ends) // multiple, max(1, tile // multiple)
+    parts = max(1, math.ceil(units / unit_tile))
+    longest = math.ceil(units / parts)
+    return list(pairwise([0, *(ends + i * longest * multiple for i in range(1, parts)), length]))
 
 
 def surroundings(core: tuple[int, int], halo: int, length: int, *, wraps: bool) -> NDArray[np.int64]:

@@ -298,12 +298,13 @@ class _Enlargement:
     def _cores(self, *, axis: int) -> list[tuple[int, int]]:
         """Cut the height (axis 0) or the width (1) into the cores of tiles.
 
-        A side as short as a tile with its halo stays whole if the network wraps, as it would be read whole anyway.
+        A side as short as a tile with its halo stays whole. Tiles lower than the halo are as low as memory allows, so
+        that the ends of a side may not be longer; and if the network wraps, it has none.
         """
         length, tile, traits = self._low.padded[axis], self._tile[axis], self._model.traits
-        if traits.wraps and length <= tile + 2 * self._halo:
-            tile = length
-        return cuts(length, tile, traits.multiple)
+        if length <= tile + 2 * self._halo:
+            return [(0, length)]
+        return cuts(length, tile, traits.multiple, 0 if traits.wraps or tile < self._halo else self._halo)
 
     def _ready(self, edge: int, drawn: int, *, axis: int) -> int:
         """Return how many output rows (axis 0) or columns (1) no tile beyond an LR edge reaches; all at the last edge.
