@@ -1,22 +1,38 @@
-"""A large picture ×2 from end to end: time, peak memory, and where the time went.
+"""A large picture from end to end: time, peak memory, and where the time went.
 
-    python benchmarks/large.py [--width 6000 --height 4000 --scale 2]
+    python benchmarks/large.py [--width 6000 --height 4000 --scale 2 --suffix .png --memory 1G --tile 256]
 
-Makes a synthetic photograph, runs `gsr upscale` on it as a process of its own, and reports what that used.
+Makes a synthetic photograph, runs `gsr upscale` on it as a process of its own, and reports what that used. Runs under
+Linux, which tells a process's peak memory.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+
+from gsrcli.images import write_picture
+from gsrcli.images.description import Raster
+from gsrcli.images.strips import Strip, Strips
+from gsrcli.size import Size
+
+# What getrusage says of a child would include the memory of this process.
+_GSR = """
+import sys
+from gsrcli.__main__ import main
+
+try:
+    main()
+finally:
+    print(open("/proc/self/status").read().split("VmHWM:")[1].split()[0], file=sys.stderr)
+"""
 
 
 def main() -> None:
@@ -24,34 +40,42 @@ def main() -> None:
     options.add_argument("--width", type=int, default=6000)
     options.add_argument("--height", type=int, default=4000)
     options.add_argument("--scale", default="2")
+    options.add_argument("--suffix", default=".png", help="of the enlargement's file")
+    options.add_argument("--memory")
     options.add_argument("--tile")
     arguments = options.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder) / "large.png"
-        Image.fromarray(photograph(arguments.height, arguments.width)).save(source, compress_level=1)
-        command = [sys.executable, "-m", "gsrcli", "upscale", str(source), "--scale", arguments.scale, "--json"]
-        command += ["--tile", arguments.tile] if arguments.tile else []
-        report = json.loads(subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout)
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
+        source, output = Path(folder) / "large.png", Path(folder) / f"enlarged{arguments.suffix}"
+        write_picture(photograph(Size(arguments.height, arguments.width)), source)
+        command = [sys.executable, "-c", _GSR, "upscale", str(source), "--scale", arguments.scale, "--json"]
+        command += ["--output", str(output), "--max-pixels", str(arguments.width * arguments.height)]
+        for name in ("memory", "tile"):
+            command += [f"--{name}={value}"] if (value := getattr(arguments, name)) else []
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        report, peak = json.loads(done.stdout), int(done.stderr.split()[-1])
+        size = output.stat().st_size
     (result,) = report["results"]
     print(f"{arguments.width}x{arguments.height} to {result['width']}x{result['height']}, {report['model']}")
     print(f"on {report['device']} in {report['precision']}, rasterizer {report['rasterizer_note']}")
-    print(f"{report['elapsed']:.1f} s in the process, peak memory {peak:.2f} GiB")
+    print(f"{report['elapsed']:.1f} s in the process, peak memory {peak / 1e3:.0f} MB, a file of {size / 1e6:.0f} MB")
     for stage, seconds in report["seconds"].items():
         print(f"  {stage:<10} {seconds:6.2f} s  {seconds / report['elapsed']:5.1%}")
 
 
-def photograph(height: int, width: int) -> np.ndarray:
-    """Smooth shapes, edges and grain, made row block by row block."""
-    random = np.random.default_rng(0)
-    picture = np.empty((height, width, 3), np.uint8)
-    x = np.arange(width, dtype=np.float32)[None, :, None]
-    for top in range(0, height, 256):
-        y = np.arange(top, min(top + 256, height), dtype=np.float32)[:, None, None]
-        waves = np.sin(x / (9, 31, 87) + np.cos(y / (23, 11, 61))) + 0.5 * np.sign(np.sin((x + 2 * y) / 140))
-        grain = random.normal(0, 4, (len(y), width, 3))
-        picture[top : top + len(y)] = np.clip(128 + 60 * waves + grain, 0, 255)
-    return picture
+def photograph(size: Size) -> Strips:
+    """Return smooth shapes, edges and grain, made strip by strip."""
+
+    def strips() -> Iterator[Strip]:
+        random = np.random.default_rng(0)
+        x = np.arange(size.width, dtype=np.float32)[None, :, None]
+        for top in range(0, size.height, 128):
+            y = np.arange(top, min(top + 128, size.height), dtype=np.float32)[:, None, None]
+            periods = np.array([(9, 31, 87), (23, 11, 61)], np.float32)
+            waves = np.sin(x / periods[0] + np.cos(y / periods[1])) + 0.5 * np.sign(np.sin((x + 2 * y) / 140))
+            grain = random.normal(0, 4, (len(y), size.width, 3))
+            yield Strip(np.clip(128 + 60 * waves + grain, 0, 255).astype(np.uint8))
+
+    return Strips(Raster(size, 3, np.dtype(np.uint8), False), strips, opaque=True)
 
 
 if __name__ == "__main__":
