@@ -18,7 +18,7 @@ __all__ = ["DEFAULT_TILE", "SMALLEST_PART", "Plan", "attempt", "least_memory", "
 DEFAULT_TILE = 512
 SMALLEST_PART = 1 << 14  # pixels
 _PART_PIXELS = 1 << 19
-_BAND_BYTES = 1 << 27  # at most, of two bands, however much is free
+_BAND_BYTES = 1 << 27  # at most, of what a row of tiles leaves, however much is free
 _TILE_BYTES = 1 << 28  # likewise, of the network on one tile
 _STEP = 16  # LR pixels
 _LOWEST_TILE = 8  # LR rows; only for large scales, at which drawing takes much longer than the network
@@ -30,18 +30,28 @@ Result = TypeVar("Result")
 
 
 class Plan(NamedTuple):
-    """Size of the tiles' cores, in LR pixels, and number of output pixels to draw at a time."""
+    """How to cut an enlargement.
+
+    Attributes:
+        tile: size of the tiles' cores, in LR pixels.
+        band: most rows of the enlargement that are drawn for a row of tiles before they are passed on.
+        pixels: number of output pixels to draw at a time.
+    """
 
     tile: Size
+    band: int
     pixels: int
 
 
 def plan(padded: Size, size: Size, traits: Traits, halo: int, pixel_bytes: int, free: float) -> Plan:
     """Choose tiles, and how much to draw at a time, so that they fit in memory.
 
-    A quarter of the free memory is for the network on one tile, one for the Gaussians of two tiles, one for two bands
-    of the enlargement, each as high as a tile, and one for drawing. These are estimates; if memory runs out anyway,
-    smaller tiles and parts are tried.
+    A quarter of the free memory is for the network on one tile, one for the Gaussians of two tiles, one for what a row
+    of tiles leaves, and one for drawing. These are estimates; if memory runs out anyway, smaller tiles and parts are
+    tried.
+
+    What a row of tiles leaves is two bands of the enlargement as high as the tiles, one being passed on while the next
+    is drawn; or at large scales, at which they are less, its Gaussians, of which lower bands are drawn.
 
     Args:
         padded: padded size of the LR picture.
@@ -53,26 +63,37 @@ def plan(padded: Size, size: Size, traits: Traits, halo: int, pixel_bytes: int, 
     """
     share = free / 4
     pixels = max(SMALLEST_PART, int(min(_PART_PIXELS, share / _OUTPUT_PIXEL_BYTES)))
-    # The field twice, in pieces and joined: geometry and value in float32.
-    gaussian_bytes = traits.density**2 * (2 * 4 * (5 + traits.channels) + _WORKSPACE_BYTES)
-    row_bytes = 2 * size.width * pixel_bytes * size.height / padded.height  # of the enlargement for an LR row
+    # The field twice, in pieces and joined.
+    gaussian_bytes = 2 * _field_bytes(traits) + traits.density**2 * _WORKSPACE_BYTES
 
     def too_large(tile: Size) -> bool:
         window = Size(*(min(side + 2 * halo, most) for side, most in zip(tile, padded, strict=True)))
         return window.area * max(traits.bytes_per_pixel, 2 * gaussian_bytes) > min(share, _TILE_BYTES)
 
-    rows = int(min(share, _BAND_BYTES) / row_bytes)
+    left = min(share, _BAND_BYTES)
+    drawn, kept = _row_bytes(padded, size, traits, pixel_bytes)
+    rows = int(left / min(drawn, kept))
     rows = max(rows - halo, min(rows, halo - 1))  # the first and the last tile may be longer by a halo
     height, width = max(_LOWEST_TILE, min(DEFAULT_TILE, rows)), DEFAULT_TILE
     while max(height, width) > SMALLEST_TILE and too_large(Size(height, width)):
         height, width = (height, width - _STEP) if width >= height else (height - _STEP, width)
-    return Plan(Size(height, width), pixels)
+    band = size.height if drawn <= kept else max(1, int(left / (2 * size.width * pixel_bytes)))
+    return Plan(Size(height, width), band, pixels)
 
 
-def least_memory(low: Size, size: Size, pixel_bytes: int) -> float:
-    """Return the bytes that any enlargement takes: for two of its bands with the lowest tiles."""
-    rows = min(_LOWEST_TILE, low.height) * size.height / low.height
-    return 2 * rows * size.width * pixel_bytes
+def _row_bytes(low: Size, size: Size, traits: Traits, pixel_bytes: int) -> tuple[float, float]:
+    """Return the bytes of two bands of the enlargement as high as an LR row, and of the Gaussians of an LR row."""
+    return 2 * size.width * pixel_bytes * size.height / low.height, low.width * _field_bytes(traits)
+
+
+def _field_bytes(traits: Traits) -> int:
+    """Return the bytes of the Gaussians of an LR pixel: geometry and value in float32."""
+    return traits.density**2 * 4 * (5 + traits.channels)
+
+
+def least_memory(low: Size, size: Size, traits: Traits, pixel_bytes: int) -> float:
+    """Return the bytes that any enlargement takes: for what a row of the lowest tiles leaves."""
+    return min(_LOWEST_TILE, low.height) * min(_row_bytes(low, size, traits, pixel_bytes))
 
 
 def require_memory(needed: float, what: str, budget: int | None = None, hint: str = "choose a smaller size") -> None:

@@ -5,15 +5,15 @@ in the tile's core are kept. Together they are the field of the whole picture, w
 pixels, so there are no seams to blend at any scale.
 
 Nothing is ever whole. Rows of the LR picture are read as tiles need them, pixels are drawn as soon as no later tile can
-reach them, Gaussians are kept until then, and a row of tiles makes a strip of the enlargement, which can be written
-before the next one is computed. So the memory is bounded, whatever the picture's size.
+reach them, Gaussians are kept until then, and a row of tiles makes a strip of the enlargement, or several, which can be
+written before the next one is computed. So the memory is bounded, whatever the picture's size.
 """
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -166,7 +166,7 @@ class Upscaler:
         if alpha not in get_args(AlphaMeaning):
             raise UsageError(f"invalid alpha {alpha!r}: use transparency or data")
         require_enlargement(picture.size, size)
-        least = least_memory(picture.size, size, picture.bytes_per_pixel)
+        least = least_memory(picture.size, size, self.model.traits, picture.bytes_per_pixel)
         require_memory(least, f"an output of {size} pixels", self.memory)
         low = replace(in_strips(picture), alpha_is_data=alpha == "data")
         seconds = seconds or StageTimer(STAGES)
@@ -266,34 +266,50 @@ class _Enlargement:
         self._memory = upscaler.memory
         self._advance, self._seconds = advance, seconds
         self._scale = size.scale_from(low.size)
-        self._halo, self._tile, self._part_pixels = _halo(upscaler.model), chosen.tile, chosen.pixels
+        self._halo = _halo(upscaler.model)
+        self._tile, self._band, self._part_pixels = chosen
         self._too_large = math.inf  # LR pixels in the smallest core for which memory ran out
         self._field = Field(upscaler.model.traits.density)
         self.done_with = 0
 
     def bands(self) -> Iterator[Pixels]:
-        """Yield the enlargement from top to bottom in bands of rows, ``(rows, W, 1 or 3)``, one for a row of tiles.
+        """Yield the enlargement from top to bottom in bands of rows, ``(rows, W, 1 or 3)``.
 
-        Tiles are computed row by row, and pixels are drawn as soon as no later tile can reach them.
+        Tiles are computed row by row. Pixels are drawn as soon as no later tile can reach them if there is one band for
+        a row of tiles; if there are several, the Gaussians of the whole row are kept until the last is drawn.
         """
         stream = SideStream.of(self._model.device)
         first = 0
         for top, bottom in self._cores(axis=0):
             last = self._ready(bottom, first, axis=0)
-            band = _array_apart((last - first, self._size.width, self._low.channels), self._low.dtype)
-            readback, begin = Readback(band, stream), 0
-            for left, right in self._cores(axis=1):
-                self._compute(Box(top, bottom, left, right))
-                end = self._ready(right, begin, axis=1)
-                for part, drawn in self._drawn(Box(first, last, begin, end), Box(0, bottom, 0, right)):
-                    readback.send(part.seen_from(Box(first, last, 0, 0)), drawn)
-                self._field.keep(*self._needed_after(Box(top, bottom, left, right)))
-                begin = end
-            readback.finish()
-            self.done_with = self._lowest_row(bottom)
-            if len(band):
-                yield band
+            columns: Iterable[Box] = self._columns(top, bottom)
+            bands = cuts(last - first, self._band, 1) if last > first else [(0, 0)]
+            if len(bands) > 1:
+                columns = list(columns)
+            for begin, end in bands:
+                rows = (first + begin, first + end)
+                band = _array_apart((end - begin, self._size.width, self._low.channels), self._low.dtype)
+                readback, drawn_to = Readback(band, stream), 0
+                for tile in columns:
+                    ready = self._ready(tile.right, drawn_to, axis=1)
+                    for part, drawn in self._drawn(Box(*rows, drawn_to, ready), Box(0, bottom, 0, tile.right)):
+                        readback.send(part.seen_from(Box(*rows, 0, 0)), drawn)
+                    if end == last - first:
+                        self._field.keep(*self._needed_after(tile))
+                    drawn_to = ready
+                readback.finish()
+                if end == last - first:
+                    self.done_with = self._lowest_row(bottom)
+                if len(band):
+                    yield band
             first = last
+
+    def _columns(self, top: int, bottom: int) -> Iterator[Box]:
+        """Compute the tiles of a row, and yield each when it is."""
+        for left, right in self._cores(axis=1):
+            tile = Box(top, bottom, left, right)
+            self._compute(tile)
+            yield tile
 
     def _cores(self, *, axis: int) -> list[tuple[int, int]]:
         """Cut the height (axis 0) or the width (1) into the cores of tiles.
