@@ -27,7 +27,12 @@ _SIGMA_MIN, _SIGMA_MAX = 0.02, 0.85
 _SIGMA_START = 0.28
 _RHO_MAX = 0.95
 _FIELDS = (2, 2, 1, 3)  # centre offset, sigma, rho, value
-_HEAD_PIXELS, _TRUNK_PIXELS = 1 << 13, 1 << 16
+_HEAD_PIXELS = {"cpu": 1 << 13, "cuda": 1 << 17}
+"""Pixels that the head works on at a time, by device: for each, its hidden features take three times as much memory as
+the trunk's, but a GPU has to be kept busy."""
+_TRUNK_PIXELS = 1 << 16
+"""Pixels that a block works on at a time on a CPU, at least; but it cuts a picture into four strips at most, because
+more of them take longer."""
 _ROUNDING = 1.5 * 2.0**11  # adding it to a float32 rounds that to a multiple of 2^-12
 
 
@@ -71,7 +76,7 @@ class Lite(Model):
             halo=convolutions,
             # A centre's offset, plus the cutoff at a scale of 1, where an output pixel's footprint is widest.
             reach=1 / density + CUTOFF_SIGMAS * math.hypot(_SIGMA_MAX, config.footprint),
-            bytes_per_pixel=750,
+            bytes_per_pixel=650,
             footprint=config.footprint,
         )
 
@@ -91,26 +96,26 @@ class Lite(Model):
         The window must hold ``traits.halo`` pixels around the pixel, or reach the picture's edge. Centres have the same
         bits after a shift from a window of at most 2048 pixels a side.
         """
-        features = self.trunk(self._start(image))
-        strips = [
-            self._gaussians(self._fields(image, features, top, bottom), top).tensors
-            for top, bottom in _row_strips(image, _HEAD_PIXELS)
-        ]
+        start = self._start(image)
+        if torch.is_grad_enabled():
+            return self._gaussians(self._fields(self.trunk(start) + start))
+        features = self.trunk(start)  # overwrites it: to compute it again is cheaper than to keep it
+        del start
+        strips = []
+        for top, bottom in _row_strips(image, _HEAD_PIXELS.get(image.device.type, 1 << 17)):
+            above = min(top, 1)
+            start = self._start(image[:, :, top - above : bottom + 1])[:, :, above:][:, :, : bottom - top]
+            fields = self._fields(_add(start, features[:, :, top:bottom]))
+            strips.append(self._gaussians(fields, top).tensors)
         del features
         return Gaussians(*(torch.cat(parts, dim=1) for parts in zip(*strips, strict=True)))
 
     def _start(self, image: Tensor) -> Tensor:
         return self.stem((image - 0.5) * 2)
 
-    def _fields(self, image: Tensor, features: Tensor, top: int, bottom: int) -> Tensor:
-        """Turn rows of features into the Gaussians' parameters before their activations.
-
-        They are ``(B, 8·density², bottom - top, W)``, float32. The trunk's start is computed again, because that is
-        cheaper than to keep it.
-        """
-        above = min(top, 1)
-        start = self._start(image[:, :, top - above : bottom + 1])[:, :, above:][:, :, : bottom - top]
-        hidden = _silu(self.expand(_add(start, features[:, :, top:bottom])))
+    def _fields(self, features: Tensor) -> Tensor:
+        """Turn features into the Gaussians' parameters before their activations: ``(B, 8·density², h, W)``, float32."""
+        hidden = _silu(self.expand(features))
         with torch.autocast(features.device.type, enabled=False):
             return F.conv2d(hidden.float(), self.head.weight.float(), _bias(self.head).float())
 
@@ -152,7 +157,7 @@ class ResidualBlock(nn.Module):
         if torch.is_grad_enabled() or not x.is_cpu:
             return _add(x, self._residual(x))
         above = x[:, :, :0]
-        for top, bottom in _row_strips(x, max(_TRUNK_PIXELS, x[:, 0].numel() // 4)):  # the longer, the faster
+        for top, bottom in _row_strips(x, max(_TRUNK_PIXELS, x[:, 0].numel() // 4)):
             rows = x[:, :, top : bottom + 2]
             rows = torch.cat((above, rows), dim=2) if top else rows
             above = x[:, :, bottom - 2 : bottom].clone()  # as they are before the sum, for the next strip
@@ -173,7 +178,7 @@ def _convolved(layer: nn.Conv2d, x: Tensor, *, top: bool, bottom: bool) -> Tenso
 
 
 def _row_strips(x: Tensor, pixels: int) -> list[tuple[int, int]]:
-    """Cut ``(B, C, H, W)`` into strips of nearly equal numbers of rows, at least two, and of about so many pixels."""
+    """Cut ``(B, C, H, W)`` into strips of about so many pixels, with nearly equal numbers of rows, if possible two."""
     batch, _, height, width = x.shape
     count = max(1, min(math.ceil(batch * height * width / pixels), height // 2))
     edges = [height * i // count for i in range(count + 1)]

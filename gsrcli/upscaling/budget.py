@@ -46,9 +46,9 @@ class Plan(NamedTuple):
 def plan(padded: Size, size: Size, traits: Traits, halo: int, pixel_bytes: int, free: float) -> Plan:
     """Choose tiles, and how much to draw at a time, so that they fit in memory.
 
-    A quarter of the free memory is for the network on one tile, one for the Gaussians of two tiles, one for what a row
-    of tiles leaves, and one for drawing. These are estimates; if memory runs out anyway, smaller tiles and parts are
-    tried.
+    A quarter of the free memory is for the network on one tile, one for the Gaussians of two windows, one for what a
+    row of tiles leaves, and one for drawing. These are estimates; if memory runs out anyway, smaller tiles and parts
+    are tried.
 
     What a row of tiles leaves is two bands of the enlargement as high as the tiles, one being passed on while the next
     is drawn; or at large scales, at which they are less, its Gaussians, of which lower bands are drawn.
@@ -73,7 +73,8 @@ def plan(padded: Size, size: Size, traits: Traits, halo: int, pixel_bytes: int, 
     left = min(share, _BAND_BYTES)
     drawn, kept = _row_bytes(padded, size, traits, pixel_bytes)
     rows = int(left / min(drawn, kept))
-    rows = max(rows - halo, min(rows, halo - 1))  # the first and the last tile may be longer by a halo
+    # A tile at two edges may be longer by two halos, if it is not shorter than one: see how the upscaler cuts a side.
+    rows = max(rows - 2 * halo, min(rows, halo - 1))
     height, width = max(_LOWEST_TILE, min(DEFAULT_TILE, rows)), DEFAULT_TILE
     while max(height, width) > SMALLEST_TILE and too_large(Size(height, width)):
         height, width = (height, width - _STEP) if width >= height else (height - _STEP, width)

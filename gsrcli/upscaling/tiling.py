@@ -68,7 +68,7 @@ class Plane:
         if self._stretch:
             pixels = self._stretch.to_unit(pixels)
         image = upload(pixels, self._device).permute(2, 0, 1)[None]
-        return image.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
+        return image.expand(-1, 3, -1, -1).clone(memory_format=torch.channels_last)
 
     def quantize(self, values: Tensor) -> Tensor:
         """Turn values as :meth:`window` returns them, in any shape, into bits of the picture's type; clip to its range.
@@ -166,14 +166,14 @@ def padded(size: Size, multiple: int) -> Size:
 
 
 def cuts(length: int, tile: int, multiple: int, ends: int = 0) -> list[tuple[int, int]]:
-    """Cut a side into equal parts of at most a tile, or one multiple, and a last one that is not longer.
+    """Cut a side into the cores of tiles: equal parts at multiples, but for the last, which may be shorter.
 
     Args:
         length: the side, a multiple.
-        tile: the longest part.
+        tile: length of a part, at most, or one multiple.
         multiple: what every part is a multiple of.
-        ends: how much longer the first and the last part are, a multiple: a tile's halo, which they have on one side
-            only, if the network is to see windows of one size. It takes memory for good to prepare for each size.
+        ends: how much longer the first and the last part are, a multiple. Cores there have a halo on one side only.
+            Longer by one, they need windows of the same size as others, and for each size torch keeps some memory.
     """
     units, unit_tile = (length - 2 * ends) // multiple, max(1, tile // multiple)
     parts = max(1, math.ceil(units / unit_tile))

@@ -53,6 +53,9 @@ STAGES = ("network", "rasterizer")
 """Timed stages: from tiles to Gaussians, and from Gaussians to pixels, including the bicubic base."""
 
 _LUMA = (0.299, 0.587, 0.114)
+_LEAST_WINDOW = 1024
+"""LR pixels of the network's windows, if the picture has as many: torch adds up convolutions of fewer than about 400 in
+another order, so that the last bits of the output would depend on the tiles."""
 _INTERPOLATION_REACH = 6  # LR rows above those not yet drawn, with half a pixel of rounding
 
 
@@ -63,7 +66,8 @@ class Upscaler:
     Attributes:
         model: the model, on the device to compute on.
         dtype: arithmetic of the network. A tile whose result is not finite is computed again in float32.
-        tile: side of the tiles' cores, in LR pixels; None for DEFAULT_TILE, or less if memory is scarce.
+        tile: side of the tiles' cores, in LR pixels, longer at the picture's edges by the halo that they do not need
+            there; None for DEFAULT_TILE, or less if memory is scarce.
         memory: bytes of the computer's memory that the whole process may use; None for what is free.
     """
 
@@ -231,6 +235,18 @@ def _halo(model: Model) -> int:
     return round_up(model.traits.halo, model.traits.multiple)
 
 
+def _halos(model: Model, padded: Size) -> Size:
+    """Return the context of tiles above and below, and left and right.
+
+    In a picture of a few rows or columns it is as long as windows have to be to have the least area, unless the output
+    depends on it.
+    """
+    context, multiple = _halo(model), model.traits.multiple
+    if model.traits.wraps:
+        return Size(context, context)
+    return Size(*(max(context, round_up(-(-_LEAST_WINDOW // side), multiple)) for side in reversed(padded)))
+
+
 def _stretch(low: Strips, *, alpha: bool) -> Stretch | None:
     """Return how to bring the colour or the alpha of a floating-point picture into [0, 1]; None for integers."""
     if low.raster.dtype != np.float32:
@@ -266,7 +282,7 @@ class _Enlargement:
         self._memory = upscaler.memory
         self._advance, self._seconds = advance, seconds
         self._scale = size.scale_from(low.size)
-        self._halo = _halo(upscaler.model)
+        self._halo = _halos(upscaler.model, low.padded)
         self._tile, self._band, self._part_pixels = chosen
         self._too_large = math.inf  # LR pixels in the smallest core for which memory ran out
         self._field = Field(upscaler.model.traits.density)
@@ -314,13 +330,13 @@ class _Enlargement:
     def _cores(self, *, axis: int) -> list[tuple[int, int]]:
         """Cut the height (axis 0) or the width (1) into the cores of tiles.
 
-        A side as short as a tile with its halo stays whole. Tiles lower than the halo are as low as memory allows, so
-        that the ends of a side may not be longer; and if the network wraps, it has none.
+        If the network wraps, there are no ends, but a side as short as a tile with its halo stays whole, as it would be
+        read whole anyway. Tiles shorter than the halo are as low as memory or the user allows, and are so at the ends.
         """
-        length, tile, traits = self._low.padded[axis], self._tile[axis], self._model.traits
-        if length <= tile + 2 * self._halo:
+        length, tile, halo, traits = self._low.padded[axis], self._tile[axis], self._halo[axis], self._model.traits
+        if traits.wraps and length <= tile + 2 * halo:
             return [(0, length)]
-        return cuts(length, tile, traits.multiple, 0 if traits.wraps or tile < self._halo else self._halo)
+        return cuts(length, tile, traits.multiple, 0 if traits.wraps or tile < halo else halo)
 
     def _ready(self, edge: int, drawn: int, *, axis: int) -> int:
         """Return how many output rows (axis 0) or columns (1) no tile beyond an LR edge reaches; all at the last edge.
@@ -348,7 +364,7 @@ class _Enlargement:
         """Return the first LR row that is needed once the tiles down to ``bottom`` are drawn."""
         if self._model.traits.wraps:  # the last tiles need the first rows
             return 0
-        return _before(bottom, max(self._halo, self._model.traits.reach + _INTERPOLATION_REACH))
+        return _before(bottom, max(self._halo.height, self._model.traits.reach + _INTERPOLATION_REACH))
 
     def _compute(self, core: Box) -> None:
         """Compute the Gaussians of a tile's core, a box in the padded picture.
@@ -368,15 +384,15 @@ class _Enlargement:
             hint = memory_hint(self._model.device, self._memory)
             if self._model.traits.tile is None:
                 raise LimitError("there is too little memory for the smallest tile", hint=hint)
-            hint = f"try a --tile below {max(core.size)}, or {hint}"
+            hint = f"try a smaller --tile, or {hint}"
             raise LimitError(f"there is too little memory for a tile of {core.size} pixels", hint=hint)
         for part in parts:
             self._compute(part)
 
     def _predict(self, core: Box) -> Gaussians:
         rows, columns = (
-            surroundings(ends, self._halo, length, wraps=self._model.traits.wraps)
-            for ends, length in zip((core.rows, core.columns), self._low.padded, strict=True)
+            surroundings(ends, halo, length, wraps=self._model.traits.wraps)
+            for ends, halo, length in zip((core.rows, core.columns), self._halo, self._low.padded, strict=True)
         )
         top, left = int(np.searchsorted(rows, core.top)), int(np.searchsorted(columns, core.left))
         place = Box(top, top + core.size.height, left, left + core.size.width)

@@ -329,11 +329,11 @@ from gsrcli.models import build
 keep_freed_memory()
 cpu, scale = torch.device("cpu"), torch.tensor([[4.0, 4.0]])
 model = build("gsasr-lite").eval().to(memory_format=torch.channels_last)
-few, many = (torch.rand(1, 3, side, side).to(memory_format=torch.channels_last) for side in (64, 256))
+few, many = (torch.rand(1, 3, side, side).to(memory_format=torch.channels_last) for side in (64, 512))
 with torch.inference_mode():
     model(few, scale)
     before = peak_memory(lambda: None, cpu)
-    print((peak_memory(lambda: model(many, scale), cpu) - before) / 256**2 / model.traits.bytes_per_pixel)
+    print((peak_memory(lambda: model(many, scale), cpu) - before) / 512**2 / model.traits.bytes_per_pixel)
 """
 
 

@@ -73,8 +73,9 @@ def test_a_halo_too_small_shows(model: Model, monkeypatch: pytest.MonkeyPatch) -
     picture = Picture(photo(81, 70))
     whole = Upscaler(model, tile=1000).enlarge(picture, Size(162, 140)).pixels
     monkeypatch.setattr(model, "traits", replace(model.traits, halo=0))
+    monkeypatch.setattr(upscaler, "_LEAST_WINDOW", 1)
     tiled = Upscaler(model, tile=24).enlarge(picture, Size(162, 140)).pixels
-    assert np.abs(tiled.astype(int) - whole).max() > 1
+    assert np.mean(tiled != whole) > 1e-2
 
 
 @pytest.mark.parametrize("size", [Size(50, 33), Size(171, 99), Size(60, 340)])
@@ -106,7 +107,7 @@ def test_a_picture_in_strips_gives_the_same_as_a_whole_one(model: Model, alpha: 
 
     strips = replace(in_strips(whole), source=source)
     streamed = list(Upscaler(model, tile=32).stream(strips, Size(200, 100), **how))
-    assert len(streamed) == 3
+    assert len(streamed) > 1
     assert np.array_equal(np.concatenate([strip.pixels for strip in streamed]), expected.pixels)
     if expected.alpha is not None:
         assert np.array_equal(np.concatenate([strip.alpha for strip in streamed]), expected.alpha)
@@ -395,7 +396,7 @@ def test_tiles_and_parts_follow_the_free_memory(model: Model, free: int) -> None
         assert (tile.height + 2 * halo) * (tile.width + 2 * halo) * pixel_bytes <= most
         assert (max(tile) + 16 + 2 * halo) * (512 + 2 * halo) * pixel_bytes > most or max(tile) == 512
     if tile.height > 8:
-        longest = tile.height + (halo if tile.height >= halo else 0)
+        longest = tile.height + (2 * halo if tile.height >= halo else 0)
         assert 2 * 4 * longest * 16000 * 3 <= min(free / 4, 2**27)
     assert band == 12000  # all rows of a row of tiles at once
     assert pixels == {2**20: 2**14}.get(free, min(2**19, int(free / 4 / 96)))
@@ -448,14 +449,42 @@ def test_a_wide_enlargement_has_low_tiles_so_that_its_bands_fit(model: Model) ->
     few = plan(Size(100, 100), Size(200, 200), traits, traits.halo, 3, 2**40).tile
     assert few == (512, 512)
     many = plan(Size(10_000, 15_000), Size(20_000, 30_000), traits, traits.halo, 3, 2**40)
-    assert many.tile.height + traits.halo == 2**27 // (2 * 2 * 30_000 * 3)
+    assert many.tile.height + 2 * traits.halo == 2**27 // (2 * 2 * 30_000 * 3)
     assert many.band == 20_000
+
+
+@pytest.mark.parametrize("height", [20, 36, 60, 90])
+@pytest.mark.parametrize("scale", [2, 4])
+def test_what_a_low_picture_leaves_fits_too(model: Model, height: int, scale: int) -> None:
+    """It has fewer rows than a tile with its halo."""
+    low, size = Size(height, 3000), Size(scale * height, scale * 3000)
+    free = 4 * 40 * 2 * size.width * 3 * scale  # for 40 rows
+    bands = Upscaler(model).stream(Picture(np.zeros((*low, 3), np.uint8)), size)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(upscaler, "free_memory", lambda device, budget: free)
+        patch.setattr(upscaler, "require_memory", lambda *_: None)
+        assert max(len(strip.pixels) for strip in bands) <= 40 * scale
+
+
+@pytest.mark.parametrize("shape", [(724, 1), (3, 700), (2, 900), (500, 5), (30, 30)])
+def test_the_bits_of_narrow_pictures_do_not_depend_on_the_tile(shape: tuple[int, int]) -> None:
+    """For few pixels, torch adds up convolutions in another order."""
+    torch.manual_seed(0)
+    model = channels_last(build("gsasr-lite", {"blocks": 2}).eval().requires_grad_(False))
+    torch.nn.init.normal_(model.head.weight, std=0.1)
+    picture = Picture(np.random.default_rng(0).random((*shape, 3), np.float32))
+    sizes = (1000, 48, 30, 8)
+    whole, *tiled = (
+        Upscaler(model, tile=tile).enlarge(picture, Size(4 * shape[0], 4 * shape[1])).pixels for tile in sizes
+    )
+    for pixels in tiled:
+        assert np.array_equal(pixels, whole)
 
 
 def test_at_large_scales_gaussians_take_less_memory_than_bands(model: Model) -> None:
     traits = model.traits
     chosen = plan(Size(6_250, 7_500), Size(50_000, 60_000), traits, traits.halo, 8, 2**40)
-    assert chosen.tile.height + traits.halo == 2**27 // (7_500 * 4 * 32)
+    assert chosen.tile.height + 2 * traits.halo == 2**27 // (7_500 * 4 * 32)
     assert chosen.band == 2**27 // (2 * 60_000 * 8)
     vast = plan(Size(1_000, 1_000), Size(100_000, 100_000), traits, traits.halo, 3, 2**40)
     assert vast.tile == (512, 512)

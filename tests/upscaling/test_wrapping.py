@@ -151,7 +151,7 @@ def test_tiles_that_show_do_not_depend_on_the_free_memory(monkeypatch: pytest.Mo
     monkeypatch.setattr(model, "forward", out_of_memory)
     with pytest.raises(LimitError, match="a tile of 12x16 pixels") as caught:
         Upscaler(model).enlarge(picture, Size(48, 36))
-    assert "--tile below 16" in str(caught.value.hint)
+    assert "smaller --tile" in str(caught.value.hint)
 
 
 def test_a_side_that_a_tile_would_see_whole_is_not_cut() -> None:
