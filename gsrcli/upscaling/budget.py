@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple, ParamSpec, TypeVar
 
@@ -34,7 +35,8 @@ class Plan(NamedTuple):
 
     Attributes:
         tile: size of the tiles' cores, in LR pixels.
-        band: most rows of the enlargement that are drawn for a row of tiles before they are passed on.
+        band: most rows of the enlargement that are drawn for a row of tiles before they are passed on, at least as many
+            as make up an LR row.
         pixels: number of output pixels to draw at a time.
     """
 
@@ -78,7 +80,8 @@ def plan(padded: Size, size: Size, traits: Traits, halo: int, pixel_bytes: int, 
     height, width = max(_LOWEST_TILE, min(DEFAULT_TILE, rows)), DEFAULT_TILE
     while max(height, width) > SMALLEST_TILE and too_large(Size(height, width)):
         height, width = (height, width - _STEP) if width >= height else (height - _STEP, width)
-    band = size.height if drawn <= kept else max(1, int(left / (2 * size.width * pixel_bytes)))
+    lowest = math.ceil(size.height / padded.height)
+    band = size.height if drawn <= kept else max(lowest, int(left / (2 * size.width * pixel_bytes)))
     return Plan(Size(height, width), band, pixels)
 
 
@@ -93,8 +96,10 @@ def _field_bytes(traits: Traits) -> int:
 
 
 def least_memory(low: Size, size: Size, traits: Traits, pixel_bytes: int) -> float:
-    """Return the bytes that any enlargement takes: for what a row of the lowest tiles leaves."""
-    return min(_LOWEST_TILE, low.height) * min(_row_bytes(low, size, traits, pixel_bytes))
+    """Return the bytes that any enlargement takes: for what a row of the lowest tiles leaves, and the lowest bands."""
+    drawn, kept = _row_bytes(low, size, traits, pixel_bytes)
+    rows = min(_LOWEST_TILE, low.height)
+    return min(rows * drawn, rows * kept + drawn)
 
 
 def require_memory(needed: float, what: str, budget: int | None = None, hint: str = "choose a smaller size") -> None:

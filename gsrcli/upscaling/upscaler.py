@@ -298,34 +298,47 @@ class _Enlargement:
         first = 0
         for top, bottom in self._cores(axis=0):
             last = self._ready(bottom, first, axis=0)
-            columns: Iterable[Box] = self._columns(top, bottom)
-            bands = cuts(last - first, self._band, 1) if last > first else [(0, 0)]
+            bands = [(first + begin, first + end) for begin, end in cuts(last - first, self._band, 1)]
+            tiles: Iterable[Box] = self._computed(top, bottom)
             if len(bands) > 1:
-                columns = list(columns)
-            for begin, end in bands:
-                rows = (first + begin, first + end)
-                band = _array_apart((end - begin, self._size.width, self._low.channels), self._low.dtype)
-                readback, drawn_to = Readback(band, stream), 0
-                for tile in columns:
-                    ready = self._ready(tile.right, drawn_to, axis=1)
-                    for part, drawn in self._drawn(Box(*rows, drawn_to, ready), Box(0, bottom, 0, tile.right)):
-                        readback.send(part.seen_from(Box(*rows, 0, 0)), drawn)
-                    if end == last - first:
-                        self._field.keep(*self._needed_after(tile))
-                    drawn_to = ready
-                readback.finish()
-                if end == last - first:
+                tiles = list(tiles)
+            for rows in bands:
+                band = self._drawn_band(rows, tiles, stream, forget=rows == bands[-1])
+                if rows == bands[-1]:
                     self.done_with = self._lowest_row(bottom)
                 if len(band):
                     yield band
             first = last
 
-    def _columns(self, top: int, bottom: int) -> Iterator[Box]:
-        """Compute the tiles of a row, and yield each when it is."""
+    def _computed(self, top: int, bottom: int) -> Iterator[Box]:
+        """Compute the tiles of a row one by one; yield their cores."""
         for left, right in self._cores(axis=1):
-            tile = Box(top, bottom, left, right)
-            self._compute(tile)
-            yield tile
+            core = Box(top, bottom, left, right)
+            self._compute(core)
+            yield core
+
+    def _drawn_band(
+        self, rows: tuple[int, int], tiles: Iterable[Box], stream: SideStream | None, *, forget: bool
+    ) -> Pixels:
+        """Draw rows [first, last) of the enlargement, which no tiles below those of a row reach.
+
+        Args:
+            rows: the rows; there may be none.
+            tiles: the row's tiles, each computed by the time that it is taken.
+            stream: see :class:`Readback`.
+            forget: whether to let go of the row's Gaussians as soon as they are drawn.
+        """
+        band = _array_apart((rows[1] - rows[0], self._size.width, self._low.channels), self._low.dtype)
+        readback, begin = Readback(band, stream), 0
+        for tile in tiles:
+            end = self._ready(tile.right, begin, axis=1)
+            for part, drawn in self._drawn(Box(*rows, begin, end), Box(0, tile.bottom, 0, tile.right)):
+                readback.send(part.seen_from(Box(*rows, 0, 0)), drawn)
+            if forget:
+                self._field.keep(*self._needed_after(tile))
+            begin = end
+        readback.finish()
+        return band
 
     def _cores(self, *, axis: int) -> list[tuple[int, int]]:
         """Cut the height (axis 0) or the width (1) into the cores of tiles.
