@@ -49,7 +49,7 @@ Process = Callable[..., "subprocess.Popen[str]"]
 
 SETTING = Setting("pipeline", torch.device("cpu"), "float32", 2, 48, None, Ceilings("float32", 1e11, 1e10, None))
 SMALL_GSASR = {"width": 12, "heads": 2, "self_blocks": 1, "self_layers": 1}
-TINY_FLOP = 2 * (2 * 3 * 9 * 8 + 2 * 8 * 9 * 8 + 8 * 16 + 16 * 32)  # per pixel, by checkpoints.TINY's layers, with the first twice
+TINY_FLOP = 2 * (2 * 3 * 9 * 8 + 2 * 8 * 9 * 8 + 8 * 16 + 16 * 32)  # per pixel: TINY's layers, the first twice
 
 
 @pytest.fixture
