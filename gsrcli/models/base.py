@@ -13,7 +13,15 @@ from gsrcli.gaussians import Extent, Gaussians
 from gsrcli.rasterizer import rasterize
 from gsrcli.size import Box, Size
 
-__all__ = ["Model", "Traits"]
+__all__ = ["STRIP_PIXELS", "Model", "Traits", "strip_pixels"]
+
+STRIP_PIXELS = {"cpu": 1 << 13, "cuda": 1 << 17}
+"""Pixels that wide layers work on at a time, by device: few enough for a CPU's caches, enough to keep a GPU busy."""
+
+
+def strip_pixels(device: torch.device) -> int:
+    """Return the number of pixels that wide layers, which take several KB for each, should work on at a time."""
+    return STRIP_PIXELS.get(device.type, STRIP_PIXELS["cuda"])
 
 
 @dataclass(frozen=True)

@@ -27,16 +27,13 @@ from torch.utils.checkpoint import checkpoint
 
 from gsrcli.gaussians import Gaussians
 from gsrcli.models import encoders
-from gsrcli.models.base import Model, Traits
+from gsrcli.models.base import Model, Traits, strip_pixels
 from gsrcli.models.encoders.edsr import EDSR
 from gsrcli.rasterizer import CUTOFF_SIGMAS
 from gsrcli.resize import bicubic
 from gsrcli.size import Box, Size
 
 __all__ = ["GaussianSR", "GaussianSRConfig", "ReleasedGaussianSR"]
-
-STRIP_PIXELS = {"cpu": 1 << 13, "cuda": 1 << 17}
-"""Pixels decoded at a time, by device: few enough for the CPU's caches, enough to keep a GPU busy; some 6 KB each."""
 
 _SPLATTED = 8  # of the 64 features
 _SIGMAS = 10  # of the bank's kernels, along either axis
@@ -148,7 +145,7 @@ class GaussianSR(Model):
             features = F.pad(features, (*sides, around.bottom - seen.bottom))
             return self.decoder(features, down[begin:end], across[part.left : part.right], cell)
 
-        step = max(1, STRIP_PIXELS.get(field.device.type, 1 << 17) // (field.batch * part.size.width))
+        step = max(1, strip_pixels(field.device) // (field.batch * part.size.width))
         strips = [(begin, min(begin + step, part.bottom)) for begin in range(*part.rows, step)]
         if torch.is_grad_enabled():
             return torch.cat([checkpoint(strip, *bounds, use_reentrant=False) for bounds in strips], dim=2)

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gsrcli.gaussians import Gaussians
-from gsrcli.models.base import Model, Traits
+from gsrcli.models.base import Model, Traits, strip_pixels
 from gsrcli.rasterizer import CUTOFF_SIGMAS
 
 __all__ = ["Lite", "LiteConfig"]
@@ -27,9 +27,6 @@ _SIGMA_MIN, _SIGMA_MAX = 0.02, 0.85
 _SIGMA_START = 0.28
 _RHO_MAX = 0.95
 _FIELDS = (2, 2, 1, 3)  # centre offset, sigma, rho, value
-_HEAD_PIXELS = {"cpu": 1 << 13, "cuda": 1 << 17}
-"""Pixels that the head works on at a time, by device: for each, its hidden features take three times as much memory as
-the trunk's, but a GPU has to be kept busy."""
 _TRUNK_PIXELS = 1 << 16
 """Pixels that a block works on at a time on a CPU, at least; but it cuts a picture into four strips at most, because
 more of them take longer."""
@@ -96,22 +93,20 @@ class Lite(Model):
         The window must hold ``traits.halo`` pixels around the pixel, or reach the picture's edge. Centres have the same
         bits after a shift from a window of at most 2048 pixels a side.
         """
-        start = self._start(image)
+        image = (image - 0.5) * 2
+        start = self.stem(image)
         if torch.is_grad_enabled():
             return self._gaussians(self._fields(self.trunk(start) + start))
         features = self.trunk(start)  # overwrites it: to compute it again is cheaper than to keep it
         del start
         strips = []
-        for top, bottom in _row_strips(image, _HEAD_PIXELS.get(image.device.type, 1 << 17)):
-            above = min(top, 1)
-            start = self._start(image[:, :, top - above : bottom + 1])[:, :, above:][:, :, : bottom - top]
+        for top, bottom in _row_strips(image, strip_pixels(image.device)):
+            rows = image[:, :, max(0, top - 1) : bottom + 1]
+            start = _convolved(self.stem, rows, top=top == 0, bottom=bottom == image.shape[2])
             fields = self._fields(_add(start, features[:, :, top:bottom]))
             strips.append(self._gaussians(fields, top).tensors)
         del features
         return Gaussians(*(torch.cat(parts, dim=1) for parts in zip(*strips, strict=True)))
-
-    def _start(self, image: Tensor) -> Tensor:
-        return self.stem((image - 0.5) * 2)
 
     def _fields(self, features: Tensor) -> Tensor:
         """Turn features into the Gaussians' parameters before their activations: ``(B, 8·density², h, W)``, float32."""

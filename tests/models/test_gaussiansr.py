@@ -21,6 +21,7 @@ from typer.testing import Result
 from gsrcli.gaussians import Gaussians
 from gsrcli.images import Picture
 from gsrcli.models import build, gaussiansr
+from gsrcli.models.base import STRIP_PIXELS
 from gsrcli.models.gaussiansr import GaussianSR, GaussianSRConfig, LocalFourierDecoder, ReleasedGaussianSR
 from gsrcli.models.render import render
 from gsrcli.rasterizer import EPSILON
@@ -257,7 +258,7 @@ def fourier(decoder: LocalFourierDecoder, features: np.ndarray, picture: tuple[i
 @pytest.mark.parametrize("strip", [1, 40, 1 << 16])
 @pytest.mark.parametrize("size", [(11, 17), (5, 16)])
 def test_drawing_is_the_two_streams_decoded(size: tuple[int, int], strip: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(gaussiansr.STRIP_PIXELS, "cpu", strip)
+    monkeypatch.setitem(STRIP_PIXELS, "cpu", strip)
     model, picture = tiny(), (5, 7)  # odd sides: no output pixel is midway between two LR pixels
     image = picture_of(1, 3, *picture)
     field = field_of(model, image)
@@ -366,7 +367,7 @@ def test_tiled_equals_untiled(name: str, size: tuple[int, int], tile: int, monke
     assert np.abs(tiled.astype(int) - whole).max() <= 1
     assert np.mean(tiled != whole) < 1e-3
     model.traits = dataclasses.replace(model.traits, halo=0)
-    monkeypatch.setattr("gsrcli.upscaling.upscaler._LEAST_WINDOW", 1)
+    monkeypatch.setattr("gsrcli.upscaling.upscaler._LEAST_WINDOW", 0)
     cut = Upscaler(model, tile=tile).enlarge(Picture(pixels), Size(*size)).pixels
     assert np.abs(cut.astype(int) - whole).max() > 1, "the test can fail"
 
@@ -426,7 +427,7 @@ def test_gradients_are_those_of_the_plain_sum(monkeypatch: pytest.MonkeyPatch) -
         return list(torch.autograd.grad(loss, list(model.parameters())))
 
     whole = gradients()
-    monkeypatch.setitem(gaussiansr.STRIP_PIXELS, "cpu", 18 * 3)
+    monkeypatch.setitem(STRIP_PIXELS, "cpu", 18 * 3)
     for actual, expected in zip(gradients(), whole, strict=True):
         assert error(actual, expected) < 1e-4
 

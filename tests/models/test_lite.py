@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from gsrcli.gaussians import Gaussians
-from gsrcli.models import build
+from gsrcli.models import build, lite
+from gsrcli.models.base import STRIP_PIXELS
 from gsrcli.models.lite import Lite, LiteConfig
 from gsrcli.models.render import render
 from gsrcli.rasterizer import EPSILON, rasterize
@@ -254,6 +255,26 @@ def test_without_gradients_it_computes_the_same_in_place(batch: int, size: tuple
     assert_same_field(field, expected)
 
 
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("size", [(1, 9), (2, 9), (5, 7), (40, 61)])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_strips_of_rows_change_nothing(
+    monkeypatch: pytest.MonkeyPatch, batch: int, size: tuple[int, int], threads: int
+) -> None:
+    model, image = model_of(_SMALL, stir=0.5), noise(batch, 3, *size)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with torch.no_grad():
+            whole = model(image, scales(*[(2, 2)] * batch))
+            monkeypatch.setattr(lite, "_TRUNK_PIXELS", 1)
+            monkeypatch.setitem(STRIP_PIXELS, "cpu", 30)
+            in_strips = model(image, scales(*[(2, 2)] * batch))
+    finally:
+        torch.set_num_threads(before)
+    assert_same_field(in_strips, whole)
+
+
 @pytest.mark.parametrize("scale", [(1.0, 1.0), (3.3, 1.0), (4.0, 4.0)])
 @pytest.mark.parametrize("sign", [1, -1])
 def test_a_strip_of_the_gaussians_within_reach_is_the_wholes(scale: tuple[float, float], sign: int) -> None:
@@ -324,7 +345,8 @@ def test_its_trunk_is_the_kernels_of_its_residual_blocks() -> None:
 _PEAK = """
 import torch
 from gsrcli.runtime.memory import keep_freed_memory, peak_memory
-from gsrcli.models import build
+from gsrcli.models import build, lite
+from gsrcli.models.base import STRIP_PIXELS
 
 keep_freed_memory()
 cpu, scale = torch.device("cpu"), torch.tensor([[4.0, 4.0]])
