@@ -23,15 +23,15 @@ from gsrcli.images.description import Raster
 from gsrcli.images.strips import Strip, Strips
 from gsrcli.size import Size
 
-# What getrusage says of a child would include the memory of this process.
 _GSR = """
 import sys
 from gsrcli.__main__ import main
+from gsrcli.runtime.memory import peak_so_far
 
 try:
     main()
 finally:
-    print(open("/proc/self/status").read().split("VmHWM:")[1].split()[0], file=sys.stderr)
+    print(peak_so_far(), file=sys.stderr)
 """
 
 
@@ -57,7 +57,7 @@ def main() -> None:
     (result,) = report["results"]
     print(f"{arguments.width}x{arguments.height} to {result['width']}x{result['height']}, {report['model']}")
     print(f"on {report['device']} in {report['precision']}, rasterizer {report['rasterizer_note']}")
-    print(f"{report['elapsed']:.1f} s in the process, peak memory {peak / 1e3:.0f} MB, a file of {size / 1e6:.0f} MB")
+    print(f"{report['elapsed']:.1f} s in the process, peak memory {peak / 1e6:.0f} MB, a file of {size / 1e6:.0f} MB")
     for stage, seconds in report["seconds"].items():
         print(f"  {stage:<10} {seconds:6.2f} s  {seconds / report['elapsed']:5.1%}")
 
@@ -67,10 +67,10 @@ def photograph(size: Size) -> Strips:
 
     def strips() -> Iterator[Strip]:
         random = np.random.default_rng(0)
+        periods = np.array([(9, 31, 87), (23, 11, 61)], np.float32)
         x = np.arange(size.width, dtype=np.float32)[None, :, None]
         for top in range(0, size.height, 128):
             y = np.arange(top, min(top + 128, size.height), dtype=np.float32)[:, None, None]
-            periods = np.array([(9, 31, 87), (23, 11, 61)], np.float32)
             waves = np.sin(x / periods[0] + np.cos(y / periods[1])) + 0.5 * np.sign(np.sin((x + 2 * y) / 140))
             grain = random.normal(0, 4, (len(y), size.width, 3))
             yield Strip(np.clip(128 + 60 * waves + grain, 0, 255).astype(np.uint8))

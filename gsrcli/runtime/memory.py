@@ -30,6 +30,7 @@ __all__ = [
     "memory_hint",
     "parse_memory",
     "peak_memory",
+    "peak_so_far",
     "require_room_for_libraries",
     "return_freed_memory",
     "tightest_limit",
@@ -239,7 +240,7 @@ def peak_memory(work: Callable[[], object], device: torch.device) -> int | None:
         return torch.cuda.max_memory_allocated(device)
     measurable = device.type == "cpu" and _forget_peak()
     work()
-    return _peak() if measurable else None
+    return peak_so_far() if measurable else None
 
 
 def _forget_peak() -> bool:
@@ -252,7 +253,11 @@ def _forget_peak() -> bool:
     return False
 
 
-def _peak() -> int:
+def peak_so_far() -> int:
+    """Return the largest resident memory of this process, under Linux, in bytes.
+
+    What `getrusage` says is no measure of it: a new program there inherits the peak of the process that started it.
+    """
     lines = dict(line.split(":", 1) for line in _STATUS.read_text().splitlines())
     return int(lines["VmHWM"].split()[0]) * 1024
 

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from support.groups import joining, limited_group
-from support.peaks import PEAK
 from typer.testing import Result
 
 from gsrcli.cli.failures import explain
@@ -127,13 +126,14 @@ def test_a_budget_below_what_gsr_takes_is_told(photo: Photo) -> None:
     assert "--memory allows 50 MiB" in done.stderr
 
 
-_PEAK = f"""
+_PEAK = """
 from gsrcli.__main__ import main
+from gsrcli.runtime.memory import peak_so_far
 
 try:
     main()
 finally:
-    print({PEAK})
+    print(peak_so_far())
 """
 
 
