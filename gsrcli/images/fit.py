@@ -26,7 +26,6 @@ __all__ = ["Background", "fit"]
 Background: TypeAlias = tuple[int, int, int]
 """Red, green and blue, 0 to 255."""
 
-
 _BLACK, _WHITE, _PALETTE = (0, 0, 0), (255, 255, 255), 256
 _COLOURS = (Feature.PROFILE, Feature.CICP, Feature.GAMMA, Feature.HDR)
 _TEN_BITS = 10

@@ -18,7 +18,6 @@ from gsrcli.images.srgb import to_srgb
 
 __all__ = ["as_rgb", "fit_colour"]
 
-
 _RELATIVE_COLORIMETRIC = 1
 _TO_PROFILE = "to a colour profile"
 
